@@ -1,0 +1,1 @@
+"""Every performance number of the README, as a command: `python -m bench --help`."""

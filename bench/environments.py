@@ -1,0 +1,102 @@
+"""Virtual environments of the peers, made once under the cache folder, and versions of what was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from bench.measure import say
+from bench.processes import BenchError
+
+__all__ = ["ENVIRONMENTS", "environment", "kappawatt", "kappawatt_version", "machine", "versions", "wrk"]
+
+ROOT = Path(__file__).resolve().parent.parent
+INSTALL_SECONDS = 900
+
+SKLEARN = "scikit-learn==1.9.1"  # a joblib file is read by the version that wrote it
+
+# MLServer 1.7.1 starts only with uvloop before 0.22 (else its workers die: no current event loop).
+# Quix Streams pins its own confluent-kafka.
+ENVIRONMENTS = {
+    "mlserver": ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "uvloop<0.22", SKLEARN),
+    "quix": ("quixstreams==3.28.1", "onnxruntime", "numpy"),
+    "floor": ("flask>=3.1,<4", "gunicorn>=23,<28", "numpy", "onnxruntime", "orjson", "confluent-kafka>=2.10,<3", "pyarrow"),
+    "models": (SKLEARN, "skl2onnx>=1.17,<2", "joblib", "numpy"),
+}
+
+
+def environment(name: str, cache: Path) -> Path:
+    """Return the folder of executables of the environment `name`, installing it the first time."""
+    folder = cache / f"venv-{name}"
+    wanted = "\n".join(ENVIRONMENTS[name])
+    stamp = folder / "installed"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        say(f"installing {', '.join(ENVIRONMENTS[name])} into {folder}")
+        shutil.rmtree(folder, ignore_errors=True)
+        _call([sys.executable, "-m", "venv", str(folder)])
+        _call([str(folder / "bin" / "pip"), "install", "--quiet", *ENVIRONMENTS[name]])
+        stamp.write_text(wanted)
+    return folder / "bin"
+
+
+def versions(python: Path, *packages: str) -> dict[str, str]:
+    """Return the installed versions of `packages` as the interpreter `python` sees them."""
+    code = "import sys; from importlib.metadata import version as v; print('\\n'.join(v(p) for p in sys.argv[1:]))"
+    done = subprocess.run([str(python), "-c", code, *packages], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        raise BenchError(f"versions of {packages}: {done.stderr.strip()[-300:]}")
+    return dict(zip(packages, done.stdout.split(), strict=True))
+
+
+def kappawatt() -> str:
+    """Return the `kappawatt` command: of this interpreter's environment, else of PATH."""
+    beside = Path(sys.executable).with_name("kappawatt")
+    found = str(beside) if beside.exists() else shutil.which("kappawatt")
+    if not found:
+        raise BenchError("kappawatt is not installed: pip install -e '.[plant-power,fast-kafka]'")
+    return found
+
+
+def kappawatt_version() -> str:
+    """Return the installed version with the commit it stands on."""
+    commit = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=30, check=False
+    )
+    try:
+        version = metadata.version("kappawatt")
+    except metadata.PackageNotFoundError:
+        version = "not installed"
+    return f"{version} ({commit.stdout.strip() or 'no commit'})"
+
+
+def wrk() -> str:
+    """Return the load generator's path."""
+    found = shutil.which("wrk")
+    if not found:
+        raise BenchError("wrk is not installed (Debian: apt-get install wrk)")
+    return found
+
+
+def machine() -> str:
+    """Return what the numbers were measured on, in one line."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    cores = len(os.sched_getaffinity(0))
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    load = os.getloadavg()[0]
+    return f"{cores} cores {model}, {gigabytes:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}, load {load:.1f}"
+
+
+def _call(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+    if done.returncode:
+        raise BenchError(f"{' '.join(command)}: {done.stderr.strip()[-1000:]}")

@@ -1,0 +1,163 @@
+"""A trained model on disk: its files and a manifest that says what they are.
+
+    VERSION/
+        manifest.json   model, version, data hash, feature names, training range, metrics, library versions,
+                        hash of every file, and one example row with its answer
+        model.onnx      what the service's `load` reads
+
+Loading refuses files whose hash differs, other feature names than the code computes, and a model that does
+not give its own example answer. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kappawatt.errors import ArtifactInvalid, ModelNotFound
+
+__all__ = ["FORMAT", "Artifact", "Manifest", "current_version", "find_artifact", "open_artifact", "save_artifact", "versions"]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+CURRENT = "CURRENT"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an artifact says of itself.
+
+    Parameters
+    ----------
+    model, version : str
+    kind : str
+        `default`, or `baseline` for the named baseline.
+    created : str
+        ISO 8601, UTC.
+    data : mapping
+        `source` (real or synthetic, and from where), `sha256`, `rows`.
+    feature_names : tuple of str
+        In the order of the model's input columns.
+    training_range : mapping of str to (float, float)
+        Smallest and largest value of each request field in the training data.
+    metrics : mapping
+        By protocol: `{"holdout_30": {"mae": ..}, "5x2": {..}}`.
+    libraries : mapping of str to str
+        Versions the model was made with.
+    files : mapping of str to str
+        SHA-256 by file name.
+    example : mapping
+        `request` (one row) and `answer` (response fields).
+    """
+
+    model: str
+    version: str
+    kind: str
+    created: str
+    data: Mapping[str, Any]
+    feature_names: tuple[str, ...]
+    training_range: Mapping[str, tuple[float, float]]
+    metrics: Mapping[str, Any]
+    libraries: Mapping[str, str]
+    files: Mapping[str, str]
+    example: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that is written to the file and answered at `/params`."""
+        return {"format": FORMAT} | {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A folder whose manifest was read and whose files have the hashes it names."""
+
+    path: Path
+    manifest: Manifest
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes; ArtifactInvalid if it is not the file the manifest names."""
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            raise ArtifactInvalid(f"{self.path}: got no file {name!r}, allowed {sorted(self.manifest.files)}")
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError as error:
+            raise ArtifactInvalid(f"{self.path / name}: {error.strerror}") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise ArtifactInvalid(f"{self.path / name}: got sha256 {found[:12]}…, allowed {expected[:12]}…")
+        return content
+
+
+def save_artifact(folder: Path, files: Mapping[str, bytes], manifest: Manifest) -> Artifact:
+    """Write `files` and the manifest (its `files` are filled in here) into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes = {}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+        hashes[name] = hashlib.sha256(content).hexdigest()
+    document = manifest.to_json() | {"files": hashes}
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+    (folder / MANIFEST).write_bytes(orjson.dumps(document, option=options))
+    return open_artifact(folder)
+
+
+def open_artifact(folder: Path) -> Artifact:
+    """Read the manifest in `folder`.
+
+    Raises
+    ------
+    ModelNotFound
+        There is no manifest.
+    ArtifactInvalid
+        The manifest cannot be read or is of another format.
+    """
+    path = folder / MANIFEST
+    try:
+        document = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelNotFound(f"{folder}: got no {MANIFEST}, allowed a folder written by `kappawatt train`") from None
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise ArtifactInvalid(f"{path}: {error}") from error
+    if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+        raise ArtifactInvalid(f"{path}: allowed format {FORMAT}")
+    try:
+        manifest = Manifest(**document | {"feature_names": tuple(document["feature_names"])})
+    except (TypeError, KeyError) as error:
+        raise ArtifactInvalid(f"{path}: {error}") from error
+    return Artifact(folder, manifest)
+
+
+def versions(root: Path) -> list[str]:
+    """Return the versions stored under `root`, oldest name first."""
+    return sorted(path.parent.name for path in root.glob(f"*/{MANIFEST}"))
+
+
+def current_version(root: Path) -> str:
+    """Return the version that `root/CURRENT` names; ModelNotFound if there is none."""
+    try:
+        return (root / CURRENT).read_text().strip()
+    except OSError:
+        raise ModelNotFound(f"{root / CURRENT}: no current version; run `kappawatt train`") from None
+
+
+def find_artifact(root: Path, version: str | None = None) -> Artifact:
+    """Return the artifact of `version` (None: the current one) under `root`.
+
+    `root` may also be one artifact itself, as a platform mounts it (`/opt/ml/model`).
+    """
+    if (root / MANIFEST).exists():
+        artifact = open_artifact(root)
+        if version in (None, artifact.manifest.version):
+            return artifact
+        raise ModelNotFound(f"version: got {version!r}, allowed {artifact.manifest.version}")
+    wanted = version or current_version(root)
+    known = versions(root)
+    if wanted not in known:
+        raise ModelNotFound(f"version: got {wanted!r}, allowed {', '.join(known) or 'none yet'}")
+    return open_artifact(root / wanted)

@@ -1,0 +1,40 @@
+"""Choose the bus by its URL."""
+
+from __future__ import annotations
+
+from kappawatt.bus.interface import Bus, BusOptions
+from kappawatt.errors import SettingInvalid
+
+__all__ = ["connect"]
+
+
+def connect(url: str, options: BusOptions | None = None) -> Bus:
+    """Return the bus that `url` names.
+
+    Parameters
+    ----------
+    url : str
+        `embedded:FILE` (a SQLite file) or `kafka://HOST:PORT[,HOST:PORT]`. Which Kafka client speaks is
+        `options.kafka_client`.
+
+    Raises
+    ------
+    SettingInvalid
+        The URL names no known bus, or its client is not installed.
+    """
+    options = options or BusOptions()
+    scheme, _, rest = url.partition(":")
+    address = rest.removeprefix("//").rstrip("/")
+    if scheme == "embedded":
+        from kappawatt.bus.embedded import EmbeddedBus
+
+        return EmbeddedBus(rest, options)
+    if scheme == "kafka" and address:
+        if options.kafka_client == "confluent":
+            from kappawatt.bus.confluent import ConfluentBus
+
+            return ConfluentBus(address, options)
+        from kappawatt.bus.kafka import KafkaBus
+
+        return KafkaBus(address, options)
+    raise SettingInvalid(f"bus: got {url!r}, allowed embedded:FILE or kafka://HOST:PORT[,HOST:PORT]")

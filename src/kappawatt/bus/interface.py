@@ -1,0 +1,257 @@
+"""What every bus can do, in Kafka's own words: topic, partition, offset, consumer group, commit.
+
+Messages come in columns (`Records`: parallel lists for one topic partition), because a poll is answered as
+one batch and a Python object a message would cost more than the model does.
+
+Both implementations pass `tests/contract/test_bus_contract.py`. Nothing touches the network in `__init__`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from kappawatt.bus.topics import Topic
+
+Headers = tuple[tuple[str, bytes], ...]
+TopicPartition = tuple[str, int]
+
+__all__ = [
+    "Bus",
+    "Consumer",
+    "Headers",
+    "Offsets",
+    "Outgoing",
+    "Producer",
+    "Records",
+    "Start",
+    "TopicPartition",
+    "header",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to publish.
+
+    Parameters
+    ----------
+    timestamp : int or None
+        Event time [ms since the epoch, UTC]; None is now.
+    partition : int or None
+        None lets the key decide (murmur2, as Kafka's Java client does), or spreads keyless messages.
+    """
+
+    topic: str
+    value: bytes
+    key: bytes | None = None
+    headers: Headers = ()
+    timestamp: int | None = None
+    partition: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes this message holds in memory while it waits for its acknowledgement."""
+        return len(self.value) + len(self.key or b"") + 64
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Messages of one topic partition in offset order, as parallel lists.
+
+    `timestamps` are ms since the epoch, UTC. Offsets increase but may have gaps (compaction, retention).
+    """
+
+    topic: str
+    partition: int
+    offsets: Sequence[int]
+    timestamps: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes]
+    headers: Sequence[Headers]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @property
+    def next_offset(self) -> int:
+        """The offset to commit once all of these are dealt with."""
+        return self.offsets[-1] + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Offsets:
+    """First offset kept and the offset the next message will get, of one partition."""
+
+    begin: int
+    end: int
+
+
+class Start(StrEnum):
+    """Where a group without a committed offset starts."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+def header(headers: Headers, name: str) -> bytes | None:
+    """Return the last value of header `name`, or None."""
+    for key, value in reversed(headers):
+        if key == name:
+            return value
+    return None
+
+
+class Producer(Protocol):
+    """Publishes; safe to share between threads."""
+
+    def publish(
+        self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True
+    ) -> None:
+        """Publish `messages` and return once the bus has acknowledged every one of them.
+
+        Messages of one key keep their order. The bytes in flight over all threads are bounded
+        (`max_in_flight_bytes`); a single call larger than the bound is let through alone.
+
+        Raises
+        ------
+        Overloaded
+            There is no room and `wait_for_room` is False; nothing of this call was sent.
+        DeliveryFailed
+            Not all were acknowledged within `timeout` seconds; some may have been stored.
+        TopicUnknown
+            A topic does not exist; topics are never created by publishing.
+        """
+        ...
+
+    def close(self) -> None:
+        """Wait for what is in flight, then release everything."""
+        ...
+
+
+class Consumer(Protocol):
+    """One member of a consumer group, or a reader without a group. Used from one thread."""
+
+    def poll(self, timeout: float) -> list[Records]:
+        """Return what has arrived, at most `max_records` messages, waiting up to `timeout` seconds.
+
+        Blocks of one partition come in offset order. Raises TopicUnknown when a topic does not exist
+        (for longer than the client's patience), BusUnreachable when no broker answers for a long time.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Commit the position of every partition still assigned; all polled messages are dealt with.
+
+        A commit after the partition has moved to another member is dropped silently: the other member
+        reads those messages again and gives them the same ids.
+        """
+        ...
+
+    def rewind(self) -> None:
+        """Go back to the last committed offsets (or the start), so that the next poll reads again."""
+        ...
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Continue an assigned partition at `offset`."""
+        ...
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """Return, per assigned partition, the offset of the next message to be polled."""
+        ...
+
+    def lag(self) -> Mapping[TopicPartition, int]:
+        """Return, per assigned partition, how many messages stand between the position and the end."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group (a static member stays on the books until its session ends)."""
+        ...
+
+
+class Bus(Protocol):
+    """A connection to one bus."""
+
+    url: str
+
+    def producer(self) -> Producer:
+        """Return a producer."""
+        ...
+
+    def consumer(
+        self,
+        topics: Sequence[str],
+        group: str,
+        *,
+        instance_id: str | None = None,
+        start: Start = Start.EARLIEST,
+        max_records: int = 5000,
+    ) -> Consumer:
+        """Join `group` on `topics`. On first assignment the start position is committed, so that lag
+        is defined before the first message (lag-based scalers need it). `instance_id` makes the member
+        static: its partitions wait for it over a restart instead of moving.
+        """
+        ...
+
+    def reader(
+        self, topics: Sequence[str], positions: Mapping[TopicPartition, int], *, max_records: int = 5000
+    ) -> Consumer:
+        """Read every partition of `topics` without a group, from `positions` (else from the first offset
+        kept). `commit` and `rewind` do nothing useful here and raise BusError.
+        """
+        ...
+
+    def ensure(self, topics: Iterable[Topic]) -> list[str]:
+        """Create the topics that do not exist; return the names created."""
+        ...
+
+    def offsets(self, topic: str) -> dict[int, Offsets]:
+        """Return the first and the end offset of each partition. Raises TopicUnknown."""
+        ...
+
+    def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
+        """Return, per partition, the first offset whose timestamp is `timestamp` [ms] or later (else the
+        end offset).
+        """
+        ...
+
+    def topics(self) -> dict[str, int]:
+        """Return the number of partitions by topic name."""
+        ...
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """Return the committed offset of each partition that has one."""
+        ...
+
+    def commit_for(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit offsets for a group that has no member; BusError if it has one."""
+        ...
+
+    def close(self) -> None:
+        """Release the connection; producers and consumers are closed by whoever made them."""
+        ...
+
+
+@dataclass(slots=True)
+class BusOptions:
+    """Options that are the same on every bus, and client settings passed through under Kafka's own names.
+
+    Parameters
+    ----------
+    max_in_flight_bytes : int
+        Bound on bytes published but not yet acknowledged, per producer.
+    session_timeout : float
+        Seconds without a sign of life after which a member's partitions move.
+    kafka_client : str
+        `kafka-python`, or `confluent` for the accelerator (extra `fast-kafka`).
+    client : mapping of str to str
+        Kafka client settings (`security.protocol`, `sasl.mechanism`, `ssl.cafile`, ...).
+    """
+
+    max_in_flight_bytes: int = 32 * 1024 * 1024
+    session_timeout: float = 10.0
+    kafka_client: str = "kafka-python"
+    client: Mapping[str, str] = field(default_factory=dict)

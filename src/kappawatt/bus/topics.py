@@ -1,0 +1,101 @@
+"""The one table of topics. `docs/events.md` is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kappawatt.events import plant
+from kappawatt.schema import Schema
+
+__all__ = ["PLANT_PREDICTIONS", "PLANT_READINGS", "STREAMS", "TOPICS", "Topic", "dead_letter", "topic_named"]
+
+HOUR = 3600
+DAY = 24 * HOUR
+DEAD_LETTER_SUFFIX = ".dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One row of the table.
+
+    Parameters
+    ----------
+    name : str
+    key : str
+        What the message key is; messages of one key keep their order.
+    message : Schema or None
+        Schema of one row; None where messages are documents of kappawatt's own.
+    partitions : int
+    retention : int or None
+        Seconds a message is kept; None keeps the newest message of each key for ever (compacted).
+    producers, consumers : tuple of str
+        Service and command names.
+    meaning : str
+    """
+
+    name: str
+    key: str
+    message: Schema | None
+    partitions: int
+    retention: int | None
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    meaning: str
+
+
+PLANT_READINGS = Topic(
+    "plant.readings",
+    "plant",
+    plant.READING,
+    4,
+    7 * DAY,
+    ("sensor-ingestor",),
+    ("plant-power", "sink"),
+    "sensor readings as they arrived, single events or blocks",
+)
+PLANT_PREDICTIONS = Topic(
+    "plant.predictions",
+    "plant",
+    plant.POWER,
+    4,
+    7 * DAY,
+    ("plant-power",),
+    ("gateway", "sink"),
+    "expected net power for every reading, with interval, id and origin",
+)
+STREAMS = Topic(
+    "kappawatt.streams",
+    "stream",
+    None,
+    1,
+    None,
+    ("replay --promote",),
+    ("plant-power", "gateway", "sink"),
+    "which topic and model version currently serve each stream of predictions",
+)
+
+
+def dead_letter(topic: Topic) -> Topic:
+    """Return the topic that holds what could not be answered of `topic`."""
+    return Topic(
+        topic.name + DEAD_LETTER_SUFFIX,
+        topic.key,
+        None,
+        1,
+        30 * DAY,
+        topic.consumers[:1],
+        ("gateway", "sink"),
+        f"messages and rows of {topic.name} that were refused, with reason, origin and original bytes",
+    )
+
+
+TOPICS = (PLANT_READINGS, PLANT_PREDICTIONS, dead_letter(PLANT_READINGS), STREAMS)
+
+
+def topic_named(name: str, topics: Iterable[Topic] = TOPICS) -> Topic:
+    """Return the row of the table; KeyError if there is none."""
+    for topic in topics:
+        if topic.name == name:
+            return topic
+    raise KeyError(name)

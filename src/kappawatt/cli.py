@@ -1,0 +1,337 @@
+"""The one command line: `kappawatt serve | consume | ingest | train | score | backtest | replay | topics |
+sink | doctor | run`. Each command reads settings, then calls the module that knows how.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from kappawatt import __version__
+from kappawatt.errors import KappawattError, SettingInvalid
+from kappawatt.service import Service, find_service, service_names
+from kappawatt.settings import Settings
+
+__all__ = ["main"]
+
+
+class _Commands(click.Group):
+    """A group whose commands end with the error's own sentence, not with a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KappawattError as error:
+            raise click.ClickException(str(error)) from error
+
+
+class _ServiceName(click.ParamType):
+    """A service by name."""
+
+    name = "service"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Service:
+        try:
+            return find_service(value)
+        except SettingInvalid as error:
+            self.fail(str(error), param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "SERVICE"
+
+
+SERVICE = _ServiceName()
+bus_option = click.option(
+    "--bus", help="embedded:FILE or kafka://HOST:PORT[,HOST:PORT]. [KAPPAWATT_BUS, default embedded:.run/bus.sqlite]"
+)
+client_option = click.option(
+    "--kafka-client", type=click.Choice(["kafka-python", "confluent"]), help="Which Kafka client speaks."
+)
+artifact_option = click.option(
+    "--artifact", "artifacts", type=click.Path(path_type=Path), help="Folder of model versions, or one artifact."
+)
+version_option = click.option("--model", "model_version", help="Model version; the current one if absent.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="kappawatt")
+def main() -> None:
+    """Energy models as small services on a Kafka bus.
+
+    Settings come from KAPPAWATT_* variables (docs/settings.md); options here stand above them.
+    """
+
+
+@main.command()
+@click.argument("service", type=SERVICE)
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; the service's own if absent.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Serving processes.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Threads a process answers with.")
+@bus_option
+@client_option
+@artifact_option
+@version_option
+def serve(service: Service, **given: Any) -> None:
+    """Serve SERVICE over HTTP until SIGTERM."""
+    from kappawatt import logs
+    from kappawatt.serving.app import create_app
+    from kappawatt.serving.server import serve as serve_app
+
+    settings = Settings.read(**given)
+    logs.set_up(settings)
+    serve_app(service, settings, lambda: create_app(service, settings))
+
+
+@main.command()
+@click.argument("service", type=SERVICE)
+@click.option("--probe-port", type=click.IntRange(1, 65535), help="Port of probes and metrics.")
+@click.option("--block-rows", type=click.IntRange(0), help="Answers of one key from which on they travel as a block; 0 never.")
+@click.option("--max-records", type=click.IntRange(1), help="Most messages in one poll.")
+@bus_option
+@client_option
+@artifact_option
+@version_option
+def consume(service: Service, **given: Any) -> None:
+    """Answer SERVICE's topic on the bus until SIGTERM."""
+    from kappawatt import logs
+    from kappawatt.consume import consume as run_worker
+
+    settings = Settings.read(**given)
+    logs.set_up(settings)
+    run_worker(service, settings)
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Readings a second.")
+@click.option("--loop", is_flag=True, help="Start again at the end of the file.")
+@click.option("--key", default="plant-1", show_default=True, help="Name of the plant.")
+@click.option("--url", help="Address of the ingestor, or of the gateway with /api/sensor-ingestor.")
+@bus_option
+@client_option
+def ingest(file: Path, rate: float, loop: bool, key: str, url: str | None, **given: Any) -> None:
+    """Stream FILE (CSV, NDJSON or Arrow, gzip too) at a steady rate."""
+    from kappawatt import ingest as ingesting
+    from kappawatt.bus import connect
+
+    settings = Settings.read(**given)
+    if url is not None:
+        send = ingesting.http_sender(url, key)
+    else:
+        send = ingesting.bus_sender(connect(settings.bus, settings.bus_options()), key)
+    summary = ingesting.ingest(file, send=send, rate=rate, loop=loop, progress=True)
+    click.echo(str(summary))
+
+
+@main.command()
+@click.argument("service", type=SERVICE)
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of data sets. [KAPPAWATT_DATA]")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of model versions; the service's own if absent.")
+@click.option("--report", type=click.Path(path_type=Path), help="Where the HTML report goes; beside the artifact if absent.")
+@click.option("--quick", is_flag=True, help="Skip the 5x2 cross-validation.")
+def train(service: Service, data: Path | None, **options: Any) -> None:
+    """Train SERVICE's model and its baseline, and write artifacts and a report."""
+    if service.train is None:
+        raise SettingInvalid(f"{service.name} has no model to train")
+    settings = Settings.read(data=data)
+    service.train(settings, **options)
+
+
+@main.command()
+@click.argument("service", type=SERVICE)
+@click.option("--data", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True, help="CSV, gzip too.")
+@artifact_option
+@version_option
+@json_option
+def score(service: Service, path: Path, as_json: bool, **given: Any) -> None:
+    """Score SERVICE's shipped model on a file it has not seen."""
+    from kappawatt.score import score_file
+    from kappawatt.serving.models import open_model
+
+    _needs_model(service)
+    scores = score_file(open_model(service, Settings.read(**given)), path)
+    if as_json:
+        click.echo(orjson.dumps(scores).decode())
+        return
+    for name, value in scores.items():
+        click.echo(f"{name:20} {value:.4f}" if isinstance(value, float) else f"{name:20} {value}")
+
+
+@main.command()
+@click.argument("service", type=SERVICE)
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of data sets. [KAPPAWATT_DATA]")
+@json_option
+def backtest(service: Service, data: Path | None, as_json: bool) -> None:
+    """Evaluate SERVICE's model by its published protocol, trained afresh for each fold."""
+    if service.backtest is None:
+        raise SettingInvalid(f"{service.name} has no model to evaluate")
+    service.backtest(Settings.read(data=data), as_json=as_json)
+
+
+@main.command()
+@click.argument("service", type=SERVICE)
+@click.option("--from", "start", default="beginning", show_default=True, help="beginning, an offset, or an ISO 8601 time with zone.")
+@click.option("--to", required=True, help="Side topic for the answers.")
+@click.option("--promote", is_flag=True, help="Switch workers and readers to the result.")
+@click.option("--reason", default="", help="Why it is promoted, for the log.")
+@bus_option
+@client_option
+@artifact_option
+@version_option
+@json_option
+def replay(service: Service, start: str, to: str, promote: bool, reason: str, as_json: bool, **given: Any) -> None:
+    """Answer a span of SERVICE's topic again, while the live stream runs."""
+    from tqdm import tqdm
+
+    from kappawatt import replay as replaying
+    from kappawatt.bus import connect
+    from kappawatt.serving.models import open_model
+
+    _needs_model(service)
+    assert service.stream is not None and service.predictor is not None
+    settings = Settings.read(**given)
+    bus = connect(settings.bus, settings.bus_options())
+    source = service.stream.source.name
+    with tqdm(unit="msg", disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = replaying.replay(
+            bus,
+            service.stream,
+            open_model(service, settings),
+            start=replaying.span_start(bus, source, start),
+            to=to,
+            block_rows=settings.block_rows,
+            max_records=settings.max_records,
+            progress=progress,
+        )
+    replaying.compare(bus, report, replaying.live_topic(bus, service.stream), service.predictor.target)
+    if promote:
+        replaying.promote_replay(bus, report, service.name, source, reason)
+    bus.close()
+    click.echo(orjson.dumps(report.to_json()).decode() if as_json else report.describe())
+
+
+@main.command()
+@click.option("--create", is_flag=True, help="Create those that are missing.")
+@click.option("--markdown", is_flag=True, help="Print docs/events.md, which needs no bus.")
+@bus_option
+@client_option
+def topics(create: bool, markdown: bool, **given: Any) -> None:
+    """List the topics, what they hold and how far they go."""
+    from kappawatt.bus import connect
+    from kappawatt.bus.topics import TOPICS
+    from kappawatt.docs import events_page
+
+    if markdown:
+        click.echo(events_page(), nl=False)
+        return
+    settings = Settings.read(**given)
+    bus = connect(settings.bus, settings.bus_options())
+    if create:
+        for name in bus.ensure(TOPICS):
+            click.echo(f"created {name}", err=True)
+    there = bus.topics()
+    table = {topic.name: topic.meaning for topic in TOPICS}
+    for name in [*table, *sorted(there.keys() - table.keys())]:
+        if name not in there:
+            click.echo(f"{name:28} missing; kappawatt topics --create")
+            continue
+        known = bus.offsets(name)
+        held = sum(o.end - o.begin for o in known.values())
+        click.echo(f"{name:28} {len(known)} partitions  {held:>10} messages  {table.get(name, '')}")
+    bus.close()
+
+
+@main.command()
+@click.option("--database", help="duckdb:FILE or postgresql://... [KAPPAWATT_DATABASE]")
+@click.option("--probe-port", type=click.IntRange(1, 65535), help="Port of probes, metrics and queries.")
+@bus_option
+@client_option
+def sink(**given: Any) -> None:
+    """Land readings, predictions and rejections in a database, until SIGTERM."""
+    from kappawatt import logs
+    from kappawatt.consume import run_sink
+
+    settings = Settings.read(**given)
+    logs.set_up(settings)
+    run_sink(settings)
+
+
+@main.command()
+@click.option("--wait", default=10.0, show_default=True, help="Seconds to wait for the probe's answer.")
+@bus_option
+@client_option
+@json_option
+def doctor(wait: float, as_json: bool, **given: Any) -> None:
+    """Look at every hop: bus, topics, consumer lag, and a probe reading that has to come back answered."""
+    from kappawatt.doctor import examine
+
+    settings = Settings.read(**given)
+    services = [find_service(name) for name in service_names()]
+    well = True
+    for finding in examine(settings.bus, settings.bus_options(), services, probe_seconds=wait):
+        well &= finding.is_well
+        if as_json:
+            row = {"check": finding.check, "ok": finding.is_well, "detail": finding.detail}
+            click.echo(orjson.dumps(row).decode())
+        else:
+            click.echo(str(finding))
+    if not well:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Readings a second.")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(".run"), show_default=True, help="Where bus, logs and database go.")
+@click.option("--bus", help="kafka starts a broker here; kafka://HOST:PORT uses yours; embedded bus if absent.")
+@client_option
+def run(rate: float, folder: Path, bus: str | None, **given: Any) -> None:
+    """Run the whole plant-power stream on this machine, until Ctrl-C."""
+    from contextlib import ExitStack
+
+    from kappawatt import datasets, logs
+    from kappawatt.run import run_stack
+
+    os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    folder = folder.absolute()
+    with ExitStack() as cleanup:
+        if bus == "kafka":
+            from kappawatt.broker import Broker
+
+            click.echo("starting Apache Kafka (its jars are fetched once, 44 MB) ...")
+            broker = cleanup.enter_context(Broker(folder / "kafka"))
+            bus = f"kafka://{broker.bootstrap}"
+        database = os.environ.get("KAPPAWATT_DATABASE") or f"duckdb:{folder}/kappawatt.duckdb"
+        settings = Settings.read(bus=bus or f"embedded:{folder}/bus.sqlite", database=database, **given)
+        logs.set_up(settings)
+        dataset = datasets.plant(settings.data, events=True)
+        click.echo(f"bus        {settings.bus}")
+        click.echo(f"data       {len(dataset)} readings, {dataset.source}")
+        if dataset.is_synthetic:
+            click.secho("           THIS IS SYNTHETIC DATA: no plant ever said it", fg="yellow", bold=True)
+        run_stack(settings, folder, dataset, rate=rate, say=click.echo, stopped=stopped)
+
+
+def _needs_model(service: Service) -> None:
+    if service.predictor is None:
+        raise SettingInvalid(f"{service.name} has no model")
+
+
+if __name__ == "__main__":
+    main()

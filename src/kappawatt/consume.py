@@ -1,0 +1,86 @@
+"""`kappawatt consume`: a worker with its probes beside it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from werkzeug.serving import make_server
+
+from kappawatt.bus import connect
+from kappawatt.bus.topics import TOPICS
+from kappawatt.bus.worker import Worker
+from kappawatt.errors import SettingInvalid
+from kappawatt.serving.app import create_app
+from kappawatt.serving.models import open_model
+from kappawatt.service import Service
+from kappawatt.settings import Settings
+from kappawatt.telemetry import Telemetry
+
+__all__ = ["consume", "probes", "stop_on_signals"]
+
+PROBE_PORT_OFFSET = 100
+
+
+@contextmanager
+def probes(app: Any, settings: Settings, port: int) -> Iterator[None]:
+    """Answer probes and metrics on a thread while the block runs."""
+    server = make_server(settings.host, settings.probe_port or port, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, name="probes", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+def stop_on_signals(stop: Any) -> None:
+    """Call `stop()` on SIGTERM and SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())
+
+
+def poll_question(telemetry: Telemetry, settings: Settings) -> Any:
+    """Return the liveness question of a consumer: how old is the last poll?"""
+    started = time.monotonic()
+
+    def why_not_alive() -> str | None:
+        age = time.monotonic() - (telemetry.last_poll or started)
+        if age <= settings.poll_age_limit:
+            return None
+        return f"last poll: got {age:.0f} s ago, allowed {settings.poll_age_limit:g} s"
+
+    return why_not_alive
+
+
+def consume(service: Service, settings: Settings) -> None:
+    """Answer the service's source topic until SIGTERM."""
+    if service.stream is None:
+        raise SettingInvalid(f"{service.name} reads no topic; services that do are models")
+    stream = service.stream
+    telemetry = Telemetry(service.name)
+    bus = connect(settings.bus, settings.bus_options())
+    bus.ensure(TOPICS)
+    worker = Worker(
+        bus,
+        lambda version: open_model(service, settings, version),
+        stream=stream.output.name,
+        source=stream.source.name,
+        dead=stream.dead.name,
+        service=service.name,
+        settings=settings,
+        telemetry=telemetry,
+    )
+    app = create_app(service, settings, telemetry=telemetry, serve_model=False)
+    context = app.extensions["kappawatt"]
+    context.alive.append(poll_question(telemetry, settings))
+    context.ready.append(lambda: None if telemetry.last_poll else "no poll of the bus yet")
+    stop_on_signals(worker.stop)
+    with probes(app, settings, service.port + PROBE_PORT_OFFSET):
+        worker.run()
+    bus.close()

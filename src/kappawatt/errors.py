@@ -1,0 +1,146 @@
+"""Every error that crosses a module border.
+
+    KappawattError
+    ├── SettingInvalid            a setting is missing or cannot be read: the process stops at start
+    ├── PayloadInvalid            400  the bytes cannot be read as what they claim to be
+    │   ├── ContentTypeUnsupported 415
+    │   └── PayloadTooLarge       413
+    ├── RowsRejected              422  the payload was read; rows broke the schema
+    ├── ModelNotFound             404
+    ├── Overloaded                429  a bounded buffer is full; carries retry_after
+    ├── NotReady                  503
+    ├── ArtifactInvalid                an artifact is damaged, or was made for other features
+    └── BusError                  503
+        ├── BusUnreachable
+        ├── TopicUnknown
+        └── DeliveryFailed
+
+An HTTP status stands on the class and nowhere else; no route catches for itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from kappawatt.batch import Rejection
+
+__all__ = [
+    "ArtifactInvalid",
+    "BusError",
+    "BusUnreachable",
+    "ContentTypeUnsupported",
+    "DeliveryFailed",
+    "KappawattError",
+    "ModelNotFound",
+    "NotReady",
+    "Overloaded",
+    "PayloadInvalid",
+    "PayloadTooLarge",
+    "RowsRejected",
+    "SettingInvalid",
+    "TopicUnknown",
+]
+
+
+class KappawattError(Exception):
+    """Base of all errors raised on purpose."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+
+class SettingInvalid(KappawattError):
+    """A setting is missing or has a value that cannot be used; the message names it."""
+
+    title = "Invalid setting"
+
+
+class PayloadInvalid(KappawattError):
+    """The body cannot be read as the content type it names."""
+
+    status = 400
+    title = "Unreadable payload"
+
+
+class ContentTypeUnsupported(PayloadInvalid):
+    """The content type is none that this door reads."""
+
+    status = 415
+    title = "Unsupported content type"
+
+
+class PayloadTooLarge(PayloadInvalid):
+    """The body is larger than the limit."""
+
+    status = 413
+    title = "Payload too large"
+
+
+class RowsRejected(KappawattError):
+    """The payload was read, but rows broke the schema.
+
+    Parameters
+    ----------
+    rejections : sequence of Rejection
+        What was wrong, in row order.
+    """
+
+    status = 422
+    title = "Rows rejected"
+
+    def __init__(self, rejections: tuple[Rejection, ...]) -> None:
+        self.rejections = rejections
+        first = rejections[0]
+        more = f" (and {len(rejections) - 1} more)" if len(rejections) > 1 else ""
+        super().__init__(f"row {first.row}: {first.message}{more}")
+
+
+class ModelNotFound(KappawattError):
+    """No model of that name or version is here."""
+
+    status = 404
+    title = "Model not found"
+
+
+class Overloaded(KappawattError):
+    """A bounded buffer is full; try again after `retry_after` seconds."""
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class NotReady(KappawattError):
+    """The process runs but cannot answer yet."""
+
+    status = 503
+    title = "Not ready"
+
+
+class ArtifactInvalid(KappawattError):
+    """An artifact is damaged, or does not give its own example answer."""
+
+    title = "Invalid artifact"
+
+
+class BusError(KappawattError):
+    """The bus did not do what was asked."""
+
+    status = 503
+    title = "Bus unavailable"
+
+
+class BusUnreachable(BusError):
+    """No broker answered within the time allowed."""
+
+
+class TopicUnknown(BusError):
+    """The topic does not exist on the bus."""
+
+
+class DeliveryFailed(BusError):
+    """The bus did not acknowledge messages within the time allowed."""

@@ -1,0 +1,1 @@
+"""Messages that cross a service border, one module a domain."""

@@ -1,0 +1,185 @@
+"""The one app factory: probes, metrics, problem documents, request ids, OpenAPI; a service adds its routes."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from kappawatt.errors import KappawattError, NotReady, Overloaded, RowsRejected
+from kappawatt.serving import docs, open_inference, predict, sagemaker
+from kappawatt.serving.models import Models
+from kappawatt.serving.openapi import operation
+from kappawatt.service import Service
+from kappawatt.settings import Settings
+from kappawatt.telemetry import CONTENT_TYPE, Telemetry
+
+__all__ = ["Context", "create_app", "problem"]
+
+log = logging.getLogger(__name__)
+
+PROBLEM = "application/problem+json"
+MOST_ERRORS = 100  # rows listed in a problem document; `rejected` is always the whole count
+REQUEST_ID = "X-Request-Id"
+
+
+@dataclass(slots=True)
+class Context:
+    """What routes may use: the service, its settings and telemetry, its models, and what readiness asks.
+
+    Parameters
+    ----------
+    ready : list of callable
+        Each returns None, or why the process cannot answer yet.
+    alive : list of callable
+        Each returns None, or why the process should be restarted.
+    """
+
+    service: Service
+    settings: Settings
+    telemetry: Telemetry
+    models: Models | None = None
+    ready: list[Callable[[], str | None]] = field(default_factory=list)
+    alive: list[Callable[[], str | None]] = field(default_factory=list)
+
+
+def create_app(
+    service: Service,
+    settings: Settings,
+    *,
+    telemetry: Telemetry | None = None,
+    serve_model: bool = True,
+) -> Flask:
+    """Return the Flask app of `service`.
+
+    Parameters
+    ----------
+    serve_model : bool
+        False leaves only probes and metrics: the app beside a consumer.
+    """
+    app = Flask(f"kappawatt.{service.name}", static_folder=None, template_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    context = Context(service, settings, telemetry or Telemetry(service.name))
+    app.extensions["kappawatt"] = context
+    _add_bookkeeping(app, context)
+    _add_errors(app)
+    _add_probes(app, context)
+    if serve_model:
+        if service.predictor is not None:
+            context.models = Models(service, settings, context.telemetry)
+            context.ready.append(context.models.why_not_ready)
+            predict.add_routes(app, context)
+            open_inference.add_routes(app, context)
+            sagemaker.add_routes(app, context)
+        if service.routes is not None:
+            service.routes(app, context)
+        docs.add_routes(app, context)
+    return app
+
+
+def problem(status: int, title: str, detail: str, **more: Any) -> Response:
+    """Return a problem document (RFC 9457)."""
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    document["request_id"] = g.get("request_id")
+    return Response(
+        orjson.dumps(document | more, option=orjson.OPT_SERIALIZE_NUMPY), status, content_type=PROBLEM
+    )
+
+
+def rejected(error: RowsRejected, **more: Any) -> Response:
+    """Return the problem document of refused rows; `more` carries what was answered or accepted."""
+    errors = [r.to_json() for r in error.rejections[:MOST_ERRORS]]
+    count = len({r.row for r in error.rejections})
+    return problem(error.status, error.title, str(error), rejected=count, errors=errors, **more)
+
+
+def _add_bookkeeping(app: Flask, context: Context) -> None:
+    telemetry, name = context.telemetry, context.service.name
+    counters: dict[tuple[str, str, int], Any] = {}
+    timers: dict[str, Any] = {}
+
+    @app.before_request
+    def begin() -> None:
+        g.started = time.perf_counter()
+        given = request.headers.get(REQUEST_ID, "")
+        g.request_id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 128 else None
+        if g.request_id is None:
+            g.request_id = uuid.uuid4().hex
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        route = str(request.url_rule) if request.url_rule else "unmatched"
+        key = (route, request.method, response.status_code)
+        counter = counters.get(key)
+        if counter is None:
+            counter = counters[key] = telemetry.requests.labels(name, route, request.method, key[2])
+        counter.inc()
+        timer = timers.get(route)
+        if timer is None:
+            timer = timers[route] = telemetry.request_seconds.labels(name, route)
+        timer.observe(time.perf_counter() - g.started)
+        response.headers[REQUEST_ID] = g.request_id
+        return response
+
+
+def _add_errors(app: Flask) -> None:
+    @app.errorhandler(RowsRejected)
+    def rows_rejected(error: RowsRejected) -> Response:
+        return rejected(error)
+
+    @app.errorhandler(KappawattError)
+    def known(error: KappawattError) -> Response:
+        if error.status >= 500:
+            log.error("cannot answer", extra={"error": str(error), "request_id": g.get("request_id")})
+        response = problem(error.status, error.title, str(error))
+        if isinstance(error, Overloaded):
+            response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        if isinstance(error, NotReady):
+            response.headers["Retry-After"] = "1"
+        return response
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> Response:
+        response = problem(error.code or 500, error.name, error.description or error.name)
+        for header, value in error.get_headers():
+            if header.lower() not in ("content-type", "content-length"):
+                response.headers[header] = value
+        return response
+
+    @app.errorhandler(Exception)
+    def unknown(error: Exception) -> Response:
+        log.exception("request failed", extra={"request_id": g.get("request_id"), "path": request.path})
+        return problem(500, "Internal error", "the request failed here; the log has the reason by request id")
+
+
+def _add_probes(app: Flask, context: Context) -> None:
+    def probe(questions: list[Callable[[], str | None]], yes: str) -> Response:
+        reasons = [reason for question in questions if (reason := question()) is not None]
+        if reasons:
+            return problem(503, "Not " + yes, "; ".join(reasons))
+        return Response(orjson.dumps({"status": yes}), content_type="application/json")
+
+    @app.get("/healthz", provide_automatic_options=False)
+    @operation("Is the process alive?", tag="probes", answers={200: STATUS, 503: "problem"})
+    def healthz() -> Response:
+        return probe(context.alive, "alive")
+
+    @app.get("/readyz", provide_automatic_options=False)
+    @operation("Can it answer? 503 until the model gave its own example answer.", tag="probes", answers={200: STATUS, 503: "problem"})
+    def readyz() -> Response:
+        return probe(context.alive + context.ready, "ready")
+
+    @app.get("/metrics", provide_automatic_options=False)
+    @operation("Prometheus metrics", tag="probes", answers={200: {"text/plain": {"type": "string"}}})
+    def metrics() -> Response:
+        return Response(context.telemetry.render(), content_type=CONTENT_TYPE)
+
+
+STATUS = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}

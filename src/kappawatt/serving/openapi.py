@@ -1,0 +1,163 @@
+"""OpenAPI 3.1, made from the routes there are and the schemas they name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from flask import Flask
+
+from kappawatt import __version__
+
+__all__ = ["JSON", "operation", "specification"]
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+View = TypeVar("View", bound=Callable[..., Any])
+
+PROBLEM_SCHEMA = {
+    "title": "Problem",
+    "description": "RFC 9457; `errors` names row, field, value got and values allowed.",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "request_id": {"type": ["string", "null"]},
+        "rejected": {"type": "integer"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "row": {"type": "integer"},
+                    "code": {"type": "string"},
+                    "field": {"type": ["string", "null"]},
+                    "got": {},
+                    "allowed": {"type": "string"},
+                    "message": {"type": "string"},
+                },
+                "required": ["row", "code", "message"],
+            },
+        },
+    },
+    "required": ["title", "status", "detail"],
+}
+REASONS = {
+    200: "The answer",
+    202: "Accepted",
+    304: "Not modified",
+    400: "The body cannot be read",
+    401: "An API key is needed",
+    403: "The key's role does not allow this",
+    404: "There is no such thing",
+    406: "Not acceptable",
+    409: "Conflict",
+    413: "The body is too large",
+    415: "The content type is none that is read here",
+    422: "Rows were refused; those that were not are answered in the same body",
+    429: "Full; try again after Retry-After seconds",
+    502: "The service behind did not answer",
+    503: "Not ready",
+    504: "The service behind took too long",
+}
+
+
+def operation(
+    summary: str,
+    *,
+    tag: str,
+    answers: Mapping[int, Any],
+    body: Mapping[str, Any] | None = None,
+    parameters: tuple[Mapping[str, Any], ...] = (),
+    description: str = "",
+    examples: Mapping[str, Any] | None = None,
+) -> Callable[[View], View]:
+    """Describe a view for OpenAPI.
+
+    Parameters
+    ----------
+    answers : mapping of int to object
+        By status: `"problem"`, `None` (empty body), a JSON Schema (answered as JSON), or a mapping of media
+        type to JSON Schema.
+    body : mapping of str to object, optional
+        JSON Schema by content type.
+    parameters : tuple of mapping
+        OpenAPI parameter objects beyond those in the path.
+    examples : mapping, optional
+        Example of the body by content type.
+    """
+
+    def describe(view: View) -> View:
+        view.__openapi__ = {  # type: ignore[attr-defined]
+            "summary": summary,
+            "description": description,
+            "tag": tag,
+            "answers": answers,
+            "body": body,
+            "parameters": parameters,
+            "examples": examples or {},
+        }
+        return view
+
+    return describe
+
+
+def specification(app: Flask, title: str, description: str) -> dict[str, Any]:
+    """Return the OpenAPI document of every described route of `app`."""
+    paths: dict[str, dict[str, Any]] = {}
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        described = getattr(app.view_functions[rule.endpoint], "__openapi__", None)
+        if described is None:
+            continue
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"}):
+            paths.setdefault(path, {})[method.lower()] = _operation(path, method, rule.endpoint, described)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "description": description, "version": __version__},
+        "paths": paths,
+        "components": {"schemas": {"Problem": PROBLEM_SCHEMA}},
+    }
+
+
+def _operation(path: str, method: str, endpoint: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    own = {p["name"] for p in described["parameters"]}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+        if name not in own
+    ] + [dict(p) for p in described["parameters"]]
+    names = set(re.findall(r"{(\w+)}", path))
+    parameters = [p for p in parameters if p["in"] != "path" or p["name"] in names]
+    result: dict[str, Any] = {
+        "operationId": f"{endpoint.replace('.', '_')}_{method.lower()}_{len(names)}",
+        "summary": described["summary"],
+        "tags": [described["tag"]],
+        "responses": {str(s): _response(s, answer) for s, answer in sorted(described["answers"].items())},
+    }
+    if described["description"]:
+        result["description"] = described["description"]
+    if parameters:
+        result["parameters"] = parameters
+    if described["body"] is not None and method in ("POST", "PUT"):
+        content: dict[str, Any] = {}
+        for media, schema in described["body"].items():
+            content[media] = {"schema": schema}
+            if media in described["examples"]:
+                content[media]["example"] = described["examples"][media]
+        result["requestBody"] = {"required": True, "content": content}
+    return result
+
+
+def _response(status: int, answer: Any) -> dict[str, Any]:
+    reason = {"description": REASONS.get(status, "Answer")}
+    if answer is None:
+        return reason
+    if answer == "problem":
+        return reason | {"content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    if any("/" in key for key in answer):
+        return reason | {"content": {media: {"schema": schema} for media, schema in answer.items()}}
+    return reason | {"content": {JSON: {"schema": answer}}}

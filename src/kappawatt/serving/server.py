@@ -1,0 +1,72 @@
+"""gunicorn, set up once: the app is made after the fork, so a model never crosses one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from kappawatt import logs
+from kappawatt.service import Service
+from kappawatt.settings import Settings
+
+__all__ = ["serve"]
+
+GRACE_SECONDS = 25  # platforms send SIGKILL 30 s after SIGTERM
+REQUEST_SECONDS = 60
+
+
+class _Server(BaseApplication):
+    def __init__(self, make_app: Callable[[], Flask], options: dict[str, Any]) -> None:
+        self._make_app = make_app
+        self._options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self._make_app()
+
+
+def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -> None:
+    """Serve `make_app()` until SIGTERM; requests at hand are finished first."""
+    several = settings.workers > 1
+    metrics = tempfile.mkdtemp(prefix="kappawatt-metrics-") if several else None
+    if metrics:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+    port = settings.port or service.port
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    options: dict[str, Any] = {
+        "bind": f"{host}:{port}",
+        "workers": settings.workers,
+        "worker_class": "gthread",
+        "threads": max(settings.threads, service.threads),
+        "keepalive": 75,
+        "timeout": REQUEST_SECONDS,
+        "graceful_timeout": GRACE_SECONDS,
+        "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
+        "proc_name": f"kappawatt-{service.name}",
+        "accesslog": None,
+        "loglevel": "warning",
+        "control_socket_disable": True,
+        "post_fork": lambda server, worker: logs.set_up(settings),
+        "child_exit": _forget_child if several else lambda server, worker: None,
+    }
+    try:
+        _Server(make_app, options).run()
+    finally:
+        if metrics:
+            shutil.rmtree(metrics, ignore_errors=True)
+
+
+def _forget_child(server: Any, worker: Any) -> None:
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -1,0 +1,143 @@
+"""Every setting, in one table: environment variable, default, meaning. Read once, at start.
+
+A missing or unreadable setting stops the process and is named. Kafka client settings pass through under
+Kafka's own names: `KAPPAWATT_KAFKA_SECURITY_PROTOCOL` is `security.protocol`, and a name that ends in `_FILE`
+(`KAPPAWATT_KAFKA_SASL_PASSWORD_FILE`) is read from that file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from kappawatt.bus.interface import BusOptions
+from kappawatt.errors import SettingInvalid
+
+__all__ = ["Settings", "settings_table"]
+
+PREFIX = "KAPPAWATT_"
+KAFKA = "KAFKA_"
+
+
+def _setting(default: Any, meaning: str, read: Callable[[str], Any] = str) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "read": read})
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("allowed true or false")
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"allowed {', '.join(allowed)}")
+        return text
+
+    return read
+
+
+def _number(low: float, high: float, whole: bool = True) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = int(text) if whole else float(text)
+        if not low <= value <= high:
+            raise ValueError(f"allowed {low:g} to {high:g}")
+        return value
+
+    return read
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a process was told by its environment; `Settings.read()` makes it."""
+
+    bus: str = _setting("embedded:.run/bus.sqlite", "the bus: `embedded:FILE` or `kafka://HOST:PORT[,HOST:PORT]`")
+    kafka_client: str = _setting(
+        "kafka-python", "`kafka-python`, or `confluent` for the accelerator", _choice("kafka-python", "confluent")
+    )
+    host: str = _setting("127.0.0.1", "address to listen on; beyond localhost the gateway demands API keys")
+    port: int = _setting(0, "port to listen on; 0 is the service's own", _number(0, 65535))
+    workers: int = _setting(1, "serving processes", _number(1, 64))
+    threads: int = _setting(4, "threads a serving process answers with", _number(1, 256))
+    probe_port: int = _setting(0, "port for probes and metrics of `consume` and `sink`; 0 is the service's port + 100", _number(0, 65535))
+    log_level: str = _setting("INFO", "least level that is logged", _choice("DEBUG", "INFO", "WARNING", "ERROR"))
+    log_format: str = _setting("json", "`json` for machines, `text` for people", _choice("json", "text"))
+    artifacts: Path | None = _setting(None, "folder of model versions (or one artifact); empty is the one shipped", _path)
+    model_version: str = _setting("", "version to serve; empty is the current one")
+    max_body_bytes: int = _setting(8_388_608, "largest request body [bytes]", _number(1_000, 1_000_000_000))
+    max_in_flight_bytes: int = _setting(
+        33_554_432, "most bytes published and not yet acknowledged [bytes]", _number(1_000, 10_000_000_000)
+    )
+    max_records: int = _setting(5_000, "most messages in one poll", _number(1, 1_000_000))
+    block_rows: int = _setting(
+        64, "answers of one key in one poll from which on they travel as one Arrow block; 0 never", _number(0, 1_000_000)
+    )
+    instance_id: str = _setting("", "static member id (the pod's name): a restart keeps its partitions")
+    session_timeout: float = _setting(
+        10.0, "seconds without a sign of life after which a member's partitions move", _number(1, 3600, False)
+    )
+    poll_age_limit: float = _setting(
+        60.0, "seconds without a poll after which a consumer's liveness fails", _number(1, 3600, False)
+    )
+    retry_for: float = _setting(
+        300.0, "seconds a consumer retries a bus that fails before it exits", _number(0, 86400, False)
+    )
+    database: str = _setting("duckdb:.run/kappawatt.duckdb", "analytics store of `sink`: `duckdb:FILE` or `postgresql://...`")
+    services: str = _setting("", "where the gateway finds services: `name=http://host:port`, comma separated")
+    api_keys: Path | None = _setting(None, "file of API keys, one `role:sha256-of-key:name` a line", _path)
+    rate_limit: str = _setting("100/second", "requests a client may make at the gateway")
+    data: Path | None = _setting(None, "folder of data sets; empty downloads, or else generates", _path)
+    kafka: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
+        """Return settings from `environ`, overridden by `given` (None is not given).
+
+        Raises
+        ------
+        SettingInvalid
+            A variable has a value that cannot be used; the message names it.
+        """
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            name = PREFIX + item.name.upper()
+            if item.name == "kafka" or name not in environ:
+                continue
+            try:
+                values[item.name] = item.metadata["read"](environ[name])
+            except ValueError as error:
+                raise SettingInvalid(f"{name}: got {environ[name]!r}, {error}") from None
+        known = {PREFIX + item.name.upper() for item in fields(cls)}
+        client = {
+            name.removeprefix(PREFIX + KAFKA).lower().replace("_", "."): value
+            for name, value in environ.items()
+            if name.startswith(PREFIX + KAFKA) and name not in known
+        }
+        values["kafka"] = client
+        return cls(**values | {name: value for name, value in given.items() if value is not None})
+
+    def bus_options(self) -> BusOptions:
+        """Return what the bus needs of these."""
+        return BusOptions(self.max_in_flight_bytes, self.session_timeout, self.kafka_client, self.kafka)
+
+
+def settings_table() -> str:
+    """Return all settings as a Markdown table for docs."""
+    lines = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for item in fields(Settings):
+        if item.name == "kafka":
+            lines.append("| `KAPPAWATT_KAFKA_*` | | Kafka client settings under their own names (see above) |")
+            continue
+        default = "" if item.default in (None, "") else f"`{item.default}`"
+        lines.append(f"| `{PREFIX}{item.name.upper()}` | {default} | {item.metadata['meaning']} |")
+    return "\n".join(lines)

@@ -1,0 +1,91 @@
+"""Prometheus metrics, with the same names in every service."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+__all__ = ["CONTENT_TYPE", "Telemetry"]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS = (1, 2, 5, 10, 50, 100, 500, 1000, 5000, 10_000, 50_000, 100_000)
+
+
+class Telemetry:
+    """The metrics of one process of one service.
+
+    With `PROMETHEUS_MULTIPROC_DIR` set (several serving processes), `render` adds up all of them.
+    """
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.started = time.time()
+        self.last_poll: float | None = None
+        registry = self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "kappawatt_requests", "HTTP requests", ["service", "route", "method", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "kappawatt_request_seconds",
+            "Time to answer an HTTP request [s]",
+            ["service", "route"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.rows = Counter("kappawatt_rows", "Rows answered", ["service", "door"], registry=registry)
+        self.rejections = Counter(
+            "kappawatt_rejections", "Rows refused, by reason", ["service", "door", "reason"], registry=registry
+        )
+        self.batch_rows = Histogram(
+            "kappawatt_batch_rows", "Rows answered as one batch", ["service"], buckets=ROWS, registry=registry
+        )
+        self.event_seconds = Histogram(
+            "kappawatt_event_to_prediction_seconds",
+            "From the arrival of a reading on the bus to its answer [s]",
+            ["service"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.consumer_lag = Gauge(
+            "kappawatt_consumer_lag",
+            "Messages between the position and the end",
+            ["service", "topic", "partition"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.poll_age = Gauge(
+            "kappawatt_poll_age_seconds",
+            "Age of the last poll of the bus [s]",
+            ["service"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.model = Gauge(
+            "kappawatt_model_info",
+            "1 for the model version that answers",
+            ["service", "model", "version"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def polled(self) -> None:
+        """Note that the bus was polled just now."""
+        self.last_poll = time.monotonic()
+
+    def serves(self, model: str, version: str) -> None:
+        """Note which model version answers from now on."""
+        self.model.clear()
+        self.model.labels(self.service, model, version).set(1)
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        if self.last_poll is not None:
+            self.poll_age.labels(self.service).set(time.monotonic() - self.last_poll)
+        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
+        return generate_latest(self.registry)
