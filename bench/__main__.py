@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import blocks, footprint, http, models, stream
@@ -45,21 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(part: str, given: argparse.Namespace) -> list[Figure]:
-    run: dict[str, Callable[[], list[Figure]]] = {
-        "http": lambda: http.run(
-            http.HttpOptions(
-                given.cache, given.models, given.workers, given.seconds, given.warmup, given.rounds, given.artifact
-            )
-        ),
-        "stream": lambda: stream.run(
-            stream.StreamOptions(given.cache, _bootstrap(given), given.rows, given.rounds, given.sides, given.artifact)
-        ),
-        "blocks": lambda: blocks.run(
-            blocks.BlockOptions(given.cache, _bootstrap(given), given.blocks, given.rounds, given.artifact)
-        ),
-        "footprint": lambda: footprint.run(footprint.FootprintOptions(given.cache, given.rounds, 1, given.artifact)),
-    }
-    return run[part]()
+    every = {"cache": given.cache, "rounds": given.rounds, "artifact": given.artifact}
+    if part == "http":
+        load = {"seconds": given.seconds, "warmup": given.warmup}
+        chosen = {"kinds": given.models, "workers": given.workers, "peers_only": given.peers_only}
+        return http.run(http.HttpOptions(**every, **load, **chosen))
+    if part == "footprint":
+        return footprint.run(footprint.FootprintOptions(**every, peers_only=given.peers_only))
+    every["bootstrap"] = _bootstrap(given)
+    if part == "blocks":
+        return blocks.run(blocks.BlockOptions(**every, blocks=given.blocks, peers_only=given.peers_only))
+    sides = tuple(side for side in given.sides if side in stream.ENVIRONMENT or not given.peers_only)
+    return stream.run(stream.StreamOptions(**every, rows=given.rows, sides=sides, kind=given.stream_model))
 
 
 def _bootstrap(given: argparse.Namespace) -> str:
@@ -76,23 +73,39 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("part", choices=(*PARTS, "all"))
-    add("--cache", type=lambda text: Path(text).resolve(), default=ROOT / ".bench", help="peers' environments, models, logs")
+    add(
+        "--cache",
+        type=lambda text: Path(text).resolve(),
+        default=ROOT / ".bench",
+        help="peers' environments, models, logs",
+    )
     add("--json", type=Path, help="write figures and single rounds here")
     add("--markdown", type=Path, help="write the table here too")
     add("--rounds", type=int, default=3, help="alternating rounds of every side")
     add("--strict", action="store_true", help="exit 2 when a target is missed")
+    add("--peers-only", action="store_true", help="leave kappawatt's side out")
     add("--artifact", type=Path, help="kappawatt artifact to serve instead of the peers' own model")
     part = parser.add_argument_group("http")
     part.add_argument("--seconds", type=int, default=10, help="of load a round")
     part.add_argument("--warmup", type=int, default=3, help="seconds of load before, not counted")
-    part.add_argument("--models", type=_kinds, default=models.KINDS, help="scikit-learn models, comma separated")
     part.add_argument(
-        "--workers", type=_pairs, default=((1, 0), (1, 1), (2, 2)), help="OURS:PARALLEL_WORKERS of MLServer, comma separated"
+        "--models", type=_kinds, default=models.KINDS, help="scikit-learn models, comma separated"
+    )
+    part.add_argument(
+        "--workers",
+        type=_pairs,
+        default=((1, 0), (1, 1), (2, 2)),
+        help="OURS:PARALLEL_WORKERS of MLServer, comma separated",
     )
     part = parser.add_argument_group("stream and blocks")
-    part.add_argument("--bootstrap", default=os.environ.get("KAPPAWATT_TEST_KAFKA", ""), help="broker (KAPPAWATT_TEST_KAFKA)")
+    part.add_argument(
+        "--bootstrap",
+        default=os.environ.get("KAPPAWATT_TEST_KAFKA", ""),
+        help="broker (KAPPAWATT_TEST_KAFKA)",
+    )
     part.add_argument("--rows", type=int, default=300_000, help="single CSV events")
     part.add_argument("--blocks", type=int, default=10_000, help="messages of 1,000 readings")
+    part.add_argument("--stream-model", choices=models.KINDS, default="boosting", help="of stream")
     part.add_argument("--sides", type=_names, default=stream.SIDES, help="of stream, comma separated")
     return parser
 
@@ -100,14 +113,18 @@ def _parser() -> argparse.ArgumentParser:
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     if unknown := set(names) - set(stream.SIDES):
-        raise argparse.ArgumentTypeError(f"got {', '.join(sorted(unknown))}, allowed {', '.join(stream.SIDES)}")
+        raise argparse.ArgumentTypeError(
+            f"got {', '.join(sorted(unknown))}, allowed {', '.join(stream.SIDES)}"
+        )
     return names
 
 
 def _kinds(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     if unknown := set(names) - set(models.KINDS):
-        raise argparse.ArgumentTypeError(f"got {', '.join(sorted(unknown))}, allowed {', '.join(models.KINDS)}")
+        raise argparse.ArgumentTypeError(
+            f"got {', '.join(sorted(unknown))}, allowed {', '.join(models.KINDS)}"
+        )
     return names
 
 

@@ -26,7 +26,15 @@ SKLEARN = "scikit-learn==1.9.1"  # a joblib file is read by the version that wro
 ENVIRONMENTS = {
     "mlserver": ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "uvloop<0.22", SKLEARN),
     "quix": ("quixstreams==3.28.1", "onnxruntime", "numpy"),
-    "floor": ("flask>=3.1,<4", "gunicorn>=23,<28", "numpy", "onnxruntime", "orjson", "confluent-kafka>=2.10,<3", "pyarrow"),
+    "floor": (
+        "flask>=3.1,<4",
+        "gunicorn>=23,<28",
+        "numpy",
+        "onnxruntime",
+        "orjson",
+        "confluent-kafka>=2.10,<3",
+        "pyarrow",
+    ),
     "models": (SKLEARN, "skl2onnx>=1.17,<2", "joblib", "numpy"),
 }
 
@@ -47,8 +55,10 @@ def environment(name: str, cache: Path) -> Path:
 
 def versions(python: Path, *packages: str) -> dict[str, str]:
     """Return the installed versions of `packages` as the interpreter `python` sees them."""
-    code = "import sys; from importlib.metadata import version as v; print('\\n'.join(v(p) for p in sys.argv[1:]))"
-    done = subprocess.run([str(python), "-c", code, *packages], capture_output=True, text=True, timeout=60, check=False)
+    code = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    done = subprocess.run(
+        [str(python), "-c", code, *packages], capture_output=True, text=True, timeout=60, check=False
+    )
     if done.returncode:
         raise BenchError(f"versions of {packages}: {done.stderr.strip()[-300:]}")
     return dict(zip(packages, done.stdout.split(), strict=True))
@@ -66,7 +76,11 @@ def kappawatt() -> str:
 def kappawatt_version() -> str:
     """Return the installed version with the commit it stands on."""
     commit = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=30, check=False
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     try:
         version = metadata.version("kappawatt")
@@ -93,7 +107,8 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0))
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     load = os.getloadavg()[0]
-    return f"{cores} cores {model}, {gigabytes:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}, load {load:.1f}"
+    software = f"Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{cores} cores {model}, {gigabytes:.0f} GiB, {software}, load {load:.1f}"
 
 
 def _call(command: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
-"""One reading a request over HTTP: kappawatt against MLServer with the same scikit-learn model, and a bare route.
+"""One reading a request over HTTP: kappawatt against MLServer with the same scikit-learn model.
 
-All servers run at once, idle but for the one under load; `wrk` with 8 kept-alive connections drives one after the
-other, round by round. Before any load each server must give the model's own answer to the body it will be sent.
+All servers run at once, idle but for the one under load; `wrk` with 8 kept-alive connections drives one after
+the other, round by round. Before any load each server must give the model's own answer to the body it will be
+sent. A bare Flask route that answers constant bytes shows where the floor is.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class HttpOptions:
     warmup: int = 3
     rounds: int = 3
     artifact: Path | None = None
+    peers_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +88,18 @@ def run(options: HttpOptions) -> list[Figure]:
     return figures
 
 
-def _compare(options: HttpOptions, model: models.Trained, workers: int, parallel_workers: int) -> list[Figure]:
+def _compare(
+    options: HttpOptions, model: models.Trained, workers: int, parallel_workers: int
+) -> list[Figure]:
     kind = model.training["kind"]
     name = f"{kind}-{workers}-{parallel_workers}"
     peer = f"MLServer parallel_workers={parallel_workers}"
-    servers = {peer: mlserver(model, parallel_workers, options.cache), "bare Flask route": floor(workers, options.cache)}
-    try:
+    servers = {
+        peer: mlserver(model, parallel_workers, options.cache),
+        "bare Flask route": floor(workers, options.cache),
+    }
+    if not options.peers_only:
         servers |= ours(model, workers, options.artifact)
-    except (BenchError, ImportError) as error:
-        say(f"kappawatt's side is left out: {error}")
     exact = options.artifact is None
     with ExitStack() as stack:
         sides: dict[str, Callable[[], Load]] = {}
@@ -122,8 +127,8 @@ def _figures(
     known: Mapping[str, str],
 ) -> list[Figure]:
     protocol = (
-        f"one reading a request, {kind} model, {workers} worker(s), wrk with {CONNECTIONS} kept-alive connections, "
-        f"{options.rounds} alternating rounds of {options.seconds} s, medians"
+        f"one reading a request, {kind} model, {workers} worker(s), wrk with {CONNECTIONS} kept-alive "
+        f"connections, {options.rounds} alternating rounds of {options.seconds} s, medians"
     )
     figures = []
     for value, unit in (("rate", "requests/s"), ("p50", "ms"), ("p99", "ms"), ("cpu_us", "us CPU a request")):
@@ -131,7 +136,17 @@ def _figures(
         target = "" if side.startswith("bare") else TARGETS.get(value, "")
         rounds = {name: [getattr(load, value) for load in found[name]] for name in (side, peer)}
         figures.append(
-            Figure(f"HTTP {side}: {value}", unit, middle[side], middle[peer], peer, target, protocol, known, rounds)
+            Figure(
+                f"HTTP {side}: {value}",
+                unit,
+                middle[side],
+                middle[peer],
+                peer,
+                target,
+                protocol,
+                known,
+                rounds,
+            )
         )
     return figures
 
@@ -145,7 +160,9 @@ def _require_answers(found: Mapping[str, list[Load]]) -> None:
 
 
 @contextmanager
-def _ready(server: Server, expected: float | None, options: HttpOptions, log: Path) -> Iterator[Callable[[], Load]]:
+def _ready(
+    server: Server, expected: float | None, options: HttpOptions, log: Path
+) -> Iterator[Callable[[], Load]]:
     """Start a server, check that it answers as the model does, and yield a function that loads it once."""
     with running(server.command, log, server.environ) as process:
         until_answers(server.ready, START_SECONDS, process)
@@ -179,12 +196,25 @@ def _load(server: Server, body: Path, options: HttpOptions, pid: int) -> Load:
         socket_errors=int(seen["socket_errors"]),
         cpu_us=used / max(1, seen["requests"]) * 1e6,
     )
-    say(f"  {load.rate:.0f} requests/s, p50 {load.p50:.2f} ms, p99 {load.p99:.2f} ms, {load.cpu_us:.0f} us CPU a request")
+    say(
+        f"  {load.rate:.0f} requests/s, p50 {load.p50:.2f} ms, p99 {load.p99:.2f} ms, "
+        f"{load.cpu_us:.0f} us CPU a request"
+    )
     return load
 
 
 def _wrk(url: str, body: Path, seconds: int) -> dict[str, float]:
-    command = [wrk(), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(HERE / "wrk.lua"), url, "--", str(body)]
+    command = [
+        wrk(),
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{seconds}s",
+        "-s",
+        str(HERE / "wrk.lua"),
+        url,
+        "--",
+        str(body),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
     last = done.stdout.strip().splitlines()[-1:] or [""]
     if done.returncode or not last[0].startswith("{"):
@@ -199,7 +229,11 @@ def ours(model: models.Trained, workers: int, artifact: Path | None) -> dict[str
     example = model.training["example"]
     plain = json.dumps(example).encode()
     inference = json.dumps(
-        {"inputs": [{"name": name, "shape": [1], "datatype": "FP64", "data": [v]} for name, v in example.items()]}
+        {
+            "inputs": [
+                {"name": name, "shape": [1], "datatype": "FP64", "data": [v]} for name, v in example.items()
+            ]
+        }
     ).encode()
     doors = {
         "/predict": (plain, lambda answer: float(answer["net_power"])),
@@ -242,9 +276,24 @@ def floor(workers: int, cache: Path) -> Server:
     gunicorn = str(environment("floor", cache) / "gunicorn")
     command = (
         *(gunicorn, "--bind", f"127.0.0.1:{port}", "--workers", str(workers), "--worker-class", "gthread"),
-        *("--threads", "4", "--keep-alive", "75", "--pythonpath", str(HERE / "peers"), "floor_app:create_app()"),
+        *(
+            "--threads",
+            "4",
+            "--keep-alive",
+            "75",
+            "--pythonpath",
+            str(HERE / "peers"),
+            "floor_app:create_app()",
+        ),
     )
-    return Server(command, {}, f"{root}/readyz", f"{root}/predict", b'{"ambient_temperature":14.96}', lambda _: float("nan"))
+    return Server(
+        command,
+        {},
+        f"{root}/readyz",
+        f"{root}/predict",
+        b'{"ambient_temperature":14.96}',
+        lambda _: float("nan"),
+    )
 
 
 def _first_output(answer: Any) -> float:

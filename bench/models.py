@@ -1,4 +1,4 @@
-"""The model both sides serve: one scikit-learn estimator, once as joblib for MLServer, once as ONNX for kappawatt."""
+"""The model both sides serve: one scikit-learn estimator, as joblib for MLServer, as ONNX for kappawatt."""
 
 from __future__ import annotations
 
@@ -56,11 +56,19 @@ def trained(kind: str, cache: Path) -> Trained:
 def kappawatt_artifact(model: Trained) -> Path:
     """Return a kappawatt artifact around the exported model, for `KAPPAWATT_ARTIFACTS`.
 
-    The plant service reads `model.onnx` with an output of each response field that is a number.
+    The plant service reads `model.onnx`, with an output for each response field that is a number; features it
+    computes beyond the four conditions are given to the graph, which does not look at them.
     """
     from kappawatt.artifact import Manifest, save_artifact
+    from kappawatt.service import find_service
 
     training = model.training
+    predictor = find_service("plant-power").predictor
+    names = predictor.feature_names if predictor else ()
+    if names[: len(training["names"])] != tuple(training["names"]):
+        raise BenchError(
+            f"plant-power's features: got {names}, allowed those that start with {training['names']}"
+        )
     answer, width = training["answer"], training["half_width"]
     manifest = Manifest(
         model="plant-power",
@@ -68,14 +76,18 @@ def kappawatt_artifact(model: Trained) -> Path:
         kind="default",
         created="2000-01-01T00:00:00Z",
         data={"source": training["source"], "sha256": training["sha256"], "rows": training["rows"]},
-        feature_names=tuple(training["names"]),
+        feature_names=names,
         training_range={name: (low, high) for name, (low, high) in training["range"].items()},
         metrics={},
         libraries={},
         files={},
         example={
             "request": training["example"],
-            "answer": {"net_power": answer, "net_power_lower": answer - width, "net_power_upper": answer + width},
+            "answer": {
+                "net_power": answer,
+                "net_power_lower": answer - width,
+                "net_power_upper": answer + width,
+            },
         },
     )
     folder = model.folder / "artifact"

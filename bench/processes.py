@@ -11,13 +11,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
     "BenchError",
     "Memory",
     "cpu_seconds",
-    "first_lines",
     "free_port",
     "memory",
     "running",
@@ -36,6 +36,10 @@ class BenchError(Exception):
     """A side could not be measured; the message says why."""
 
 
+class Quoted(BenchError):
+    """A BenchError that carries what its process wrote last."""
+
+
 def free_port() -> int:
     """Return a TCP port nobody listens on."""
     with socket.socket() as found:
@@ -43,7 +47,9 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def until(claim: Callable[[], bool], seconds: float, what: str, process: subprocess.Popen[bytes] | None = None) -> None:
+def until(
+    claim: Callable[[], bool], seconds: float, what: str, process: subprocess.Popen[bytes] | None = None
+) -> None:
     """Wait until `claim()` is true.
 
     Raises
@@ -91,10 +97,12 @@ def running(
         )
         try:
             yield process
+        except Quoted:
+            raise
         except BenchError as error:
             stop(process)
             tail = log.read_bytes().decode("utf-8", "replace")[-1500:]
-            raise BenchError(f"{error}\n{' '.join(command)}\n{tail}") from error
+            raise Quoted(f"{error}\n{' '.join(command)}\n{tail}") from error
         finally:
             stop(process)
 
@@ -134,13 +142,13 @@ def cpu_seconds(pid: int) -> float:
     return sum((int(fields[11]) + int(fields[12])) * TICK for fields in times if fields)
 
 
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Resident (`rss`) and proportional (`pss`) memory of a process tree [bytes], and how many processes."""
 
-    def __init__(self, rss: int, pss: int, processes: int) -> None:
-        self.rss = rss
-        self.pss = pss
-        self.processes = processes
+    rss: int
+    pss: int
+    processes: int
 
 
 def memory(pid: int) -> Memory:
@@ -157,11 +165,6 @@ def memory(pid: int) -> Memory:
             if name in totals:
                 totals[name] += int(line.split()[1]) * 1024
     return Memory(totals["Rss"], totals["Pss"], len(members))
-
-
-def first_lines(text: str, count: int = 3) -> str:
-    """Return the first `count` lines."""
-    return "\n".join(text.splitlines()[:count])
 
 
 def _stat(pid: int) -> list[str]:

@@ -23,7 +23,10 @@ def markdown(figures: Iterable[Figure], machine: str) -> str:
     lines += [_row(figure, protocols[figure.protocol]) for figure in figures]
     lines += ["", *(f"- {mark} {protocol}" for protocol, mark in protocols.items())]
     known = {name: version for figure in figures for name, version in figure.versions.items()}
-    lines += ["", "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(known.items())) + "."]
+    lines += [
+        "",
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(known.items())) + ".",
+    ]
     return "\n".join(lines) + "\n"
 
 

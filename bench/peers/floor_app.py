@@ -1,4 +1,4 @@
-"""The floor: a Flask route that reads its body and answers constant bytes. No parsing, no model, no metrics."""
+"""The floor: a Flask route that reads its body and answers constant bytes. No parsing, model or metrics."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
     python train_model.py linear|boosting OUT [DATA]
 
-Runs where scikit-learn and skl2onnx are installed. Writes model.joblib, model.onnx (one float32 input of shape
-(n, 4); outputs net_power, net_power_lower and net_power_upper, each float32 of shape (n, 1)) and training.json.
+Runs where scikit-learn and skl2onnx are installed. Writes model.joblib, training.json and model.onnx: one
+float32 input of shape (n, 4 or more), of which it reads the first four; outputs net_power, net_power_lower
+and net_power_upper, each float32 of shape (n, 1).
 DATA is a folder with ccpp/ccpp_shared.csv.gz; without it a plant is made up, which training.json says.
 """
 
@@ -52,7 +53,11 @@ def made_up(n: int = 7_000, seed: int = 7) -> tuple[np.ndarray, np.ndarray, str]
     pressure = draw.normal(1013, 6, n)
     humidity = np.clip(draw.normal(73, 15, n), 25, 100)
     power = 497 - 1.9 * temperature - 0.24 * (vacuum - 40) + 0.06 * (pressure - 1013) - 0.16 * (humidity - 60)
-    return np.column_stack([temperature, vacuum, pressure, humidity]), power + draw.normal(0, 3, n), "synthetic, seed 7"
+    return (
+        np.column_stack([temperature, vacuum, pressure, humidity]),
+        power + draw.normal(0, 3, n),
+        "synthetic, seed 7",
+    )
 
 
 def with_interval(graph: Any) -> Any:
@@ -72,12 +77,27 @@ def with_interval(graph: Any) -> Any:
     return graph
 
 
+def of_any_width(graph: Any) -> Any:
+    """Let the graph take rows of more than four features and read the first four; services compute more."""
+    body = graph.graph
+    bounds = {"first": 0, "last": len(NAMES), "axis": 1}
+    body.initializer.extend(
+        helper.make_tensor(name, TensorProto.INT64, [1], [at]) for name, at in bounds.items()
+    )
+    body.node.insert(0, helper.make_node("Slice", ["features", *bounds], ["conditions"]))
+    del body.input[:]
+    body.input.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, None]))
+    return graph
+
+
 def main(kind: str, out: str, data: str = "") -> None:
     """Train, export, describe."""
     conditions, power, source = measured(Path(data)) if data else made_up()
     # Both sides are given float32 conditions, so that a tree's threshold cannot tell them apart.
     model = MODELS[kind]().fit(conditions.astype(np.float32), power)
-    graph = with_interval(to_onnx(model, initial_types=[("conditions", FloatTensorType([None, 4]))]))
+    graph = with_interval(
+        of_any_width(to_onnx(model, initial_types=[("conditions", FloatTensorType([None, 4]))]))
+    )
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     joblib.dump(model, folder / "model.joblib")
@@ -89,8 +109,11 @@ def main(kind: str, out: str, data: str = "") -> None:
         "rows": len(power),
         "sha256": hashlib.sha256(np.column_stack([conditions, power]).tobytes()).hexdigest(),
         "names": NAMES,
-        "range": {n: [float(low), float(high)] for n, low, high in zip(NAMES, conditions.min(0), conditions.max(0))},
-        "example": dict(zip(NAMES, EXAMPLE)),
+        "range": {
+            n: [float(low), float(high)]
+            for n, low, high in zip(NAMES, conditions.min(0), conditions.max(0), strict=True)
+        },
+        "example": dict(zip(NAMES, EXAMPLE, strict=True)),
         "answer": example,
         "half_width": HALF_WIDTH,
     }

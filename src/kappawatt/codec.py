@@ -21,9 +21,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kappawatt.batch import Batch, Columns, Rejection
+from kappawatt import arrow
+from kappawatt.batch import Batch, Rejection
 from kappawatt.errors import ContentTypeUnsupported, PayloadInvalid
-from kappawatt.schema import MAX_TIMESTAMP, SHORTEST, Field, Kind, Schema, shorten
+from kappawatt.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, SHORTEST, Field, Kind, Schema, nothing, shorten
 
 __all__ = [
     "ARROW",
@@ -38,15 +39,14 @@ __all__ = [
     "decode",
     "decode_many",
     "decode_objects",
-    "encode_arrow",
     "load_json",
-    "read_arrow",
 ]
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
-ARROW = "application/vnd.apache.arrow.stream"
+ARROW = arrow.MEDIA_TYPE
+encode_arrow = arrow.write_columns
 READABLE = (JSON, NDJSON, CSV, ARROW)
 
 ALIASES = {
@@ -59,8 +59,6 @@ ALIASES = {
     "application/x-apache-arrow-stream": ARROW,
 }
 NUMBER_CHARACTERS = b"0123456789+-.eE,"
-MAX_ROWS = 1_000_000
-MAX_COLUMNS = 256
 
 Form = Literal["object", "list", "columns", "table"]
 Origins = NDArray[np.intp]
@@ -364,7 +362,7 @@ def parse_timestamp(value: Any) -> int | None:
                 moment = datetime.fromisoformat(value)
                 if moment.tzinfo is None:
                     return None
-                value = moment.timestamp() * 1000
+                return int(moment.timestamp() * 1000)
             except (ValueError, OverflowError):
                 return None
     if type(value) not in (int, float) or not 0 <= value <= MAX_TIMESTAMP:
@@ -526,90 +524,30 @@ def _numbers(texts: Sequence[str], field: Field, rejections: list[Rejection]) ->
 # --- Arrow --------------------------------------------------------------------------------------------------
 
 
-def read_arrow(body: bytes) -> Any:
-    """Read an Arrow IPC stream into an arro3 Table; PayloadInvalid if it is damaged."""
-    from arro3.io import read_ipc_stream
-
-    try:
-        table = read_ipc_stream(io.BytesIO(body)).read_all()
-    except Exception as error:  # arro3 raises bare Exception for whatever the Rust reader refuses
-        reason = str(error).split("\n", 1)[0][:200]
-        raise PayloadInvalid(f"body: got a damaged Arrow stream ({reason}), allowed {ARROW}") from None
-    except BaseException as error:  # a panic of the reader is no reason to end the process
-        if type(error).__name__ != "PanicException":
-            raise
-        raise PayloadInvalid(f"body: got a damaged Arrow stream, allowed {ARROW}") from None
-    return table
-
-
-def encode_arrow(columns: Columns) -> bytes:
-    """Write columns as an Arrow IPC stream (float64, int64, int32, bool, datetime64[ms] and text)."""
-    from arro3.core import Array, DataType, Table
-    from arro3.io import write_ipc_stream
-
-    arrays: dict[str, Any] = {}
-    for name, column in columns.items():
-        if column.dtype.kind == "M":
-            whole = Array.from_numpy(column.astype("datetime64[ms]").astype(np.int64))
-            arrays[name] = whole.cast(DataType.timestamp("ms", tz="UTC"))
-        elif column.dtype == object:
-            arrays[name] = Array(column.tolist(), type=DataType.utf8())
-        else:
-            arrays[name] = Array.from_numpy(np.ascontiguousarray(column))
-    out = io.BytesIO()
-    write_ipc_stream(Table.from_pydict(arrays), out, compression=None)
-    return out.getvalue()
-
-
 def _decode_arrow(body: bytes, schema: Schema) -> Batch:
-    table = read_arrow(body)
-    names = table.schema.names
-    if len(names) != len(set(names)) or len(names) > MAX_COLUMNS:
-        raise PayloadInvalid(f"columns: got {len(names)} with repeats, allowed each field once")
-    _refuse_unknown(names, schema)
-    n = table.num_rows
-    if not 0 < n <= MAX_ROWS:
-        raise PayloadInvalid(f"rows: got {n}, allowed 1 to {MAX_ROWS}")
-    columns = {name: _arrow_column(table[name], schema.field(name)) for name in names}
-    return schema.check(columns, n)
+    found = arrow.read_columns(body)
+    _refuse_unknown(found, schema)
+    n = len(next(iter(found.values())))
+    if n == 0:
+        raise PayloadInvalid(f"rows: got 0, allowed 1 to {arrow.MOST_ROWS}")
+    rejections: list[Rejection] = []
+    columns = {name: _arrow_column(c, schema.field(name), rejections) for name, c in found.items()}
+    return schema.check(columns, n, rejections)
 
 
-def _arrow_column(column: Any, field: Field) -> NDArray[Any]:
-    from arro3.core import DataType
-
-    kind = str(column.type).strip().removeprefix("arro3.core.DataType<").removesuffix(">")
-    text = field.kind is Kind.TEXT
-    moment = field.kind is Kind.TIMESTAMP
-    readable = (
-        ("Utf8" in kind)
-        if text
-        else ("Timestamp" in kind or kind == "Int64")
-        if moment
-        else (kind.startswith(("Float", "Int", "UInt")))
-    )
-    if not readable:
-        raise PayloadInvalid(f"{field.name}: got an Arrow column of {kind[:SHORTEST]}, allowed {field.allowed}")
-    if text:
-        result = np.full(len(column), None, dtype=object)
-        result[:] = [value.as_py() for value in column]
-        return result
-    if moment:
-        target = DataType.timestamp("ms", tz="UTC") if "Timestamp" in kind else column.type
-        whole = _with_nulls(column.cast(target).cast(DataType.int64()), np.float64)
-        outside = ~((whole >= 0) & (whole <= MAX_TIMESTAMP))
-        stamps = np.where(outside, 0, whole).astype("datetime64[ms]")
-        stamps[outside] = np.datetime64("NaT")
-        return stamps
-    return _with_nulls(column, np.float64)
-
-
-def _with_nulls(column: Any, dtype: Any) -> NDArray[np.float64]:
-    """A column as float64, NaN where it is null."""
-    values: NDArray[np.float64]
-    if column.null_count == 0:
-        values = np.asarray(column.to_numpy(), dtype=dtype)
-        return values
-    return np.array([math.nan if v is None else v for v in column.to_pylist()], dtype=dtype)
+def _arrow_column(column: NDArray[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
+    kind = column.dtype.kind
+    if kind == "O" and all(value is None for value in column):
+        return nothing(field.kind, len(column))
+    if field.kind is Kind.TEXT and kind == "O":
+        return _texts(column.tolist(), field, rejections)
+    if field.kind is Kind.TIMESTAMP and kind in "Mi":
+        whole = column.astype("datetime64[ms]").astype(np.int64)
+        outside = (whole < MIN_TIMESTAMP) | (whole > MAX_TIMESTAMP)
+        return np.where(outside, np.datetime64("NaT"), whole.astype("datetime64[ms]"))
+    if field.kind not in (Kind.TEXT, Kind.TIMESTAMP) and kind in "fiu":
+        return column.astype(np.float64)
+    raise PayloadInvalid(f"{field.name}: got an Arrow column of {column.dtype}, allowed {field.allowed}")
 
 
 # --- many messages ------------------------------------------------------------------------------------------

@@ -102,6 +102,7 @@ class Field:
         return result
 
 
+MIN_TIMESTAMP = -62_135_596_800_000  # 0001-01-01T00:00:00Z in ms
 MAX_TIMESTAMP = 253_402_300_799_000  # 9999-12-31T23:59:59Z in ms: the last time ISO 8601 writes in 4 digits
 
 
@@ -189,7 +190,7 @@ class Schema:
         for field in self.fields:
             column = columns.get(field.name)
             if column is None:
-                column = _nothing(field.kind, n)
+                column = nothing(field.kind, n)
             complete[field.name] = column
             for code, bad in _faults(field, column):
                 for row in np.flatnonzero(bad).tolist():
@@ -264,7 +265,8 @@ def repr_short(value: Any) -> str:
     return str(value)
 
 
-def _nothing(kind: Kind, n: int) -> NDArray[Any]:
+def nothing(kind: Kind, n: int) -> NDArray[Any]:
+    """Return a column of n missing values."""
     if kind is Kind.TIMESTAMP:
         return np.full(n, np.datetime64("NaT"), dtype="datetime64[ms]")
     if kind is Kind.TEXT:

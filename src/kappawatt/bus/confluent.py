@@ -199,6 +199,24 @@ class ConfluentBus:
         found = sorted((p.partition, p.offset) for p in answer.topic_partitions)
         return {number: offset for number, offset in found if offset >= 0}
 
+    def commit_for(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        wanted = [Place(*place, offset) for place, offset in offsets.items()]
+        if not wanted:
+            return
+        request = [kafka.ConsumerGroupTopicPartitions(group, wanted)]
+        waiting = {"request_timeout": ANSWER_SECONDS}
+        members = self._ask(
+            lambda admin: admin.describe_consumer_groups([group], **waiting)[group].result()
+        ).members
+        if members:
+            raise BusError(f"group {group!r}: got {len(members)} members, allowed none")
+        answer = self._ask(
+            lambda admin: admin.alter_consumer_group_offsets(request, **waiting)[group].result()
+        )
+        for place in answer.topic_partitions:
+            if place.error is not None:
+                raise BusError(f"{group}: {place.topic}[{place.partition}]: {place.error.str()}")
+
     def close(self) -> None:
         with self._lock:
             self._admin = None
@@ -242,7 +260,7 @@ class ConfluentBus:
         with self._lock:
             if self._admin is None or self._admin_pid != os.getpid():
                 trouble = _Trouble()
-                admin = AdminClient(self._config(Role.ANY, BOTH, trouble))
+                admin = self._make(AdminClient, self._config(Role.ANY, BOTH, trouble))
                 self._await_broker(admin, trouble, deadline)
                 self._admin = admin, trouble
                 self._admin_pid = os.getpid()
@@ -322,24 +340,29 @@ class _Trouble:
 class _Batch:
     """Counts the acknowledgements of one publish."""
 
-    __slots__ = ("done", "error", "failed", "left", "place")
+    __slots__ = ("count", "done", "error", "failed", "place", "total")
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __init__(self) -> None:
+        self.count = 0  # written by the one thread that polls
+        self.total = -1  # written by the publisher, once all are handed over
         self.failed = 0
         self.error: KafkaError | None = None
         self.place = ""
         self.done = threading.Event()
 
     def delivered(self, error: KafkaError | None, message: kafka.Message) -> None:
-        """Called by the one thread that polls."""
         if error is not None:
             self.failed += 1
             if self.error is None:
                 self.error = error
                 self.place = f"{message.topic()}[{message.partition()}]"
-        self.left -= 1
-        if self.left == 0:
+        self.count += 1
+        if self.count == self.total:
+            self.done.set()
+
+    def expect(self, total: int) -> None:
+        self.total = total
+        if self.count == total:
             self.done.set()
 
 
@@ -367,7 +390,7 @@ class _Producer:
             held.enter_context(self._room.reserve(size, wait=wait_for_room, timeout=timeout))
             client = self._connected(deadline)
             counts = {topic: self._partitions(topic) for topic in {message.topic for message in messages}}
-            batch = _Batch(len(messages) + 1)  # one more is held until all are handed over
+            batch = _Batch()
             produced = 0
             try:
                 delivered = batch.delivered
@@ -383,13 +406,15 @@ class _Producer:
                     )
                     produced += 1
             except (KafkaException, BufferError, BusError) as error:
-                self._give_up(batch, len(messages) - produced, held.pop_all().close)
+                batch.expect(produced)
+                _release_when_done(batch, held.pop_all().close)
                 if isinstance(error, BusError):
                     raise
                 raise DeliveryFailed(f"{messages[produced].topic}: {error}") from error
-            if not self._all_delivered(batch, deadline):
-                waiting = batch.left
-                self._give_up(batch, 0, held.pop_all().close)
+            batch.expect(produced)
+            if not batch.done.wait(max(0.0, deadline - time.monotonic())):
+                waiting = batch.total - batch.count
+                _release_when_done(batch, held.pop_all().close)
                 reason = self._trouble.last.str() if self._trouble.last else "no answer"
                 raise DeliveryFailed(
                     f"{self._bus.url}: {waiting} messages to {', '.join(counts)} not acknowledged within"
@@ -442,30 +467,24 @@ class _Producer:
         self._spread += 1
         return self._spread % count
 
-    def _all_delivered(self, batch: _Batch, deadline: float) -> bool:
-        batch.delivered(None, None)
-        return batch.done.wait(max(0.0, deadline - time.monotonic()))
-
-    def _give_up(self, batch: _Batch, unsent: int, release: Callable[[], None]) -> None:
-        """Keep the room of what still waits in the client until it is stored or given up."""
-
-        def wait() -> None:
-            batch.done.wait()
-            release()
-
-        if unsent:
-            batch.left -= unsent
-            batch.delivered(None, None)
-        threading.Thread(target=wait, name="kafka-late", daemon=True).start()
-
     def close(self) -> None:
         with self._lock:
             client, self._client = self._client, None
             if client is not None and self._pid == os.getpid():
-                client.flush(5)
                 self._closing.set()
                 if self._poller is not None:
                     self._poller.join(5)
+                client.flush(5)
+
+
+def _release_when_done(batch: _Batch, release: Callable[[], None]) -> None:
+    """Keep the room of what still waits in the client until it is stored or given up."""
+
+    def wait() -> None:
+        batch.done.wait()
+        release()
+
+    threading.Thread(target=wait, name="kafka-late", daemon=True).start()
 
 
 def _poll_until(client: kafka.Producer, closing: threading.Event) -> None:
@@ -493,9 +512,14 @@ class _Consumer:
             client = self._connected()
             left = max(0.0, deadline - time.monotonic())
             try:
-                messages = client.consume(self._max_records, min(left, SLICE_SECONDS))
+                # asked for many, consume would wait for all of them
+                messages = client.consume(1, min(left, SLICE_SECONDS))
+                if messages and self._max_records > 1:
+                    messages += client.consume(self._max_records - 1, 0.0)
+                self._settle(client)
             except KafkaException as error:
-                raise self._bus._failed(error.args[0], self._trouble) from error
+                self._report(error.args[0])
+                messages = []
             found = self._take(messages) if messages else []
             if found:
                 return found
@@ -547,6 +571,9 @@ class _Consumer:
     def _open(self) -> kafka.Consumer:
         raise NotImplementedError
 
+    def _settle(self, client: kafka.Consumer) -> None:
+        """Find out where newly assigned partitions start."""
+
     def _consumer(self, config: Mapping[str, Any]) -> kafka.Consumer:
         settings = self._bus._config(Role.CONSUMER, CONSUMER, self._trouble)
         client = self._bus._make(kafka.Consumer, {**settings, **config})
@@ -596,7 +623,7 @@ class _Consumer:
         elif error.code() in REFUSED:
             self.close()
             raise self._bus._failed(error, self._trouble)
-        elif error.code() in PASSING or error.code() == KafkaError._PARTITION_EOF or error.retriable():
+        elif error.code() in (*PASSING, *MOVED, KafkaError._PARTITION_EOF) or error.retriable():
             log.info("%s: %s; trying again", ", ".join(self._topics), error.str())
         elif error.code() == KafkaError._MAX_POLL_EXCEEDED:
             log.warning("%s: left the group, too long between two polls", ", ".join(self._topics))
@@ -606,7 +633,7 @@ class _Consumer:
     def _check_topics(self) -> None:
         """Ask now and then whether a topic without messages is there at all."""
         now = time.monotonic()
-        if self._at and self._missing_since is None or now - self._looked < 1 or self._client is None:
+        if (self._at and self._missing_since is None) or now - self._looked < 1 or self._client is None:
             return
         self._looked = now
         try:
@@ -679,6 +706,7 @@ class _Member(_Consumer):
         self._group = group
         self._instance_id = instance_id
         self._start = start
+        self._fresh: list[Place] = []  # assigned, paused, and not yet at their start
 
     def _open(self) -> kafka.Consumer:
         session = int(self._bus.options.session_timeout * 1000)
@@ -690,6 +718,7 @@ class _Member(_Consumer):
         if self._instance_id is not None:
             config["group.instance.id"] = self._instance_id
         client = self._consumer(config)
+        self._fresh = []
         client.subscribe(
             list(self._topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke
         )
@@ -731,25 +760,24 @@ class _Member(_Consumer):
     def _assign(self, client: kafka.Consumer, places: list[Place]) -> None:
         named = ", ".join(f"{place.topic}[{place.partition}]" for place in places)
         log.info("%s: assigned %s", self._group, named or "nothing")
-        try:
-            starts = self._starts(client, places) if places else {}
-        except KafkaException as error:
-            code = error.args[0].code()
-            if code not in MOVED and code not in PASSING:
-                raise
-            log.info("%s: assignment dropped (%s); joining again", self._group, error.args[0].name())
-            client.assign([])
-            self._at = {}
-            client.unsubscribe()
-            client.subscribe(
-                list(self._topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke
-            )
-            return
-        client.assign([Place(*place, offset) for place, offset in starts.items()])
-        self._at = starts
+        client.assign(places)
+        if places:
+            client.pause(places)
+        self._fresh = list(places)
+        self._at = {}
         self._moved = set()
 
+    def _settle(self, client: kafka.Consumer) -> None:
+        if not self._fresh:
+            return
+        starts = self._starts(client, self._fresh)
+        client.assign([Place(*place, offset) for place, offset in starts.items()])
+        client.resume(self._fresh)
+        self._fresh = []
+        self._at = starts
+
     def _revoke(self, client: kafka.Consumer, places: list[Place]) -> None:
+        self._fresh = []
         self._at = {}
         self._moved = set()
 

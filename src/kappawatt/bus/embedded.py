@@ -197,7 +197,8 @@ class EmbeddedBus:
     def committed(self, group: str, topic: str) -> dict[int, int]:
         return dict(
             self._file.connection().execute(
-                "SELECT partition, offset FROM committed WHERE consumer_group = ? AND topic = ?", (group, topic)
+                "SELECT partition, offset FROM committed WHERE consumer_group = ? AND topic = ?",
+                (group, topic),
             )
         )
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from kappawatt.batch import Columns, Rejection
 from kappawatt.bus.interface import Headers, Outgoing, Records, header
-from kappawatt.codec import ARROW, CSV, JSON, encode_arrow, read_arrow
+from kappawatt.arrow import read_columns, write_columns
+from kappawatt.codec import ARROW, CSV, JSON
 from kappawatt.errors import PayloadInvalid
 
 __all__ = [
@@ -93,7 +94,7 @@ def prediction_block(p: Prediction) -> Outgoing:
         ("source-partition", str(p.source_partition).encode()),
     )
     columns = {**p.columns, "source_offset": p.offsets, "source_row": p.rows}
-    return Outgoing(p.topic, encode_arrow(columns), p.key, same + p.headers)
+    return Outgoing(p.topic, write_columns(columns), p.key, same + p.headers)
 
 
 def prediction_event(p: Prediction) -> list[Outgoing]:
@@ -157,8 +158,7 @@ def _read_block(value: bytes, key: bytes | None, headers: Headers) -> list[dict[
     same = {name: content.decode() for name, content in headers}
     topic, partition = same["source-topic"], int(same["source-partition"])
     model, version = same["model"], same["model-version"]
-    table = read_arrow(value)
-    lists = {name: _arrow_plain(table[name]) for name in table.schema.names}
+    lists = {name: _plain(column) for name, column in read_columns(value).items()}
     names = tuple(lists)
     text = None if key is None else key.decode("utf-8", "replace")
     found = []
@@ -174,16 +174,6 @@ def _read_block(value: bytes, key: bytes | None, headers: Headers) -> list[dict[
         }
         found.append(row)
     return found
-
-
-def _arrow_plain(column: Any) -> list[Any]:
-    kind = str(column.type)
-    if "Timestamp" in kind:
-        from arro3.core import DataType
-
-        whole = column.cast(DataType.int64()).to_numpy()
-        return _plain(whole.astype("datetime64[ms]"))
-    return _plain(np.asarray(column.to_numpy()))
 
 
 def dead_letter_message(

@@ -13,24 +13,11 @@ import os
 import ssl
 import threading
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, TypeVar
-
-from kafka import KafkaConsumer, KafkaProducer
-from kafka import TopicPartition as Place
-from kafka import errors as kafka_errors
-from kafka.admin import KafkaAdminClient, OffsetSpec, OffsetTimestamp
-from kafka.consumer.subscription_state import ConsumerRebalanceListener
-from kafka.future import Future
-from kafka.net.compat import KafkaNetClient
-from kafka.net.manager import KafkaConnectionManager
-from kafka.net.selector import NetworkSelector
-from kafka.producer.producer_batch import ProducerBatch
-from kafka.record import util as record_util
-from kafka.record.memory_records import MemoryRecordsBuilder
-from kafka.structs import OffsetAndMetadata
 
 from kappawatt.bus.interface import (
     BusOptions,
@@ -48,6 +35,23 @@ from kappawatt.bus.partitioner import partition_for
 from kappawatt.bus.room import Room
 from kappawatt.bus.topics import Topic
 from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, SettingInvalid, TopicUnknown
+
+with warnings.catch_warnings():
+    # kafka-python reads its schemas by a call that Python 3.11 and 3.12 deprecate
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from kafka import KafkaConsumer, KafkaProducer
+    from kafka import TopicPartition as Place
+    from kafka import errors as kafka_errors
+    from kafka.admin import KafkaAdminClient, OffsetSpec, OffsetTimestamp
+    from kafka.consumer.subscription_state import ConsumerRebalanceListener
+    from kafka.future import Future
+    from kafka.net.compat import KafkaNetClient
+    from kafka.net.manager import KafkaConnectionManager
+    from kafka.net.selector import NetworkSelector
+    from kafka.producer.producer_batch import ProducerBatch
+    from kafka.record import util as record_util
+    from kafka.record.memory_records import MemoryRecordsBuilder
+    from kafka.structs import OffsetAndMetadata
 
 __all__ = ["KafkaBus"]
 
@@ -186,6 +190,18 @@ class KafkaBus:
         wanted = {group: self._places(topic)}
         found = self._ask(lambda admin: admin.list_group_offsets(wanted))[group]
         return {place.partition: at.offset for place, at in sorted(found.items()) if at.offset >= 0}
+
+    def commit_for(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        wanted = {Place(*place): OffsetAndMetadata(offset, "", -1) for place, offset in offsets.items()}
+        if not wanted:
+            return
+        members = self._ask(lambda admin: admin.describe_groups([group]))[group]["members"]
+        if members:
+            raise BusError(f"group {group!r}: got {len(members)} members, allowed none")
+        answers = self._ask(lambda admin: admin.alter_group_offsets(group, wanted))
+        for place, error in answers.items():
+            if error is not kafka_errors.NoError:
+                raise BusError(f"{group}: {_named(place)}: {error.__name__}")
 
     def close(self) -> None:
         with self._lock:

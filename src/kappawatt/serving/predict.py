@@ -9,8 +9,9 @@ import numpy as np
 import orjson
 from flask import Flask, Response, request
 
+from kappawatt.arrow import write_columns
 from kappawatt.batch import Answer
-from kappawatt.codec import ARROW, CSV, JSON, NDJSON, content_type_of, decode, encode_arrow
+from kappawatt.codec import ARROW, CSV, JSON, NDJSON, content_type_of, decode
 from kappawatt.errors import RowsRejected
 from kappawatt.predictor import Predictor
 from kappawatt.schema import Schema
@@ -97,7 +98,7 @@ def respond(answer: Answer, form: str, accept: str) -> Response:
         if accept.startswith(CSV):
             return Response(csv_body(answer), content_type=f"{CSV}; charset=utf-8")
         if accept.startswith(ARROW):
-            return Response(encode_arrow(answer.columns), content_type=ARROW)
+            return Response(write_columns(answer.columns), content_type=ARROW)
     if form == "columns" and not answer.rejections:
         content: dict[str, Any] = {"columns": answer.columns}
     else:

@@ -1,0 +1,228 @@
+"""Single CSV events through a consumer over real Kafka: kappawatt against Quix Streams and a bare loop.
+
+The readings lie in the topic before a side starts. Each side is a process of its own: spawned, watched until
+its consumer group has committed the last reading, stopped, and its answers read back and counted. Answers are
+timed by the broker's clock (the output topic stamps messages as it appends them), so that neither the harness
+nor the length of a side's commit interval stands in the rate.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from confluent_kafka import Message
+
+from bench import models
+from bench.environments import environment, kappawatt, kappawatt_version, versions
+from bench.measure import Figure, alternate, say
+from bench.processes import BenchError, cpu_seconds, free_port, running, until
+from bench.topics import Broker
+
+__all__ = ["SIDES", "Run", "StreamOptions", "drained", "rows_of", "run", "worker_command"]
+
+SIDES = ("confluent", "kafka-python", "confluent-events", "quix", "quix-window", "loop")
+ENVIRONMENT = {"quix": "quix", "quix-window": "quix", "loop": "floor"}
+SOURCE = "plant.readings"  # kappawatt's own names, for all sides
+OUTPUT = "plant.predictions"
+DEAD = "plant.readings.dead"
+GROUP = "plant-power"
+PARTITIONS = 4
+PLANTS = 8
+DRAIN_SECONDS = 300.0
+WINDOW = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What the command line said."""
+
+    cache: Path
+    bootstrap: str
+    rows: int = 300_000
+    rounds: int = 3
+    sides: tuple[str, ...] = SIDES
+    artifact: Path | None = None
+    kind: str = "boosting"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One side's pass over the topic.
+
+    Parameters
+    ----------
+    rate : float
+        Rows a second between the first answer and the last, by the broker's clock.
+    whole : float
+        Rows a second from the start of the process to the last commit.
+    cpu_us : float
+        Processor time of the process a row [us], its start included.
+    """
+
+    rate: float
+    whole: float
+    cpu_us: float
+    messages: int
+
+
+def run(options: StreamOptions) -> list[Figure]:
+    """Measure all sides asked for, alternately, with the same model."""
+    broker = Broker(options.bootstrap)
+    broker.claim((SOURCE, OUTPUT, DEAD))
+    model = models.trained(options.kind, options.cache)
+    say(f"filling {SOURCE} with {options.rows} readings")
+    broker.create(SOURCE, PARTITIONS)
+    broker.fill(SOURCE, readings(options.rows))
+    for name in {ENVIRONMENT[side] for side in options.sides if side in ENVIRONMENT}:
+        environment(name, options.cache)
+    sides = {side: _side(side, options, broker, model) for side in options.sides}
+    found = alternate(sides, options.rounds)
+    return _figures(found, options)
+
+
+def readings(count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (plant, CSV reading) pairs; measured conditions where KAPPAWATT_DATA is set."""
+    lines = _measured() or _made_up()
+    for number in range(count):
+        yield b"plant-%d" % (number % PLANTS), lines[number % len(lines)]
+
+
+def _measured() -> list[bytes]:
+    data = os.environ.get("KAPPAWATT_DATA")
+    if not data:
+        return []
+    with gzip.open(Path(data) / "ccpp" / "ccpp_shared.csv.gz", "rb") as file:
+        return [b",".join(line.split(b",")[:4]) for line in file.read().splitlines()[1:]]
+
+
+def _made_up(count: int = 7_000) -> list[bytes]:
+    draw = random.Random(7)
+    uniform = draw.uniform
+    return [
+        b"%.2f,%.2f,%.2f,%.2f" % (uniform(2, 37), uniform(26, 81), uniform(993, 1033), uniform(26, 100))
+        for _ in range(count)
+    ]
+
+
+def _side(side: str, options: StreamOptions, broker: Broker, model: models.Trained) -> Callable[[], Run]:
+    log = options.cache / "logs" / f"stream-{side}.log"
+
+    def once() -> Run:
+        group, command = _command(side, options, model)
+        return drained(broker, group, command, options.rows, log)
+
+    return once
+
+
+def _command(side: str, options: StreamOptions, model: models.Trained) -> tuple[str, list[str]]:
+    """Return the consumer group and the command of a side."""
+    if side.startswith(("confluent", "kafka-python")):
+        artifact = options.artifact or models.kappawatt_artifact(model)
+        command = worker_command(options.bootstrap, side.removesuffix("-events"), artifact)
+        return GROUP, command + (["--block-rows", "0"] if side.endswith("-events") else [])
+    script = "confluent_loop.py" if side == "loop" else "quix_app.py"
+    group = f"bench-{side}-{time.time_ns()}"
+    python = environment(ENVIRONMENT[side], options.cache) / "python"
+    given = [options.bootstrap, SOURCE, OUTPUT, group, str(model.onnx)]
+    more = [str(WINDOW)] if side == "quix-window" else []
+    return group, [str(python), str(Path(__file__).parent / "peers" / script), *given, *more]
+
+
+def worker_command(bootstrap: str, client: str, artifact: Path) -> list[str]:
+    """Return the command of kappawatt's worker."""
+    command = [
+        kappawatt(),
+        "consume",
+        "plant-power",
+        "--bus",
+        f"kafka://{bootstrap}",
+        "--kafka-client",
+        client,
+    ]
+    return [*command, "--artifact", str(artifact.resolve()), "--probe-port", str(free_port())]
+
+
+def drained(
+    broker: Broker, group: str, command: list[str], rows: int, log: Path, messages: int | None = None
+) -> Run:
+    """Let a side answer all of the source topic into a new output topic; return how fast it was.
+
+    Raises
+    ------
+    BenchError
+        It ended, was not through in time, or its answers are not as many as the readings.
+    """
+    messages = messages or rows
+    broker.create(OUTPUT, PARTITIONS, **{"message.timestamp.type": "LogAppendTime"})
+    if group == GROUP:
+        broker.forget(group)
+    committed = broker.committed(group, SOURCE)
+    begun = time.monotonic()
+    with running(command, log, {"KAPPAWATT_LOG_LEVEL": "WARNING"}) as process:
+        until(lambda: committed() >= messages, DRAIN_SECONDS, f"{group} through {messages} messages", process)
+        seconds = time.monotonic() - begun
+        used = cpu_seconds(process.pid)
+    seen = broker.appended(OUTPUT, [0] * PARTITIONS, rows_of)
+    if seen.rows < rows:
+        raise BenchError(f"{group}: got {seen.rows} answers to {rows} readings")
+    found = Run(seen.rate, rows / seconds, used / rows * 1e6, seen.messages)
+    say(
+        f"  {found.rate:,.0f} rows/s ({found.whole:,.0f} with start), {found.cpu_us:.1f} us CPU a row, "
+        f"{found.messages} messages"
+    )
+    return found
+
+
+def rows_of(message: Message) -> int:
+    """Return how many answers a message holds: one, or the rows of a block."""
+    value = message.value() or b""
+    if not value.startswith(b"\xff\xff\xff\xff"):
+        return 1
+    from kappawatt.codec import read_arrow
+
+    return int(read_arrow(value).num_rows)
+
+
+def _figures(found: Mapping[str, list[Run]], options: StreamOptions) -> list[Figure]:
+    protocol = (
+        f"{options.rows} CSV readings waiting in {PARTITIONS} partitions, one process, {options.kind} model, "
+        f"{options.rounds} alternating rounds, medians"
+    )
+    known = _versions(options)
+    figures = []
+    ours = [side for side in found if side.startswith(("confluent", "kafka-python"))]
+    peers = {
+        "quix": "Quix Streams",
+        "quix-window": f"Quix Streams, windows of {WINDOW}",
+        "loop": "bare confluent-kafka loop",
+    }
+    for side in ours or [""]:
+        for peer in (peer for peer in peers if peer in found):
+            for value, unit in (
+                ("rate", "rows/s"),
+                ("whole", "rows/s, start included"),
+                ("cpu_us", "us CPU a row"),
+            ):
+                rounds = {s: [float(getattr(r, value)) for r in found[s]] for s in (side, peer) if s}
+                middle = {s: median(values) for s, values in rounds.items()}
+                name = f"stream {side or 'kappawatt'}: {value}"
+                figures.append(
+                    Figure(
+                        name, unit, middle.get(side), middle[peer], peers[peer], "", protocol, known, rounds
+                    )
+                )
+    return figures
+
+
+def _versions(options: StreamOptions) -> dict[str, str]:
+    known = {"kappawatt": kappawatt_version()}
+    if any(side.startswith("quix") for side in options.sides):
+        known |= versions(environment("quix", options.cache) / "python", "quixstreams")
+    return known

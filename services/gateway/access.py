@@ -1,0 +1,252 @@
+"""Who may do what, and how often: API keys with roles, rate limits, and what guards a gateway without keys.
+
+    reader   every GET, the event stream, and POSTs that only ask a model
+    writer   also POST /api/SERVICE/readings
+    admin    everything
+
+A key comes as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or in the dashboard's session cookie. The cookie
+is there because a browser's EventSource cannot set headers, and a key in a URL ends up in logs and histories. It
+holds the key itself, HttpOnly and SameSite=Strict: the gateway stores hashes only, so a token it could sign and
+verify without state would have to be signed with something that lies in that file, and whoever reads the file
+could then forge one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flask import Flask, Request, Response, g, request
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Forbidden, Unauthorized
+
+from kappawatt.errors import Overloaded, SettingInvalid
+from kappawatt.settings import Settings
+from services.gateway.proxy import asks_only
+
+__all__ = ["COOKIE", "Access", "Key", "Role", "is_loopback", "read_access", "read_keys"]
+
+COOKIE = "kappawatt_key"
+COOKIE_SECONDS = 12 * 3600
+OPEN_PATHS = ("/", "/healthz", "/readyz", "/metrics", "/api/session", "/favicon.ico")
+UNLIMITED_PATHS = ("/healthz", "/readyz", "/metrics")
+LONGEST_KEY = 512
+LINE = re.compile(r"(?P<role>[a-z]+):(?P<digest>[0-9a-fA-F]{64}):(?P<name>[\w .@+-]{1,80})")
+
+
+class Role(IntEnum):
+    """What a key allows; a higher role includes the lower ones."""
+
+    READER = 1
+    WRITER = 2
+    ADMIN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One line of the key file."""
+
+    role: Role
+    digest: bytes
+    name: str
+
+
+def read_keys(path: Path) -> tuple[Key, ...]:
+    """Read a key file: `role:sha256-of-key:name` a line, `#` starts a comment.
+
+    Raises
+    ------
+    SettingInvalid
+        The file cannot be read, holds no key, or has a line of another form; the message names it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingInvalid(f"KAPPAWATT_API_KEYS: cannot read {str(path)!r} ({error})") from None
+    keys = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        found = LINE.fullmatch(text)
+        if found is None or found["role"].upper() not in Role.__members__:
+            allowed = "reader|writer|admin:64 hex digits of the key's SHA-256:name"
+            raise SettingInvalid(f"KAPPAWATT_API_KEYS: {path} line {number}, allowed {allowed}")
+        keys.append(Key(Role[found["role"].upper()], bytes.fromhex(found["digest"]), found["name"]))
+    if not keys:
+        raise SettingInvalid(f"KAPPAWATT_API_KEYS: {path} holds no key, allowed one a line")
+    return tuple(keys)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is an address or name of this machine alone."""
+    if host.strip("[]").lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def read_access(settings: Settings) -> Access:
+    """Return the access rules that `settings` ask for.
+
+    Raises
+    ------
+    SettingInvalid
+        The gateway would listen beyond localhost without keys, or keys or rate limit cannot be read.
+    """
+    try:
+        limit = parse(settings.rate_limit)
+    except ValueError:
+        allowed = "such as 100/second or 1000/minute"
+        raise SettingInvalid(
+            f"KAPPAWATT_RATE_LIMIT: got {settings.rate_limit!r}, allowed {allowed}"
+        ) from None
+    if settings.api_keys is not None:
+        return Access(read_keys(settings.api_keys), limit)
+    if not is_loopback(settings.host):
+        raise SettingInvalid(
+            f"KAPPAWATT_API_KEYS: got nothing while KAPPAWATT_HOST is {settings.host!r}; beyond localhost the gateway "
+            "needs a file of keys, one `role:sha256-of-key:name` a line (role reader, writer or admin; make one with "
+            "`printf %s KEY | sha256sum`), or KAPPAWATT_HOST=127.0.0.1"
+        )
+    return Access(None, limit)
+
+
+class Access:
+    """Checks each request before a route sees it.
+
+    Parameters
+    ----------
+    keys : sequence of Key or None
+        None: no keys and no rate limits; only pages served from this machine may call.
+    limit : RateLimitItem
+        Requests a key, or without one an address, may make.
+    """
+
+    def __init__(self, keys: Sequence[Key] | None, limit: RateLimitItem) -> None:
+        self._keys = None if keys is None else tuple(keys)
+        self._limit = limit
+        self._window = MovingWindowRateLimiter(MemoryStorage())
+
+    @property
+    def is_on(self) -> bool:
+        """Whether keys are asked for."""
+        return self._keys is not None
+
+    def guard(self, app: Flask) -> None:
+        """Have every request to `app` checked."""
+
+        @app.before_request
+        def check() -> None:
+            self.check(request)
+
+    def check(self, asked: Request) -> None:
+        """Let the request pass; else raise Unauthorized, Forbidden or Overloaded."""
+        _refuse_foreign_page(asked)
+        if self._keys is None:
+            if asked.path not in UNLIMITED_PATHS:
+                _refuse_foreign_name(asked)
+            return
+        key = self.find(_presented(asked))
+        g.api_key = key
+        if asked.path not in UNLIMITED_PATHS:
+            self._count(f"key {key.name}" if key else f"address {asked.remote_addr}")
+        if asked.path in OPEN_PATHS or asked.path.startswith("/static/"):
+            return
+        if key is None:
+            raise Unauthorized(
+                "an API key is needed: `Authorization: Bearer KEY` or `X-API-Key: KEY`",
+                www_authenticate=WWWAuthenticate("bearer", {"realm": "kappawatt"}),
+            )
+        needed = role_for(asked.method, asked.path)
+        if key.role < needed:
+            raise Forbidden(
+                f"role: got {key.role.name.lower()}, allowed {needed.name.lower()} for {asked.method} {asked.path[:200]}"
+            )
+
+    def find(self, presented: str | None) -> Key | None:
+        """Return the key whose hash `presented` has; compares with all of them in constant time."""
+        if not presented or len(presented) > LONGEST_KEY:
+            return None
+        digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).digest()
+        found = None
+        for key in self._keys or ():
+            if hmac.compare_digest(key.digest, digest):
+                found = key
+        return found
+
+    def _count(self, client: str) -> None:
+        if self._window.hit(self._limit, client):
+            return
+        reset = self._window.get_window_stats(self._limit, client).reset_time
+        raise Overloaded(
+            f"got more than {self._limit} from {client}, allowed {self._limit}", max(1.0, reset - time.time())
+        )
+
+    def sign_in(self, presented: str, response: Response) -> Key:
+        """Set the session cookie for a known key; Unauthorized for any other."""
+        key = self.find(presented)
+        if key is None:
+            raise Unauthorized(
+                "key: got one that is not known here",
+                www_authenticate=WWWAuthenticate("bearer", {"realm": "kappawatt"}),
+            )
+        response.set_cookie(
+            COOKIE,
+            presented,
+            max_age=COOKIE_SECONDS,
+            httponly=True,
+            samesite="Strict",
+            # a proxy that ends TLS says so; a client that lies here only locks itself out
+            secure=request.is_secure or request.headers.get("X-Forwarded-Proto") == "https",
+        )
+        return key
+
+
+def role_for(method: str, path: str) -> Role:
+    """Return the least role that may do this."""
+    if method in ("GET", "HEAD"):
+        return Role.READER
+    last = path.rsplit("/", 1)[-1]
+    if method == "POST" and path.startswith("/api/"):
+        if asks_only(path):
+            return Role.READER
+        if last == "readings":
+            return Role.WRITER
+    return Role.ADMIN
+
+
+def _presented(asked: Request) -> str | None:
+    scheme, _, token = asked.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return asked.headers.get("X-API-Key") or asked.cookies.get(COOKIE)
+
+
+def _refuse_foreign_page(asked: Request) -> None:
+    """A page of another origin must not change anything with the visitor's cookie or localhost access."""
+    origin = asked.headers.get("Origin")
+    if asked.method in ("GET", "HEAD") or origin is None:
+        return
+    if urlsplit(origin).netloc != asked.host:
+        raise Forbidden(f"Origin: got {origin[:200]!r}, allowed pages of this gateway")
+
+
+def _refuse_foreign_name(asked: Request) -> None:
+    """Without keys, a name that was made to point at this machine (DNS rebinding) must not reach it."""
+    name = urlsplit(f"//{asked.host}").hostname or ""
+    if not is_loopback(name):
+        raise Forbidden(f"Host: got {name[:200]!r}, allowed localhost while the gateway asks for no API keys")

@@ -1,0 +1,347 @@
+"""`/api/SERVICE/...`: requests on their way to a service, and answers on their way back."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlsplit
+
+import urllib3
+from flask import Request, Response
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ReadTimeoutError,
+    TimeoutError,
+)
+
+from kappawatt.errors import KappawattError, PayloadInvalid, SettingInvalid
+from services.gateway.breaker import Breaker
+
+__all__ = [
+    "METHODS",
+    "Proxy",
+    "ServiceSlow",
+    "ServiceUnreachable",
+    "Target",
+    "asks_only",
+    "parse_services",
+    "trace_parent",
+]
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+OWN_NAMES = ("latest", "recent", "rejections", "services", "session", "stream", "summary")
+SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+TRACE_PARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]*)?"
+)
+PURE = ("predict", "infer", "invocations")  # last part of a path whose POST asks a model and changes nothing
+CONNECT_SECONDS = 1.0
+READ_SECONDS = 30.0
+TRIES = 3
+BACKOFF_SECONDS = 0.1  # before the second try, doubled before the third
+WHOLE_BYTES = 1 << 20  # answers up to this size are read before the first byte is passed on
+CHUNK_BYTES = 1 << 16
+KEPT_CONNECTIONS = 32  # by service
+HOP_BY_HOP = frozenset(
+    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+     "transfer-encoding", "upgrade")
+)  # fmt: skip
+# The gateway's own business: services see neither keys nor cookies, and nobody forges where a request came from.
+NOT_SENT = HOP_BY_HOP | frozenset(
+    ("host", "content-length", "expect", "authorization", "x-api-key", "cookie", "forwarded", "x-forwarded-for",
+     "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "x-request-id", "traceparent")
+)  # fmt: skip
+NOT_RETURNED = HOP_BY_HOP | frozenset(("set-cookie", "server", "date", "x-request-id", "traceparent"))
+
+
+class ServiceUnreachable(KappawattError):
+    """The service could not be connected, or broke off before it answered."""
+
+    status = 502
+    title = "Bad gateway"
+
+
+class ServiceSlow(KappawattError):
+    """The service did not answer in time."""
+
+    status = 504
+    title = "Gateway time-out"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one service is."""
+
+    name: str
+    scheme: str
+    host: str
+    port: int
+    breaker: Breaker = field(compare=False)
+
+    @property
+    def netloc(self) -> str:
+        """What the Host header says."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_services(text: str) -> dict[str, Target]:
+    """Read `name=http://host:port`, comma separated.
+
+    Raises
+    ------
+    SettingInvalid
+        An entry cannot be used; the message repeats it.
+
+    Examples
+    --------
+    >>> parse_services("plant-power=http://127.0.0.1:8081")["plant-power"].netloc
+    '127.0.0.1:8081'
+    """
+    targets: dict[str, Target] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, _, url = (part.strip() for part in entry.partition("="))
+        if not SERVICE_NAME.fullmatch(name) or name in OWN_NAMES:
+            allowed = f"small letters, digits and hyphens, none of {', '.join(OWN_NAMES)}"
+            raise SettingInvalid(f"KAPPAWATT_SERVICES: name: got {name!r}, allowed {allowed}")
+        if name in targets:
+            raise SettingInvalid(f"KAPPAWATT_SERVICES: got {name!r} twice, allowed each service once")
+        targets[name] = _target(name, url, entry)
+    return targets
+
+
+def _target(name: str, url: str, entry: str) -> Target:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    plain = parts.path in ("", "/") and not (
+        parts.query or parts.fragment or parts.username or parts.password
+    )
+    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+        raise SettingInvalid(f"KAPPAWATT_SERVICES: got {entry!r}, allowed name=http://host:port")
+    return Target(
+        name, parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), Breaker(name)
+    )
+
+
+def asks_only(path: str) -> bool:
+    """Whether a POST to `path` changes nothing, so that it may be sent again and a reader may make it."""
+    return path.rsplit("/", 1)[-1] in PURE
+
+
+def trace_parent(given: str | None) -> str:
+    """Return `given` if it is a W3C trace parent, else a new one.
+
+    References
+    ----------
+    https://www.w3.org/TR/trace-context/#traceparent-header
+    """
+    if (
+        given is not None
+        and TRACE_PARENT.fullmatch(given)
+        and (len(given) == 55 or not given.startswith("00"))
+    ):
+        return given
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def path_below(rest: str) -> str:
+    """Return the path a service is asked for, percent-encoded; PayloadInvalid if it would leave the service."""
+    segments = rest.split("/")
+    if (
+        any(part in (".", "..") for part in segments)
+        or "" in segments[:-1]
+        or re.search(r"[\\\x00-\x1f\x7f]", rest)
+    ):
+        raise PayloadInvalid(f"path: got {rest[:200]!r}, allowed one without empty, `.` or `..` parts")
+    return "/" + quote(rest, safe="/:@!$&'()*+,;=~")
+
+
+class Proxy:
+    """Passes requests to services and their answers back.
+
+    Parameters
+    ----------
+    targets : mapping of str to Target
+    connect_seconds, read_seconds : float
+        How long a connection, and the next byte of an answer, may take.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, Target],
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
+        self.targets = dict(targets)
+        self._timeout = urllib3.Timeout(connect=connect_seconds, read=read_seconds)
+        self._pools = urllib3.PoolManager(
+            num_pools=max(10, len(targets)), maxsize=KEPT_CONNECTIONS, retries=False
+        )
+
+    def close(self) -> None:
+        """Close kept connections."""
+        self._pools.clear()
+
+    def forward(self, target: Target, rest: str, asked: Request, request_id: str, trace: str) -> Response:
+        """Return the service's answer to `asked`.
+
+        Raises
+        ------
+        PayloadInvalid, CircuitOpen, ServiceUnreachable, ServiceSlow
+        """
+        url = path_below(rest)
+        query = quote(asked.query_string, safe="=&?/:@!$'()*+,;~%-._[]|")
+        body = asked.get_data(cache=False) if asked.method not in ("GET", "HEAD") else None
+        headers = _request_headers(asked, target.name, request_id, trace)
+        answer = self.call(target, asked.method, f"{url}?{query}" if query else url, headers, body)
+        return _response(answer, target, asked.method)
+
+    def fetch(self, target: Target, path: str, seconds: float) -> tuple[int, bytes]:
+        """GET a document for the gateway itself, without the breaker; return status and body."""
+        timeout = urllib3.Timeout(connect=min(seconds, CONNECT_SECONDS), read=seconds)
+        try:
+            answer = self._send(target, "GET", path, {}, None, timeout, preload=True)
+        except HTTPError as error:
+            raise ServiceUnreachable(f"{target.name}: {_reason(error)}") from error
+        return answer.status, answer.data
+
+    def call(
+        self, target: Target, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> urllib3.BaseHTTPResponse:
+        """Ask with retries behind the breaker. What was (or could have been) received is asked again only if it is
+        a GET or HEAD; a POST that changes nothing, only if no connection came about.
+        """
+        target.breaker.enter()
+        for tried in range(1, TRIES + 1):
+            try:
+                answer = self._send(target, method, url, headers, body, self._timeout, preload=False)
+            except HTTPError as error:
+                if tried == TRIES or not _may_repeat(method, url, error):
+                    target.breaker.failed()
+                    raise _failure(target, error) from error
+                time.sleep(BACKOFF_SECONDS * 2 ** (tried - 1))
+            except BaseException:
+                target.breaker.failed()
+                raise
+            else:
+                target.breaker.succeeded()
+                return answer
+        raise AssertionError("unreachable")
+
+    def _send(
+        self,
+        target: Target,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: urllib3.Timeout,
+        preload: bool,
+    ) -> urllib3.BaseHTTPResponse:
+        pool = self._pools.connection_from_host(target.host, target.port, target.scheme)
+        return pool.urlopen(
+            method,
+            url,
+            body=body,
+            headers={"Host": target.netloc, **headers},
+            retries=False,
+            redirect=False,
+            timeout=timeout,
+            preload_content=preload,
+            decode_content=False,
+        )
+
+
+def _may_repeat(method: str, url: str, error: HTTPError) -> bool:
+    if method in ("GET", "HEAD"):
+        return not isinstance(error, ReadTimeoutError)  # three times the time-out helps nobody
+    refused = isinstance(error, NewConnectionError) and not isinstance(error, ConnectTimeoutError)
+    return method == "POST" and asks_only(url.partition("?")[0]) and refused
+
+
+def _failure(target: Target, error: HTTPError) -> KappawattError:
+    if isinstance(error, TimeoutError):
+        return ServiceSlow(f"{target.name}: {_reason(error)}")
+    return ServiceUnreachable(f"{target.name}: {_reason(error)}")
+
+
+def _reason(error: HTTPError) -> str:
+    """What happened, without the address of the service, which is nobody's business outside."""
+    if isinstance(error, ConnectTimeoutError):
+        return "no connection within the time-out"
+    if isinstance(error, ReadTimeoutError):
+        return "no answer within the time-out"
+    if isinstance(error, NewConnectionError):
+        return "connection refused"
+    return "the connection broke off"
+
+
+def _request_headers(asked: Request, name: str, request_id: str, trace: str) -> dict[str, str]:
+    named = {part.strip().lower() for part in asked.headers.get("Connection", "").split(",")}
+    headers = {n: value for n, value in asked.headers if n.lower() not in NOT_SENT | named}
+    if trace != asked.headers.get("traceparent"):
+        headers = {n: value for n, value in headers.items() if n.lower() != "tracestate"}
+    headers.setdefault("Accept-Encoding", "identity")  # urllib3 would ask for gzip in the client's name
+    headers.setdefault("User-Agent", "kappawatt-gateway")
+    return headers | {
+        "X-Request-Id": request_id,
+        "traceparent": trace,
+        "X-Forwarded-For": asked.remote_addr or "unknown",
+        "X-Forwarded-Proto": asked.scheme,
+        "X-Forwarded-Prefix": f"/api/{name}",
+    }
+
+
+def _response(answer: urllib3.BaseHTTPResponse, target: Target, method: str) -> Response:
+    named = {part.strip().lower() for part in answer.headers.get("Connection", "").split(",")}
+    headers = [
+        (name, value)
+        for name, value in answer.headers.items()
+        if name.lower() not in NOT_RETURNED and name.lower() not in named
+    ]
+    headers = [(n, _below(v, target) if n.lower() == "location" else v) for n, v in headers]
+    length = answer.headers.get("Content-Length", "")
+    if method == "HEAD" or (length.isdigit() and int(length) <= WHOLE_BYTES):
+        content: bytes | Iterator[bytes] = _read(answer, target)
+    else:
+        content = _passed_on(answer)
+    response = Response(content, answer.status)
+    response.headers.clear()
+    response.headers.extend(headers)
+    return response
+
+
+def _below(location: str, target: Target) -> str:
+    """A redirect within the service stays below its prefix."""
+    own = f"{target.scheme}://{target.netloc}"
+    path = location.removeprefix(own) if location.startswith(own + "/") else location
+    return f"/api/{target.name}{path}" if path.startswith("/") and not path.startswith("//") else location
+
+
+def _read(answer: urllib3.BaseHTTPResponse, target: Target) -> bytes:
+    try:
+        return answer.read(decode_content=False)
+    except HTTPError as error:
+        answer.close()
+        raise _failure(target, error) from error
+    finally:
+        answer.release_conn()
+
+
+def _passed_on(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """The body as it comes. If it breaks off, so does the client's connection, which is how HTTP says it."""
+    try:
+        yield from answer.stream(CHUNK_BYTES, decode_content=False)
+        answer.release_conn()
+    except BaseException:
+        answer.close()
+        raise

@@ -1,0 +1,173 @@
+"""Answers remembered by Idempotency-Key, in one SQLite file that threads, processes and restarts share.
+
+    begin      the first caller goes ahead; a second one gets the stored answer, or is told to wait or differ
+    finish     keeps the answer
+    forget     nothing was published: the same key may try again
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from kappawatt.errors import NotReady
+
+__all__ = ["Idempotency", "Stored", "Verdict", "fingerprint"]
+
+KEPT_SECONDS = 24 * 3600
+LEASE_SECONDS = 60.0  # a request that has not ended by then died with its process
+MOST_ANSWERS = 200_000  # the oldest go first; at 1 kB an answer some 200 MB of disk, no memory
+COUNT_SECONDS = 10.0  # between two counts of what is kept
+BUSY_SECONDS = 10.0
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS answer (
+    key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, started REAL NOT NULL,
+    status INTEGER, content_type TEXT, body BLOB
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answer_started ON answer (started);
+"""
+
+
+class Verdict(Enum):
+    """What a caller without a stored answer is to do."""
+
+    GO_AHEAD = "go ahead"
+    IN_PROGRESS = "the first request of this key has not ended"
+    OTHER_REQUEST = "this key belongs to another request"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The answer to the first request of a key."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+def fingerprint(*parts: bytes) -> str:
+    """Return a digest of what makes two requests the same one."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+class Idempotency:
+    """The file; opened at first use, and again after a fork.
+
+    Parameters
+    ----------
+    path : Path
+        Made at first use, with its folder.
+    kept : float
+        Seconds an answer is kept.
+    lease : float
+        Seconds after which a request that has not ended counts as dead.
+    """
+
+    def __init__(self, path: Path, kept: float = KEPT_SECONDS, lease: float = LEASE_SECONDS) -> None:
+        self._path = path
+        self._kept = kept
+        self._lease = lease
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._pid = 0
+        self._counted = 0.0
+
+    def begin(self, key: str, print_: str) -> Stored | Verdict:
+        """Claim `key` for a request, or say why not."""
+        now = time.time()
+        with self._write() as connection:
+            self._clean(connection, now)
+            row = connection.execute(
+                "SELECT fingerprint, started, status, content_type, body FROM answer WHERE key = ?", (key,)
+            ).fetchone()
+            if row is not None:
+                known, started, status, content_type, body = row
+                if known != print_:
+                    return Verdict.OTHER_REQUEST
+                if status is not None:
+                    return Stored(status, content_type, body)
+                if now - started < self._lease:
+                    return Verdict.IN_PROGRESS
+            connection.execute(
+                "INSERT OR REPLACE INTO answer (key, fingerprint, started) VALUES (?, ?, ?)",
+                (key, print_, now),
+            )
+        return Verdict.GO_AHEAD
+
+    def finish(self, key: str, answer: Stored) -> None:
+        """Keep the answer to the request that claimed `key`."""
+        with self._write() as connection:
+            connection.execute(
+                "UPDATE answer SET status = ?, content_type = ?, body = ? WHERE key = ?",
+                (answer.status, answer.content_type, answer.body, key),
+            )
+
+    def forget(self, key: str) -> None:
+        """Give `key` free: its request has published nothing that counts."""
+        with self._write() as connection:
+            connection.execute("DELETE FROM answer WHERE key = ? AND status IS NULL", (key,))
+
+    def _clean(self, connection: sqlite3.Connection, now: float) -> None:
+        connection.execute("DELETE FROM answer WHERE started < ?", (now - self._kept,))
+        if not self._is_time(now):
+            return
+        (count,) = connection.execute("SELECT COUNT(*) FROM answer").fetchone()
+        if count > MOST_ANSWERS:
+            connection.execute(
+                "DELETE FROM answer WHERE key IN (SELECT key FROM answer WHERE status IS NOT NULL"
+                " ORDER BY started LIMIT ?)",
+                (count - MOST_ANSWERS,),
+            )
+
+    def _is_time(self, now: float) -> bool:
+        if now - self._counted < COUNT_SECONDS:
+            return False
+        self._counted = now
+        return True
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._lock:
+                connection = self._connected()
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    connection.execute("ROLLBACK")
+                    raise
+        except (sqlite3.Error, OSError) as error:
+            raise NotReady(f"idempotency file {self._path}: {error}") from error
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None or self._pid != os.getpid():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(
+                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(SCHEMA)
+            self._connection, self._pid = connection, os.getpid()
+        return self._connection
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._connection is not None and self._pid == os.getpid():
+                self._connection.close()
+            self._connection = None

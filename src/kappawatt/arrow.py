@@ -1,0 +1,330 @@
+"""Arrow IPC streams of flat columns, read into numpy without trusting a byte of them.
+
+Streams come from strangers, and the readers at hand (arrow-rs behind arro3, nanoarrow) end the process on some
+damaged ones: they allocate what a length says, or panic behind a C interface. Here every length is compared with
+the bytes that are there before it is used, and only what kappawatt's messages are made of is read: numbers,
+booleans, text and times, plain or compressed by LZ4 or Zstandard. nanoarrow writes.
+
+References
+----------
+Apache Arrow Columnar Format, "Serialization and Interprocess Communication"; format/Message.fbs and
+format/Schema.fbs for the slots below (a slot is 4 + 2 * field number).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flatbuffers.number_types import Int16Flags, Int32Flags, Int64Flags, Uint8Flags
+from flatbuffers.table import Table
+from numpy.typing import NDArray
+
+from kappawatt.errors import PayloadInvalid
+
+__all__ = ["MEDIA_TYPE", "read_columns", "write_columns"]
+
+MEDIA_TYPE = "application/vnd.apache.arrow.stream"
+CONTINUATION = 0xFFFFFFFF
+MOST_ROWS = 1_000_000
+MOST_COLUMNS = 256
+MOST_UNPACKED = 256 * 1024 * 1024  # bytes all columns of a stream may take
+
+MESSAGE_KIND, MESSAGE_HEADER, MESSAGE_BODY = 6, 8, 10
+IS_SCHEMA, IS_RECORD_BATCH = 1, 3
+SCHEMA_FIELDS = 6
+FIELD_NAME, FIELD_KIND, FIELD_TYPE, FIELD_DICTIONARY, FIELD_CHILDREN = 4, 8, 10, 12, 14
+BATCH_ROWS, BATCH_NODES, BATCH_BUFFERS, BATCH_COMPRESSION = 4, 6, 8, 10
+NULL, INTEGER, FLOAT, TEXT, BOOLEAN, TIMESTAMP, LARGE_TEXT = 1, 2, 3, 5, 6, 10, 20
+LZ4, ZSTANDARD = 0, 1
+UNITS = {0: "s", 1: "ms", 2: "us", 3: "ns"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One field of the schema; `dtype` of numbers and of text offsets."""
+
+    name: str
+    kind: int
+    dtype: np.dtype[Any]
+    unit: str = ""
+
+    @property
+    def buffers(self) -> int:
+        return {NULL: 0, TEXT: 3, LARGE_TEXT: 3}.get(self.kind, 2)
+
+
+def read_columns(body: bytes) -> dict[str, NDArray[Any]]:
+    """Read a stream.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_rows,)
+        Numbers in their own type, as float64 with NaN if any is null; times as datetime64[ms], NaT where null;
+        text as object, None where null; booleans as bool (null is refused).
+
+    Raises
+    ------
+    PayloadInvalid
+        The stream is damaged, too large, or has a column of another kind.
+    """
+    try:
+        return _read(memoryview(body))
+    except PayloadInvalid:
+        raise
+    except (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise _damaged(f"its metadata cannot be read: {type(error).__name__}") from None
+
+
+def write_columns(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """Write columns as a stream: numbers, booleans, text (object) and datetime64[ms] as UTC times."""
+    import nanoarrow
+    from nanoarrow.ipc import StreamWriter
+
+    fields = {name: _to_nanoarrow(column) for name, column in columns.items()}
+    schema = nanoarrow.struct({name: array.schema for name, array in fields.items()}, nullable=False)
+    n = len(next(iter(columns.values())))
+    whole = nanoarrow.c_array_from_buffers(
+        schema, length=n, buffers=[None], children=[nanoarrow.c_array(a) for a in fields.values()]
+    )
+    out = io.BytesIO()
+    with StreamWriter.from_writable(out) as writer:
+        writer.write_array(whole)
+    return out.getvalue()
+
+
+def _to_nanoarrow(column: NDArray[Any]) -> Any:
+    import nanoarrow
+
+    if column.dtype == object:
+        return nanoarrow.Array(column.tolist(), nanoarrow.string())
+    if column.dtype.kind != "M":
+        return nanoarrow.Array(np.ascontiguousarray(column))
+    whole = column.astype("datetime64[ms]").astype(np.int64)
+    missing = np.isnat(column)
+    validity = np.packbits(~missing, bitorder="little") if missing.any() else None
+    return nanoarrow.Array(
+        nanoarrow.c_array_from_buffers(
+            nanoarrow.timestamp("ms", "UTC"), length=len(whole), buffers=[validity, whole], null_count=-1
+        )
+    )
+
+
+def _read(body: memoryview) -> dict[str, NDArray[Any]]:
+    schema: list[_Column] | None = None
+    parts: list[dict[str, NDArray[Any]]] = []
+    rows = 0
+    budget = [MOST_UNPACKED]
+    for header, kind, content in _messages(body):
+        if kind == IS_SCHEMA and schema is None:
+            schema = _schema(header)
+        elif kind == IS_RECORD_BATCH and schema is not None:
+            rows += _scalar(header, BATCH_ROWS, Int64Flags)
+            _fit(rows, 0, MOST_ROWS, "rows")
+            parts.append(_record_batch(header, schema, content, budget))
+        else:
+            raise _damaged("a message that is neither schema nor record batch (dictionaries are not read)")
+    if schema is None:
+        raise _damaged("no schema")
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return {column.name: np.zeros(0) for column in schema}
+    return {c.name: np.concatenate([part[c.name] for part in parts]) for c in schema}
+
+
+def _messages(body: memoryview) -> Iterator[tuple[Table, int, memoryview]]:
+    """Yield (header table, its kind, body) of each message; every length fits what is left."""
+    at = 0
+    while at < len(body):
+        if len(body) - at < 8:
+            raise _damaged(f"it ends after {len(body)} bytes in the middle of a message")
+        marker, size = struct.unpack_from("<Ii", body, at)
+        if marker != CONTINUATION:
+            raise _damaged("no continuation mark where a message should start")
+        at += 8
+        if size == 0:  # end of stream
+            return
+        _fit(size, 8, len(body) - at, "metadata length")
+        metadata = bytearray(body[at : at + size])
+        at += size
+        message = Table(metadata, struct.unpack_from("<I", metadata)[0])
+        length = _scalar(message, MESSAGE_BODY, Int64Flags)
+        _fit(length, 0, len(body) - at, "body length")
+        yield _child(message, MESSAGE_HEADER), _scalar(message, MESSAGE_KIND, Uint8Flags), body[at : at + length]
+        at += length
+
+
+def _schema(header: Table) -> list[_Column]:
+    slot = header.Offset(SCHEMA_FIELDS)
+    count = header.VectorLen(slot) if slot else 0
+    _fit(count, 1, MOST_COLUMNS, "number of columns")
+    start = header.Vector(slot)
+    columns = [_column(Table(header.Bytes, header.Indirect(start + 4 * i))) for i in range(count)]
+    if len({c.name for c in columns}) != len(columns):
+        raise _damaged("two columns of one name")
+    return columns
+
+
+def _column(field: Table) -> _Column:
+    slot = field.Offset(FIELD_NAME)
+    name = field.String(field.Pos + slot).decode() if slot else ""
+    kind = _scalar(field, FIELD_KIND, Uint8Flags)
+    children = field.Offset(FIELD_CHILDREN)
+    if field.Offset(FIELD_DICTIONARY) or (children and field.VectorLen(children)):
+        raise _damaged(f"{name[:80]!r} is nested or dictionary-encoded, allowed flat columns")
+    detail = _child(field, FIELD_TYPE)
+    if kind == INTEGER:
+        bits = _scalar(detail, 4, Int32Flags)
+        signed = _scalar(detail, 6, Uint8Flags)
+        if bits not in (8, 16, 32, 64):
+            raise _damaged(f"integers of {bits} bits")
+        return _Column(name, kind, np.dtype(f"<{'i' if signed else 'u'}{bits // 8}"))
+    if kind == FLOAT:
+        precision = _scalar(detail, 4, Int16Flags)
+        _fit(precision, 0, 2, "precision")
+        return _Column(name, kind, np.dtype(f"<f{2 ** (precision + 1)}"))
+    if kind == TIMESTAMP:
+        return _Column(name, kind, np.dtype("<i8"), UNITS[_scalar(detail, 4, Int16Flags)])
+    if kind in (NULL, BOOLEAN, TEXT, LARGE_TEXT):
+        return _Column(name, kind, np.dtype("<i8" if kind == LARGE_TEXT else "<i4"))
+    raise _damaged(f"{name[:80]!r} is none of numbers, booleans, text or times")
+
+
+def _record_batch(
+    header: Table, schema: list[_Column], body: memoryview, budget: list[int]
+) -> dict[str, NDArray[Any]]:
+    rows = _scalar(header, BATCH_ROWS, Int64Flags)
+    nodes, places = _pairs(header, BATCH_NODES), _pairs(header, BATCH_BUFFERS)
+    if len(nodes) != len(schema) or len(places) != sum(c.buffers for c in schema):
+        raise _damaged(f"{len(nodes)} columns in {len(places)} buffers for a schema of {len(schema)}")
+    codec = None
+    if header.Offset(BATCH_COMPRESSION):
+        codec = _scalar(_child(header, BATCH_COMPRESSION), 4, Uint8Flags)
+    result, next_buffer = {}, 0
+    for column, (length, nulls) in zip(schema, nodes, strict=True):
+        _fit(length, rows, rows, "column length")
+        mine = places[next_buffer : next_buffer + column.buffers]
+        next_buffer += column.buffers
+        buffers = [_buffer(offset, size, body, codec, budget) for offset, size in mine]
+        result[column.name] = _values(column, rows, nulls, buffers)
+    return result
+
+
+def _buffer(offset: int, length: int, body: memoryview, codec: int | None, budget: list[int]) -> memoryview:
+    """The bytes of one buffer, unpacked; what all may take together is bounded."""
+    _fit(offset, 0, len(body), "buffer offset")
+    _fit(length, 0, len(body) - offset, "buffer length")
+    packed = body[offset : offset + length]
+    if codec is None or length == 0:
+        budget[0] -= length
+        return packed
+    (size,) = struct.unpack_from("<q", packed)
+    if size == -1:  # left as it is, because packing would not have made it smaller
+        return packed[8:]
+    _fit(size, 0, budget[0], "unpacked size")
+    budget[0] -= size
+    return memoryview(_unpack(bytes(packed[8:]), size, codec))
+
+
+def _unpack(packed: bytes, size: int, codec: int) -> bytes:
+    if codec == LZ4:
+        import lz4.frame
+
+        try:
+            unpacked: bytes = lz4.frame.LZ4FrameDecompressor().decompress(packed, max_length=size)
+        except RuntimeError as error:
+            raise _damaged(f"LZ4: {error}") from None
+    elif codec == ZSTANDARD:
+        import zstandard
+
+        try:
+            unpacked = zstandard.ZstdDecompressor().stream_reader(packed).read(size)
+        except zstandard.ZstdError as error:
+            raise _damaged(f"Zstandard: {error}") from None
+    else:
+        raise _damaged(f"compression {codec}, allowed LZ4 or Zstandard")
+    _fit(len(unpacked), size, size, "unpacked size")
+    return unpacked
+
+
+def _values(column: _Column, rows: int, nulls: int, buffers: list[memoryview]) -> NDArray[Any]:
+    if column.kind == NULL:  # what writers choose for a column that holds nothing
+        return np.full(rows, None, dtype=object)
+    missing = np.zeros(rows, dtype=np.bool_)
+    if nulls:
+        _fit(len(buffers[0]), (rows + 7) // 8, len(buffers[0]), "validity buffer")
+        missing = ~_bits(buffers[0], rows)
+    if column.kind in (TEXT, LARGE_TEXT):
+        return _texts(column, rows, missing, buffers[1], buffers[2])
+    if column.kind == BOOLEAN:
+        if missing.any():
+            raise _damaged(f"{column.name!r}: null is no boolean")
+        _fit(len(buffers[1]), (rows + 7) // 8, len(buffers[1]), "boolean buffer")
+        return _bits(buffers[1], rows)
+    _fit(len(buffers[1]), rows * column.dtype.itemsize, len(buffers[1]), "value buffer")
+    values: NDArray[Any] = np.frombuffer(buffers[1], dtype=column.dtype, count=rows)
+    if column.kind == TIMESTAMP:
+        moments = values.astype(f"datetime64[{column.unit}]").astype("datetime64[ms]")
+        moments[missing] = np.datetime64("NaT")
+        return moments
+    if missing.any():
+        return np.where(missing, np.nan, values.astype(np.float64))
+    return values
+
+
+def _bits(buffer: memoryview, rows: int) -> NDArray[np.bool_]:
+    packed = np.frombuffer(buffer, dtype=np.uint8, count=(rows + 7) // 8)
+    return np.unpackbits(packed, count=rows, bitorder="little").astype(np.bool_)
+
+
+def _texts(
+    column: _Column, rows: int, missing: NDArray[np.bool_], offsets: memoryview, content: memoryview
+) -> NDArray[Any]:
+    result = np.full(rows, None, dtype=object)
+    if rows == 0:
+        return result
+    _fit(len(offsets), (rows + 1) * column.dtype.itemsize, len(offsets), "offset buffer")
+    ends = np.frombuffer(offsets, dtype=column.dtype, count=rows + 1).tolist()
+    for row in np.flatnonzero(~missing).tolist():
+        _fit(ends[row], 0, len(content), "text offset")
+        _fit(ends[row + 1], ends[row], len(content), "text offset")
+        result[row] = bytes(content[ends[row] : ends[row + 1]]).decode()
+    return result
+
+
+def _scalar(table: Table, slot: int, flags: Any) -> int:
+    found = table.Offset(slot)
+    return 0 if found == 0 else int(table.Get(flags, table.Pos + found))
+
+
+def _child(table: Table, slot: int) -> Table:
+    found = table.Offset(slot)
+    if found == 0:
+        raise _damaged("a part of its metadata is missing")
+    return Table(table.Bytes, table.Indirect(table.Pos + found))
+
+
+def _pairs(table: Table, slot: int) -> list[tuple[int, int]]:
+    """A vector of structs of two 64-bit numbers: FieldNode {length, null_count}, Buffer {offset, length}."""
+    found = table.Offset(slot)
+    if found == 0:
+        return []
+    start, count = table.Vector(found), table.VectorLen(found)
+    _fit(count, 0, 3 * MOST_COLUMNS, "number of buffers")
+    _fit(start, 0, len(table.Bytes) - 16 * count, "place of buffers")
+    flat = struct.unpack_from(f"<{2 * count}q", table.Bytes, start)
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _fit(value: int, least: int, most: int, what: str) -> None:
+    if not least <= value <= most:
+        raise _damaged(f"{what} of {value}, allowed {least} to {most}")
+
+
+def _damaged(reason: str) -> PayloadInvalid:
+    return PayloadInvalid(f"body: got an Arrow stream that cannot be read ({reason}), allowed a whole {MEDIA_TYPE}")

@@ -1,0 +1,13 @@
+"""The sink: readings, predictions and rejections from the bus into a database that people query.
+
+rows        messages to columns
+tables      the one description of the tables; DDL and SQL come from it
+store       DuckDB file or PostgreSQL, chosen by URL
+loop        poll, write, commit; database first, then offsets
+queries     example queries, run by `routes`
+"""
+
+from kappawatt.sink.loop import Sink, build
+from kappawatt.sink.store import Store, StoreBusy, open_store
+
+__all__ = ["Sink", "Store", "StoreBusy", "build", "open_store"]

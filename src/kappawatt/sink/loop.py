@@ -1,0 +1,283 @@
+"""The loop: poll, write about once a second, commit. Database first, then offsets.
+
+Nothing is lost: an offset is committed only after the database has committed every row before it. Nothing
+doubles: rows that are read twice have the ids they had the first time.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from flask import Flask
+
+from kappawatt.bus import connect
+from kappawatt.bus.interface import Bus, Consumer
+from kappawatt.bus.streams import StreamFollower
+from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS, dead_letter
+from kappawatt.errors import BusError, TopicUnknown
+from kappawatt.service import Service
+from kappawatt.settings import Settings
+from kappawatt.sink import routes
+from kappawatt.sink.rows import Landing
+from kappawatt.sink.store import Store, StoreBusy, open_store
+from kappawatt.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from kappawatt.serving.app import Context
+
+__all__ = ["GROUP", "Sink", "build"]
+
+log = logging.getLogger(__name__)
+
+GROUP = "sink"
+PORT = 8089
+POLL_SECONDS = 0.25
+WRITE_SECONDS = 1.0  # rows wait at most this long for the database
+WRITE_ROWS = 50_000  # or until there are so many
+POLL_MESSAGES = 200  # a message can be a block of some 900 kB: at most 180 MB come at once
+BACKOFF_SECONDS = (0.05, 2.0)
+DRAIN_SECONDS = 15.0  # after SIGTERM a database that is busy gets so long; then the rows are read again later
+LAG_SECONDS = 1.0
+WARN_SECONDS = 10.0  # between two lines of log about the same busy database
+
+
+class Sink:
+    """Lands readings, predictions and rejections in a store.
+
+    Parameters
+    ----------
+    bus : Bus
+    store : Store
+    settings : Settings
+    telemetry : Telemetry
+    write_seconds, write_rows : float, int
+        How long rows wait, and how many, before they are written.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: Store,
+        *,
+        settings: Settings,
+        telemetry: Telemetry,
+        write_seconds: float = WRITE_SECONDS,
+        write_rows: int = WRITE_ROWS,
+    ) -> None:
+        self.store = store
+        self._bus = bus
+        self._settings = settings
+        self._telemetry = telemetry
+        self._write_seconds = write_seconds
+        self._write_rows = write_rows
+        self._stopped = threading.Event()
+        self._follower = StreamFollower(bus, PLANT_PREDICTIONS.name)
+        self._consumer: Consumer | None = None
+        self._topics: tuple[str, ...] = ()
+        self._landing = self._nothing()
+        self._since = 0.0
+        self._beat = time.monotonic()
+        self._reason: str | None = "no poll of the bus yet"
+        self._warned = float("-inf")
+        self.landed = 0
+
+    def stop(self) -> None:
+        """Write and commit what was polled, and return from `run`. Safe in a signal handler."""
+        self._stopped.set()
+
+    def add_routes(self, app: Flask, context: Context) -> None:
+        """Add the example queries, and what probes ask."""
+        routes.add_routes(app, context, self.store)
+        context.ready.append(lambda: self._reason)
+        context.alive.append(self.why_not_alive)
+
+    def why_not_alive(self) -> str | None:
+        """Return None unless the loop hangs; waiting for a busy database is no hanging."""
+        age = time.monotonic() - self._beat
+        if age <= self._settings.poll_age_limit:
+            return None
+        return f"last turn of the loop: got {age:.0f} s ago, allowed {self._settings.poll_age_limit:g} s"
+
+    def run(self) -> None:
+        """Land until `stop` is called.
+
+        Raises
+        ------
+        BusError
+            The bus has failed for longer than the setting `retry_for`.
+        """
+        self._bus.ensure(TOPICS)
+        promoted = self._follower.read()
+        try:
+            self._open(promoted.topic if promoted else None)
+            self._loop()
+            self._flush()
+        finally:
+            if self._consumer is not None:
+                self._consumer.close()
+            self._follower.close()
+            self.store.close()
+
+    def _loop(self) -> None:
+        failing_since: float | None = None
+        next_lag = 0.0
+        while not self._stopped.is_set():
+            self._beat = time.monotonic()
+            try:
+                self.step()
+                failing_since = None
+                if time.monotonic() >= next_lag:
+                    self._note_lag()
+                    next_lag = time.monotonic() + LAG_SECONDS
+            except BusError as error:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > self._settings.retry_for:
+                    raise
+                log.warning("bus failed; reading again from the last commit", extra={"error": str(error)})
+                self._stopped.wait(random.uniform(0.1, 1.0))  # noqa: S311 (jitter, not a secret)
+                self._rewind(error)
+
+    def step(self) -> None:
+        """Poll once; write and commit when it is time."""
+        assert self._consumer is not None
+        promoted = self._follower.poll()
+        if promoted is not None and promoted.topic not in self._topics:
+            self._flush()
+            self._open(promoted.topic)
+        polled = self._consumer.poll(self._until_write())
+        self._telemetry.polled()
+        if self._reason is not None:
+            self._reason = None
+        if polled and not self._landing.messages:
+            self._since = time.monotonic()
+        for records in polled:
+            self._landing.add(records)
+        waiting = self._landing.messages and time.monotonic() - self._since >= self._write_seconds
+        if waiting or self._landing.rows >= self._write_rows:
+            self._flush()
+
+    def _until_write(self) -> float:
+        if not self._landing.messages:
+            return POLL_SECONDS
+        return max(0.0, min(POLL_SECONDS, self._since + self._write_seconds - time.monotonic()))
+
+    def _flush(self) -> None:
+        """Write, then commit what was written."""
+        landing = self._landing
+        if not landing.messages:
+            return
+        assert self._consumer is not None
+        if landing.rows and not self._write(landing):
+            return
+        self._consumer.commit()
+        self._landing = self._nothing()
+        self._note(landing)
+
+    def _write(self, landing: Landing) -> bool:
+        """Write until it succeeds; False if the process is to end and the database is still busy."""
+        tables = landing.tables()
+        pause, longest = BACKOFF_SECONDS
+        deadline: float | None = None
+        while True:
+            self._beat = time.monotonic()
+            try:
+                self.store.write(tables)
+            except StoreBusy as error:
+                self._reason = str(error)
+                self._warn(landing)
+            else:
+                self._reason = None
+                return True
+            if self._stopped.is_set():
+                deadline = deadline or time.monotonic() + DRAIN_SECONDS
+                if time.monotonic() > deadline:
+                    log.error(
+                        "database still busy; its rows will be read again", extra={"rows": landing.rows}
+                    )
+                    return False
+                time.sleep(min(pause, 0.2))
+            else:
+                self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, not a secret)
+            pause = min(2 * pause, longest)
+
+    def _open(self, promoted: str | None) -> None:
+        """Join the group on all topics there are to land.
+
+        A topic that was promoted once and then superseded is read to its end: the group's own commit on it
+        tells, after a restart, that it belongs here.
+        """
+        if self._consumer is not None:
+            self._consumer.close()
+        base = (PLANT_READINGS.name, PLANT_PREDICTIONS.name, dead_letter(PLANT_READINGS).name)
+        there = self._bus.topics()
+        own = {topic.name for topic in TOPICS}
+        sides = {t for t in there if t not in own and (t in self._topics or self._bus.committed(GROUP, t))}
+        if promoted is not None and promoted in there:
+            sides.add(promoted)
+        self._topics = base + tuple(sorted(sides - set(base)))
+        self._consumer = self._bus.consumer(
+            self._topics,
+            GROUP,
+            instance_id=self._settings.instance_id or None,
+            max_records=min(self._settings.max_records, POLL_MESSAGES),
+        )
+        log.info("landing", extra={"topics": list(self._topics)})
+
+    def _rewind(self, error: BusError) -> None:
+        """Forget what is not committed, and read it again."""
+        self._landing = self._nothing()
+        assert self._consumer is not None
+        try:
+            if isinstance(error, TopicUnknown):  # a side topic was deleted
+                self._open(None)
+            else:
+                self._consumer.rewind()
+        except BusError as again:
+            log.warning("could not go back yet", extra={"error": str(again)})
+
+    def _nothing(self) -> Landing:
+        return Landing(PLANT_READINGS.name, dead_letter(PLANT_READINGS).name)
+
+    def _warn(self, landing: Landing) -> None:
+        if time.monotonic() - self._warned > WARN_SECONDS:
+            self._warned = time.monotonic()
+            log.warning("database is busy; rows wait", extra={"error": self._reason, "rows": landing.rows})
+
+    def _note(self, landing: Landing) -> None:
+        self.landed += landing.rows
+        service = self._telemetry.service
+        self._telemetry.rows.labels(service, "bus").inc(landing.rows)
+        self._telemetry.batch_rows.labels(service).observe(landing.rows)
+        if landing.malformed:
+            self._telemetry.rejections.labels(service, "bus", "malformed").inc(len(landing.malformed))
+            log.warning(
+                "messages cannot be read",
+                extra={"count": len(landing.malformed), "first": landing.malformed[0]},
+            )
+
+    def _note_lag(self) -> None:
+        assert self._consumer is not None
+        for (topic, partition), lag in self._consumer.lag().items():
+            self._telemetry.consumer_lag.labels(self._telemetry.service, topic, str(partition)).set(lag)
+
+
+def build(settings: Settings, telemetry: Telemetry | None = None) -> tuple[Service, Sink]:
+    """Return the sink that settings describe, and the record its app is made from.
+
+    `create_app(service, settings, telemetry=telemetry)` then has probes, metrics and `/queries`.
+    """
+    bus = connect(settings.bus, settings.bus_options())
+    sink = Sink(
+        bus, open_store(settings.database), settings=settings, telemetry=telemetry or Telemetry("sink")
+    )
+    service = Service(
+        name="sink",
+        summary="Lands readings, predictions and rejections in a database, and runs example queries on it.",
+        port=PORT,
+        routes=sink.add_routes,
+    )
+    return service, sink

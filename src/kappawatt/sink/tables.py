@@ -1,0 +1,188 @@
+"""The tables people query. DDL and every statement that writes are made from here, for both databases.
+
+On the way in a row is in columns: text as object arrays (None is NULL), numbers as float64 (NaN is NULL),
+times as datetime64[ms] in UTC (NaT is NULL). Ids are the coordinates of the message a row came from, so a row
+that is landed twice lands in the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.batch import Columns
+
+__all__ = ["PREDICTIONS", "READINGS", "REJECTIONS", "SCORED", "TABLES", "Column", "Table", "Type", "join"]
+
+
+class Type(StrEnum):
+    """SQL types that DuckDB and PostgreSQL both know by these names."""
+
+    TEXT = "TEXT"
+    NUMBER = "DOUBLE PRECISION"
+    INTEGER = "INTEGER"
+    BIGINT = "BIGINT"
+    BOOLEAN = "BOOLEAN"
+    TIME = "TIMESTAMPTZ"
+
+
+DTYPES: dict[Type, Any] = {
+    Type.TEXT: object,
+    Type.NUMBER: np.float64,
+    Type.INTEGER: np.int32,
+    Type.BIGINT: np.int64,
+    Type.BOOLEAN: np.bool_,
+    Type.TIME: "datetime64[ms]",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name in SQL and in messages, and its type."""
+
+    name: str
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table.
+
+    Parameters
+    ----------
+    name : str
+    columns : tuple of Column
+        The first is `id`, the primary key.
+    computed_id : str or None
+        SQL of the id where a row brings none.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    computed_id: str | None = None
+
+    @property
+    def ddl(self) -> str:
+        """`CREATE TABLE IF NOT EXISTS`."""
+        lines = [f"{c.name} {c.type}{' PRIMARY KEY' if c.name == 'id' else ''}" for c in self.columns]
+        return f"CREATE TABLE IF NOT EXISTS {self.name} ({', '.join(lines)})"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names in order."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def id_sql(self) -> str:
+        """SQL of the id of a staged row."""
+        return f"COALESCE(id, {self.computed_id})" if self.computed_id else "id"
+
+    @property
+    def overwrite(self) -> str:
+        """`ON CONFLICT` clause that makes the newest row of an id stand."""
+        changes = ", ".join(f"{name} = EXCLUDED.{name}" for name in self.names[1:])
+        return f"ON CONFLICT (id) DO UPDATE SET {changes}"
+
+    def complete(self, columns: Columns, n: int) -> Columns:
+        """Return columns in order and of their types; absent ones are NULL."""
+        return {c.name: _as(columns.get(c.name), c.type, n) for c in self.columns}
+
+
+def _as(column: NDArray[Any] | None, type_: Type, n: int) -> NDArray[Any]:
+    if column is not None:
+        return column.astype(DTYPES[type_], copy=False)
+    nothing = {Type.TEXT: None, Type.NUMBER: np.nan, Type.TIME: np.datetime64("NaT")}
+    return np.full(n, nothing[type_], dtype=DTYPES[type_])
+
+
+def join(parts: Sequence[Columns]) -> Columns:
+    """Return several parts of one table as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+ORIGIN = (
+    Column("source_topic", Type.TEXT),
+    Column("source_partition", Type.INTEGER),
+    Column("source_offset", Type.BIGINT),
+    Column("source_row", Type.INTEGER),
+)
+COORDINATES = " || '-' || ".join(
+    [
+        "source_topic",
+        *(f"CAST({name} AS TEXT)" for name in ("source_partition", "source_offset", "source_row")),
+    ]
+)
+
+READINGS = Table(
+    "readings",
+    (
+        Column("id", Type.TEXT),
+        Column("plant", Type.TEXT),
+        Column("event_time", Type.TIME),
+        Column("ambient_temperature", Type.NUMBER),
+        Column("exhaust_vacuum", Type.NUMBER),
+        Column("ambient_pressure", Type.NUMBER),
+        Column("relative_humidity", Type.NUMBER),
+        Column("net_power", Type.NUMBER),
+        Column("published", Type.TIME),
+        *ORIGIN,
+    ),
+    COORDINATES,
+)
+PREDICTIONS = Table(
+    "predictions",
+    (
+        Column("id", Type.TEXT),
+        Column("plant", Type.TEXT),
+        Column("event_time", Type.TIME),
+        Column("net_power", Type.NUMBER),
+        Column("net_power_lower", Type.NUMBER),
+        Column("net_power_upper", Type.NUMBER),
+        Column("extrapolated", Type.BOOLEAN),
+        Column("model", Type.TEXT),
+        Column("version", Type.TEXT),
+        Column("published", Type.TIME),
+        Column("topic", Type.TEXT),
+        *ORIGIN,
+    ),
+    f"{COORDINATES} || '@' || version",
+)
+REJECTIONS = Table(
+    "rejections",
+    (
+        Column("id", Type.TEXT),
+        Column("plant", Type.TEXT),
+        Column("reason", Type.TEXT),
+        Column("field", Type.TEXT),
+        Column("got", Type.TEXT),
+        Column("allowed", Type.TEXT),
+        Column("message", Type.TEXT),
+        Column("rejected_rows", Type.BIGINT),
+        Column("errors", Type.TEXT),
+        Column("arrived", Type.TIME),
+        Column("published", Type.TIME),
+        Column("content_type", Type.TEXT),
+        Column("model", Type.TEXT),
+        Column("version", Type.TEXT),
+        Column("original", Type.TEXT),
+        *ORIGIN[:3],
+    ),
+)
+TABLES = (READINGS, PREDICTIONS, REJECTIONS)
+
+SCORED = """\
+SELECT p.id, p.plant, p.event_time, r.ambient_temperature, r.exhaust_vacuum, r.ambient_pressure,
+       r.relative_humidity, r.net_power AS measured, p.net_power AS predicted, p.net_power_lower,
+       p.net_power_upper, p.extrapolated, p.net_power - r.net_power AS error,
+       abs(p.net_power - r.net_power) AS abs_error, p.model, p.version, p.topic, p.published
+FROM predictions p
+JOIN readings r ON r.source_partition = p.source_partition AND r.source_offset = p.source_offset
+     AND r.source_row = p.source_row AND r.source_topic = p.source_topic
+WHERE r.net_power IS NOT NULL"""

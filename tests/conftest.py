@@ -1,0 +1,47 @@
+"""What every kind of test may use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kappawatt.bus import Bus, connect
+from kappawatt.bus.topics import TOPICS
+from kappawatt.settings import Settings
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[Bus]:
+    """The embedded bus in a fresh file, with all topics."""
+    bus = connect(f"embedded:{tmp_path}/bus.sqlite")
+    bus.ensure(TOPICS)
+    yield bus
+    bus.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a process whose files are all in the test's folder."""
+    return Settings.read(
+        {},
+        bus=f"embedded:{tmp_path}/bus.sqlite",
+        artifacts=tmp_path / "artifacts",
+        database=f"duckdb:{tmp_path}/kappawatt.duckdb",
+        retry_for=30.0,
+    )
+
+
+def wait_until(claim: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+    """Return the first true value of `claim`; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = claim()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what or claim}")
+        time.sleep(0.02)

@@ -1,0 +1,29 @@
+"""One Kafka for all integration tests: KAPPAWATT_TEST_KAFKA names one that runs, or a broker is started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from kappawatt.broker import Broker
+
+USERS = {"sensor": "sensor-secret"}
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A node of our own, with a SASL_SSL listener."""
+    with Broker(tmp_path_factory.mktemp("kafka"), users=USERS) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_address(request: pytest.FixtureRequest) -> str:
+    """HOST:PORT of a PLAINTEXT listener."""
+    given = os.environ.get("KAPPAWATT_TEST_KAFKA")
+    if given:
+        return given
+    broker: Broker = request.getfixturevalue("broker")
+    return broker.bootstrap

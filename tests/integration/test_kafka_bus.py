@@ -1,0 +1,151 @@
+"""Both Kafka clients keep the contract of every bus, and survive what happens to brokers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kappawatt.broker import Broker
+from kappawatt.bus import kafka
+from kappawatt.bus.connect import connect
+from kappawatt.bus.interface import BusOptions, Outgoing
+from kappawatt.errors import BusUnreachable, DeliveryFailed, Overloaded, SettingInvalid
+from tests.bus_contract import *  # noqa: F403
+from tests.bus_contract import World, new_group, numbered, publish, read_all, until
+
+CLIENTS = ("kafka-python", "confluent")
+SESSION = 6.0  # the shortest a broker allows by default
+
+
+def world_at(address: str, client: str) -> World:
+    options = BusOptions(session_timeout=SESSION, kafka_client=client)
+    return World(f"kafka://{address}", options, {"client": {"max.poll.interval.ms": "6000"}})
+
+
+@pytest.fixture(params=CLIENTS)
+def world(kafka_address: str, request: pytest.FixtureRequest) -> Iterator[World]:
+    world = world_at(kafka_address, request.param)
+    yield world
+    world.close()
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A node that tests may stop."""
+    with Broker(tmp_path_factory.mktemp("fragile")) as broker:
+        yield broker
+
+
+@pytest.fixture(params=CLIENTS)
+def shaky(fragile: Broker, request: pytest.FixtureRequest) -> Iterator[World]:
+    world = world_at(fragile.bootstrap, request.param)
+    yield world
+    world.close()
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_producer_and_consumer_survive_a_broker_restart(shaky: World, fragile: Broker, end: str) -> None:
+    topic, bus = shaky.topic().name, shaky.bus()
+    producer = shaky.keep(bus.producer())
+    consumer = shaky.keep(bus.consumer([topic], new_group()))
+    until(lambda: bool(consumer.positions()), consumer)
+    acknowledged: set[bytes] = set()
+    enough = threading.Event()
+
+    def keep_publishing() -> None:
+        n = 0
+        while not enough.is_set():
+            producer.publish(numbered(topic, 10, first=n), timeout=60)
+            acknowledged.update(str(m).encode() for m in range(n, n + 10))
+            n += 10
+
+    with ThreadPoolExecutor() as pool:
+        publishing = pool.submit(keep_publishing)
+        until(lambda: len(acknowledged) > 200, consumer)
+        getattr(fragile, end)()
+        fragile.start()
+        before = len(acknowledged)
+        until(lambda: len(acknowledged) > before + 200 or publishing.done(), consumer)
+        enough.set()
+        publishing.result()
+
+    read_all(shaky.keep(bus.reader([topic], {})), acknowledged)
+    publish(shaky, bus, [Outgoing(topic, b"last")])
+    until(lambda: any(b"last" in records.values for records in consumer.poll(0.2)))
+
+
+def test_a_frozen_broker_fills_the_room_and_no_more(shaky: World, fragile: Broker) -> None:
+    topic = shaky.topic().name
+    producer: Any = shaky.keep(shaky.bus(max_in_flight_bytes=100_000).producer())
+    producer.publish([Outgoing(topic, b"before")])
+    fragile.pause()
+    try:
+        with pytest.raises(DeliveryFailed, match=topic):
+            producer.publish([Outgoing(topic, bytes(90_000))], timeout=0.5)
+
+        with pytest.raises(Overloaded):
+            producer.publish([Outgoing(topic, bytes(90_000))], wait_for_room=False)
+    finally:
+        fragile.resume()
+    until(lambda: producer._room.used == 0)  # what was late is stored in the end
+    producer.publish([Outgoing(topic, b"after")])
+
+
+def test_a_message_larger_than_allowed_is_refused_with_both_sizes(world: World, topic: str) -> None:
+    with pytest.raises(DeliveryFailed, match=topic):
+        publish(world, world.bus(), [Outgoing(topic, bytes(3_000_000))])
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_no_broker_is_said_with_its_address(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("kafka", "confluent"):
+        monkeypatch.setattr(f"kappawatt.bus.{module}.CONNECT_SECONDS", 1.0)
+        monkeypatch.setattr(f"kappawatt.bus.{module}.ANSWER_SECONDS", 1.0)
+    bus = connect("kafka://127.0.0.1:9", BusOptions(kafka_client=client))
+
+    with pytest.raises(BusUnreachable, match=r"127\.0\.0\.1:9"):
+        bus.topics()
+
+
+def test_without_c_checksums_the_bus_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka.record_util, "crc32c_c", None)
+
+    with pytest.raises(SettingInvalid, match="crc32c"):
+        connect("kafka://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sasl.mechnism", "PLAIN"),
+        ("acks", "1"),
+        ("linger.ms", "soon"),
+        ("compression.type", "rar"),
+        ("ssl.ca.location", "/nowhere/ca.pem"),
+        ("sasl.password.file", "/nowhere/secret"),
+        ("sasl.username", "without a protocol"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(client: str, name: str, value: str) -> None:
+    with pytest.raises(SettingInvalid, match=name):
+        connect("kafka://127.0.0.1:9", BusOptions(kafka_client=client, client={name: value}))
+
+
+def test_a_broker_keeps_its_messages_over_a_restart(tmp_path: Path) -> None:
+    with Broker(tmp_path) as broker:
+        world = world_at(broker.bootstrap, "kafka-python")
+        topic = world.topic().name
+        publish(world, world.bus(), numbered(topic, 30))
+        broker.stop()
+        broker.start()
+
+        ends = [known.end for known in world.bus().offsets(topic).values()]
+
+        world.close()
+    assert sum(ends) == 30
