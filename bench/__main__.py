@@ -106,7 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     part.add_argument("--rows", type=int, default=300_000, help="single CSV events")
     part.add_argument("--blocks", type=int, default=10_000, help="messages of 1,000 readings")
     part.add_argument("--stream-model", choices=models.KINDS, default="boosting", help="of stream")
-    part.add_argument("--sides", type=_names, default=stream.SIDES, help="of stream, comma separated")
+    part.add_argument(
+        "--sides",
+        type=_names,
+        default=stream.DEFAULT_SIDES,
+        help=f"of stream, comma separated: {', '.join(stream.SIDES)}",
+    )
     return parser
 
 

@@ -7,6 +7,7 @@ both.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pyarrow
+import pyarrow.ipc
 
 from bench import models
 from bench.environments import kappawatt_version
@@ -78,17 +81,19 @@ def run(options: BlockOptions) -> list[Figure]:
 
 def block(draw: np.random.Generator) -> bytes:
     """Return an Arrow IPC stream of `ROWS` readings: four float64 conditions and the event time."""
-    from kappawatt.codec import encode_arrow
-
     times = np.datetime64("2024-01-01", "ms") + np.arange(ROWS)
     columns = {
         "ambient_temperature": draw.uniform(2, 37, ROWS),
         "exhaust_vacuum": draw.uniform(26, 81, ROWS),
         "ambient_pressure": draw.uniform(993, 1033, ROWS),
         "relative_humidity": draw.uniform(26, 100, ROWS),
-        "event_time": times.astype("datetime64[ms]"),
+        "event_time": pyarrow.array(times, pyarrow.timestamp("ms", "UTC")),
     }
-    return bytes(encode_arrow(columns))
+    batch = pyarrow.RecordBatch.from_pydict(columns)
+    stream = io.BytesIO()
+    with pyarrow.ipc.new_stream(stream, batch.schema) as writer:
+        writer.write_batch(batch)
+    return stream.getvalue()
 
 
 def _blocks(count: int) -> Iterator[tuple[bytes, bytes]]:
@@ -222,8 +227,9 @@ def _fetch_jars(folder: Path) -> None:
 
 def _figures(found: Mapping[str, list[Rate]], options: BlockOptions, size: int) -> list[Figure]:
     protocol = (
-        f"{options.blocks} messages of {ROWS} readings ({size} bytes), {PARTITIONS} partitions, linear model, "
-        f"process, {options.rounds} alternating rounds, medians; the tools move as many bytes a message"
+        f"{options.blocks} messages of {ROWS} readings ({size} bytes), {PARTITIONS} partitions, linear "
+        f"model, one process, {options.rounds} alternating rounds, medians; the tools move as many bytes "
+        f"a message"
     )
     rounds = {side: [rate.readings for rate in rates] for side, rates in found.items()}
     middle = {side: median(values) for side, values in rounds.items()}

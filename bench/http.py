@@ -224,7 +224,7 @@ def _wrk(url: str, body: Path, seconds: int) -> dict[str, float]:
 
 
 def ours(model: models.Trained, workers: int, artifact: Path | None) -> dict[str, Server]:
-    """Return kappawatt's plant service by its two doors; one process answers both."""
+    """Return kappawatt's plant service by its two doors, each on a server of its own."""
     folder = artifact or models.kappawatt_artifact(model)
     example = model.training["example"]
     plain = json.dumps(example).encode()
@@ -288,7 +288,7 @@ def floor(workers: int, cache: Path) -> Server:
     )
     return Server(
         command,
-        {},
+        {"HOME": str(cache)},
         f"{root}/readyz",
         f"{root}/predict",
         b'{"ambient_temperature":14.96}',

@@ -81,9 +81,12 @@ def until_answers(url: str, seconds: float, process: subprocess.Popen[bytes] | N
 
 @contextmanager
 def running(
-    command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+    command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `command` for the length of a `with` block; its output goes to `log`, which a failure quotes."""
+    """Run `command` for the length of a `with` block; its output goes to `log`, which a failure quotes.
+
+    It runs in the log's folder, so that what it may leave behind is never in the repository.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -92,7 +95,7 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environ or {})},
-            cwd=cwd,
+            cwd=log.parent,
             start_new_session=True,
         )
         try:

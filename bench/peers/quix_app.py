@@ -32,8 +32,8 @@ def main(bootstrap: str, source: str, output: str, group: str, model: str, windo
     predictor = session(model)
     (feature,) = predictor.get_inputs()
 
-    def answers(readings: list[bytes]) -> list[dict[str, float]]:
-        conditions = np.array([value.split(b",")[:4] for value in readings], dtype=np.float32)
+    def answers(lines: list[str]) -> list[dict[str, float]]:
+        conditions = np.array([line.split(",")[:4] for line in lines], dtype=np.float32)
         columns = predictor.run(NAMES, {feature.name: conditions})
         return [dict(zip(NAMES, row, strict=True)) for row in np.hstack(columns).tolist()]
 
@@ -45,10 +45,11 @@ def main(bootstrap: str, source: str, output: str, group: str, model: str, windo
         commit_interval=COMMIT_SECONDS,
         auto_create_topics=True,
         loglevel="WARNING",
+        state_dir=f"state-{group}",
         producer_extra_config={"linger.ms": 20, "batch.size": 1_000_000},
         consumer_extra_config={"fetch.max.bytes": 50_000_000, "queued.min.messages": 100_000},
     )
-    readings = app.dataframe(app.topic(source, key_deserializer="bytes", value_deserializer="bytes"))
+    readings = app.dataframe(app.topic(source, key_deserializer="bytes", value_deserializer="str"))
     target = app.topic(output, key_serializer="bytes", value_serializer="json")
     if int(window):
         gathered = readings.tumbling_count_window(count=int(window)).collect().final()

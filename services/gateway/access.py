@@ -4,11 +4,11 @@
     writer   also POST /api/SERVICE/readings
     admin    everything
 
-A key comes as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or in the dashboard's session cookie. The cookie
-is there because a browser's EventSource cannot set headers, and a key in a URL ends up in logs and histories. It
-holds the key itself, HttpOnly and SameSite=Strict: the gateway stores hashes only, so a token it could sign and
-verify without state would have to be signed with something that lies in that file, and whoever reads the file
-could then forge one.
+A key comes as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or in the dashboard's session cookie. The
+cookie is there because a browser's EventSource cannot set headers, and a key in a URL ends up in logs and
+histories. It holds the key itself, HttpOnly and SameSite=Strict: the gateway stores hashes only, so a token
+it could sign and verify without state would have to be signed with something that lies in that file, and
+whoever reads the file could then forge one.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ def read_access(settings: Settings) -> Access:
         return Access(read_keys(settings.api_keys), limit)
     if not is_loopback(settings.host):
         raise SettingInvalid(
-            f"KAPPAWATT_API_KEYS: got nothing while KAPPAWATT_HOST is {settings.host!r}; beyond localhost the gateway "
-            "needs a file of keys, one `role:sha256-of-key:name` a line (role reader, writer or admin; make one with "
-            "`printf %s KEY | sha256sum`), or KAPPAWATT_HOST=127.0.0.1"
+            f"KAPPAWATT_API_KEYS: got nothing while KAPPAWATT_HOST is {settings.host!r}; beyond "
+            "localhost the gateway needs a file of keys, one `role:sha256-of-key:name` a line (role reader, writer or "
+            "admin; hash with `printf %s KEY | sha256sum`), or KAPPAWATT_HOST=127.0.0.1"
         )
     return Access(None, limit)
 
@@ -173,9 +173,8 @@ class Access:
             )
         needed = role_for(asked.method, asked.path)
         if key.role < needed:
-            raise Forbidden(
-                f"role: got {key.role.name.lower()}, allowed {needed.name.lower()} for {asked.method} {asked.path[:200]}"
-            )
+            got, allowed = key.role.name.lower(), needed.name.lower()
+            raise Forbidden(f"role: got {got}, allowed {allowed} for {asked.method} {asked.path[:200]}")
 
     def find(self, presented: str | None) -> Key | None:
         """Return the key whose hash `presented` has; compares with all of them in constant time."""

@@ -1,7 +1,7 @@
 """A circuit breaker: after several failures in a row nobody is kept waiting for a service that is down.
 
-Not pybreaker: its `call` holds one lock for as long as the call takes, so that a slow service would be asked one
-question at a time.
+Not pybreaker: its `call` holds one lock for as long as the call takes, so that a slow service would be asked
+one question at a time.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Breaker:
             return "half-open" if self._clock() - self._opened >= self._rest else "open"
 
     def enter(self) -> None:
-        """Ask to make a call; CircuitOpen if it must not be made. Each call ends in `succeeded` or `failed`."""
+        """Ask to make a call; CircuitOpen if it must not be made. `succeeded` or `failed` ends it."""
         with self._lock:
             if self._opened is None:
                 return

@@ -1,4 +1,4 @@
-"""The two threads of a gateway process: one reads predictions and rejections into the view, one watches the lag."""
+"""A gateway process has two threads: one reads predictions and rejections, one watches the lag."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kappawatt.bus.interface import Bus, Consumer, TopicPartition
-from kappawatt.bus.streams import Serving, StreamFollower
+from kappawatt.bus.interface import Bus, Consumer, Records, TopicPartition
+from kappawatt.bus.streams import Serving, StreamFollower, group_of
 from kappawatt.errors import BusError, TopicUnknown
 from kappawatt.telemetry import Telemetry
 from services.gateway.hub import Hub
-from services.gateway.portion import PREDICTION, Followed, read_portion
+from services.gateway.portion import PREDICTION, Followed, read_portion, slices
 from services.gateway.view import LatestView
 
 __all__ = ["Follower", "LagWatch"]
@@ -25,7 +25,7 @@ SPAN = 2_000  # messages before the end that are read at start, over all partiti
 SPAN_ROWS = 20_000  # rows to go back to after falling behind
 MOST_ROWS_BEHIND = 50_000  # this is a view of the newest values: rather than fall further behind it skips
 POLL_SECONDS = 0.5
-POLL_RECORDS = 500
+POLL_RECORDS = 50  # each may be a block of 10,000 rows
 GATHER_SECONDS = (
     0.02  # eyes do not see the difference, and a poll of many messages is cheaper than many polls
 )
@@ -67,11 +67,11 @@ class _Thread:
             except BusError as error:
                 self.failure = str(error)
                 log.warning(
-                    "bus failed; trying again", extra={"thread": self._thread.name, "error": self.failure}
+                    "bus failed; trying again", extra={"reader": self._thread.name, "error": self.failure}
                 )
             except Exception as error:  # the loop that must survive: the page stays, with its age beside it
                 self.failure = f"{type(error).__name__}: {error}"
-                log.exception("reading failed; trying again", extra={"thread": self._thread.name})
+                log.exception("reading failed; trying again", extra={"reader": self._thread.name})
             wait = 0.5 if time.monotonic() - began > RETRY_SECONDS else min(2 * wait, RETRY_SECONDS)
             self.stopped.wait(wait * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, not a secret)
 
@@ -88,6 +88,8 @@ class Follower(_Thread):
         Called in the thread, again after each failure.
     stream, source, dead : str
         Topic names: predictions, the readings they answer, readings that were refused.
+    service : str
+        Name of the service whose workers write the predictions.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Follower(_Thread):
         stream: str,
         source: str,
         dead: str,
+        service: str,
         most_rows_behind: int = MOST_ROWS_BEHIND,
     ) -> None:
         super().__init__("gateway-view")
@@ -110,6 +113,7 @@ class Follower(_Thread):
         self._stream = stream
         self._source = source
         self._dead = dead
+        self._service = service
         self._most_rows_behind = most_rows_behind
         self._contacted = threading.Event()
         self._missing: tuple[str, ...] = ()
@@ -146,7 +150,8 @@ class Follower(_Thread):
 
     def _followed(self, bus: Bus, serving: Serving | None) -> Followed:
         if serving is None:
-            return Followed(self._stream, self._stream, self._source, self._dead)
+            group = group_of(self._service, None)
+            return Followed(self._stream, self._stream, self._source, self._dead, group=group)
         start = {}
         if serving.topic != self._stream:
             start = bus.offsets_at(serving.topic, max(0, serving.promoted_at - SKEW_MS))
@@ -157,13 +162,14 @@ class Follower(_Thread):
             self._dead,
             dict(serving.covered),
             start,
+            group_of(self._service, serving),
             serving.version,
             serving.promoted_at,
             serving.reason,
         )
 
     def _read(self, bus: Bus, promotions: StreamFollower, followed: Followed) -> Serving | None:
-        """Read until something else has to be read: a promotion (returned), or a topic that was missing came."""
+        """Read until there is something else to read: a promotion (returned), or a topic that was missing."""
         if self._hub.followed is not None and self._hub.followed.topic != followed.topic:
             self._view.forget_errors()
         known = bus.topics()
@@ -172,6 +178,7 @@ class Follower(_Thread):
         position = {w: at for topic in topics for w, at in self._start(bus, topic, known[topic]).items()}
         self._hub.follow(followed, position)
         reader = bus.reader(topics, position, max_records=POLL_RECORDS) if topics else None
+        self.failure = None
         self._contacted.set()
         look = time.monotonic() + LOOK_SECONDS
         try:
@@ -209,16 +216,21 @@ class Follower(_Thread):
     def _poll(self, reader: Consumer, followed: Followed) -> None:
         polled = reader.poll(POLL_SECONDS)
         for records in polled:
-            portion = read_portion(records, self._hub.offset((records.topic, records.partition)), followed)
-            if portion.kind == PREDICTION:
-                self._view.add_predictions(portion.documents)
-                self._rows_per_message = max(1.0, len(portion.documents) / len(records))
-            else:
-                self._view.add_rejections(portion.documents)
-            self._hub.publish(portion)
+            for part in slices(records):
+                self._take(part, followed)
         if polled:
             self._skip_if_behind(reader, followed)
+        if 0 < sum(map(len, polled)) < POLL_RECORDS:
             self.stopped.wait(GATHER_SECONDS)
+
+    def _take(self, records: Records, followed: Followed) -> None:
+        portion = read_portion(records, self._hub.offset((records.topic, records.partition)), followed)
+        if portion.kind == PREDICTION:
+            self._view.add_predictions(portion.documents)
+            self._rows_per_message = max(1.0, len(portion.documents) / len(records))
+        else:
+            self._view.add_rejections(portion.documents)
+        self._hub.publish(portion)
 
     def _skip_if_behind(self, reader: Consumer, followed: Followed) -> None:
         behind = {where: lag for where, lag in reader.lag().items() if where[0] == followed.topic}
@@ -234,12 +246,19 @@ class Follower(_Thread):
 
 
 class LagWatch(_Thread):
-    """Measures, once a second, how far the consumer of readings is behind and how many readings arrive."""
+    """Measures, once a second, how far the consumer of readings is behind and how many readings arrive.
 
-    def __init__(self, open_bus: Callable[[], Bus], telemetry: Telemetry, *, topic: str, group: str) -> None:
+    Parameters
+    ----------
+    topic : str
+        Topic of the readings.
+    group : callable
+        Returns the consumer group whose workers serve now.
+    """
+
+    def __init__(self, open_bus: Callable[[], Bus], *, topic: str, group: Callable[[], str]) -> None:
         super().__init__("gateway-lag")
         self._open_bus = open_bus
-        self._telemetry = telemetry
         self._topic = topic
         self._group = group
         self._ends: tuple[float, int] | None = None
@@ -249,7 +268,7 @@ class LagWatch(_Thread):
     def lag(self) -> dict[str, Any]:
         """Return topic, group and the messages between the group's commit and the end; None while unknown."""
         known = self._measured if self.failure is None else {"messages": None, "by_partition": {}}
-        return {"group": self._group, "topic": self._topic, **known}
+        return {"group": self._group(), "topic": self._topic, **known}
 
     def readings_per_second(self) -> float | None:
         """Return how many messages a second arrived lately; None while unknown."""
@@ -281,7 +300,7 @@ class LagWatch(_Thread):
             self._rate = rate if self._rate is None else 0.7 * self._rate + 0.3 * rate
             self._rate = self._rate if self._rate > 0.05 else 0.0
         self._ends = (now, end)
-        committed = bus.committed(self._group, self._topic)
+        committed = bus.committed(self._group(), self._topic)
         if not committed:  # the group never was there, so nothing says where it would start
             self._measured = {"messages": None, "by_partition": {}}
             return

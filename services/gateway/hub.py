@@ -27,7 +27,7 @@ class Subscription:
         self._changed = threading.Condition()
 
     def put(self, portion: Portion) -> None:
-        """Queue a portion; when there is no room, drop all that waits (the client sees the gap in the offsets)."""
+        """Queue a portion; without room drop all that waits (the client sees the gap in the offsets)."""
         with self._changed:
             if self._portions and self._documents + len(portion.documents) > self._most:
                 self._portions.clear()

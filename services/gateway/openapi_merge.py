@@ -1,4 +1,4 @@
-"""One OpenAPI document for everything: the gateway's own routes, and those of every service under its prefix."""
+"""One OpenAPI document: the gateway's own routes, and those of every service under its prefix."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ GATEWAY_ANSWERS = {
 def add_service(document: dict[str, Any], name: str, theirs: Mapping[str, Any]) -> None:
     """Add the document of service `name` to `document`: paths below `/api/NAME`, names made unique.
 
-    A component that is the same in both is shared; one of the same name that differs gets the service's name in
-    front. Raises ValueError if `theirs` is no OpenAPI document.
+    A component that is the same in both is shared; one of the same name that differs gets the service's name
+    in front. Raises ValueError if `theirs` is no OpenAPI document.
     """
     paths = theirs.get("paths")
     if not isinstance(paths, Mapping) or not all(isinstance(item, Mapping) for item in paths.values()):

@@ -1,4 +1,4 @@
-"""The dashboard's files, read once at start and served with an ETag; and what browsers may do with any answer."""
+"""The dashboard's files, read once at start, and what browsers may do with any answer."""
 
 from __future__ import annotations
 

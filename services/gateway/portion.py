@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,10 +13,11 @@ from kappawatt.bus.envelope import read_dead_letters, read_predictions
 from kappawatt.bus.interface import Records, TopicPartition
 from services.gateway.position import Place
 
-__all__ = ["PREDICTION", "REJECTION", "Event", "Followed", "Portion", "read_portion"]
+__all__ = ["PREDICTION", "REJECTION", "Event", "Followed", "Portion", "read_portion", "slices"]
 
 PREDICTION = "prediction"
 REJECTION = "rejection"
+DECODED_BYTES = 1 << 20  # of messages that are decoded at once; a row takes some 60 bytes there and 1 kB here
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,12 @@ class Followed:
     dead : str
         Topic of refused readings.
     covered : mapping of int to int
-        Of a promoted topic: by source partition, up to where the replay answered (exclusive). What it answered was
-        streamed from the former topic already.
+        Of a promoted topic: by source partition, up to where the replay answered (exclusive). What it
+        answered was streamed from the former topic already.
     start : mapping of int to int
         Of a promoted topic: by partition, where the first answers after the promotion may be.
+    group : str
+        Consumer group of the workers that write `topic`.
     version : str
         Model version that was promoted.
     promoted_at : int
@@ -51,6 +54,7 @@ class Followed:
     dead: str
     covered: Mapping[int, int] = field(default_factory=dict)
     start: Mapping[int, int] = field(default_factory=dict)
+    group: str = ""
     version: str = ""
     promoted_at: int = 0
     reason: str = ""
@@ -62,8 +66,9 @@ class Followed:
         return end is not None and isinstance(offset, int) and offset < end
 
     def is_streamed_on(self, topic: str, prediction: Mapping[str, Any]) -> bool:
-        """Whether clients are sent this prediction of `topic`, so that over a promotion each reading comes once:
-        from the former topic if it was answered there and the replay had it too, else from the promoted one.
+        """Whether clients are sent this prediction of `topic`, so that over a promotion each reading comes
+        once: from the former topic if it was answered there and the replay had it too, else from the promoted
+        one.
         """
         if not self.promoted_at:
             return True
@@ -136,7 +141,7 @@ def read_portion(records: Records, start: int, followed: Followed) -> Portion:
     if records.topic == followed.dead:
         letters, offsets = [], []
         for i, offset in enumerate(records.offsets):
-            for letter in read_dead_letters([_one(records, i)]):
+            for letter in read_dead_letters([_slice(records, i, i + 1)]):
                 letters.append(letter)
                 offsets.append(offset)
         return Portion(
@@ -147,13 +152,25 @@ def read_portion(records: Records, start: int, followed: Followed) -> Portion:
     return Portion(records.topic, records.partition, start, records.next_offset, PREDICTION, found, places)
 
 
-def _one(records: Records, i: int) -> Records:
+def slices(records: Records) -> Iterator[Records]:
+    """Yield `records` in slices that fit into memory once decoded, however large the blocks in them are."""
+    first = size = 0
+    for i, value in enumerate(records.values):
+        if size and size + len(value) > DECODED_BYTES:
+            yield _slice(records, first, i)
+            first, size = i, 0
+        size += len(value)
+    yield _slice(records, first, len(records))
+
+
+def _slice(records: Records, first: int, last: int) -> Records:
+    cut = slice(first, last)
     return Records(
         records.topic,
         records.partition,
-        records.offsets[i : i + 1],
-        records.timestamps[i : i + 1],
-        records.keys[i : i + 1],
-        records.values[i : i + 1],
-        records.headers[i : i + 1],
+        records.offsets[cut],
+        records.timestamps[cut],
+        records.keys[cut],
+        records.values[cut],
+        records.headers[cut],
     )

@@ -1,8 +1,9 @@
-"""Places on the bus, and how a client names them: `topic:partition=offset` parts, the id of every streamed event.
+"""Places on the bus, and how a client names them; the id of every streamed event is such a name.
 
-`plant.predictions:0=12,1=40.3;plant.readings.dead:0=7` reads: of partition 0 everything before offset 12 was seen,
-of partition 1 everything before offset 40 and the first three rows of that message (a block holds many).
-Because an id says where to read on and not who was reading, a client resumes at any gateway, also a restarted one.
+`plant.predictions:0=12,1=40.3;plant.readings.dead:0=7` reads: of partition 0 everything before offset 12 was
+seen, of partition 1 everything before offset 40 and the first three rows of that message, a block.
+Because an id says where to read on and not who was reading, a client resumes at any gateway, also a restarted
+one.
 """
 
 from __future__ import annotations

@@ -48,13 +48,15 @@ WHOLE_BYTES = 1 << 20  # answers up to this size are read before the first byte 
 CHUNK_BYTES = 1 << 16
 KEPT_CONNECTIONS = 32  # by service
 HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-     "transfer-encoding", "upgrade")
+    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
+     "trailer", "transfer-encoding", "upgrade")
 )  # fmt: skip
-# The gateway's own business: services see neither keys nor cookies, and nobody forges where a request came from.
+# The gateway's own business: services see neither keys nor cookies, and nobody forges where a request came
+# from.
 NOT_SENT = HOP_BY_HOP | frozenset(
-    ("host", "content-length", "expect", "authorization", "x-api-key", "cookie", "forwarded", "x-forwarded-for",
-     "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "x-request-id", "traceparent")
+    ("host", "content-length", "expect", "authorization", "x-api-key", "cookie", "forwarded",
+     "x-forwarded-for", "x-forwarded-host",
+     "x-forwarded-proto", "x-forwarded-prefix", "x-request-id", "traceparent")
 )  # fmt: skip
 NOT_RETURNED = HOP_BY_HOP | frozenset(("set-cookie", "server", "date", "x-request-id", "traceparent"))
 
@@ -153,7 +155,7 @@ def trace_parent(given: str | None) -> str:
 
 
 def path_below(rest: str) -> str:
-    """Return the path a service is asked for, percent-encoded; PayloadInvalid if it would leave the service."""
+    """Return the path to ask for, percent-encoded; PayloadInvalid if it would leave the service."""
     segments = rest.split("/")
     if (
         any(part in (".", "..") for part in segments)
@@ -217,8 +219,8 @@ class Proxy:
     def call(
         self, target: Target, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> urllib3.BaseHTTPResponse:
-        """Ask with retries behind the breaker. What was (or could have been) received is asked again only if it is
-        a GET or HEAD; a POST that changes nothing, only if no connection came about.
+        """Ask with retries behind the breaker. What was (or could have been) received is asked again only if
+        it is a GET or HEAD; a POST that changes nothing, only if no connection came about.
         """
         target.breaker.enter()
         for tried in range(1, TRIES + 1):
@@ -264,24 +266,23 @@ class Proxy:
 def _may_repeat(method: str, url: str, error: HTTPError) -> bool:
     if method in ("GET", "HEAD"):
         return not isinstance(error, ReadTimeoutError)  # three times the time-out helps nobody
-    refused = isinstance(error, NewConnectionError) and not isinstance(error, ConnectTimeoutError)
-    return method == "POST" and asks_only(url.partition("?")[0]) and refused
+    return method == "POST" and asks_only(url.partition("?")[0]) and isinstance(error, NewConnectionError)
 
 
 def _failure(target: Target, error: HTTPError) -> KappawattError:
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) and not isinstance(error, NewConnectionError):
         return ServiceSlow(f"{target.name}: {_reason(error)}")
     return ServiceUnreachable(f"{target.name}: {_reason(error)}")
 
 
 def _reason(error: HTTPError) -> str:
     """What happened, without the address of the service, which is nobody's business outside."""
+    if isinstance(error, NewConnectionError):  # urllib3 counts it among the time-outs, so it comes first
+        return "connection refused"
     if isinstance(error, ConnectTimeoutError):
         return "no connection within the time-out"
     if isinstance(error, ReadTimeoutError):
         return "no answer within the time-out"
-    if isinstance(error, NewConnectionError):
-        return "connection refused"
     return "the connection broke off"
 
 

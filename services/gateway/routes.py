@@ -139,9 +139,9 @@ def _add_stream(app: Flask, gateway: Gateway) -> None:
     @operation(
         "Predictions and refused readings as they come (server-sent events)",
         tag="view",
-        description="Events are `prediction`, `rejection`, `summary` (every 2 s) and `gap` (the bus no longer keeps "
-        "what was missed). Each has an id that names places on the bus: a reconnect with Last-Event-ID gets exactly "
-        "what it missed, also from another or a restarted gateway.",
+        description="Events are `prediction`, `rejection`, `summary` (every 2 s) and `gap` (the bus no "
+        "longer keeps what was missed). Each has an id that names places on the bus: a reconnect with Last-Event-ID "
+        "gets exactly what it missed, also from another or a restarted gateway.",
         parameters=(
             KEY,
             _query("rate", RATE, "Most predictions of a plant and second; absent or 0 is every one."),
@@ -315,8 +315,8 @@ def _add_documents(app: Flask, context: Context, gateway: Gateway) -> None:
 
     def merged() -> dict[str, Any]:
         description = (
-            f"{context.service.summary} Every route of a service NAME is below /api/NAME, with the gateway's time-outs, "
-            "request id (X-Request-Id) and trace (traceparent)."
+            f"{context.service.summary} Every route of a service NAME is below /api/NAME, with the gateway's "
+            "time-outs, request id (X-Request-Id) and trace (traceparent)."
         )
         document = specification(app, "kappawatt", description)
         unreachable = {}
@@ -351,23 +351,20 @@ def _add_documents(app: Flask, context: Context, gateway: Gateway) -> None:
 def _add_proxy(app: Flask, gateway: Gateway) -> None:
     """The way to services. It is described by the services' own documents, which /openapi.json contains."""
 
-    def forward(name: str, rest: str = "") -> Response:
+    def forward(name: str, rest: str) -> Response:
         target = gateway.proxy.targets.get(name)
         if target is None:
             if name == "latest":
                 raise MethodNotAllowed(["GET", "HEAD"])
-            raise NotFound(
-                f"service: got {name[:80]!r}, allowed {', '.join(gateway.proxy.targets) or 'none: KAPPAWATT_SERVICES is empty'}"
-            )
+            known = ", ".join(gateway.proxy.targets) or "none: KAPPAWATT_SERVICES is empty"
+            raise NotFound(f"service: got {name[:80]!r}, allowed {known}")
         return gateway.proxy.forward(target, rest, request, g.request_id, g.trace_parent)
 
-    for rule in ("/api/<name>/<path:rest>", "/api/<name>/"):
-        app.add_url_rule(
-            rule,
-            "forward",
-            forward,
-            methods=METHODS,
-            provide_automatic_options=False,
-            merge_slashes=False,
-            strict_slashes=True,
-        )
+    app.add_url_rule(
+        "/api/<name>/<path:rest>",
+        "forward",
+        forward,
+        methods=METHODS,
+        provide_automatic_options=False,
+        merge_slashes=False,
+    )

@@ -1,5 +1,5 @@
-"""`GET /api/stream`: server-sent events. Nothing is lost and nothing comes twice, also over reconnects: the queue
-in memory is only the short way, and whatever it does not hold is read from the bus again.
+"""`GET /api/stream`: server-sent events. Nothing is lost and nothing comes twice, also over reconnects: the
+queue in memory is only the short way, and whatever it does not hold is read from the bus again.
 
     follower -> Hub -> queue of this client -> rows behind the client's position -> client
                         gap in the offsets?  -> bus, from the client's position on, until it meets the queue
@@ -17,7 +17,7 @@ import orjson
 from kappawatt.bus.interface import Bus, TopicPartition
 from kappawatt.errors import BusError, TopicUnknown
 from services.gateway.hub import Hub
-from services.gateway.portion import PREDICTION, Event, Followed, Portion, read_portion
+from services.gateway.portion import PREDICTION, Event, Followed, Portion, read_portion, slices
 from services.gateway.position import Place, Position, format_position
 
 __all__ = ["ClientStream", "Wanted"]
@@ -28,7 +28,7 @@ HEARTBEAT_SECONDS = 15.0
 SUMMARY_SECONDS = 2.0
 RETRY_MS = 2_000  # how long a browser waits before it reconnects
 POLL_SECONDS = 0.25
-POLL_RECORDS = 500
+POLL_RECORDS = 50
 IDLE_SECONDS = 5.0  # without a message before the place the view has reached: what was there is gone
 
 
@@ -175,7 +175,7 @@ class ClientStream:
                 self._at[where] = min(self._at[where], Place(bus.offsets(where[0])[where[1]].end))
 
     def _finish_former(self, bus: Bus, topic: str, followed: Followed) -> Iterator[bytes]:
-        """The topic served before a promotion: what it answered and the replay had not covered yet comes first."""
+        """First what the topic that served before a promotion still holds for the client."""
         try:
             ends = {(topic, p): Place(o.end) for p, o in bus.offsets(topic).items()}
         except TopicUnknown:
@@ -206,9 +206,9 @@ class ClientStream:
                 for records in reader.poll(POLL_SECONDS):
                     last = time.monotonic()
                     where = (records.topic, records.partition)
-                    if where in missed:
+                    for part in slices(records) if where in missed else ():
                         at = self._at.get(where, Place(0))
-                        yield from self._rows(read_portion(records, at.offset, followed), followed)
+                        yield from self._rows(read_portion(part, at.offset, followed), followed)
                 if time.monotonic() - last > IDLE_SECONDS:
                     break
         finally:

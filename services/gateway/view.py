@@ -1,5 +1,5 @@
-"""The read model: the newest value of every key, a bounded past for charts, and how well it goes. No input, no
-output, no thread: `follow.py` feeds it.
+"""The read model: the newest value of every key, a bounded past for charts, and how well it goes. No input,
+no output, no thread: `follow.py` feeds it.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class LatestView:
             self._summary = None
 
     def _add(self, prediction: Mapping[str, Any]) -> None:
-        identity = prediction["id"]
+        identity = prediction.get("id")
         if not isinstance(identity, str) or self._is_known(identity):
             return
         key = prediction.get("key") or ""
@@ -171,7 +171,7 @@ class LatestView:
             return list(reversed(self._latest.values()))
 
     def points(self, key: str | None, most: int) -> dict[str, Any]:
-        """Return the last `most` points of `key` (None: the key that wrote last), in columns, oldest first."""
+        """Return the last `most` points of `key` (None: that which wrote last), in columns, oldest first."""
         with self._lock:
             if key is None:
                 key = next(reversed(self._points), None)
@@ -193,8 +193,8 @@ class LatestView:
         with self._lock:
             if self._summary is None or now - self._summary[0] > SUMMARY_SECONDS:
                 self._summary = (now, self._measure())
-            measured = self._summary[1]
-        model, version = self._model
+            measured = dict(self._summary[1])
+        model, version = measured.pop("model")
         serving = None
         if followed is not None:
             serving = {
@@ -214,6 +214,7 @@ class LatestView:
         p50, p99 = np.percentile(latencies, (50, 99)).tolist() if len(latencies) else (None, None)
         intervals = errors[~np.isnan(errors[:, 2])]
         return {
+            "model": self._model,
             "error": {
                 "count": count,
                 "mae": float(np.abs(errors[:, 0]).mean()) if count else None,

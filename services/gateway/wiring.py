@@ -23,7 +23,7 @@ from services.gateway.view import LatestView
 __all__ = ["EXTENSION", "Gateway", "open_gateway"]
 
 EXTENSION = "kappawatt.gateway"  # where a test finds the gateway of an app, to stop it
-GROUP = PLANT_PREDICTIONS.producers[0]  # the consumer group whose lag is shown
+SERVICE = PLANT_PREDICTIONS.producers[0]  # whose workers answer, and whose lag is shown
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,13 @@ def open_gateway(context: Context) -> Gateway:
         stream=PLANT_PREDICTIONS.name,
         source=PLANT_READINGS.name,
         dead=dead,
+        service=SERVICE,
     )
-    lag = LagWatch(open_bus, context.telemetry, topic=PLANT_READINGS.name, group=GROUP)
+
+    def group() -> str:
+        return hub.followed.group if hub.followed is not None else SERVICE
+
+    lag = LagWatch(open_bus, topic=PLANT_READINGS.name, group=group)
     context.ready.append(follower.why_not_ready)
     context.alive += [follower.why_dead, lag.why_dead]
     gateway = Gateway(access, Proxy(targets), view, hub, follower, lag, open_bus)

@@ -1,4 +1,4 @@
-"""Conditions at the plant -> the model's input matrix. No IO, no clock, no state; training and serving both call it."""
+"""Conditions at the plant -> the input matrix. No IO, clock or state; training and serving both call it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The fitted regressions as ONNX graphs.
 
 The whole computation of a row stands inside one Scan, so that ONNX Runtime evaluates every row by the same
-kernels on the same shapes, whether it came alone or among a hundred thousand: answers are bit for bit the same.
+kernels on the same shapes, alone or among a hundred thousand: answers are the same, bit for bit.
 (A plain MatMul or a tree ensemble takes another path, and sums in another order, for a batch of one.)
 Distances are taken in float32, sums in float64.
 """
@@ -29,7 +29,7 @@ Node = tuple[str, Sequence[str], Sequence[str]]
 
 
 def kernel_graph(fitted: FittedModel) -> bytes:
-    """Return the default model's graph: input `features` (n, n_features), outputs `OUTPUT_NAMES` (n,) float64."""
+    """Return the default's graph: `features` (n, n_features) to `OUTPUT_NAMES` (n,), float64."""
     kernels = (fitted.parameters.trend, fitted.parameters.regime)
     n = len(fitted.rows)
     # One row of weights for each kernel and training row, one column for each sum.
@@ -140,7 +140,9 @@ def _scan(nodes: Sequence[Node], constants: Mapping[str, NDArray[Any]]) -> bytes
     )
     outer = [helper.make_node("Scan", [INPUT], ["answers"], num_scan_inputs=1, body=body)]
     picks = {f"pick_{name}": np.array(i) for i, name in enumerate(OUTPUT_NAMES)}
-    outer += [helper.make_node("Gather", ["answers", f"pick_{name}"], [name], axis=1) for name in OUTPUT_NAMES]
+    outer += [
+        helper.make_node("Gather", ["answers", f"pick_{name}"], [name], axis=1) for name in OUTPUT_NAMES
+    ]
     graph = helper.make_graph(
         outer,
         "plant_power",
@@ -152,7 +154,10 @@ def _scan(nodes: Sequence[Node], constants: Mapping[str, NDArray[Any]]) -> bytes
         ],
     )
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="kappawatt"
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="kappawatt",
     )
     serialized: bytes = model.SerializeToString()
     return serialized

@@ -1,4 +1,4 @@
-"""One HTML file on a training run: data, errors, effects, intervals. Everything inline, readable in light and dark."""
+"""One HTML file on a training run: data, errors, effects, intervals. Inline; readable in light and dark."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +81,9 @@ def write_report(
     if unseen:
         sections += [
             "<h2>Days the model has not seen</h2>",
-            "<p class=note>A quarter of all values of exhaust vacuum left out at a time. Equal vacuum marks hours "
-            "of one day, which a random split puts on both sides; this is the error to expect on new days.</p>",
+            "<p class=note>A quarter of all values of exhaust vacuum left out at a time. Equal vacuum marks "
+            "hours of one day, which a random split puts on both sides; this is the error to expect on new "
+            "days.</p>",
             _score_table(unseen.scores),
         ]
     if records:
@@ -94,17 +96,25 @@ def write_report(
         _figure("parity", "Predicted against measured power", _draw_parity(holdout)),
         "<h2>Residuals</h2>",
         "<p class=note>Measured minus predicted, on the held-out 30 %.</p>",
-        _figure("residuals", "Residuals: histogram, against prediction, against temperature", _draw_residuals(holdout)),
+        _figure(
+            "residuals",
+            "Residuals: histogram, against prediction, against temperature",
+            _draw_residuals(holdout),
+        ),
         "<h2>Effect of each condition</h2>",
-        f"<p class=note>Partial dependence: mean prediction over {SAMPLE_ROWS} readings with one condition moved over "
-        "its 1st to 99th percentile, the others as they were. Dew point follows temperature and humidity.</p>",
-        _figure("effects", "Partial dependence of power on each condition", _draw_effects(fitted, dataset.columns)),
+        f"<p class=note>Partial dependence: mean prediction over {SAMPLE_ROWS} readings with one condition "
+        "moved over its 1st to 99th percentile, the others as they were. Dew point follows temperature and "
+        "humidity.</p>",
+        _figure(
+            "effects", "Partial dependence of power on each condition", _draw_effects(fitted, dataset.columns)
+        ),
         "<h2>Data</h2>",
         _figure("histograms", "Histogram of each condition and of power", _draw_histograms(dataset.columns)),
         _figure("correlations", "Correlations of conditions and power", _draw_correlations(dataset.columns)),
     ]
     page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Plant power: training report</title>'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        "<title>Plant power: training report</title>"
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
         f"<body>\n{chr(10).join(sections)}\n</body></html>\n"
     )
@@ -131,12 +141,12 @@ def partial_dependence(
 
 
 def score_by_bin(evaluation: Evaluation, name: str, edges: Sequence[float]) -> list[dict[str, float]]:
-    """Return `low`, `high`, `n`, `rmse`, `coverage_90` and `width_90` of the default for each bin of a condition."""
+    """Return `low`, `high`, `n`, `rmse`, `coverage_90` and `width_90` of the default for each bin."""
     answer = evaluation.predictions["default"]
     power, lower, upper = (answer[output] for output in OUTPUT_NAMES)
     measured, condition = evaluation.columns["net_power"], evaluation.columns[name]
     result = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         own = (condition >= low) & (condition < high)
         if own.any():
             result.append(
@@ -154,8 +164,8 @@ def score_by_bin(evaluation: Evaluation, name: str, edges: Sequence[float]) -> l
 
 def _provenance(dataset: Dataset) -> str:
     warning = (
-        "<p class=synthetic><strong>SYNTHETIC DATA.</strong> No plant ever said this; errors below exercise the "
-        "software and say nothing about plants.</p>"
+        "<p class=synthetic><strong>SYNTHETIC DATA.</strong> No plant ever said this; errors below exercise "
+        "the software and say nothing about plants.</p>"
         if dataset.is_synthetic
         else ""
     )
@@ -168,7 +178,7 @@ def _provenance(dataset: Dataset) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class=wide><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f"<div class=wide><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
@@ -192,8 +202,16 @@ def _fold_table(records: Sequence[Mapping[str, Any]]) -> str:
         ("rmse", 3), ("mae", 3), ("r2", 4), ("coverage_90", 3), ("width_90", 2), ("repeats", 0),
         ("rmse_without_repeats", 3),
     )  # fmt: skip
-    head = ("regression", "sheet", "tested half", "RMSE [MW]", "MAE [MW]", "R²", "coverage", "mean width [MW]",
-            "repeated rows", "RMSE without [MW]")  # fmt: skip
+    scores = (
+        "RMSE [MW]",
+        "MAE [MW]",
+        "R²",
+        "coverage",
+        "mean width [MW]",
+        "repeated rows",
+        "RMSE without [MW]",
+    )
+    head = ("regression", "sheet", "tested half", *scores)
     rows = [
         (r["regression"], str(r["sheet"]), str(r["tested_half"]), *(f"{r[k]:.{d}f}" for k, d in keys))
         for r in records
@@ -208,13 +226,18 @@ def _bin_table(evaluation: Evaluation) -> str:
     head = ("ambient temperature [degC]", "rows", "RMSE [MW]", "coverage", "mean width [MW]")
     rows = [
         (
-            f"{b['low']:g} to {b['high']:g}" if TEMPERATURE_EDGES[0] < b["low"] and b["high"] < TEMPERATURE_EDGES[-1]
-            else f"below {b['high']:g}" if b["low"] == TEMPERATURE_EDGES[0] else f"from {b['low']:g}",
+            _bin_name(b["low"], b["high"]),
             f"{b['n']:,}", f"{b['rmse']:.2f}", f"{b['coverage_90']:.3f}", f"{b['width_90']:.2f}",
         )
         for b in score_by_bin(evaluation, "ambient_temperature", TEMPERATURE_EDGES)
     ]  # fmt: skip
     return _table(head, rows)
+
+
+def _bin_name(low: float, high: float) -> str:
+    if low == TEMPERATURE_EDGES[0]:
+        return f"below {high:g}"
+    return f"from {low:g}" if high == TEMPERATURE_EDGES[-1] else f"{low:g} to {high:g}"
 
 
 def _label(name: str) -> str:
@@ -283,7 +306,7 @@ def _draw_parity(evaluation: Evaluation) -> Any:
     measured = evaluation.columns["net_power"]
     figure, axes = _canvas(1, 2, 4.6)
     for axis, (name, answer) in zip(axes, evaluation.predictions.items(), strict=True):
-        axis.scatter(measured, answer["net_power"], s=5, alpha=0.4, color=BLUE, linewidths=0, rasterized=True)
+        axis.scatter(measured, answer["net_power"], s=8, alpha=0.5, color=BLUE, linewidths=0, rasterized=True)
         ends = [measured.min(), measured.max()]
         axis.plot(ends, ends, color=ORANGE, linewidth=1.2)
         axis.set_xlabel(f"measured {_label('net_power')}")
@@ -302,7 +325,7 @@ def _draw_residuals(evaluation: Evaluation) -> Any:
         (axes[1], power, "predicted net power [MW]"),
         (axes[2], evaluation.columns["ambient_temperature"], _label("ambient_temperature")),
     ):
-        axis.scatter(values, residual, s=5, alpha=0.4, color=BLUE, linewidths=0, rasterized=True)
+        axis.scatter(values, residual, s=8, alpha=0.5, color=BLUE, linewidths=0, rasterized=True)
         axis.axhline(0, color=ORANGE, linewidth=1.2)
         axis.set_xlabel(label)
         axis.set_ylabel("residual [MW]")

@@ -9,6 +9,7 @@ from kappawatt.onnx import OnnxModel, load_onnx
 from kappawatt.predictor import Predictor
 from kappawatt.service import Service, Stream
 from services.plant_power.features import FEATURE_NAMES, features
+from services.plant_power.train import backtest, train
 
 
 def predict(fitted: OnnxModel, columns: Columns) -> Columns:
@@ -30,4 +31,6 @@ SERVICE = Service(
         predict=predict,
     ),
     stream=Stream(source=PLANT_READINGS, output=PLANT_PREDICTIONS),
+    train=train,
+    backtest=backtest,
 )

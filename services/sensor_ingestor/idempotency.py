@@ -1,8 +1,8 @@
 """Answers remembered by Idempotency-Key, in one SQLite file that threads, processes and restarts share.
 
-    begin      the first caller goes ahead; a second one gets the stored answer, or is told to wait or differ
-    finish     keeps the answer
-    forget     nothing was published: the same key may try again
+begin      the first caller goes ahead; a second one gets the stored answer, or is told to wait or differ
+finish     keeps the answer
+forget     nothing was published: the same key may try again
 """
 
 from __future__ import annotations

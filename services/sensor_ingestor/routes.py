@@ -91,8 +91,8 @@ def add_routes(app: Flask, context: Context) -> None:
         "Put readings of one plant on the bus",
         tag="readings",
         description="202 when the bus has all of them. 422 when rows were refused: `errors` names row, "
-        "field, value got and values allowed, `accepted` counts the others, which are on the bus. 429 when the "
-        "buffer is full, with nothing stored. 409 while the first request of an Idempotency-Key is under way.",
+        "field, value got and values allowed, `accepted` counts the others, which are on the bus. 429 when "
+        "the buffer is full, with nothing stored. 409 while the first request of a key is under way.",
         body=rows_body(READING),
         examples={JSON: example_of(READING), CSV: csv_example(READING)},
         parameters=PARAMETERS,

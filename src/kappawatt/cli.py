@@ -142,8 +142,13 @@ def train(service: Service, data: Path | None, **options: Any) -> None:
     """Train SERVICE's model and its baseline, and write artifacts and a report."""
     if service.train is None:
         raise SettingInvalid(f"{service.name} has no model to train")
+    from kappawatt import logs
+
+    os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
     settings = Settings.read(data=data)
-    service.train(settings, **options)
+    logs.set_up(settings)
+    for path in service.train(settings, **options):
+        click.echo(path)
 
 
 @main.command()
@@ -174,7 +179,12 @@ def backtest(service: Service, data: Path | None, as_json: bool) -> None:
     """Evaluate SERVICE's model by its published protocol, trained afresh for each fold."""
     if service.backtest is None:
         raise SettingInvalid(f"{service.name} has no model to evaluate")
-    service.backtest(Settings.read(data=data), as_json=as_json)
+    from kappawatt import logs
+
+    os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
+    settings = Settings.read(data=data)
+    logs.set_up(settings)
+    service.backtest(settings, as_json=as_json)
 
 
 @main.command()

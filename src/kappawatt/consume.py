@@ -21,7 +21,7 @@ from kappawatt.service import Service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 
-__all__ = ["consume", "probes", "stop_on_signals"]
+__all__ = ["consume", "probes", "run_sink", "stop_on_signals"]
 
 PROBE_PORT_OFFSET = 100
 
@@ -84,3 +84,15 @@ def consume(service: Service, settings: Settings) -> None:
     with probes(app, settings, service.port + PROBE_PORT_OFFSET):
         worker.run()
     bus.close()
+
+
+def run_sink(settings: Settings) -> None:
+    """Land what passes on the bus in the analytics store until SIGTERM."""
+    from kappawatt.sink import build
+
+    telemetry = Telemetry("sink")
+    service, sink = build(settings, telemetry)
+    app = create_app(service, settings, telemetry=telemetry)
+    stop_on_signals(sink.stop)
+    with probes(app, settings, service.port):
+        sink.run()

@@ -7,15 +7,15 @@ Idempotency-Key. Straight to the bus it is at least once.
 from __future__ import annotations
 
 import gzip
-import io
+import itertools
 import random
 import secrets
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -23,11 +23,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kappawatt.batch import Batch, Rejection
+from kappawatt.arrow import write_columns
+from kappawatt.batch import Batch, Columns, Rejection
 from kappawatt.bus.interface import Bus, Headers, Outgoing, Producer
 from kappawatt.bus.topics import PLANT_READINGS
 from kappawatt.bus.worker import BLOCK_ROWS_MOST
-from kappawatt.codec import ARROW, CSV, JSON, NDJSON, decode, encode_arrow
+from kappawatt.codec import ARROW, CSV, JSON, NDJSON, decode
 from kappawatt.errors import (
     BusError,
     DeliveryFailed,
@@ -48,6 +49,7 @@ __all__ = [
     "new_traceparent",
     "read_file",
     "reading_messages",
+    "stream_columns",
 ]
 
 BLOCK_ROWS = 64  # from so many rows on a request or message is an Arrow block
@@ -61,9 +63,7 @@ FORMATS = {
     ".jsonl": NDJSON,
     ".arrow": ARROW,
     ".arrows": ARROW,
-    ".feather": ARROW,
 }
-ARROW_FILE_MARK = b"ARROW1"  # an IPC file; a stream starts with a continuation mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ class Sent:
 
 
 Send = Callable[[Batch], Sent]
+Numbered = tuple[NDArray[np.int64], Batch]  # rows and their numbers in the source
 
 
 @dataclass(slots=True)
@@ -154,12 +155,41 @@ def ingest(
     DeliveryFailed
         The other side did not take rows for five minutes.
     """
+    return _stream(_repeat(source, loop), send, rate, progress, threading.Event())
+
+
+def stream_columns(
+    columns: Columns,
+    *,
+    send: Send,
+    rate: float,
+    loop: bool = False,
+    progress: bool = False,
+    stopped: threading.Event | None = None,
+) -> Summary:
+    """Stream readings that are in memory, as `ingest` does a file, until `stopped` is set."""
+    n = len(next(iter(columns.values())))
+    whole = READING.check(columns, n)
+    parts = [(_span(start, n) + 1, whole.take(_span(start, n))) for start in range(0, n, BLOCK_ROWS_MOST)]
+    source = itertools.cycle(parts) if loop else iter(parts)
+    return _stream(source, send, rate, progress, stopped or threading.Event())
+
+
+def _span(start: int, n: int) -> NDArray[np.intp]:
+    return np.arange(start, min(start + BLOCK_ROWS_MOST, n))
+
+
+def _stream(
+    source: Iterator[Numbered], send: Send, rate: float, progress: bool, stopped: threading.Event
+) -> Summary:
     summary = Summary()
     with _Bar(progress) as bar:
-        clock = _Clock(rate)
+        clock = _Clock(rate, stopped)
         try:
-            for lines, batch in _repeat(source, loop):
+            for lines, batch in source:
                 _send_batch(lines, batch, send, clock, summary, bar)
+                if stopped.is_set():
+                    break
         except KeyboardInterrupt:
             summary.is_interrupted = True
         finally:
@@ -173,6 +203,8 @@ def _send_batch(
     start = 0
     while start < len(batch):
         count = min(clock.wait(), len(batch) - start)
+        if clock.is_stopped:
+            return
         part = batch.take(np.arange(start, start + count))
         good = np.flatnonzero(part.valid)
         clock.take(count)
@@ -204,11 +236,17 @@ def _report(refused: list[tuple[int, Rejection]], summary: Summary, bar: _Bar) -
 class _Clock:
     """Says how many rows are due. Due times are computed from the start, so that errors do not add up."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, stopped: threading.Event) -> None:
+        self._stopped = stopped
         self._rate = rate
         self._tick = TICK_SECONDS if rate > 1 / TICK_SECONDS else 0.0
         self._start = self._last = time.monotonic()
         self._taken = 0
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more is wanted."""
+        return self._stopped.is_set()
 
     @property
     def elapsed(self) -> float:
@@ -222,7 +260,7 @@ class _Clock:
             due = max(due, self._last + self._tick)
         pause = due - time.monotonic()
         if pause > 0:
-            time.sleep(pause)
+            self._stopped.wait(pause)
         self._last = max(due, time.monotonic())
         count = int((self._last - self._start) * self._rate) + 1 - self._taken
         return max(1, min(count, BLOCK_ROWS_MOST))
@@ -262,7 +300,7 @@ class _Bar:
 # --- files --------------------------------------------------------------------------------------------------
 
 
-def _repeat(source: Path, loop: bool) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+def _repeat(source: Path, loop: bool) -> Iterator[Numbered]:
     while True:
         is_empty = True
         for part in read_file(source):
@@ -274,7 +312,7 @@ def _repeat(source: Path, loop: bool) -> Iterator[tuple[NDArray[np.int64], Batch
             return
 
 
-def read_file(source: Path) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+def read_file(source: Path) -> Iterator[Numbered]:
     """Yield the rows of a file in batches of at most 10,000, each with the rows' numbers.
 
     A row's number is its line in the file (from 1), or its position (from 1) in Arrow.
@@ -302,9 +340,9 @@ def _opened(source: Path, is_packed: bool) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(source)) if is_packed else source.open("rb")
 
 
-def _read_lines(file: IO[bytes], kind: str) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+def _read_lines(file: IO[bytes], kind: str) -> Iterator[Numbered]:
     numbered = ((n, line.strip()) for n, line in enumerate(file, 1) if line.strip())
-    chunk = list(islice(numbered, BLOCK_ROWS_MOST))
+    chunk = list(itertools.islice(numbered, BLOCK_ROWS_MOST))
     head = b""
     if kind == CSV and chunk and _has_header([line for _, line in chunk[:2]]):
         head = chunk[0][1].removeprefix(b"\xef\xbb\xbf") + b"\n"
@@ -320,7 +358,7 @@ def _read_lines(file: IO[bytes], kind: str) -> Iterator[tuple[NDArray[np.int64],
         except PayloadInvalid:
             for n, value in chunk:
                 yield np.array([n]), _decode_line(head, value, kind)
-        chunk = list(islice(numbered, BLOCK_ROWS_MOST))
+        chunk = list(itertools.islice(numbered, BLOCK_ROWS_MOST))
 
 
 def _has_header(lines: list[bytes]) -> bool:
@@ -343,25 +381,11 @@ def _decode_line(head: bytes, value: bytes, kind: str) -> Batch:
     return READING.check({}, 1, [refused])
 
 
-def _read_arrow(file: IO[bytes]) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    from arro3.io import read_ipc, read_ipc_stream, write_ipc_stream
-
-    buffered = io.BytesIO(file.read())
-    read = read_ipc if buffered.getvalue().startswith(ARROW_FILE_MARK) else read_ipc_stream
-    try:
-        reader = read(buffered)
-    except Exception as error:  # arro3 raises bare Exception for whatever the Rust reader refuses
-        raise PayloadInvalid(
-            f"got damaged Arrow ({str(error)[:200]}), allowed an IPC stream or file"
-        ) from None
-    first = 1
-    for whole in reader:
-        for start in range(0, whole.num_rows, BLOCK_ROWS_MOST):
-            part = whole.slice(start, min(BLOCK_ROWS_MOST, whole.num_rows - start))
-            out = io.BytesIO()
-            write_ipc_stream(part, out, compression=None)
-            yield np.arange(first, first + part.num_rows), decode(out.getvalue(), ARROW, READING).batch
-            first += part.num_rows
+def _read_arrow(file: IO[bytes]) -> Iterator[Numbered]:
+    whole = decode(file.read(), ARROW, READING).batch
+    for start in range(0, len(whole), BLOCK_ROWS_MOST):
+        rows = np.arange(start, min(start + BLOCK_ROWS_MOST, len(whole)))
+        yield rows + 1, whole.take(rows)
 
 
 # --- messages -----------------------------------------------------------------------------------------------
@@ -387,7 +411,7 @@ def reading_messages(
         return [
             Outgoing(
                 topic,
-                encode_arrow({name: c[start : start + BLOCK_ROWS_MOST] for name, c in columns.items()}),
+                write_columns({name: c[start : start + BLOCK_ROWS_MOST] for name, c in columns.items()}),
                 coded,
                 blocks,
             )
@@ -489,7 +513,7 @@ def http_sender(
     def send(batch: Batch) -> Sent:
         columns = _given(batch)
         is_block = len(batch) >= BLOCK_ROWS
-        body = encode_arrow(columns) if is_block else orjson.dumps(_objects(columns))
+        body = write_columns(columns) if is_block else orjson.dumps(_objects(columns))
         own = {
             "Content-Type": ARROW if is_block else JSON,
             "Idempotency-Key": f"{run}-{next(count)}",

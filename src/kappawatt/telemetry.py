@@ -24,6 +24,7 @@ class Telemetry:
         self.service = service
         self.started = time.time()
         self.last_poll: float | None = None
+        self._rows_at: dict[str, Counter] = {}
         registry = self.registry = CollectorRegistry()
         self.requests = Counter(
             "kappawatt_requests", "HTTP requests", ["service", "route", "method", "status"], registry=registry
@@ -70,6 +71,13 @@ class Telemetry:
             registry=registry,
             multiprocess_mode="livemax",
         )
+
+    def rows_at(self, door: str) -> Counter:
+        """Return the counter of rows answered at a door; looked up once."""
+        counter = self._rows_at.get(door)
+        if counter is None:
+            counter = self._rows_at[door] = self.rows.labels(self.service, door)
+        return counter
 
     def polled(self) -> None:
         """Note that the bus was polled just now."""

@@ -17,12 +17,12 @@ import pytest
 from werkzeug.serving import make_server
 
 from kappawatt import ingest as ingesting
+from kappawatt.arrow import write_columns
 from kappawatt.batch import Batch
 from kappawatt.bus import connect
 from kappawatt.bus.topics import TOPICS
-from kappawatt.codec import encode_arrow
 from kappawatt.errors import DeliveryFailed, KappawattError, PayloadInvalid
-from kappawatt.ingest import Sent, bus_sender, http_sender, ingest, read_file
+from kappawatt.ingest import Sent, bus_sender, http_sender, ingest, read_file, stream_columns
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from services.sensor_ingestor.service import SERVICE
@@ -56,8 +56,13 @@ class Collected:
         ("a.csv", f",AT,V,AP,RH,PE\n1,{ROW}\n2,{ROW}\n3,{ROW}\n".encode()),
         ("a.csv", f"{ROW}\r\n{ROW}\r\n\r\n{ROW}".encode()),
         ("a.csv.gz", gzip.compress(f"\ufeffAT,V,AP,RH,PE\n{ROW}\n{ROW}\n{ROW}\n".encode())),
-        ("a.ndjson", b"\n".join([orjson.dumps({n: c[0] for n, c in COLUMNS.items()}, option=orjson.OPT_SERIALIZE_NUMPY)] * 3)),
-        ("a.arrow", encode_arrow(COLUMNS)),
+        (
+            "a.ndjson",
+            b"\n".join(
+                [orjson.dumps({n: c[0] for n, c in COLUMNS.items()}, option=orjson.OPT_SERIALIZE_NUMPY)] * 3
+            ),
+        ),
+        ("a.arrow", write_columns(COLUMNS)),
     ],
     ids=["header", "running_number", "no_header", "gzip_and_byte_order_mark", "ndjson", "arrow"],
 )
@@ -100,7 +105,17 @@ def test_refused_rows_are_named_by_line_and_the_others_sent(tmp_path: Path) -> N
     assert summary.refusals[1].startswith("row 4 refused")
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.parquet", b"PAR1"), ("a.csv", b""), ("a.csv", b"AT,V,AP,RH\n"), ("a.csv.gz", b"no"), ("a.csv", b"AT,X\n1,2\n"), ("a.arrow", b"no")])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.parquet", b"PAR1"),
+        ("a.csv", b""),
+        ("a.csv", b"AT,V,AP,RH\n"),
+        ("a.csv.gz", b"no"),
+        ("a.csv", b"AT,X\n1,2\n"),
+        ("a.arrow", b"no"),
+    ],
+)
 def test_a_file_that_is_no_file_of_readings_says_so(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
 
@@ -157,6 +172,32 @@ def test_a_loop_goes_on_until_ctrl_c_and_sums_up(tmp_path: Path) -> None:
     assert summary.unconfirmed == calls[-1]
     assert summary.rows == summary.accepted + summary.unconfirmed
     assert "interrupted" in str(summary)
+
+
+def test_columns_in_memory_stream_until_stopped() -> None:
+    stopped = threading.Event()
+    sent = Collected()
+
+    def send(batch: Batch) -> Sent:
+        if len(sent.batches) == 4:
+            stopped.set()
+        return sent(batch)
+
+    summary = stream_columns(COLUMNS, send=send, rate=200, loop=True, stopped=stopped)
+
+    assert len(sent.batches) == 5
+    assert summary.accepted == sum(len(batch) for batch in sent.batches)
+
+
+def test_a_slow_clock_stops_at_once() -> None:
+    stopped = threading.Event()
+    threading.Timer(0.2, stopped.set).start()
+    started = time.monotonic()
+
+    summary = stream_columns(COLUMNS, send=Collected(), rate=0.01, loop=True, stopped=stopped)
+
+    assert time.monotonic() - started < 5
+    assert summary.rows == summary.accepted == 1
 
 
 def test_the_bar_shows_refused_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

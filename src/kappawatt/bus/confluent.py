@@ -30,7 +30,8 @@ try:
     import confluent_kafka as kafka
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka import TopicPartition as Place
-    from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+    from confluent_kafka import admin
+    from confluent_kafka.admin import AdminClient
 except ImportError as error:
     raise SettingInvalid(
         "kafka_client: confluent-kafka is not installed: pip install 'kappawatt[fast-kafka]'"
@@ -39,6 +40,8 @@ except ImportError as error:
 __all__ = ["ConfluentBus"]
 
 log = logging.getLogger(__name__)
+
+administration: Any = admin  # its stubs do not export all it has
 
 CONNECT_SECONDS = 15.0  # how long a first connection is tried before BusUnreachable
 TOPIC_PATIENCE = 5.0  # a topic made a moment ago is not known to every broker at once
@@ -58,7 +61,7 @@ PRODUCER: dict[str, Any] = {
     "enable.idempotence": True,
     "compression.type": "lz4",
     "batch.size": 256 * 1024,
-    "linger.ms": 5,
+    "linger.ms": 0,  # while a request is under way the next batch fills
     "delivery.timeout.ms": 120_000,
     "queue.buffering.max.messages": 0,  # no bound in messages: Room bounds the bytes
     "queue.buffering.max.kbytes": 2_000_000,
@@ -149,7 +152,7 @@ class ConfluentBus:
     def ensure(self, topics: Iterable[Topic]) -> list[str]:
         known = self.topics()
         missing = [
-            NewTopic(topic.name, num_partitions=topic.partitions, config=topic_config(topic))
+            administration.NewTopic(topic.name, num_partitions=topic.partitions, config=topic_config(topic))
             for topic in topics
             if topic.name not in known
         ]
@@ -171,14 +174,14 @@ class ConfluentBus:
 
     def offsets(self, topic: str) -> dict[int, Offsets]:
         places = self._places(topic)
-        begin = self._look_up(places, OffsetSpec.earliest())
-        end = self._look_up(places, OffsetSpec.latest())
+        begin = self._look_up(places, administration.OffsetSpec.earliest())
+        end = self._look_up(places, administration.OffsetSpec.latest())
         return {number: Offsets(begin[number], end[number]) for number in begin}
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
         places = self._places(topic)
-        found = self._look_up(places, OffsetSpec.for_timestamp(timestamp))
-        end = self._look_up(places, OffsetSpec.latest())
+        found = self._look_up(places, administration.OffsetSpec.for_timestamp(timestamp))
+        end = self._look_up(places, administration.OffsetSpec.latest())
         return {number: found[number] if found[number] >= 0 else end[number] for number in end}
 
     def topics(self) -> dict[str, int]:
@@ -234,7 +237,7 @@ class ConfluentBus:
                 raise self._unknown(topic)
             time.sleep(0.2)
 
-    def _look_up(self, places: list[Place], at: OffsetSpec) -> dict[int, int]:
+    def _look_up(self, places: list[Place], at: Any) -> dict[int, int]:
         wanted = dict.fromkeys(places, at)
         answers = self._ask(
             lambda admin: {
@@ -584,8 +587,8 @@ class _Consumer:
             raise
         return client
 
-    def _take(self, messages: list[kafka.Message]) -> list[Records]:
-        shares: dict[TopicPartition, list[kafka.Message]] = {}
+    def _take(self, messages: list[Any]) -> list[Records]:
+        shares: dict[TopicPartition, list[Any]] = {}
         for message in messages:
             if message.error() is not None:
                 self._report(message.error())
@@ -788,11 +791,10 @@ class _Member(_Consumer):
             if place.error is not None:
                 raise KafkaException(place.error)
         starts = {(place.topic, place.partition): place.offset for place in committed}
-        new = [place for place, offset in starts.items() if offset < 0]
         fresh = {}
-        for place in new:
-            begin, end = client.get_watermark_offsets(Place(*place), timeout=ANSWER_SECONDS)
-            fresh[place] = begin if self._start is Start.EARLIEST else end
+        for topic, number in [named for named, offset in starts.items() if offset < 0]:
+            begin, end = client.get_watermark_offsets(Place(topic, number), timeout=ANSWER_SECONDS)
+            fresh[topic, number] = begin if self._start is Start.EARLIEST else end
         if fresh:
             self._store(client, fresh)
         return starts | fresh

@@ -1,8 +1,9 @@
 """Apache Kafka through kafka-python, the client every install has.
 
-Two places go below its public surface, because the difference is tenfold or because it says nothing there:
-`_Producer` hands whole record batches to the client's accumulator (2 us a message instead of 20 us), and
-`_Client` sees why a broker refuses a connection.
+Three places go below its public surface, because the difference is several times the speed, or because it
+says nothing there: `_Producer` hands whole record batches to the client's accumulator (2 us a message instead
+of 20 us), `_Unpacked` reads record batches without an object a message, and `_Client` sees why a broker
+refuses a connection.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from kappawatt.bus.interface import (
     BusOptions,
@@ -43,14 +43,18 @@ with warnings.catch_warnings():
     from kafka import TopicPartition as Place
     from kafka import errors as kafka_errors
     from kafka.admin import KafkaAdminClient, OffsetSpec, OffsetTimestamp
+    from kafka.consumer.fetcher import Fetcher
     from kafka.consumer.subscription_state import ConsumerRebalanceListener
     from kafka.future import Future
     from kafka.net.compat import KafkaNetClient
     from kafka.net.manager import KafkaConnectionManager
     from kafka.net.selector import NetworkSelector
     from kafka.producer.producer_batch import ProducerBatch
+    from kafka.protocol.consumer import IsolationLevel
     from kafka.record import util as record_util
+    from kafka.record.default_records import DefaultRecordBatch
     from kafka.record.memory_records import MemoryRecordsBuilder
+    from kafka.record.util import decode_varint
     from kafka.structs import OffsetAndMetadata
 
 __all__ = ["KafkaBus"]
@@ -78,6 +82,7 @@ PRODUCER = {
     "reconnect_backoff_max_ms": 1_000,
     "metrics_enabled": False,
 }
+ADMIN = {"request_timeout_ms": 10_000, "reconnect_backoff_max_ms": 1_000}
 CONSUMER = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",  # only where retention has removed the position
@@ -126,6 +131,8 @@ class KafkaBus:
         self._lock = threading.Lock()
         self._admin: KafkaAdminClient | None = None
         self._admin_pid = 0
+        # one question at a time: more than five requests in flight on one connection can be lost
+        self._asking = threading.Lock()
 
     def producer(self) -> Producer:
         return _Producer(self, Room(self.options.max_in_flight_bytes))
@@ -229,7 +236,8 @@ class KafkaBus:
         deadline = time.monotonic() + ANSWER_SECONDS
         while True:
             try:
-                return question(self._connected_admin())
+                with self._asking:
+                    return question(self._connected_admin())
             except kafka_errors.KafkaError as error:
                 if time.monotonic() > deadline or not _retriable(type(error)):
                     raise self._failed(error) from error
@@ -238,7 +246,7 @@ class KafkaBus:
     def _connected_admin(self) -> KafkaAdminClient:
         with self._lock:
             if self._admin is None or self._admin_pid != os.getpid():
-                self._admin = self._open(KafkaAdminClient, CONNECT_SECONDS, Role.ANY, {})
+                self._admin = self._open(KafkaAdminClient, CONNECT_SECONDS, Role.ANY, ADMIN)
                 self._admin_pid = os.getpid()
             return self._admin
 
@@ -613,6 +621,7 @@ class _Consumer:
     def _connected(self) -> KafkaConsumer:
         if self._client is None:
             self._client = self._open()
+            self._client._fetcher.PartitionRecords = _Unpacked
             self._heard = time.monotonic()
         return self._client
 
@@ -626,18 +635,8 @@ class _Consumer:
         return sorted(self._client.assignment() or ()) if self._client is not None else []
 
     def _take(self, place: Place, messages: Sequence[Any]) -> Records:
-        values: list[bytes] = list(map(VALUE, messages))
-        if None in values:  # a tombstone of a compacted topic
-            values = [value or b"" for value in values]
-        records = Records(
-            place.topic,
-            place.partition,
-            list(map(OFFSET, messages)),
-            list(map(TIMESTAMP, messages)),
-            list(map(KEY, messages)),
-            values,
-            [_headers(given) if given else () for given in map(HEADERS, messages)],
-        )
+        offsets, timestamps, keys, values, headers = zip(*messages, strict=True)
+        records = Records(place.topic, place.partition, offsets, timestamps, keys, values, headers)
         self._moved[place] = records.next_offset
         return records
 
@@ -677,6 +676,7 @@ class _Consumer:
             client._cluster.request_update()
         if now - self._missing_since > TOPIC_PATIENCE and _any_connection(client):
             self._missing_since = None
+            self._drop()
             raise self._bus._unknown(missing[0])
 
     def _check_silence(self) -> None:
@@ -763,8 +763,22 @@ class _Member(_Consumer):
         }
         client = self._bus._open(KafkaConsumer, CONNECT_SECONDS, Role.CONSUMER, config)
         self._fresh = set()
+        self._await_topics(client)
         client.subscribe(topics=list(self._topics), listener=_Assignment(client, self))
         return client
+
+    def _await_topics(self, client: KafkaConsumer) -> None:
+        """Join with the topics known: a leader that does not know them assigns nothing, and leaves it so."""
+        deadline = time.monotonic() + TOPIC_PATIENCE
+        pause = 0.005
+        client._cluster.set_topics(self._topics)
+        while missing := [name for name in self._topics if not client._cluster.partitions_for_topic(name)]:
+            if time.monotonic() > deadline:
+                client.close(autocommit=False, timeout_ms=_ms(CLOSE_SECONDS))
+                raise self._bus._unknown(missing[0])
+            time.sleep(pause)
+            pause = min(0.5, pause * 2)
+            client._cluster.request_update()
 
     def commit(self) -> None:
         client = self._client
@@ -856,7 +870,94 @@ class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self._member._revoke(set(revoked))
 
 
-OFFSET, TIMESTAMP, KEY, VALUE, HEADERS = map(itemgetter, (3, 4, 6, 7, 8))  # of kafka-python's ConsumerRecord
+class _Message(NamedTuple):
+    """What `Records` holds of one message."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes
+    headers: Headers
+
+
+class _Unpacked(Fetcher.PartitionRecords):  # type: ignore[misc]
+    """Fetched batches, unpacked in one loop: 2 us a message instead of 7 us."""
+
+    def _unpack_records(self, tp: Place, records: Any, *deserializers: Any) -> Iterator[_Message]:
+        if self.isolation_level == IsolationLevel.READ_COMMITTED:  # the client knows what was aborted
+            for record in super()._unpack_records(tp, records, *deserializers):
+                headers = tuple((name, value or b"") for name, value in record.headers)
+                yield _Message(record.offset, record.timestamp, record.key, record.value or b"", headers)
+            return
+        while (batch := records.next_batch()) is not None:
+            if not batch.validate_crc():
+                raise kafka_errors.CorruptRecordError(
+                    f"{_named(self.topic_partition)}@{batch.base_offset}: the checksum is wrong"
+                )
+            if batch.magic == MAGIC:
+                self.leader_epoch = batch.leader_epoch
+                if not batch.is_control_batch:
+                    for message in unpack(batch):
+                        self.next_fetch_offset = message.offset + 1
+                        yield message
+                self.next_fetch_offset = batch.next_offset  # its last messages may have been compacted away
+            else:
+                for record in batch:
+                    self.next_fetch_offset = record.offset + 1
+                    yield _Message(record.offset, record.timestamp, record.key, record.value or b"", ())
+        self.drain()
+
+
+def unpack(batch: DefaultRecordBatch) -> Iterator[_Message]:
+    """Yield the messages of a record batch of format 2.
+
+    References
+    ----------
+    Apache Kafka, "Message format", Record: every number is a zigzag varint, nearly always of one byte.
+    """
+    batch._maybe_uncompress()
+    data = bytes(batch._buffer)
+    position = batch._pos
+    first_offset, first_timestamp = batch.base_offset, batch.first_timestamp
+    appended = batch.max_timestamp if batch.timestamp_type else None
+    try:
+        for _ in range(batch.records_count):
+            length, position = decode_varint(data, position)
+            end = position + length
+            delta, position = decode_varint(data, position + 1)  # after the attributes, which say nothing yet
+            timestamp = first_timestamp + delta if appended is None else appended
+            delta, position = decode_varint(data, position)
+            offset = first_offset + delta
+            size, position = decode_varint(data, position)
+            if size < 0:
+                key = None
+            else:
+                key = data[position : position + size]
+                position += size
+            size, position = decode_varint(data, position)
+            if size < 0:  # a tombstone of a compacted topic
+                value = b""
+            else:
+                value = data[position : position + size]
+                position += size
+            count, position = decode_varint(data, position)
+            headers: Headers = ()
+            if count:
+                named = []
+                for _ in range(count):
+                    size, position = decode_varint(data, position)
+                    name = data[position : position + size].decode()
+                    size, position = decode_varint(data, position + size)
+                    named.append((name, data[position : position + size] if size > 0 else b""))
+                    position += max(0, size)
+                headers = tuple(named)
+            if position != end:
+                raise ValueError(f"a record of {length} bytes ends at {position}, not at {end}")
+            yield _Message(offset, timestamp, key, value, headers)
+        if position != len(data):
+            raise ValueError(f"{len(data) - position} bytes after the last record")
+    except (ValueError, IndexError) as error:
+        raise kafka_errors.CorruptRecordError(f"batch at offset {first_offset}: {error}") from error
 
 
 def require_crc32c() -> None:
@@ -866,10 +967,6 @@ def require_crc32c() -> None:
             "kafka-python has no C checksum and would be 20 times slower on blocks:"
             " pip install 'kafka-python[crc32c]'"
         )
-
-
-def _headers(given: Sequence[tuple[str, bytes | None]]) -> Headers:
-    return tuple([(name, value or b"") for name, value in given])
 
 
 def _ms(seconds: float) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,8 @@ from werkzeug.exceptions import HTTPException
 
 from kappawatt.errors import KappawattError, NotReady, Overloaded, RowsRejected
 from kappawatt.serving import docs, open_inference, predict, sagemaker
+from kappawatt.serving.bookkeeping import REQUEST_ID, Bookkeeping, request_id
+from kappawatt.serving.fast_lane import FastLane, Lane
 from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
 from kappawatt.service import Service
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 
 PROBLEM = "application/problem+json"
 MOST_ERRORS = 100  # rows listed in a problem document; `rejected` is always the whole count
-REQUEST_ID = "X-Request-Id"
 
 
 @dataclass(slots=True)
@@ -40,6 +40,8 @@ class Context:
         Each returns None, or why the process cannot answer yet.
     alive : list of callable
         Each returns None, or why the process should be restarted.
+    lanes : dict of str to (str, Lane)
+        Paths that `FastLane` answers before Flask.
     """
 
     service: Service
@@ -48,6 +50,7 @@ class Context:
     models: Models | None = None
     ready: list[Callable[[], str | None]] = field(default_factory=list)
     alive: list[Callable[[], str | None]] = field(default_factory=list)
+    lanes: dict[str, tuple[str, Lane]] = field(default_factory=dict)
 
 
 def create_app(
@@ -68,7 +71,8 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     context = Context(service, settings, telemetry or Telemetry(service.name))
     app.extensions["kappawatt"] = context
-    _add_bookkeeping(app, context)
+    books = Bookkeeping(context.telemetry)
+    _add_bookkeeping(app, books)
     _add_errors(app)
     _add_probes(app, context)
     if serve_model:
@@ -81,6 +85,8 @@ def create_app(
         if service.routes is not None:
             service.routes(app, context)
         docs.add_routes(app, context)
+    if context.lanes:
+        app.wsgi_app = FastLane(app.wsgi_app, context.lanes, books)  # type: ignore[method-assign]
     return app
 
 
@@ -100,31 +106,16 @@ def rejected(error: RowsRejected, **more: Any) -> Response:
     return problem(error.status, error.title, str(error), rejected=count, errors=errors, **more)
 
 
-def _add_bookkeeping(app: Flask, context: Context) -> None:
-    telemetry, name = context.telemetry, context.service.name
-    counters: dict[tuple[str, str, int], Any] = {}
-    timers: dict[str, Any] = {}
-
+def _add_bookkeeping(app: Flask, books: Bookkeeping) -> None:
     @app.before_request
     def begin() -> None:
         g.started = time.perf_counter()
-        given = request.headers.get(REQUEST_ID, "")
-        g.request_id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 128 else None
-        if g.request_id is None:
-            g.request_id = uuid.uuid4().hex
+        g.request_id = request_id(request.headers.get(REQUEST_ID))
 
     @app.after_request
     def end(response: Response) -> Response:
         route = str(request.url_rule) if request.url_rule else "unmatched"
-        key = (route, request.method, response.status_code)
-        counter = counters.get(key)
-        if counter is None:
-            counter = counters[key] = telemetry.requests.labels(name, route, request.method, key[2])
-        counter.inc()
-        timer = timers.get(route)
-        if timer is None:
-            timer = timers[route] = telemetry.request_seconds.labels(name, route)
-        timer.observe(time.perf_counter() - g.started)
+        books.note(route, request.method, response.status_code, time.perf_counter() - g.started)
         response.headers[REQUEST_ID] = g.request_id
         return response
 

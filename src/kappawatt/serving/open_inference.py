@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from kappawatt import __version__
 from kappawatt.batch import Answer, Batch, Rejection
-from kappawatt.codec import column_of, load_json
+from kappawatt.codec import Decoded, column_of, load_json
 from kappawatt.errors import KappawattError, ModelNotFound, PayloadInvalid, RowsRejected
 from kappawatt.predictor import Model
 from kappawatt.schema import Field, Kind, Schema, shorten
 from kappawatt.serving.openapi import JSON, operation
-from kappawatt.serving.predict import count
+from kappawatt.serving.predict import answer_valid, count
 
 if TYPE_CHECKING:
     from kappawatt.serving.app import Context
@@ -171,6 +171,23 @@ def add_routes(app: Flask, context: Context) -> None:
         except KappawattError as error:
             return _error(error)
 
+    def lane(body: bytes) -> bytes | None:
+        wanted: dict[str, Any] = {}
+
+        def read() -> Decoded:
+            found, raw = _split(body, None)
+            wanted.update(found)
+            return Decoded(_read_inputs(found, raw, predictor.request))
+
+        answer = answer_valid(models, read, "table")
+        if answer is None or wanted.keys() - {"id", "inputs"}:
+            return None
+        count(context.telemetry, answer, "open-inference")
+        return orjson.dumps(_result(wanted, answer, predictor.response)[0])
+
+    path = f"/v2/models/{service.name}/infer"
+    context.lanes[path] = ("/v2/models/<name>/infer", lane)
+
 
 def _json(document: dict[str, Any], status: int = 200) -> Response:
     return Response(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), status, content_type=JSON)
@@ -293,19 +310,19 @@ def _binary(
 
 
 def _answer(document: dict[str, Any], answer: Answer, schema: Schema) -> Response:
-    wanted = document.get("outputs")
-    default = bool(_parameters(document).get("binary_data_output"))
-    if wanted is None:
-        choice = [(name, default) for name in schema.names]
-    else:
-        choice = []
-        for output in wanted:
-            name = output.get("name") if isinstance(output, dict) else None
-            if name not in schema.names:
-                raise PayloadInvalid(f"outputs: got {shorten(name)!r}, allowed {', '.join(schema.names)}")
-            choice.append((name, bool(_parameters(output).get("binary_data", default))))
+    result, blobs = _result(document, answer, schema)
+    if not blobs:
+        return _json(result)
+    head = orjson.dumps(result)
+    response = Response(b"".join([head, *blobs]), content_type="application/octet-stream")
+    response.headers[BINARY_HEADER] = str(len(head))
+    return response
+
+
+def _result(document: dict[str, Any], answer: Answer, schema: Schema) -> tuple[dict[str, Any], list[bytes]]:
+    """The response's JSON part, and the tensors that were asked for as binary data."""
     outputs, blobs = [], []
-    for name, binary in choice:
+    for name, binary in _wanted_outputs(document, schema):
         column = answer.columns[name]
         tensor: dict[str, Any] = {
             "name": name,
@@ -317,10 +334,9 @@ def _answer(document: dict[str, Any], answer: Answer, schema: Schema) -> Respons
             tensor["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
         else:
-            values = column.tolist()
-            for row in np.flatnonzero(~answer.valid).tolist():
-                values[row] = None
-            tensor["data"] = values
+            tensor["data"] = column.tolist()
+            if answer.rejections:
+                tensor["data"] = [v if ok else None for v, ok in zip(tensor["data"], answer.valid, strict=True)]
         outputs.append(tensor)
     result: dict[str, Any] = {
         "model_name": answer.model,
@@ -331,9 +347,19 @@ def _answer(document: dict[str, Any], answer: Answer, schema: Schema) -> Respons
         result["id"] = document["id"]
     if answer.rejections:
         result["parameters"] = {"rejections": json.dumps([r.to_json() for r in answer.rejections])}
-    if not blobs:
-        return _json(result)
-    head = orjson.dumps(result)
-    response = Response(b"".join([head, *blobs]), content_type="application/octet-stream")
-    response.headers[BINARY_HEADER] = str(len(head))
-    return response
+    return result, blobs
+
+
+def _wanted_outputs(document: dict[str, Any], schema: Schema) -> list[tuple[str, bool]]:
+    """Names of the outputs asked for, and whether each should be binary data."""
+    default = bool(_parameters(document).get("binary_data_output"))
+    wanted = document.get("outputs")
+    if wanted is None:
+        return [(name, default) for name in schema.names]
+    choice = []
+    for output in wanted:
+        name = output.get("name") if isinstance(output, dict) else None
+        if name not in schema.names:
+            raise PayloadInvalid(f"outputs: got {shorten(name)!r}, allowed {', '.join(schema.names)}")
+        choice.append((name, bool(_parameters(output).get("binary_data", default))))
+    return choice

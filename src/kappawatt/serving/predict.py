@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from flask import Flask, Response, request
 
 from kappawatt.arrow import write_columns
 from kappawatt.batch import Answer
-from kappawatt.codec import ARROW, CSV, JSON, NDJSON, content_type_of, decode
-from kappawatt.errors import RowsRejected
+from kappawatt.codec import ARROW, CSV, JSON, NDJSON, Decoded, content_type_of, decode
+from kappawatt.errors import KappawattError, RowsRejected
 from kappawatt.predictor import Predictor
 from kappawatt.schema import Schema
+from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
 from kappawatt.telemetry import Telemetry
 
@@ -61,6 +62,15 @@ def add_routes(app: Flask, context: Context) -> None:
         count(context.telemetry, answer, "http")
         return respond(answer, decoded.form, request.headers.get("Accept", JSON))
 
+    def lane(body: bytes) -> bytes | None:
+        answer = answer_valid(models, lambda: decode(body, JSON, predictor.request), "object")
+        if answer is None:
+            return None
+        count(context.telemetry, answer, "http")
+        return object_body(answer)
+
+    context.lanes["/predict"] = ("/predict", lane)
+
     @app.get("/params", provide_automatic_options=False)
     @operation(
         "The model card: version, data, features, training range, metrics",
@@ -78,10 +88,29 @@ def add_routes(app: Flask, context: Context) -> None:
         return Response(orjson.dumps(document), content_type=JSON)
 
 
+def answer_valid(models: Models, read: Callable[[], Decoded], form: str) -> Answer | None:
+    """Return the answer if the body can be read, has this form, and no row is refused; else None."""
+    try:
+        decoded = read()
+        if decoded.form != form or decoded.batch.rejections:
+            return None
+        answer = models.current.answer(decoded.batch)
+    except KappawattError:
+        return None
+    return None if answer.rejections else answer
+
+
+def object_body(answer: Answer) -> bytes:
+    """Return the answer to a single row as JSON."""
+    row = {name: column.item() for name, column in answer.columns.items()}
+    row["model"], row["version"] = answer.model, answer.version
+    return orjson.dumps(row)
+
+
 def count(telemetry: Telemetry, answer: Answer, door: str) -> None:
     """Count the rows of an answer and the reasons of those refused."""
     service = telemetry.service
-    telemetry.rows.labels(service, door).inc(len(answer))
+    telemetry.rows_at(door).inc(len(answer))
     for rejection in answer.rejections:
         telemetry.rejections.labels(service, door, rejection.code).inc()
 
@@ -91,9 +120,7 @@ def respond(answer: Answer, form: str, accept: str) -> Response:
     if form == "object":
         if answer.rejections:
             raise RowsRejected(answer.rejections)
-        row = {name: column.item() for name, column in answer.columns.items()}
-        row["model"], row["version"] = answer.model, answer.version
-        return Response(orjson.dumps(row), content_type=JSON)
+        return Response(object_body(answer), content_type=JSON)
     if not answer.rejections:
         if accept.startswith(CSV):
             return Response(csv_body(answer), content_type=f"{CSV}; charset=utf-8")

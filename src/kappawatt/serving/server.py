@@ -13,6 +13,7 @@ from gunicorn.app.base import BaseApplication
 
 from kappawatt import logs
 from kappawatt.service import Service
+from kappawatt.serving.inline_worker import InlineWorker
 from kappawatt.settings import Settings
 
 __all__ = ["serve"]
@@ -46,7 +47,8 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
     options: dict[str, Any] = {
         "bind": f"{host}:{port}",
         "workers": settings.workers,
-        "worker_class": "gthread",
+        # A model computes and never waits; routes of other services wait for brokers and other services.
+        "worker_class": "gthread" if service.predictor is None else InlineWorker,
         "threads": max(settings.threads, service.threads),
         "keepalive": 75,
         "timeout": REQUEST_SECONDS,

@@ -1,4 +1,4 @@
-"""DuckDB: a file that is open only while a batch is written or a query runs: its owner can read it between."""
+"""DuckDB: a file that is open only while a batch is written or a query runs, so that others can read it."""
 
 from __future__ import annotations
 
@@ -78,29 +78,19 @@ class DuckDBStore:
 
 
 def _upsert(connection: Any, table: Table, columns: Columns) -> None:
-    from arro3.core import Array
-    from arro3.core import Table as ArrowTable
-
-    n = len(columns["published"])
-    arrays = {c.name: _arrow(columns[c.name], c.type) for c in table.columns}
-    arrays["place"] = Array.from_numpy(np.arange(n, dtype=np.int64))
-    connection.register("staged", ArrowTable.from_pydict(arrays))
-    try:
-        values = ", ".join(_value(table, column) for column in table.columns)
-        (repeats,) = connection.execute(
-            f"SELECT count(*) - count(DISTINCT {table.id_sql}) FROM staged"  # noqa: S608 (our own names)
-        ).fetchone()
-        last = (
-            f"QUALIFY row_number() OVER (PARTITION BY {table.id_sql} ORDER BY place DESC) = 1"
-            if repeats
-            else ""
-        )
-        connection.execute(
-            f"INSERT INTO {table.name} ({', '.join(table.names)})"  # noqa: S608 (our own names)
-            f" SELECT {values} FROM staged {last} {table.overwrite}"
-        )
+    connection.register("incoming", _arrow_table(table, columns))
+    try:  # the C interface promises one scan, so the rows are staged first
+        values = ", ".join(f"{_value(table, column)} AS {column.name}" for column in table.columns)
+        staged = f"SELECT place, {values} FROM incoming"  # noqa: S608 (our own names)
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {staged}")
     finally:
-        connection.unregister("staged")
+        connection.unregister("incoming")
+    (repeats,) = connection.execute("SELECT count(*) - count(DISTINCT id) FROM staged").fetchone()
+    last = "QUALIFY row_number() OVER (PARTITION BY id ORDER BY place DESC) = 1" if repeats else ""
+    names = ", ".join(table.names)
+    connection.execute(
+        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM staged {last} {table.overwrite}"  # noqa: S608
+    )
 
 
 def _value(table: Table, column: Column) -> str:
@@ -114,14 +104,53 @@ def _value(table: Table, column: Column) -> str:
     return name
 
 
+def _arrow_table(table: Table, columns: Columns) -> Any:
+    """Rows as one Arrow array behind its C interface; `place` is their order."""
+    import nanoarrow
+
+    fields = {c.name: _arrow(columns[c.name], c.type) for c in table.columns}
+    n = len(columns["published"])
+    fields["place"] = nanoarrow.Array(np.arange(n, dtype=np.int64))
+    schema = nanoarrow.struct({name: array.schema for name, array in fields.items()}, nullable=False)
+    children = [nanoarrow.c_array(array) for array in fields.values()]
+    return nanoarrow.Array(
+        nanoarrow.c_array_from_buffers(schema, length=n, buffers=[None], children=children)
+    )
+
+
 def _arrow(column: NDArray[Any], type_: Type) -> Any:
-    from arro3.core import Array, DataType
+    import nanoarrow
 
     if type_ is Type.TEXT:
-        return Array(column.tolist(), type=DataType.utf8())
+        return _arrow_text(column)
     if type_ is Type.TIME:  # NaT is the smallest integer
-        return Array.from_numpy(column.astype(np.int64))
-    return Array.from_numpy(np.ascontiguousarray(column))
+        column = column.astype(np.int64)
+    return nanoarrow.Array(np.ascontiguousarray(column))
+
+
+def _arrow_text(column: NDArray[Any]) -> Any:
+    """Texts laid end to end with their offsets, and a bit a row that says whether there is one."""
+    import nanoarrow
+
+    n = len(column)
+    first = column[0]
+    if first is not None and bool((column == first).all()):  # one topic, one plant, one version
+        coded = [first.encode()] * n
+        offsets = np.arange(n + 1, dtype=np.int64) * len(coded[0])
+        validity = None
+    else:
+        given = [text is not None for text in column]
+        coded = [b"" if text is None else text.encode() for text in column]
+        offsets = np.concatenate(([0], np.cumsum([len(text) for text in coded]))).astype(np.int64)
+        validity = None if all(given) else np.packbits(given, bitorder="little")
+    return nanoarrow.Array(
+        nanoarrow.c_array_from_buffers(
+            nanoarrow.large_string(),
+            length=n,
+            buffers=[validity, offsets, b"".join(coded)],
+            null_count=-1,
+        )
+    )
 
 
 def _reason(error: BaseException) -> str:

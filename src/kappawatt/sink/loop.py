@@ -34,7 +34,7 @@ __all__ = ["GROUP", "Sink", "build"]
 log = logging.getLogger(__name__)
 
 GROUP = "sink"
-PORT = 8089
+PORT = 8090
 POLL_SECONDS = 0.25
 WRITE_SECONDS = 1.0  # rows wait at most this long for the database
 WRITE_ROWS = 50_000  # or until there are so many

@@ -16,10 +16,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from kappawatt.arrow import read_columns
 from kappawatt.batch import Columns
 from kappawatt.bus.envelope import content_type
 from kappawatt.bus.interface import Headers, Records
-from kappawatt.codec import ARROW, READABLE, decode_many, parse_timestamp, read_arrow
+from kappawatt.codec import ARROW, READABLE, decode_many, parse_timestamp
 from kappawatt.errors import PayloadInvalid
 from kappawatt.events.plant import READING
 from kappawatt.sink.tables import DTYPES, PREDICTIONS, READINGS, REJECTIONS, Table, join
@@ -30,7 +31,9 @@ LONGEST = 400  # characters of a text column that is not the message itself
 LONGEST_ORIGINAL = 4_000  # characters of a refused message; the whole is on the bus, at its coordinates
 INT32 = 2**31
 INT64 = 2**63
+KINDS = {"f": "numbers", "i": "integers", "bu": "booleans", "M": "times"}
 ANSWERS = ("net_power", "net_power_lower", "net_power_upper")
+BLOCK = ("event_time", *ANSWERS, "extrapolated", "source_offset", "source_row")
 
 
 class _Malformed(Exception):
@@ -100,6 +103,8 @@ class Landing:
             try:
                 if content_type(records.headers[i], value) == ARROW:
                     columns, n = _prediction_block(records, i)
+                    self._put_documents(PREDICTIONS, documents)  # what came before stays before
+                    documents = []
                     self._put(PREDICTIONS, columns, n)
                 else:
                     documents.append(_prediction_event(records, i))
@@ -154,14 +159,14 @@ def _by_content_type(records: Records) -> dict[str, NDArray[np.intp]]:
 
 def _prediction_block(records: Records, i: int) -> tuple[dict[str, NDArray[Any]], int]:
     same = {name: content.decode("utf-8", "replace") for name, content in records.headers[i]}
-    table = read_arrow(records.values[i])
-    n = table.num_rows
-    columns = {name: _number_column(table, name, "Float") for name in ANSWERS}
+    found = read_columns(records.values[i])
+    columns = {name: _block_column(found, name, "f") for name in ANSWERS}
     if not all(np.isfinite(column).all() for column in columns.values()):
         raise _Malformed("got an answer that is not finite, allowed numbers")
-    moments = _number_column(table, "event_time", "Timestamp")
-    if n and moments.min() < 0:
-        raise _Malformed("event_time: got a time before 1970, allowed ms since the epoch")
+    moments = _block_column(found, "event_time", "M")
+    n = len(moments)
+    if n and not moments.astype(np.int64).min() >= 0:  # NaT is the smallest integer
+        raise _Malformed("event_time: got none or one before 1970, allowed ms since the epoch")
     try:
         topic, model, version = (same[name] for name in ("source-topic", "model", "model-version"))
         partition = _whole(int(same["source-partition"]), INT32)
@@ -171,32 +176,27 @@ def _prediction_block(records: Records, i: int) -> tuple[dict[str, NDArray[Any]]
         ) from None
     columns |= {
         "plant": _same(_key(records, i), n),
-        "event_time": moments.astype("datetime64[ms]"),
-        "extrapolated": _number_column(table, "extrapolated", "Boolean"),
+        "event_time": moments,
+        "extrapolated": _block_column(found, "extrapolated", "bu"),
         "model": _same(_text(model), n),
         "version": _same(_text(version), n),
         "published": np.full(n, records.timestamps[i], dtype="datetime64[ms]"),
         "topic": _same(records.topic, n),
         "source_topic": _same(_text(topic), n),
         "source_partition": np.full(n, partition),
-        "source_offset": _number_column(table, "source_offset", "Int64"),
-        "source_row": _number_column(table, "source_row", "Int32"),
+        "source_offset": _block_column(found, "source_offset", "i"),
+        "source_row": _block_column(found, "source_row", "i"),
     }
     return columns, n
 
 
-def _number_column(table: Any, name: str, kind: str) -> NDArray[Any]:
-    from arro3.core import DataType
-
-    if name not in table.schema.names:
-        raise _Malformed(f"{name}: got no such column, allowed one of {kind}")
-    column = table[name]
-    found = str(column.type).strip().removeprefix("arro3.core.DataType<").removesuffix(">")
-    if not found.startswith(kind) or column.null_count:
-        raise _Malformed(f"{name}: got {found[:80]} with {column.null_count} nulls, allowed {kind} without")
-    if kind == "Timestamp":
-        column = column.cast(DataType.timestamp("ms", tz="UTC")).cast(DataType.int64())
-    return np.asarray(column.to_numpy())
+def _block_column(found: Columns, name: str, kind: str) -> NDArray[Any]:
+    column = found.get(name)
+    if column is None:
+        raise _Malformed(f"{name}: got no such column, allowed {', '.join(BLOCK)}")
+    if column.dtype.kind not in kind:
+        raise _Malformed(f"{name}: got a column of {column.dtype}, allowed {KINDS[kind]} without nulls")
+    return column
 
 
 def _prediction_event(records: Records, i: int) -> dict[str, Any]:

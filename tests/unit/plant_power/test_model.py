@@ -8,7 +8,14 @@ import pytest
 from kappawatt.datasets import synthetic_plant
 from kappawatt.metrics import coverage, rmse
 from services.plant_power.features import features
-from services.plant_power.model import Kernel, Regression, build_baseline, build_model, conformal_quantile, split_folds
+from services.plant_power.model import (
+    Kernel,
+    Regression,
+    build_baseline,
+    build_model,
+    conformal_quantile,
+    split_folds,
+)
 
 BOTH = pytest.mark.parametrize("regression", [build_baseline(), build_model()], ids=["baseline", "default"])
 

@@ -42,13 +42,17 @@ def test_repeats_are_counted_row_by_row() -> None:
 
 def test_5x2_tests_each_half_of_each_sheet_once() -> None:
     """Ten records a regression; repeats are those that stand in both halves."""
-    sheets = [doubled(60, seed=6), synthetic_plant(120, seed=7)]
+    repeated = doubled(60, seed=6)
+    half_repeated = {
+        name: np.concatenate([column, synthetic_plant(60, seed=1)[name]]) for name, column in repeated.items()
+    }
+    sheets = [{name: column[30:150] for name, column in half_repeated.items()}, synthetic_plant(120, seed=7)]
 
     records = train.evaluate_5x2(sheets, regressions=BASELINE)
 
     assert [(r["sheet"], r["tested_half"]) for r in records] == [(1, 2), (1, 1), (2, 2), (2, 1)]
-    assert [r["repeats"] for r in records[:2]] == [60, 60]
-    assert np.isnan(records[0]["rmse_without_repeats"])
+    assert [r["repeats"] for r in records[:2]] == [30, 30]
+    assert np.isfinite([r["rmse_without_repeats"] for r in records]).all()
     assert [r["n"] for r in records] == [60] * 4
     assert train.mean_scores(records[2:], "baseline")["rmse"] == pytest.approx(
         (records[2]["rmse"] + records[3]["rmse"]) / 2

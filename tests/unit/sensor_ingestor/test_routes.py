@@ -13,10 +13,11 @@ import orjson
 import pytest
 from flask.testing import FlaskClient
 
+from kappawatt.arrow import write_columns
 from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Records, header
 from kappawatt.bus.topics import TOPICS
-from kappawatt.codec import ARROW, CSV, JSON, NDJSON, decode, encode_arrow
+from kappawatt.codec import ARROW, CSV, JSON, NDJSON, decode
 from kappawatt.errors import DeliveryFailed, Overloaded
 from kappawatt.events.plant import READING
 from kappawatt.serving.app import create_app
@@ -51,7 +52,9 @@ class Door:
         while sum(map(len, polled)) < sum(o.end for o in self.bus.offsets("plant.readings").values()):
             polled += reader.poll(1.0)
         reader.close()
-        return [m for records in polled for m in zip(records.keys, records.values, records.headers, strict=True)]
+        return [
+            m for records in polled for m in zip(records.keys, records.values, records.headers, strict=True)
+        ]
 
 
 def open_door(folder: Path, **given: Any) -> Door:
@@ -88,7 +91,7 @@ def test_one_reading_becomes_one_event_under_its_plants_name(door: Door) -> None
         (orjson.dumps(GOOD) + b"\n" + orjson.dumps(GOOD), NDJSON),
         (b"AT,V,AP,RH,PE\n14.96,41.76,1024.07,73.17,463.26\n14.96,41.76,1024.07,73.17,463.26\n", CSV),
         (b"14.96,41.76,1024.07,73.17\n14.96,41.76,1024.07,73.17", CSV + "; charset=utf-8"),
-        (encode_arrow({name: np.full(2, value) for name, value in GOOD.items()}), ARROW),
+        (write_columns({name: np.full(2, value) for name, value in GOOD.items()}), ARROW),
     ],
     ids=["json_list", "json_columns", "ndjson", "csv_with_header", "csv_without_header", "arrow"],
 )
@@ -173,9 +176,16 @@ def test_a_body_beyond_the_limit_is_413(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given", "is_kept"),
-    [(TRACE, True), ("00-zz", False), (TRACE.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32), False), ("", False)],
+    [
+        (TRACE, True),
+        ("00-zz", False),
+        (TRACE.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32), False),
+        ("", False),
+    ],
 )
-def test_a_valid_trace_context_is_passed_on_and_any_other_replaced(door: Door, given: str, is_kept: bool) -> None:
+def test_a_valid_trace_context_is_passed_on_and_any_other_replaced(
+    door: Door, given: str, is_kept: bool
+) -> None:
     door.post(GOOD, traceparent=given)
 
     [(_, _, headers)] = door.messages()
@@ -248,7 +258,9 @@ def test_a_duplicate_while_the_first_is_under_way_is_409(door: Door, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(Overloaded("full", 3.0), 429), (DeliveryFailed("no broker"), 503)], ids=["full", "down"]
+    ("error", "status"),
+    [(Overloaded("full", 3.0), 429), (DeliveryFailed("no broker"), 503)],
+    ids=["full", "down"],
 )
 def test_a_failed_publish_keeps_its_idempotency_key_free(
     door: Door, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -107,13 +106,3 @@ def partition_of(bus: Bus, topic: str) -> int:
     """The one partition of a topic that holds messages."""
     [found] = [p for p, o in bus.offsets(topic).items() if o.end]
     return found
-
-
-def wait_until(is_true: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Ask again until it is true or the deadline has passed."""
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
-
-

@@ -1,0 +1,42 @@
+"""What is noted of every request: its count, its time, its id."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from kappawatt.telemetry import Telemetry
+
+__all__ = ["REQUEST_ID", "Bookkeeping", "request_id"]
+
+REQUEST_ID = "X-Request-Id"
+
+
+def request_id(given: str | None) -> str:
+    """Return the id a client gave, if it is a plain short text, or a new one."""
+    if given and len(given) <= 128 and given.isascii() and given.isprintable():
+        return given
+    return uuid.uuid4().hex
+
+
+class Bookkeeping:
+    """Counts requests and their time; looks each metric up once, not once a request."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._counters: dict[tuple[str, str, int], Any] = {}
+        self._timers: dict[str, Any] = {}
+
+    def note(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Note one finished request."""
+        key = (route, method, status)
+        counter = self._counters.get(key)
+        if counter is None:
+            labels = (self._telemetry.service, route, method, str(status))
+            counter = self._counters[key] = self._telemetry.requests.labels(*labels)
+        counter.inc()
+        timer = self._timers.get(route)
+        if timer is None:
+            labels = (self._telemetry.service, route)
+            timer = self._timers[route] = self._telemetry.request_seconds.labels(*labels)
+        timer.observe(seconds)

@@ -1,0 +1,235 @@
+"""The sink into a real PostgreSQL: upserts, restarts of the server, and the same example queries."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kappawatt.bus import Bus
+from kappawatt.errors import NotReady
+from kappawatt.serving.app import create_app
+from kappawatt.settings import Settings
+from kappawatt.sink import build, loop, open_store
+from tests.conftest import wait_until
+from tests.unit.sink.messages import batch_of, dead_letters_of, predictions_of, publish, publish_readings
+from tests.unit.sink.test_queries import EXPECTED, publish_by_hand
+from tests.unit.sink.test_sink import land_all, malformed_predictions, running, start_sink
+
+psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra postgresql)")
+
+FOUND = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
+pytestmark = pytest.mark.skipif(
+    not FOUND, reason="no /usr/lib/postgresql/*/bin: Debian's postgresql is missing"
+)
+
+
+@dataclass
+class Server:
+    """A PostgreSQL server of our own; it refuses to run as root, so root becomes somebody else."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://kappawatt@127.0.0.1:{self.port}/postgres"
+
+    def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [str(Path(FOUND[-1]).with_name(name)), *arguments],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            **_user(),
+        )
+
+    def start(self) -> None:
+        options = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+        }
+        self.process = subprocess.Popen(
+            [
+                str(Path(FOUND[-1]).with_name("postgres")),
+                *("-D", str(self.folder / "data")),
+                *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
+            ],
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            **_user(),
+        )
+        wait_until(self.answers, 30, "PostgreSQL answers")
+
+    def answers(self) -> bool:
+        try:
+            with psycopg.connect(self.url, connect_timeout=2):
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)  # fast shutdown: connections are cut
+            self.process.wait(30)
+            self.process = None
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url) as connection:
+            return list(connection.execute(sql).fetchall())
+
+
+def _user() -> dict[str, Any]:
+    if os.geteuid() != 0:
+        return {}
+    try:
+        somebody = pwd.getpwnam("postgres")
+    except KeyError:
+        somebody = pwd.getpwnam("nobody")
+    return {"user": somebody.pw_uid, "group": somebody.pw_gid, "extra_groups": []}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory(prefix="kappawatt-pg-") as name, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        server = Server(Path(name), probe.getsockname()[1])
+        probe.close()
+        if user := _user():
+            os.chown(name, user["user"], user["group"])
+        server.run(
+            "initdb", "-D", f"{name}/data", "-U", "kappawatt", "-A", "trust", "-E", "UTF8", "--no-sync"
+        )
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def settings(settings: Settings, server: Server) -> Settings:
+    with psycopg.connect(server.url) as connection:
+        connection.execute("DROP VIEW IF EXISTS scored")
+        connection.execute("DROP TABLE IF EXISTS readings, predictions, rejections")
+    return replace(settings, database=server.url)
+
+
+def test_everything_lands_and_the_same_again_changes_nothing(
+    bus: Bus, settings: Settings, server: Server
+) -> None:
+    for _ in range(2):
+        publish(bus, predictions_of([1, 2, 2], [1.0, 2.0, 3.0]))
+        publish(bus, predictions_of([2], [4.0], as_block=True))
+        publish(
+            bus, dead_letters_of([b'{"ambient_temperature": 900, "exhaust_vacuum": "\\u0000"}', b"\xff\x00"])
+        )
+    publish_readings(bus, batch_of(200, net_power=[float("nan")] * 200), block_rows=50)
+
+    land_all(settings, 200 + 8 + 4)
+
+    assert server.ask("SELECT count(*), count(DISTINCT id), count(net_power) FROM readings") == [
+        (200, 200, 0)
+    ]
+    assert server.ask("SELECT source_offset, net_power FROM predictions ORDER BY 1") == [(1, 1.0), (2, 4.0)]
+    assert server.ask("SELECT count(*) FROM rejections") == [(2,)]
+    assert (
+        server.ask("SELECT data_type FROM information_schema.columns WHERE column_name = 'event_time'")
+        == [("timestamp with time zone",)] * 3
+    )
+
+
+def test_malformed_predictions_are_kept_as_rejections(bus: Bus, settings: Settings, server: Server) -> None:
+    bad = malformed_predictions()
+    publish(bus, [*bad, *predictions_of([9], [460.0])])
+
+    land_all(settings, len(bad) + 1)
+
+    assert server.ask("SELECT count(*) FROM predictions") == [(1,)]
+    assert server.ask("SELECT count(*) FROM rejections WHERE reason = 'malformed'") == [(len(bad),)]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_example_queries_return_the_same_numbers_as_on_duckdb(
+    bus: Bus, settings: Settings, name: str
+) -> None:
+    publish_by_hand(bus)
+    land_all(settings, 11)
+    service, _ = build(settings)
+
+    answer = create_app(service, settings).test_client().get(f"/queries/{name}")
+
+    expected = EXPECTED[name]
+    assert [row[: len(expected[0])] for row in answer.json["rows"]] == expected
+
+
+def test_queries_run_on_an_empty_database(settings: Settings) -> None:
+    service, _ = build(settings)
+    client = create_app(service, settings).test_client()
+
+    assert [client.get(f"/queries/{name}").json["rows"] for name in EXPECTED] == [[]] * len(EXPECTED)
+
+
+def test_a_restart_of_the_server_loses_and_doubles_nothing(
+    bus: Bus, settings: Settings, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "BACKOFF_SECONDS", (0.05, 0.2))
+    publish_readings(bus, batch_of(100), block_rows=0)
+    service, sink = build(settings)
+    client = create_app(service, settings).test_client()
+
+    with running(sink):
+        wait_until(lambda: sink.landed == 100)
+        server.stop()
+        publish_readings(bus, batch_of(100), block_rows=0)
+        wait_until(lambda: client.get("/readyz").status_code == 503)
+        asked = client.get("/queries/worst-hours")
+        server.start()
+        wait_until(lambda: sink.landed == 200)
+
+    assert asked.status_code == 503
+    assert server.ask("SELECT count(*), count(DISTINCT id) FROM readings") == [(200, 200)]
+
+
+def test_kill_nine_in_mid_write_loses_nothing_and_doubles_nothing(
+    bus: Bus, settings: Settings, server: Server
+) -> None:
+    total = 20_000
+    for _ in range(2):
+        publish_readings(bus, batch_of(5_000), block_rows=0)
+        publish_readings(bus, batch_of(5_000), "plant-2", block_rows=500)
+    end = sum(o.end for o in bus.offsets("plant.readings").values())
+
+    def landed() -> int:
+        return sum(bus.committed("sink", "plant.readings").values())
+
+    process = start_sink(settings)
+    wait_until(lambda: landed() > 0)
+    process.kill()
+    process.wait()
+    assert landed() < end, "all was landed before the kill: nothing was interrupted"
+    process = start_sink(settings)
+    wait_until(lambda: landed() == end, 60)
+    process.terminate()
+
+    assert process.wait(20) == 0
+    assert server.ask("SELECT count(*), count(DISTINCT id) FROM readings") == [(total, total)]
+
+
+def test_no_server_is_not_ready_and_names_no_password() -> None:
+    store = open_store("postgresql://kappawatt:secret@127.0.0.1:9/postgres")
+
+    with pytest.raises(NotReady) as error:
+        store.query("SELECT 1", 1)
+    assert "secret" not in str(error.value)
