@@ -119,8 +119,8 @@ def read_access(settings: Settings) -> Access:
     if not is_loopback(settings.host):
         raise SettingInvalid(
             f"KAPPAWATT_API_KEYS: got nothing while KAPPAWATT_HOST is {settings.host!r}; beyond "
-            "localhost the gateway needs a file of keys, one `role:sha256-of-key:name` a line (role reader, writer or "
-            "admin; hash with `printf %s KEY | sha256sum`), or KAPPAWATT_HOST=127.0.0.1"
+            "localhost the gateway needs a file of keys, one `role:sha256-of-key:name` a line (role reader, "
+            "writer or admin; hash with `printf %s KEY | sha256sum`), or KAPPAWATT_HOST=127.0.0.1"
         )
     return Access(None, limit)
 

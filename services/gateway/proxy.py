@@ -33,7 +33,8 @@ __all__ = [
     "trace_parent",
 ]
 
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+# A service itself says which of these a path of its own knows (405 with Allow).
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 OWN_NAMES = ("latest", "recent", "rejections", "services", "session", "stream", "summary")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 TRACE_PARENT = re.compile(

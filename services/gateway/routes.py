@@ -140,8 +140,8 @@ def _add_stream(app: Flask, gateway: Gateway) -> None:
         "Predictions and refused readings as they come (server-sent events)",
         tag="view",
         description="Events are `prediction`, `rejection`, `summary` (every 2 s) and `gap` (the bus no "
-        "longer keeps what was missed). Each has an id that names places on the bus: a reconnect with Last-Event-ID "
-        "gets exactly what it missed, also from another or a restarted gateway.",
+        "longer keeps what was missed). Each has an id that names places on the bus: a reconnect with "
+        "Last-Event-ID gets exactly what it missed, also from another or a restarted gateway.",
         parameters=(
             KEY,
             _query("rate", RATE, "Most predictions of a plant and second; absent or 0 is every one."),
@@ -207,7 +207,7 @@ def _rate() -> float:
 def _add_session(app: Flask, gateway: Gateway) -> None:
     body = {
         "type": "object",
-        "properties": {"key": {"type": "string", "minLength": 1, "maxLength": 512}},
+        "properties": {"key": {"type": "string", "minLength": 1, "maxLength": 512, "pattern": "^[!-~]+$"}},
         "required": ["key"],
     }
 
@@ -239,8 +239,8 @@ def _add_session(app: Flask, gateway: Gateway) -> None:
         key = document.get("key") if isinstance(document, dict) else None
         if not isinstance(key, str) or not 0 < len(key) <= 512:
             raise PayloadInvalid('body: allowed {"key": "..."}')
-        if not key.isascii() or not key.isprintable():
-            raise PayloadInvalid("key: allowed printable ASCII characters")
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise PayloadInvalid("key: allowed printable ASCII characters without blanks")
         response = _json({})
         if gateway.access.is_on:
             found = gateway.access.sign_in(key, response)

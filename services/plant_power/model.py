@@ -1,10 +1,10 @@
 """The regressions and why they are built so.
 
-The plant's exhaust vacuum takes only a few hundred distinct values: it is set by the cooling water and hardly
-moves within a day, so that equal vacuum marks hours that share more than the four conditions tell. The
-default is therefore the mean of a Gaussian process with two kernels: power is a smooth function of the
-conditions, plus a part shared by hours of equal vacuum and similar air. Fitting is two linear solves; the
-mean depends on no seed. The baseline is linear regression.
+The plant's exhaust vacuum takes only a few hundred distinct values, and hours of equal vacuum err alike, as if
+it marked the operating day (the data has no timestamps to prove it). The default is therefore the mean of a
+Gaussian process with two kernels: power is a smooth function of the conditions, plus a part shared by hours
+of equal vacuum and similar air. Fitting is two linear solves; the mean depends on no seed. The baseline is
+linear regression.
 
 Hyper-parameters were chosen by leave-one-out and cross-validated error inside the first half of sheet 1 of
 the 5x2 protocol, rounded and frozen; no other row took part.
@@ -107,7 +107,7 @@ class Parameters:
     trend : Kernel
         How power bends with the conditions; wide, since the plant's physics are smooth.
     regime : Kernel
-        What hours of one operating day share. 0.012 cm Hg in vacuum is about one step of the recorded value:
+        What hours of equal vacuum share. 0.012 cm Hg in vacuum is about one step of the recorded value:
         in effect "the same vacuum". Pressure and dew point tell apart days that happen to have the same one.
     noise : float
         Variance of a reading's noise [MW^2].

@@ -5,8 +5,8 @@ Three protocols, each fair to another question:
 - holdout: 70/30, split by distinct row value, so that no row is on both sides.
 - 5x2: the published cross-validation of Tufekci 2014, on the five shuffles as they come; rows of a test half
   that stand in its training half too are counted, and errors also given without them.
-- unseen vacuum: whole values of exhaust vacuum are left out: days the model knows nothing of.
-  A random split flatters any model that recognises a day, and this one does.
+- unseen vacuum: whole values of exhaust vacuum are left out, which stands for days not seen. A random split
+  flatters any model that recognises hours of equal vacuum, and this one does.
 """
 
 from __future__ import annotations

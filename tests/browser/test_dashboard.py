@@ -322,7 +322,7 @@ def test_key_is_asked_for_and_remembered(
     from selenium.webdriver.common.by import By
 
     keys = tmp_path / "keys"
-    keys.write_text(f"reader:{hashlib.sha256(b'open sesame').hexdigest()}:me\n")
+    keys.write_text(f"reader:{hashlib.sha256(b'open-sesame').hexdigest()}:me\n")
     plant.predict(10, "plant-1")
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))
@@ -333,8 +333,8 @@ def test_key_is_asked_for_and_remembered(
         wait(field.is_displayed)
         field.send_keys("wrong\n")
         wait(lambda: "not known" in text(browser, "#sign-in-error"))
-        field.send_keys("open sesame\n")
+        field.send_keys("open-sesame\n")
 
         wait(lambda: points(browser) == 10)
-        assert "open sesame" not in browser.execute_script("return document.cookie")
+        assert "open-sesame" not in browser.execute_script("return document.cookie")
         browser.get("about:blank")

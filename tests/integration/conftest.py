@@ -11,6 +11,8 @@ import pytest
 
 from kappawatt.broker import Broker
 
+pytest.register_assert_rewrite("tests.bus_contract")
+
 USERS = {"sensor": "sensor-secret"}
 HERE = Path(__file__).parent
 

@@ -589,7 +589,7 @@ class _Consumer:
     def seek(self, topic: str, partition: int, offset: int) -> None:
         place = Place(topic, partition)
         client = self._connected()
-        if place not in client.assignment():
+        if place not in self._assigned():
             raise BusError(f"{topic}[{partition}] is not assigned here")
         client.seek(place, offset)
         self._moved[place] = offset
@@ -767,6 +767,11 @@ class _Member(_Consumer):
         client.subscribe(topics=list(self._topics), listener=_Assignment(client, self))
         return client
 
+    def _assigned(self) -> list[Place]:
+        # an assignment can arrive between two polls; it counts from when its start is known
+        fresh = set(self._fresh)
+        return [place for place in super()._assigned() if place not in fresh]
+
     def _await_topics(self, client: KafkaConsumer) -> None:
         """Join with the topics known: a leader that does not know them assigns nothing, and leaves it so."""
         deadline = time.monotonic() + TOPIC_PATIENCE
@@ -784,7 +789,7 @@ class _Member(_Consumer):
         client = self._client
         if client is None:
             return
-        assigned = set(self._assigned()) - self._fresh
+        assigned = set(self._assigned())
         offsets = {place: offset for place, offset in self._moved.items() if place in assigned}
         if not offsets:
             return
@@ -808,9 +813,10 @@ class _Member(_Consumer):
     def rewind(self) -> None:
         if self._client is None:
             return
-        self._fresh = set(self._assigned())
+        places = self._assigned()
+        self._fresh.update(places)
         self._moved.clear()
-        self._client.pause(*self._fresh)
+        self._client.pause(*places)
         with self._failures():
             self._settle(self._client)
 

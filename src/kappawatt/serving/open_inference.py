@@ -85,6 +85,10 @@ def add_routes(app: Flask, context: Context) -> None:
             raise ModelNotFound(f"model: got {name[:80]!r}, allowed {service.name}")
         return models.get(version)
 
+    own_name = (
+        {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": [service.name]}},
+    )
+
     def errors(*statuses: int) -> dict[int, Any]:
         return dict.fromkeys(statuses, ERROR)
 
@@ -109,7 +113,10 @@ def add_routes(app: Flask, context: Context) -> None:
     @app.get("/v2/models/<name>", provide_automatic_options=False, defaults={"version": None})
     @app.get("/v2/models/<name>/versions/<version>", provide_automatic_options=False)
     @operation(
-        "Open Inference: model metadata", tag="open inference v2", answers={200: METADATA} | errors(404, 503)
+        "Open Inference: model metadata",
+        tag="open inference v2",
+        parameters=own_name,
+        answers={200: METADATA} | errors(404, 503)
     )
     def v2_model(name: str, version: str | None) -> Response:
         try:
@@ -129,7 +136,10 @@ def add_routes(app: Flask, context: Context) -> None:
     @app.get("/v2/models/<name>/ready", provide_automatic_options=False, defaults={"version": None})
     @app.get("/v2/models/<name>/versions/<version>/ready", provide_automatic_options=False)
     @operation(
-        "Open Inference: can this model answer?", tag="open inference v2", answers={200: METADATA} | errors(404, 503)
+        "Open Inference: can this model answer?",
+        tag="open inference v2",
+        parameters=own_name,
+        answers={200: METADATA} | errors(404, 503)
     )
     def v2_model_ready(name: str, version: str | None) -> Response:
         try:
@@ -143,6 +153,7 @@ def add_routes(app: Flask, context: Context) -> None:
     @operation(
         "Open Inference: infer",
         tag="open inference v2",
+        parameters=own_name,
         description="One tensor a field, of shape [n] or [n, 1]. `parameters.partial = true` answers the rows that "
         "are valid although others are refused.",
         body={JSON: INFER},

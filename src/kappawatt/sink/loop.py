@@ -35,13 +35,18 @@ log = logging.getLogger(__name__)
 
 GROUP = "sink"
 PORT = 8090
-POLL_SECONDS = 0.25
+POLL_SECONDS = 1.0
+SHORTEST_POLL_SECONDS = 0.05  # a poll that ends at once can leave a Kafka group half joined
 WRITE_SECONDS = 1.0  # rows wait at most this long for the database
 WRITE_ROWS = 50_000  # or until there are so many
 POLL_MESSAGES = 200  # a message can be a block of some 900 kB: at most 180 MB come at once
 BACKOFF_SECONDS = (0.05, 2.0)
 DRAIN_SECONDS = 15.0  # after SIGTERM a database that is busy gets so long; then the rows are read again later
 LAG_SECONDS = 1.0
+SETTLE_SECONDS = 5.0  # for a group to share its partitions; until then nobody asks for the lag
+STUCK_SECONDS = (
+    15.0  # messages wait, and none came for so long: kafka-python can lose a rebalance, join again
+)
 WARN_SECONDS = 10.0  # between two lines of log about the same busy database
 
 
@@ -80,9 +85,11 @@ class Sink:
         self._topics: tuple[str, ...] = ()
         self._landing = self._nothing()
         self._since = 0.0
+        self._opened = self._heard = time.monotonic()
         self._beat = time.monotonic()
         self._reason: str | None = "no poll of the bus yet"
         self._warned = float("-inf")
+        self._next_lag = 0.0
         self.landed = 0
 
     def stop(self) -> None:
@@ -124,15 +131,12 @@ class Sink:
 
     def _loop(self) -> None:
         failing_since: float | None = None
-        next_lag = 0.0
         while not self._stopped.is_set():
             self._beat = time.monotonic()
             try:
                 self.step()
                 failing_since = None
-                if time.monotonic() >= next_lag:
-                    self._note_lag()
-                    next_lag = time.monotonic() + LAG_SECONDS
+                self._note_lag()
             except BusError as error:
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > self._settings.retry_for:
@@ -148,16 +152,19 @@ class Sink:
         if promoted is not None and promoted.topic not in self._topics:
             self._flush()
             self._open(promoted.topic)
-        polled = self._consumer.poll(self._until_write())
+        until_write = self._until_write()
+        polled = self._consumer.poll(until_write) if until_write >= SHORTEST_POLL_SECONDS else []
         self._telemetry.polled()
         if self._reason is not None:
             self._reason = None
-        if polled and not self._landing.messages:
-            self._since = time.monotonic()
+        if polled:
+            self._heard = time.monotonic()
+            if not self._landing.messages:
+                self._since = self._heard
         for records in polled:
             self._landing.add(records)
-        waiting = self._landing.messages and time.monotonic() - self._since >= self._write_seconds
-        if waiting or self._landing.rows >= self._write_rows:
+        is_time = self._landing.messages and self._until_write() < SHORTEST_POLL_SECONDS
+        if is_time or self._landing.rows >= self._write_rows:
             self._flush()
 
     def _until_write(self) -> float:
@@ -175,6 +182,7 @@ class Sink:
             return
         self._consumer.commit()
         self._landing = self._nothing()
+        self._heard = time.monotonic()
         self._note(landing)
 
     def _write(self, landing: Landing) -> bool:
@@ -225,6 +233,7 @@ class Sink:
             instance_id=self._settings.instance_id or None,
             max_records=min(self._settings.max_records, POLL_MESSAGES),
         )
+        self._opened = self._heard = time.monotonic()
         log.info("landing", extra={"topics": list(self._topics)})
 
     def _rewind(self, error: BusError) -> None:
@@ -260,9 +269,21 @@ class Sink:
             )
 
     def _note_lag(self) -> None:
+        """Once a second measure the lag; join the group again if it grows and nothing comes."""
+        now = time.monotonic()
+        if now < self._next_lag or now - self._opened < SETTLE_SECONDS:
+            return
+        self._next_lag = now + LAG_SECONDS
         assert self._consumer is not None
-        for (topic, partition), lag in self._consumer.lag().items():
+        lags = self._consumer.lag()
+        for (topic, partition), lag in lags.items():
             self._telemetry.consumer_lag.labels(self._telemetry.service, topic, str(partition)).set(lag)
+        if sum(lags.values()) and now - self._heard > STUCK_SECONDS:
+            log.warning(
+                "messages wait and none come; joining the group again", extra={"lag": sum(lags.values())}
+            )
+            self._flush()
+            self._open(None)
 
 
 def build(settings: Settings, telemetry: Telemetry | None = None) -> tuple[Service, Sink]:

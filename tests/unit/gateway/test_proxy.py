@@ -174,7 +174,8 @@ def test_wrong_method_on_an_own_route_is_405(open_gateway: Gateways) -> None:
     client = open_gateway().test_client()
 
     assert client.post("/api/summary").status_code == 405
-    assert client.delete("/api/latest/plant-1").status_code == 405
+    answer = client.open("/api/latest/plant-1", method="TRACE")
+    assert (answer.status_code, set(answer.headers["Allow"].split(", "))) == (405, {"GET", "HEAD"})
 
 
 def test_body_above_the_limit_is_413(open_gateway: Gateways, serve: Any, mirror: Flask) -> None:

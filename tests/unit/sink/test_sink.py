@@ -435,7 +435,7 @@ settings = Settings.read({}, bus=sys.argv[1], database=sys.argv[2], session_time
 _, built = build(settings)
 bus = connect(settings.bus, settings.bus_options())
 telemetry = Telemetry("sink")
-sink = Sink(bus, built.store, settings=settings, telemetry=telemetry, write_seconds=0.02, write_rows=2000)
+sink = Sink(bus, built.store, settings=settings, telemetry=telemetry, write_seconds=0.1, write_rows=2000)
 signal.signal(signal.SIGTERM, lambda *_: sink.stop())
 print("ready", flush=True)
 sink.run()
@@ -485,3 +485,41 @@ def test_kill_nine_in_mid_write_loses_nothing_and_doubles_nothing(bus: Bus, sett
 
     assert kills == 6
     assert ask(settings, ALL.format("readings")) == [(total, total)]
+
+
+class DeafConsumer:
+    """A member whose group never gives it anything, as kafka-python's after a lost rebalance."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+
+    def poll(self, timeout: float) -> list[Any]:
+        time.sleep(min(timeout, 0.05))
+        return []
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        return {("plant.readings", 0): 1}
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def test_a_member_that_hears_nothing_while_messages_wait_joins_again(
+    bus: Bus, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SETTLE_SECONDS", "LAG_SECONDS", "STUCK_SECONDS"):
+        monkeypatch.setattr(loop, name, 0.2)
+    publish_readings(bus, batch_of(10), block_rows=0)
+    _, sink = build(settings)
+    join, deaf = sink._bus.consumer, [True, True]
+
+    def consumer(*arguments: Any, **named: Any) -> Any:
+        made = join(*arguments, **named)
+        return DeafConsumer(made) if deaf and deaf.pop() else made
+
+    monkeypatch.setattr(sink._bus, "consumer", consumer)
+
+    with running(sink):
+        wait_until(lambda: sink.landed == 10)
+
+    assert not deaf
