@@ -1,6 +1,6 @@
 """The regressions and why they are built so.
 
-The plant's exhaust vacuum takes only a few hundred distinct values, and hours of equal vacuum err alike, as if
+Exhaust vacuum takes only a few hundred distinct values, and hours of equal vacuum err alike, as if
 it marked the operating day (the data has no timestamps to prove it). The default is therefore the mean of a
 Gaussian process with two kernels: power is a smooth function of the conditions, plus a part shared by hours
 of equal vacuum and similar air. Fitting is two linear solves; the mean depends on no seed. The baseline is

@@ -82,8 +82,8 @@ def write_report(
         sections += [
             "<h2>Days the model has not seen</h2>",
             "<p class=note>A quarter of all values of exhaust vacuum left out at a time. Hours of equal "
-            "vacuum err alike, and a random split puts them on both sides; this is the error to expect on new "
-            "days.</p>",
+            "vacuum err alike, and a random split puts them on both sides; this is the error to expect on "
+            "new days.</p>",
             _score_table(unseen.scores),
         ]
     if records:

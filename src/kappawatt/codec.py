@@ -247,6 +247,9 @@ def _decode_lines(body: bytes, schema: Schema) -> Batch:
 
 
 def _rows_to_batch(rows: Sequence[Any], schema: Schema) -> Batch:
+    plain = _plain_objects(rows, schema)
+    if plain is not None:
+        return schema.check(plain, len(rows))
     rejections: list[Rejection] = []
     if not {type(row) for row in rows} <= {dict}:
         rows = [_checked_row(i, row, schema, rejections) for i, row in enumerate(rows)]
@@ -257,6 +260,24 @@ def _rows_to_batch(rows: Sequence[Any], schema: Schema) -> Batch:
                 rejections.append(schema.unknown(i, name, row[name]))
     columns = {f.name: column_of([row.get(f.name) for row in rows], f, rejections) for f in schema.fields}
     return schema.check(columns, len(rows), rejections)
+
+
+def _plain_objects(rows: Sequence[Any], schema: Schema) -> dict[str, NDArray[Any]] | None:
+    """Columns of rows that have the required fields, all numbers, and no other; None for anything else."""
+    names = [field.name for field in schema.required]
+    if set(map(type, rows)) != {dict}:
+        return None
+    try:
+        flat = [row[name] for name in names for row in rows]
+    except KeyError:
+        return None
+    if not set(map(type, flat)) <= {float, int} or any(len(row) != len(names) for row in rows):
+        return None
+    try:
+        matrix = np.array(flat, dtype=np.float64).reshape(len(names), len(rows))
+    except OverflowError:
+        return None
+    return None if np.isnan(matrix).any() else dict(zip(names, matrix, strict=True))
 
 
 def _checked_row(i: int, row: Any, schema: Schema, rejections: list[Rejection]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class OnnxModel:
 
     def __init__(self, graph: bytes, training_range: Mapping[str, tuple[float, float]]) -> None:
         self.training_range = training_range
+        self._low, self._high = np.array(list(training_range.values())).T.reshape(2, -1, 1)
         try:
             import onnxruntime
         except ImportError as error:
@@ -60,11 +61,9 @@ class OnnxModel:
 
     def extrapolates(self, columns: Columns) -> NDArray[np.bool_]:
         """Return True in rows where a field lies outside of what the model was trained on."""
-        outside = [
-            (columns[name] < low) | (columns[name] > high) for name, (low, high) in self.training_range.items()
-        ]
-        result: NDArray[np.bool_] = np.logical_or.reduce(outside)
-        return result
+        values = np.array([columns[name] for name in self.training_range])
+        outside: NDArray[np.bool_] = ((values < self._low) | (values > self._high)).any(axis=0)
+        return outside
 
 
 def load_onnx(artifact: Artifact) -> OnnxModel:

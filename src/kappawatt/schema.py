@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from kappawatt.batch import Batch, Rejection
 
 __all__ = ["Field", "Kind", "Schema"]
 
+LARGEST = float(np.finfo(np.float64).max)
 SHORTEST = 80  # characters of a bad value that are worth repeating to its sender
 
 
@@ -118,21 +120,31 @@ class Schema:
         One sentence.
     fields : tuple of Field
         CSV without a header has these in this order (only those with `column` set).
+
+    Attributes
+    ----------
+    names : tuple of str
+        Names of all fields, in order.
+    required : tuple of Field
+        The fields every row must have.
     """
 
     name: str
     meaning: str
     fields: tuple[Field, ...]
+    names: tuple[str, ...] = field(init=False, repr=False)
+    required: tuple[Field, ...] = field(init=False, repr=False)
+    _limits: Mapping[str, tuple[float, float]] = field(init=False, repr=False)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all fields, in order."""
-        return tuple(field.name for field in self.fields)
-
-    @property
-    def required(self) -> tuple[Field, ...]:
-        """The fields every row must have."""
-        return tuple(field for field in self.fields if field.required)
+    def __post_init__(self) -> None:
+        numbers = [f for f in self.fields if f.kind not in (Kind.TEXT, Kind.TIMESTAMP)]
+        limits = {
+            f.name: (-LARGEST if f.minimum is None else f.minimum, LARGEST if f.maximum is None else f.maximum)
+            for f in numbers
+        }
+        object.__setattr__(self, "names", tuple(f.name for f in self.fields))
+        object.__setattr__(self, "required", tuple(f for f in self.fields if f.required))
+        object.__setattr__(self, "_limits", limits)
 
     @property
     def csv_fields(self) -> tuple[Field, ...]:
@@ -141,9 +153,9 @@ class Schema:
 
     def field(self, name: str) -> Field:
         """Return the field `name`; KeyError if there is none."""
-        for field in self.fields:
-            if field.name == name:
-                return field
+        for known in self.fields:
+            if known.name == name:
+                return known
         raise KeyError(name)
 
     def by_header(self) -> dict[str, Field]:
@@ -180,6 +192,9 @@ class Schema:
         rejections : sequence of Rejection
             What reading has refused already; those rows and fields are not reported twice.
         """
+        if not rejections and self._all_good(columns, n):
+            whole = {f.name: columns[f.name] if f.name in columns else nothing(f.kind, n) for f in self.fields}
+            return Batch(whole, np.ones(n, dtype=np.bool_))
         valid = np.ones(n, dtype=np.bool_)
         found = list(rejections)
         if found:
@@ -203,6 +218,14 @@ class Schema:
         if found:
             found.sort(key=lambda r: r.row)
         return Batch(complete, valid, tuple(found))
+
+    def _all_good(self, columns: Mapping[str, NDArray[Any]], n: int) -> bool:
+        """Whether all columns are numbers in range and none that is required is absent; one look at all of them."""
+        if not columns.keys() <= self._limits.keys() or any(f.name not in columns for f in self.required):
+            return False
+        low, high = np.array([self._limits[name] for name in columns]).T.reshape(2, -1, 1)
+        values = np.array(list(columns.values()))
+        return bool(((values >= low) & (values <= high)).all())
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of one row."""
@@ -265,8 +288,19 @@ def repr_short(value: Any) -> str:
     return str(value)
 
 
+@lru_cache(maxsize=8)
+def _nothing_for_one(kind: Kind) -> NDArray[Any]:
+    column = _missing(kind, 1)
+    column.setflags(write=False)
+    return column
+
+
 def nothing(kind: Kind, n: int) -> NDArray[Any]:
-    """Return a column of n missing values."""
+    """Return a column of n missing values; not to be written to."""
+    return _nothing_for_one(kind) if n == 1 else _missing(kind, n)
+
+
+def _missing(kind: Kind, n: int) -> NDArray[Any]:
     if kind is Kind.TIMESTAMP:
         return np.full(n, np.datetime64("NaT"), dtype="datetime64[ms]")
     if kind is Kind.TEXT:

@@ -78,7 +78,7 @@ function draw() {
   const points = shown();
   const none = state.points.length === 0;
   $("empty").hidden = !none;
-  $("charts").hidden = none;
+  for (const id of ["charts", "legend", "window"]) $(id).hidden = none;
   if (state.cursor !== null && state.cursor >= points.length) state.cursor = null;
   power.show(points, state.cursor);
   error.show(points, state.cursor);
@@ -135,7 +135,7 @@ async function loadPlants() {
     option.selected = key === state.key;
     return option;
   }));
-  $("plant").disabled = keys.length === 0;
+  $("plant-field").hidden = keys.length === 0;
 }
 
 $("plant").addEventListener("change", (event) => start(event.target.value));

@@ -237,7 +237,7 @@ def _split(body: bytes, header: str | None) -> tuple[dict[str, Any], bytes]:
 
 
 def _parameters(document: dict[str, Any]) -> dict[str, Any]:
-    given = document.get("parameters") or {}
+    given = document.get("parameters", {})
     if not isinstance(given, dict):
         raise PayloadInvalid(f"parameters: got {shorten(given)!r}, allowed an object")
     return given

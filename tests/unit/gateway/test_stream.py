@@ -251,7 +251,6 @@ def test_other_topics_cannot_be_read(open_gateway: Gateways, plant: Any, bus: Bu
         "rate=nan",
         "limit=0",
         "limit=x",
-        "key=" + "k" * 201,
     ],
 )
 def test_questions_that_cannot_be_read_are_400(open_gateway: Gateways, query: str) -> None:
