@@ -6,7 +6,7 @@ Gaussian process with two kernels: power is a smooth function of the conditions,
 of equal vacuum and similar air. Fitting is two linear solves; the mean depends on no seed. The baseline is
 linear regression.
 
-Hyper-parameters were chosen by leave-one-out and cross-validated error inside the first half of sheet 1 of
+Kernels and noise were chosen by leave-one-out and cross-validated error inside the first half of sheet 1 of
 the 5x2 protocol, rounded and frozen; no other row took part.
 """
 

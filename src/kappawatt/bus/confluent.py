@@ -28,9 +28,8 @@ from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, SettingIn
 
 try:
     import confluent_kafka as kafka
-    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka import KafkaError, KafkaException, admin
     from confluent_kafka import TopicPartition as Place
-    from confluent_kafka import admin
     from confluent_kafka.admin import AdminClient
 except ImportError as error:
     raise SettingInvalid(

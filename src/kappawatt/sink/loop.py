@@ -44,9 +44,7 @@ BACKOFF_SECONDS = (0.05, 2.0)
 DRAIN_SECONDS = 15.0  # after SIGTERM a database that is busy gets so long; then the rows are read again later
 LAG_SECONDS = 1.0
 SETTLE_SECONDS = 5.0  # for a group to share its partitions; until then nobody asks for the lag
-STUCK_SECONDS = (
-    15.0  # messages wait, and none came for so long: kafka-python can lose a rebalance, join again
-)
+STUCK_SECONDS = 15.0  # messages wait and none came for so long: kafka-python can lose a rebalance
 WARN_SECONDS = 10.0  # between two lines of log about the same busy database
 
 
