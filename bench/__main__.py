@@ -88,9 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     part = parser.add_argument_group("http")
     part.add_argument("--seconds", type=int, default=10, help="of load a round")
     part.add_argument("--warmup", type=int, default=3, help="seconds of load before, not counted")
-    part.add_argument(
-        "--models", type=_kinds, default=models.KINDS, help="scikit-learn models, comma separated"
-    )
+    part.add_argument("--models", type=_kinds, default=models.KINDS, help="scikit-learn models, comma separated")
     part.add_argument(
         "--workers",
         type=_pairs,
@@ -118,18 +116,14 @@ def _parser() -> argparse.ArgumentParser:
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     if unknown := set(names) - set(stream.SIDES):
-        raise argparse.ArgumentTypeError(
-            f"got {', '.join(sorted(unknown))}, allowed {', '.join(stream.SIDES)}"
-        )
+        raise argparse.ArgumentTypeError(f"got {', '.join(sorted(unknown))}, allowed {', '.join(stream.SIDES)}")
     return names
 
 
 def _kinds(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     if unknown := set(names) - set(models.KINDS):
-        raise argparse.ArgumentTypeError(
-            f"got {', '.join(sorted(unknown))}, allowed {', '.join(models.KINDS)}"
-        )
+        raise argparse.ArgumentTypeError(f"got {', '.join(sorted(unknown))}, allowed {', '.join(models.KINDS)}")
     return names
 
 

@@ -56,9 +56,7 @@ def environment(name: str, cache: Path) -> Path:
 def versions(python: Path, *packages: str) -> dict[str, str]:
     """Return the installed versions of `packages` as the interpreter `python` sees them."""
     code = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
-    done = subprocess.run(
-        [str(python), "-c", code, *packages], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([str(python), "-c", code, *packages], capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
         raise BenchError(f"versions of {packages}: {done.stderr.strip()[-300:]}")
     return dict(zip(packages, done.stdout.split(), strict=True))

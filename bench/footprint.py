@@ -50,9 +50,7 @@ def run(options: FootprintOptions) -> list[Figure]:
     servers = {peer: mlserver(model, 0, options.cache)}
     if not options.peers_only:
         servers["kappawatt"] = ours(model, options.workers, options.artifact)["/predict"]
-    found = alternate(
-        {side: _starter(side, server, options) for side, server in servers.items()}, options.rounds + 1
-    )
+    found = alternate({side: _starter(side, server, options) for side, server in servers.items()}, options.rounds + 1)
     counted = {side: starts[1:] for side, starts in found.items()}
     known = {
         "kappawatt": kappawatt_version(),
@@ -64,9 +62,7 @@ def run(options: FootprintOptions) -> list[Figure]:
     )
     figures = []
     for value, unit, target in (("pss", "MB", "ours < 120"), ("rss", "MB", ""), ("seconds", "s", "ours < 1")):
-        rounds = {
-            side: [float(getattr(start, value)) for start in starts] for side, starts in counted.items()
-        }
+        rounds = {side: [float(getattr(start, value)) for start in starts] for side, starts in counted.items()}
         middle = {side: median(values) for side, values in rounds.items()}
         figures.append(
             Figure(
@@ -93,9 +89,7 @@ def _starter(side: str, server: Server, options: FootprintOptions) -> Callable[[
             until_answers(server.ready, START_SECONDS, process)
             seconds = time.monotonic() - begun
             for _ in range(REQUESTS):
-                request = urllib.request.Request(
-                    server.url, server.body, {"Content-Type": "application/json"}
-                )
+                request = urllib.request.Request(server.url, server.body, {"Content-Type": "application/json"})
                 with urllib.request.urlopen(request, timeout=30) as answer:
                     answer.read()
             used = memory(process.pid)

@@ -88,9 +88,7 @@ def run(options: HttpOptions) -> list[Figure]:
     return figures
 
 
-def _compare(
-    options: HttpOptions, model: models.Trained, workers: int, parallel_workers: int
-) -> list[Figure]:
+def _compare(options: HttpOptions, model: models.Trained, workers: int, parallel_workers: int) -> list[Figure]:
     kind = model.training["kind"]
     name = f"{kind}-{workers}-{parallel_workers}"
     peer = f"MLServer parallel_workers={parallel_workers}"
@@ -160,9 +158,7 @@ def _require_answers(found: Mapping[str, list[Load]]) -> None:
 
 
 @contextmanager
-def _ready(
-    server: Server, expected: float | None, options: HttpOptions, log: Path
-) -> Iterator[Callable[[], Load]]:
+def _ready(server: Server, expected: float | None, options: HttpOptions, log: Path) -> Iterator[Callable[[], Load]]:
     """Start a server, check that it answers as the model does, and yield a function that loads it once."""
     with running(server.command, log, server.environ) as process:
         until_answers(server.ready, START_SECONDS, process)
@@ -229,11 +225,7 @@ def ours(model: models.Trained, workers: int, artifact: Path | None) -> dict[str
     example = model.training["example"]
     plain = json.dumps(example).encode()
     inference = json.dumps(
-        {
-            "inputs": [
-                {"name": name, "shape": [1], "datatype": "FP64", "data": [v]} for name, v in example.items()
-            ]
-        }
+        {"inputs": [{"name": name, "shape": [1], "datatype": "FP64", "data": [v]} for name, v in example.items()]}
     ).encode()
     doors = {
         "/predict": (plain, lambda answer: float(answer["net_power"])),

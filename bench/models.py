@@ -66,9 +66,7 @@ def kappawatt_artifact(model: Trained) -> Path:
     predictor = find_service("plant-power").predictor
     names = predictor.feature_names if predictor else ()
     if names[: len(training["names"])] != tuple(training["names"]):
-        raise BenchError(
-            f"plant-power's features: got {names}, allowed those that start with {training['names']}"
-        )
+        raise BenchError(f"plant-power's features: got {names}, allowed those that start with {training['names']}")
     answer, width = training["answer"], training["half_width"]
     manifest = Manifest(
         model="plant-power",

@@ -47,9 +47,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def until(
-    claim: Callable[[], bool], seconds: float, what: str, process: subprocess.Popen[bytes] | None = None
-) -> None:
+def until(claim: Callable[[], bool], seconds: float, what: str, process: subprocess.Popen[bytes] | None = None) -> None:
     """Wait until `claim()` is true.
 
     Raises

@@ -151,9 +151,7 @@ def worker_command(bootstrap: str, client: str, artifact: Path) -> list[str]:
     return [*command, "--artifact", str(artifact.resolve()), "--probe-port", str(free_port())]
 
 
-def drained(
-    broker: Broker, group: str, command: list[str], rows: int, log: Path, messages: int | None = None
-) -> Run:
+def drained(broker: Broker, group: str, command: list[str], rows: int, log: Path, messages: int | None = None) -> Run:
     """Let a side answer all of the source topic into a new output topic; return how fast it was.
 
     Raises
@@ -215,9 +213,7 @@ def _figures(found: Mapping[str, list[Run]], options: StreamOptions) -> list[Fig
                 middle = {s: median(values) for s, values in rounds.items()}
                 name = f"stream {side or 'kappawatt'}: {value}"
                 figures.append(
-                    Figure(
-                        name, unit, middle.get(side), middle[peer], peers[peer], "", protocol, known, rounds
-                    )
+                    Figure(name, unit, middle.get(side), middle[peer], peers[peer], "", protocol, known, rounds)
                 )
     return figures
 

@@ -51,9 +51,7 @@ class Broker:
             return
         for name in names:
             if name in known and any(self.ends(name)):
-                raise BenchError(
-                    f"{self.bootstrap}: {name} has messages of somebody else; give an empty broker"
-                )
+                raise BenchError(f"{self.bootstrap}: {name} has messages of somebody else; give an empty broker")
         self.create(MARK, 1)
 
     def create(self, name: str, partitions: int, **config: str) -> None:
@@ -124,9 +122,7 @@ class Broker:
 
         def committed() -> int:
             try:
-                return sum(
-                    max(0, found.offset) for found in consumer.committed(parts, timeout=ANSWER_SECONDS)
-                )
+                return sum(max(0, found.offset) for found in consumer.committed(parts, timeout=ANSWER_SECONDS))
             except KafkaException:
                 return 0
 

@@ -247,9 +247,7 @@ def test_headers_timestamps_missing_keys_and_empty_values_survive(
     ]
 
 
-def test_a_message_without_timestamp_gets_the_present_one(
-    world: World, bus: Bus, topic: str, group: str
-) -> None:
+def test_a_message_without_timestamp_gets_the_present_one(world: World, bus: Bus, topic: str, group: str) -> None:
     before = time.time() * 1000 - 1
     publish(world, bus, [Outgoing(topic, b"x")])
 
@@ -286,9 +284,7 @@ def test_a_poll_gives_at_most_max_records(world: World, bus: Bus, topic: str, gr
     assert max(sizes) <= 7
 
 
-def test_committed_offsets_survive_a_restart_of_consumer_and_bus(
-    world: World, topic: str, group: str
-) -> None:
+def test_committed_offsets_survive_a_restart_of_consumer_and_bus(world: World, topic: str, group: str) -> None:
     first = world.bus()
     publish(world, first, numbered(topic, 50))
     consumer = first.consumer([topic], group)
@@ -305,9 +301,7 @@ def test_committed_offsets_survive_a_restart_of_consumer_and_bus(
     assert sum(second.committed(group, topic).values()) == 50
 
 
-def test_messages_not_committed_come_again_after_a_rewind(
-    world: World, bus: Bus, topic: str, group: str
-) -> None:
+def test_messages_not_committed_come_again_after_a_rewind(world: World, bus: Bus, topic: str, group: str) -> None:
     publish(world, bus, numbered(topic, 50))
     consumer = world.keep(bus.consumer([topic], group))
     read(consumer, 50)
@@ -321,9 +315,7 @@ def test_messages_not_committed_come_again_after_a_rewind(
     assert sorted(again) == sorted(once)
 
 
-def test_messages_not_committed_come_again_after_a_crash(
-    world: World, bus: Bus, topic: str, group: str
-) -> None:
+def test_messages_not_committed_come_again_after_a_crash(world: World, bus: Bus, topic: str, group: str) -> None:
     publish(world, bus, numbered(topic, 50))
     with member_process(world, topic, group) as crashing:
         said(crashing, lambda _, total: total == 50)
@@ -357,9 +349,7 @@ def test_a_member_takes_over_when_the_other_crashes(world: World, bus: Bus, topi
     until(lambda: partitions(consumer) == [0, 1, 2, 3], consumer)
 
 
-def test_a_static_member_keeps_its_partitions_over_a_restart(
-    world: World, bus: Bus, topic: str, group: str
-) -> None:
+def test_a_static_member_keeps_its_partitions_over_a_restart(world: World, bus: Bus, topic: str, group: str) -> None:
     def member(name: str) -> Consumer:
         return bus.consumer([topic], group, instance_id=name)
 
@@ -375,9 +365,7 @@ def test_a_static_member_keeps_its_partitions_over_a_restart(
     assert (partitions(first), partitions(again)) == held
 
 
-def test_a_commit_after_the_partitions_have_moved_is_harmless(
-    world: World, bus: Bus, topic: str, group: str
-) -> None:
+def test_a_commit_after_the_partitions_have_moved_is_harmless(world: World, bus: Bus, topic: str, group: str) -> None:
     publish(world, bus, numbered(topic, 100))
     asleep = world.keep(world.bus(**world.sleepy).consumer([topic], group))
     read(asleep, 100)
@@ -561,9 +549,7 @@ def test_many_threads_publish_at_once(world: World, bus: Bus, topic: str, group:
         assert numbers == [f"{thread} {n} {m}".encode() for n in range(25) for m in range(4)]
 
 
-def test_offsets_can_be_committed_for_a_group_without_members(
-    world: World, bus: Bus, topic: str, group: str
-) -> None:
+def test_offsets_can_be_committed_for_a_group_without_members(world: World, bus: Bus, topic: str, group: str) -> None:
     publish(world, bus, [Outgoing(topic, str(n).encode(), partition=0) for n in range(10)])
 
     bus.commit_for(group, {(topic, 0): 6})

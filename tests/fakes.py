@@ -73,9 +73,7 @@ def manifest(version: str, offset: float, **changes: Any) -> Manifest:
 
 
 def write_artifact(root: Path, version: str = "1", offset: float = 0.0, **changes: Any) -> Artifact:
-    artifact = save_artifact(
-        root / version, {"offset.txt": str(offset).encode()}, manifest(version, offset, **changes)
-    )
+    artifact = save_artifact(root / version, {"offset.txt": str(offset).encode()}, manifest(version, offset, **changes))
     (root / "CURRENT").write_text(version)
     return artifact
 

@@ -81,9 +81,7 @@ def of_any_width(graph: Any) -> Any:
     """Let the graph take rows of more than four features and read the first four; services compute more."""
     body = graph.graph
     bounds = {"first": 0, "last": len(NAMES), "axis": 1}
-    body.initializer.extend(
-        helper.make_tensor(name, TensorProto.INT64, [1], [at]) for name, at in bounds.items()
-    )
+    body.initializer.extend(helper.make_tensor(name, TensorProto.INT64, [1], [at]) for name, at in bounds.items())
     body.node.insert(0, helper.make_node("Slice", ["features", *bounds], ["conditions"]))
     del body.input[:]
     body.input.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, None]))
@@ -95,9 +93,7 @@ def main(kind: str, out: str, data: str = "") -> None:
     conditions, power, source = measured(Path(data)) if data else made_up()
     # Both sides are given float32 conditions, so that a tree's threshold cannot tell them apart.
     model = MODELS[kind]().fit(conditions.astype(np.float32), power)
-    graph = with_interval(
-        of_any_width(to_onnx(model, initial_types=[("conditions", FloatTensorType([None, 4]))]))
-    )
+    graph = with_interval(of_any_width(to_onnx(model, initial_types=[("conditions", FloatTensorType([None, 4]))])))
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     joblib.dump(model, folder / "model.joblib")

@@ -111,9 +111,7 @@ def read_access(settings: Settings) -> Access:
         limit = parse(settings.rate_limit)
     except ValueError:
         allowed = "such as 100/second or 1000/minute"
-        raise SettingInvalid(
-            f"KAPPAWATT_RATE_LIMIT: got {settings.rate_limit!r}, allowed {allowed}"
-        ) from None
+        raise SettingInvalid(f"KAPPAWATT_RATE_LIMIT: got {settings.rate_limit!r}, allowed {allowed}") from None
     if settings.api_keys is not None:
         return Access(read_keys(settings.api_keys), limit)
     if not is_loopback(settings.host):

@@ -26,9 +26,7 @@ SPAN_ROWS = 20_000  # rows to go back to after falling behind
 MOST_ROWS_BEHIND = 50_000  # this is a view of the newest values: rather than fall further behind it skips
 POLL_SECONDS = 0.5
 POLL_RECORDS = 50  # each may be a block of 10,000 rows
-GATHER_SECONDS = (
-    0.02  # eyes do not see the difference, and a poll of many messages is cheaper than many polls
-)
+GATHER_SECONDS = 0.02  # eyes do not see the difference, and a poll of many messages is cheaper than many polls
 LOOK_SECONDS = 5.0  # between two looks for topics that were missing
 LAG_SECONDS = 1.0
 RETRY_SECONDS = 30.0  # longest wait between two tries to reach the bus
@@ -66,9 +64,7 @@ class _Thread:
                 continue
             except BusError as error:
                 self.failure = str(error)
-                log.warning(
-                    "bus failed; trying again", extra={"reader": self._thread.name, "error": self.failure}
-                )
+                log.warning("bus failed; trying again", extra={"reader": self._thread.name, "error": self.failure})
             except Exception as error:  # the loop that must survive: the page stays, with its age beside it
                 self.failure = f"{type(error).__name__}: {error}"
                 log.exception("reading failed; trying again", extra={"reader": self._thread.name})

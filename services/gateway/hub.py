@@ -12,9 +12,7 @@ from services.gateway.position import Place
 
 __all__ = ["Hub", "Subscription"]
 
-QUEUED_DOCUMENTS = (
-    5_000  # a client; one that is slower loses its queue, not its events: it reads them from the bus
-)
+QUEUED_DOCUMENTS = 5_000  # a client; one that is slower loses its queue, not its events: it reads them from the bus
 
 
 class Subscription:

@@ -36,9 +36,7 @@ def add_service(document: dict[str, Any], name: str, theirs: Mapping[str, Any]) 
             if method not in item:
                 continue
             operation = _renamed(item[method], renamed)
-            operation["operationId"] = f"{name}_{operation.get('operationId', method + path)}".replace(
-                "-", "_"
-            )
+            operation["operationId"] = f"{name}_{operation.get('operationId', method + path)}".replace("-", "_")
             operation["tags"] = [f"{name}: {tag}" for tag in operation.get("tags") or ["routes"]]
             operation.pop("security", None)
             if shared:
@@ -94,9 +92,7 @@ def _renamed(node: Any, renamed: Mapping[str, str]) -> Any:
     """A copy with references renamed."""
     if isinstance(node, Mapping):
         return {
-            key: renamed.get(value, value)
-            if key == "$ref" and isinstance(value, str)
-            else _renamed(value, renamed)
+            key: renamed.get(value, value) if key == "$ref" and isinstance(value, str) else _renamed(value, renamed)
             for key, value in node.items()
         }
     if isinstance(node, list):

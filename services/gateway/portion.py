@@ -128,9 +128,7 @@ class Portion:
         row = 0
         last = len(self.offsets) - 1
         for i, (offset, document) in enumerate(zip(self.offsets, self.documents, strict=True)):
-            behind = (
-                Place(offset, row + 1) if i < last and self.offsets[i + 1] == offset else Place(offset + 1)
-            )
+            behind = Place(offset, row + 1) if i < last and self.offsets[i + 1] == offset else Place(offset + 1)
             events.append(Event(self.kind, document.get("key"), Place(offset, row), behind, document))
             row = behind.row
         return events
@@ -144,9 +142,7 @@ def read_portion(records: Records, start: int, followed: Followed) -> Portion:
             for letter in read_dead_letters([_slice(records, i, i + 1)]):
                 letters.append(letter)
                 offsets.append(offset)
-        return Portion(
-            records.topic, records.partition, start, records.next_offset, REJECTION, letters, offsets
-        )
+        return Portion(records.topic, records.partition, start, records.next_offset, REJECTION, letters, offsets)
     found = [p for p in read_predictions([records]) if p.get("source_topic") == followed.source]
     places = [prediction["offset"] for prediction in found]
     return Portion(records.topic, records.partition, start, records.next_offset, PREDICTION, found, places)

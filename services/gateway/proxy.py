@@ -37,9 +37,7 @@ __all__ = [
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 OWN_NAMES = ("latest", "recent", "rejections", "services", "session", "stream", "summary")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
-TRACE_PARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]*)?"
-)
+TRACE_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]*)?")
 PURE = ("predict", "infer", "invocations")  # last part of a path whose POST asks a model and changes nothing
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 30.0
@@ -124,14 +122,10 @@ def _target(name: str, url: str, entry: str) -> Target:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    plain = parts.path in ("", "/") and not (
-        parts.query or parts.fragment or parts.username or parts.password
-    )
+    plain = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username or parts.password)
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
         raise SettingInvalid(f"KAPPAWATT_SERVICES: got {entry!r}, allowed name=http://host:port")
-    return Target(
-        name, parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), Breaker(name)
-    )
+    return Target(name, parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), Breaker(name))
 
 
 def asks_only(path: str) -> bool:
@@ -146,11 +140,7 @@ def trace_parent(given: str | None) -> str:
     ----------
     https://www.w3.org/TR/trace-context/#traceparent-header
     """
-    if (
-        given is not None
-        and TRACE_PARENT.fullmatch(given)
-        and (len(given) == 55 or not given.startswith("00"))
-    ):
+    if given is not None and TRACE_PARENT.fullmatch(given) and (len(given) == 55 or not given.startswith("00")):
         return given
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
 
@@ -158,11 +148,7 @@ def trace_parent(given: str | None) -> str:
 def path_below(rest: str) -> str:
     """Return the path to ask for, percent-encoded; PayloadInvalid if it would leave the service."""
     segments = rest.split("/")
-    if (
-        any(part in (".", "..") for part in segments)
-        or "" in segments[:-1]
-        or re.search(r"[\\\x00-\x1f\x7f]", rest)
-    ):
+    if any(part in (".", "..") for part in segments) or "" in segments[:-1] or re.search(r"[\\\x00-\x1f\x7f]", rest):
         raise PayloadInvalid(f"path: got {rest[:200]!r}, allowed one without empty, `.` or `..` parts")
     return "/" + quote(rest, safe="/:@!$&'()*+,;=~")
 
@@ -186,9 +172,7 @@ class Proxy:
     ) -> None:
         self.targets = dict(targets)
         self._timeout = urllib3.Timeout(connect=connect_seconds, read=read_seconds)
-        self._pools = urllib3.PoolManager(
-            num_pools=max(10, len(targets)), maxsize=KEPT_CONNECTIONS, retries=False
-        )
+        self._pools = urllib3.PoolManager(num_pools=max(10, len(targets)), maxsize=KEPT_CONNECTIONS, retries=False)
 
     def close(self) -> None:
         """Close kept connections."""

@@ -84,9 +84,7 @@ def _add_view(app: Flask, gateway: Gateway) -> None:
         return _json({"predictions": view.all_latest()})
 
     @app.get("/api/latest/<path:key>", provide_automatic_options=False)
-    @operation(
-        "The newest prediction of one plant", tag="view", answers={200: OBJECT, 404: "problem", **REFUSED}
-    )
+    @operation("The newest prediction of one plant", tag="view", answers={200: OBJECT, 404: "problem", **REFUSED})
     def latest_of(key: str) -> Response:
         found = view.latest(key)
         if found is None:
@@ -110,9 +108,7 @@ def _add_view(app: Flask, gateway: Gateway) -> None:
     )
     def recent() -> Response:
         most = _whole("limit", 1, CHART_POINTS, 500)
-        position = format_position(
-            gateway.hub.position()
-        )  # before the points: rather one twice than one missing
+        position = format_position(gateway.hub.position())  # before the points: rather one twice than one missing
         return _json({"position": position, **view.points(request.args.get("key"), most)})
 
     @app.get("/api/summary", provide_automatic_options=False)
@@ -162,9 +158,7 @@ def _add_stream(app: Flask, gateway: Gateway) -> None:
         given = request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
         position = parse_position(given) if given else None
         if given and position is None:
-            raise PayloadInvalid(
-                f"last_event_id: got {given[:100]!r}, allowed the id of an event of this stream"
-            )
+            raise PayloadInvalid(f"last_event_id: got {given[:100]!r}, allowed the id of an event of this stream")
         wanted = Wanted(request.args.get("key"), _rate(), _whole("limit", 1, MOST_LIMIT, 0))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         if request.method == "HEAD":
@@ -327,16 +321,12 @@ def _add_documents(app: Flask, context: Context, gateway: Gateway) -> None:
         return document
 
     @app.get("/openapi.json", provide_automatic_options=False)
-    @operation(
-        "This document: every route of every reachable service", tag="docs", answers={200: OBJECT, **REFUSED}
-    )
+    @operation("This document: every route of every reachable service", tag="docs", answers={200: OBJECT, **REFUSED})
     def openapi() -> Response:
         return _json(merged())
 
     @app.get("/docs", provide_automatic_options=False)
-    @operation(
-        "This document as a page", tag="docs", answers={200: {"text/html": {"type": "string"}}, **REFUSED}
-    )
+    @operation("This document as a page", tag="docs", answers={200: {"text/html": {"type": "string"}}, **REFUSED})
     def page() -> Response:
         return Response(docs.render(merged()), content_type="text/html; charset=utf-8")
 

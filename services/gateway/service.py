@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kappawatt.service import Service
 from services.gateway.routes import add_routes
+from services.gateway.wiring import check
 
 __all__ = ["SERVICE"]
 
@@ -12,5 +13,6 @@ SERVICE = Service(
     summary="One door to every service: API, newest predictions, live event stream and dashboard.",
     port=8000,
     routes=add_routes,
+    check=check,
     threads=64,
 )

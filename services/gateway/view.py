@@ -23,14 +23,10 @@ CHART_KEYS = 128  # keys with points for charts, the ones that wrote last
 CHART_POINTS = 2_000  # a key
 ERROR_WINDOW = 5_000  # predictions with a measured value that the running error looks back on
 LATENCY_WINDOW = 5_000
-KNOWN_IDS = (
-    50_000  # a prediction published twice (after a crash, in a replay) has its id twice and counts once
-)
+KNOWN_IDS = 50_000  # a prediction published twice (after a crash, in a replay) has its id twice and counts once
 KEPT_REJECTIONS = 50
 RATE_SECONDS = 10  # throughput is the mean over so many whole seconds
-LATENCY_MOST_MS = (
-    3_600_000  # an older event time is the plant's history fed in, and says nothing about latency
-)
+LATENCY_MOST_MS = 3_600_000  # an older event time is the plant's history fed in, and says nothing about latency
 SUMMARY_SECONDS = 0.25
 NOMINAL_COVERAGE = 0.9
 
@@ -175,9 +171,7 @@ class LatestView:
         with self._lock:
             if key is None:
                 key = next(reversed(self._points), None)
-            points: Sequence[tuple[Any, ...]] = list(
-                self._points.get(key or "", ()) if key is not None else ()
-            )
+            points: Sequence[tuple[Any, ...]] = list(self._points.get(key or "", ()) if key is not None else ())
         points = points[-most:]
         columns = zip(*points, strict=True) if points else [[] for _ in POINT]
         return {"key": key, **{name: list(column) for name, column in zip(POINT, columns, strict=True)}}

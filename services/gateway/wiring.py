@@ -14,13 +14,14 @@ from kappawatt.bus import Bus, connect
 from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, dead_letter
 from kappawatt.events import plant
 from kappawatt.serving.app import Context
+from kappawatt.settings import Settings
 from services.gateway.access import Access, read_access
 from services.gateway.follow import Follower, LagWatch
 from services.gateway.hub import Hub
 from services.gateway.proxy import Proxy, parse_services
 from services.gateway.view import LatestView
 
-__all__ = ["EXTENSION", "Gateway", "open_gateway"]
+__all__ = ["EXTENSION", "Gateway", "check", "open_gateway"]
 
 EXTENSION = "kappawatt.gateway"  # where a test finds the gateway of an app, to stop it
 SERVICE = PLANT_PREDICTIONS.producers[0]  # whose workers answer, and whose lag is shown
@@ -62,6 +63,12 @@ class Gateway:
         for thread in (self.follower, self.lag):
             thread.stop()
         self.proxy.close()
+
+
+def check(settings: Settings) -> None:
+    """Raise SettingInvalid if services, keys or rate limit cannot be used, or keys are missing."""
+    read_access(settings)
+    parse_services(settings.services)
 
 
 def open_gateway(context: Context) -> Gateway:
@@ -113,9 +120,7 @@ def _end_streams_on_termination(hub: Hub) -> None:
         return  # nobody drains here, so the signal ends the process anyway
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        threading.Thread(
-            target=hub.close, daemon=True
-        ).start()  # a lock may be held by the code interrupted here
+        threading.Thread(target=hub.close, daemon=True).start()  # a lock may be held by the code interrupted here
         before(number, frame)
 
     signal.signal(signal.SIGTERM, terminate)

@@ -18,9 +18,7 @@ MAGNUS_OFFSET = 243.12  # degC
 DRIEST = 1.0  # % relative humidity; below it a dew point means nothing and its logarithm runs away
 
 
-def dew_point(
-    ambient_temperature: NDArray[np.float64], relative_humidity: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def dew_point(ambient_temperature: NDArray[np.float64], relative_humidity: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the temperature at which the air's moisture would condense.
 
     Dew point stays nearly the same through a day while temperature and relative humidity swing, so that it

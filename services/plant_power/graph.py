@@ -140,9 +140,7 @@ def _scan(nodes: Sequence[Node], constants: Mapping[str, NDArray[Any]]) -> bytes
     )
     outer = [helper.make_node("Scan", [INPUT], ["answers"], num_scan_inputs=1, body=body)]
     picks = {f"pick_{name}": np.array(i) for i, name in enumerate(OUTPUT_NAMES)}
-    outer += [
-        helper.make_node("Gather", ["answers", f"pick_{name}"], [name], axis=1) for name in OUTPUT_NAMES
-    ]
+    outer += [helper.make_node("Gather", ["answers", f"pick_{name}"], [name], axis=1) for name in OUTPUT_NAMES]
     graph = helper.make_graph(
         outer,
         "plant_power",

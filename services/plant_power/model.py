@@ -344,9 +344,7 @@ class KernelRegression:
             left_out = np.empty(len(net_power))
             for number, (fit, out) in enumerate(folds, start=1):
                 say(f"residuals of {name} left out: fold {number}")
-                slopes, fold_weights = self._solve(
-                    features[fit], net_power[fit], covariance[np.ix_(fit, fit)]
-                )
+                slopes, fold_weights = self._solve(features[fit], net_power[fit], covariance[np.ix_(fit, fit)])
                 power = _linear_part(features[out]) @ slopes + covariance[np.ix_(out, fit)] @ fold_weights
                 left_out[out] = np.abs(net_power[out] - power)
             return left_out
@@ -357,9 +355,7 @@ class KernelRegression:
         density_on_new_days = np.empty(len(net_power))
         for fit, out in by_vacuum:
             density_on_new_days[out] = regime[np.ix_(out, fit)].sum(axis=1)
-        scale_line, scale_weights, quantile = _fit_scale(
-            on_known_days, on_new_days, density_on_new_days, trend, regime
-        )
+        scale_line, scale_weights, quantile = _fit_scale(on_known_days, on_new_days, density_on_new_days, trend, regime)
         variances = np.array([[p.trend.variance], [p.regime.variance]])
         return FittedModel(
             parameters=p,
@@ -371,9 +367,7 @@ class KernelRegression:
             quantile=quantile,
         )
 
-    def _solve(
-        self, features: NDArray[np.float32], net_power: Vector, covariance: Matrix
-    ) -> tuple[Vector, Vector]:
+    def _solve(self, features: NDArray[np.float32], net_power: Vector, covariance: Matrix) -> tuple[Vector, Vector]:
         """Return the linear part and each row's weight."""
         p = self.parameters
         linear = _least_squares(features, net_power)

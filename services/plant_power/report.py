@@ -105,9 +105,7 @@ def write_report(
         f"<p class=note>Partial dependence: mean prediction over {SAMPLE_ROWS} readings with one condition "
         "moved over its 1st to 99th percentile, the others as they were. Dew point follows temperature and "
         "humidity.</p>",
-        _figure(
-            "effects", "Partial dependence of power on each condition", _draw_effects(fitted, dataset.columns)
-        ),
+        _figure("effects", "Partial dependence of power on each condition", _draw_effects(fitted, dataset.columns)),
         "<h2>Data</h2>",
         _figure("histograms", "Histogram of each condition and of power", _draw_histograms(dataset.columns)),
         _figure("correlations", "Correlations of conditions and power", _draw_correlations(dataset.columns)),
@@ -213,8 +211,7 @@ def _fold_table(records: Sequence[Mapping[str, Any]]) -> str:
     )
     head = ("regression", "sheet", "tested half", *scores)
     rows = [
-        (r["regression"], str(r["sheet"]), str(r["tested_half"]), *(f"{r[k]:.{d}f}" for k, d in keys))
-        for r in records
+        (r["regression"], str(r["sheet"]), str(r["tested_half"]), *(f"{r[k]:.{d}f}" for k, d in keys)) for r in records
     ]
     for name in dict.fromkeys(r["regression"] for r in records):
         mean = mean_scores(records, name)

@@ -133,9 +133,7 @@ def evaluate_holdout(columns: Columns, progress: Progress | None = None, seed: i
     return _evaluate(columns, [(training, test)], progress)
 
 
-def evaluate_unseen_vacuum(
-    columns: Columns, progress: Progress | None = None, seed: int = SEED
-) -> Evaluation:
+def evaluate_unseen_vacuum(columns: Columns, progress: Progress | None = None, seed: int = SEED) -> Evaluation:
     """Leave out a quarter of all distinct values of exhaust vacuum at a time; every row is tested once."""
     splits = list(split_groups(columns["exhaust_vacuum"], VACUUM_FOLDS, seed))
     return _evaluate(columns, splits, progress)
@@ -283,9 +281,7 @@ def _evaluate(columns: Columns, splits: Sequence[tuple[Rows, Rows]], progress: P
             if progress:
                 progress(f"{name}: split {number} of {len(splits)}")
             parts.append(fit_and_predict(build(), take(columns, training), take(columns, test)))
-        predictions[name] = {
-            output: np.concatenate([part[output] for part in parts]) for output in OUTPUT_NAMES
-        }
+        predictions[name] = {output: np.concatenate([part[output] for part in parts]) for output in OUTPUT_NAMES}
     scores = {name: _score(test_columns[TARGET], answer) for name, answer in predictions.items()}
     return Evaluation(scores, test_columns, predictions)
 
@@ -316,8 +312,7 @@ def _save(out: Path, kind: str, fitted: Fitted, dataset: Dataset, metrics: Mappi
         data=dataset.provenance(),
         feature_names=FEATURE_NAMES,
         training_range={
-            name: (float(dataset.columns[name].min()), float(dataset.columns[name].max()))
-            for name in CONDITION_NAMES
+            name: (float(dataset.columns[name].min()), float(dataset.columns[name].max())) for name in CONDITION_NAMES
         },
         metrics=metrics,
         libraries=_libraries(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import tempfile
 import threading
@@ -100,18 +99,14 @@ def add_routes(app: Flask, context: Context) -> None:
     )
     def readings(key: str) -> Response:
         if not KEY.fullmatch(key):
-            raise PayloadInvalid(
-                f"key: got {key[:100]!r}, allowed 1 to 100 of A-Z a-z 0-9 . _ ~ - not led by a dot"
-            )
+            raise PayloadInvalid(f"key: got {key[:100]!r}, allowed 1 to 100 of A-Z a-z 0-9 . _ ~ - not led by a dot")
         content_type = content_type_of(request.content_type)
         body = request.get_data(cache=False)
         claim = request.headers.get("Idempotency-Key")
         if claim is None:
             return publish(key, content_type, body)
         if not IDEMPOTENCY_KEY.fullmatch(claim):
-            raise PayloadInvalid(
-                f"Idempotency-Key: got {claim[:80]!r}, allowed 1 to 200 printable ASCII characters"
-            )
+            raise PayloadInvalid(f"Idempotency-Key: got {claim[:80]!r}, allowed 1 to 200 printable ASCII characters")
         return once(claim, key, content_type, body)
 
     def publish(key: str, content_type: str, body: bytes) -> Response:
@@ -133,14 +128,10 @@ def add_routes(app: Flask, context: Context) -> None:
             replay.headers["Idempotent-Replay"] = "true"
             return replay
         if found is Verdict.OTHER_REQUEST:
-            detail = (
-                f"Idempotency-Key: got {claim!r} with another key, content type or body than before, allowed"
-            )
+            detail = f"Idempotency-Key: got {claim!r} with another key, content type or body than before, allowed"
             return problem(422, "Idempotency key reused", f"{detail} a new Idempotency-Key for a new request")
         if found is Verdict.IN_PROGRESS:
-            response = problem(
-                409, "Request in progress", f"Idempotency-Key {claim!r}: {found.value}; ask again"
-            )
+            response = problem(409, "Request in progress", f"Idempotency-Key {claim!r}: {found.value}; ask again")
             response.headers["Retry-After"] = "1"
             return response
         is_published = False
@@ -164,16 +155,15 @@ def _survive(remember: Callable[[], None]) -> None:
 
 
 def idempotency_file(settings: Settings) -> Path:
-    """Return where answers are remembered: beside the embedded bus, in `.run`, or in the temporary folder."""
+    """Return where answers are remembered: the folder `state`, beside the embedded bus, or the temporary folder."""
+    name = "sensor-ingestor.idempotency"
+    if settings.state is not None:
+        return settings.state / name
     scheme, _, rest = settings.bus.partition(":")
     if scheme == "embedded":
         bus = Path(rest).expanduser().absolute()
         return bus.with_name(bus.name + ".idempotency")
-    folder = Path(".run").absolute()
-    nearest = folder if folder.exists() else folder.parent
-    if not os.access(nearest, os.W_OK):  # a container with a read-only root
-        folder = Path(tempfile.gettempdir())
-    return folder / "sensor-ingestor.idempotency"
+    return Path(tempfile.gettempdir()) / name
 
 
 class _Door:
@@ -213,9 +203,7 @@ class _Door:
             there = bus.topics()
         except BusError as error:
             return f"bus: {error}"
-        return (
-            None if PLANT_READINGS.name in there else f"bus: topic {PLANT_READINGS.name} is not on {bus.url}"
-        )
+        return None if PLANT_READINGS.name in there else f"bus: topic {PLANT_READINGS.name} is not on {bus.url}"
 
     def _connected(self) -> tuple[Bus, Producer]:
         with self._lock:

@@ -102,6 +102,11 @@ def _to_nanoarrow(column: NDArray[Any]) -> Any:
 
     if column.dtype == object:
         return nanoarrow.Array(column.tolist(), nanoarrow.string())
+    if column.dtype == np.bool_:
+        packed = np.packbits(column, bitorder="little")
+        return nanoarrow.Array(
+            nanoarrow.c_array_from_buffers(nanoarrow.bool_(), length=len(column), buffers=[None, packed])
+        )
     if column.dtype.kind != "M":
         return nanoarrow.Array(np.ascontiguousarray(column))
     whole = column.astype("datetime64[ms]").astype(np.int64)
@@ -155,7 +160,11 @@ def _messages(body: memoryview) -> Iterator[tuple[Table, int, memoryview]]:
         message = Table(metadata, struct.unpack_from("<I", metadata)[0])
         length = _scalar(message, MESSAGE_BODY, Int64Flags)
         _fit(length, 0, len(body) - at, "body length")
-        yield _child(message, MESSAGE_HEADER), _scalar(message, MESSAGE_KIND, Uint8Flags), body[at : at + length]
+        yield (
+            _child(message, MESSAGE_HEADER),
+            _scalar(message, MESSAGE_KIND, Uint8Flags),
+            body[at : at + length],
+        )
         at += length
 
 
@@ -195,9 +204,7 @@ def _column(field: Table) -> _Column:
     raise _damaged(f"{name[:80]!r} is none of numbers, booleans, text or times")
 
 
-def _record_batch(
-    header: Table, schema: list[_Column], body: memoryview, budget: list[int]
-) -> dict[str, NDArray[Any]]:
+def _record_batch(header: Table, schema: list[_Column], body: memoryview, budget: list[int]) -> dict[str, NDArray[Any]]:
     rows = _scalar(header, BATCH_ROWS, Int64Flags)
     nodes, places = _pairs(header, BATCH_NODES), _pairs(header, BATCH_BUFFERS)
     if len(nodes) != len(schema) or len(places) != sum(c.buffers for c in schema):

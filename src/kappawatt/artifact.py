@@ -21,7 +21,16 @@ import orjson
 
 from kappawatt.errors import ArtifactInvalid, ModelNotFound
 
-__all__ = ["FORMAT", "Artifact", "Manifest", "current_version", "find_artifact", "open_artifact", "save_artifact", "versions"]
+__all__ = [
+    "FORMAT",
+    "Artifact",
+    "Manifest",
+    "current_version",
+    "find_artifact",
+    "open_artifact",
+    "save_artifact",
+    "versions",
+]
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -305,9 +305,7 @@ class Broker:
         formatted_for = self.data_dir / "users.sha256"
         if (self.data_dir / "log" / "meta.properties").exists():
             if not formatted_for.exists() or formatted_for.read_text(encoding="ascii") != users:
-                raise SettingInvalid(
-                    f"users: {self.data_dir} was formatted for other users; take another directory"
-                )
+                raise SettingInvalid(f"users: {self.data_dir} was formatted for other users; take another directory")
             return
         scram = [
             part
@@ -324,9 +322,7 @@ class Broker:
             check=False,
         )
         if done.returncode:
-            raise BusUnreachable(
-                f"Kafka could not format {self.data_dir}:\n{_tail(done.stdout + done.stderr)}"
-            )
+            raise BusUnreachable(f"Kafka could not format {self.data_dir}:\n{_tail(done.stdout + done.stderr)}")
         formatted_for.write_text(users, encoding="ascii")
 
     def _await_started(self) -> None:

@@ -32,7 +32,7 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-class _ServiceName(click.ParamType):
+class _ServiceName(click.ParamType[Service]):
     """A service by name."""
 
     name = "service"
@@ -49,13 +49,17 @@ class _ServiceName(click.ParamType):
 
 SERVICE = _ServiceName()
 bus_option = click.option(
-    "--bus", help="embedded:FILE or kafka://HOST:PORT[,HOST:PORT]. [KAPPAWATT_BUS, default embedded:.run/bus.sqlite]"
+    "--bus",
+    help="embedded:FILE or kafka://HOST:PORT[,HOST:PORT]. [KAPPAWATT_BUS, default embedded:.run/bus.sqlite]",
 )
 client_option = click.option(
     "--kafka-client", type=click.Choice(["kafka-python", "confluent"]), help="Which Kafka client speaks."
 )
 artifact_option = click.option(
-    "--artifact", "artifacts", type=click.Path(path_type=Path), help="Folder of model versions, or one artifact."
+    "--artifact",
+    "artifacts",
+    type=click.Path(path_type=Path),
+    help="Folder of model versions, or one artifact.",
 )
 version_option = click.option("--model", "model_version", help="Model version; the current one if absent.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
@@ -94,7 +98,11 @@ def serve(service: Service, **given: Any) -> None:
 @main.command()
 @click.argument("service", type=SERVICE)
 @click.option("--probe-port", type=click.IntRange(1, 65535), help="Port of probes and metrics.")
-@click.option("--block-rows", type=click.IntRange(0), help="Answers of one key from which on they travel as a block; 0 never.")
+@click.option(
+    "--block-rows",
+    type=click.IntRange(0),
+    help="Answers of one key from which on they travel as a block; 0 never.",
+)
 @click.option("--max-records", type=click.IntRange(1), help="Most messages in one poll.")
 @bus_option
 @client_option
@@ -112,7 +120,13 @@ def consume(service: Service, **given: Any) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Readings a second.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Readings a second.",
+)
 @click.option("--loop", is_flag=True, help="Start again at the end of the file.")
 @click.option("--key", default="plant-1", show_default=True, help="Name of the plant.")
 @click.option("--url", help="Address of the ingestor, or of the gateway with /api/sensor-ingestor.")
@@ -134,9 +148,17 @@ def ingest(file: Path, rate: float, loop: bool, key: str, url: str | None, **giv
 
 @main.command()
 @click.argument("service", type=SERVICE)
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of data sets. [KAPPAWATT_DATA]")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of data sets. [KAPPAWATT_DATA]",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of model versions; the service's own if absent.")
-@click.option("--report", type=click.Path(path_type=Path), help="Where the HTML report goes; beside the artifact if absent.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Where the HTML report goes; beside the artifact if absent.",
+)
 @click.option("--quick", is_flag=True, help="Skip the 5x2 cross-validation.")
 def train(service: Service, data: Path | None, **options: Any) -> None:
     """Train SERVICE's model and its baseline, and write artifacts and a report."""
@@ -153,7 +175,13 @@ def train(service: Service, data: Path | None, **options: Any) -> None:
 
 @main.command()
 @click.argument("service", type=SERVICE)
-@click.option("--data", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True, help="CSV, gzip too.")
+@click.option(
+    "--data",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="CSV, gzip too.",
+)
 @artifact_option
 @version_option
 @json_option
@@ -173,7 +201,11 @@ def score(service: Service, path: Path, as_json: bool, **given: Any) -> None:
 
 @main.command()
 @click.argument("service", type=SERVICE)
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of data sets. [KAPPAWATT_DATA]")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of data sets. [KAPPAWATT_DATA]",
+)
 @json_option
 def backtest(service: Service, data: Path | None, as_json: bool) -> None:
     """Evaluate SERVICE's model by its published protocol, trained afresh for each fold."""
@@ -189,7 +221,13 @@ def backtest(service: Service, data: Path | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("service", type=SERVICE)
-@click.option("--from", "start", default="beginning", show_default=True, help="beginning, an offset, or an ISO 8601 time with zone.")
+@click.option(
+    "--from",
+    "start",
+    default="beginning",
+    show_default=True,
+    help="beginning, an offset, or an ISO 8601 time with zone.",
+)
 @click.option("--to", required=True, help="Side topic for the answers.")
 @click.option("--promote", is_flag=True, help="Switch workers and readers to the result.")
 @click.option("--reason", default="", help="Why it is promoted, for the log.")
@@ -207,7 +245,8 @@ def replay(service: Service, start: str, to: str, promote: bool, reason: str, as
     from kappawatt.serving.models import open_model
 
     _needs_model(service)
-    assert service.stream is not None and service.predictor is not None
+    assert service.stream is not None
+    assert service.predictor is not None
     settings = Settings.read(**given)
     bus = connect(settings.bus, settings.bus_options())
     source = service.stream.source.name
@@ -236,18 +275,13 @@ def replay(service: Service, start: str, to: str, promote: bool, reason: str, as
 
 @main.command()
 @click.option("--create", is_flag=True, help="Create those that are missing.")
-@click.option("--markdown", is_flag=True, help="Print docs/events.md, which needs no bus.")
 @bus_option
 @client_option
-def topics(create: bool, markdown: bool, **given: Any) -> None:
+def topics(create: bool, **given: Any) -> None:
     """List the topics, what they hold and how far they go."""
     from kappawatt.bus import connect
     from kappawatt.bus.topics import TOPICS
-    from kappawatt.docs import events_page
 
-    if markdown:
-        click.echo(events_page(), nl=False)
-        return
     settings = Settings.read(**given)
     bus = connect(settings.bus, settings.bus_options())
     if create:
@@ -304,8 +338,20 @@ def doctor(wait: float, as_json: bool, **given: Any) -> None:
 
 
 @main.command()
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Readings a second.")
-@click.option("--folder", type=click.Path(path_type=Path), default=Path(".run"), show_default=True, help="Where bus, logs and database go.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Readings a second.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path(".run"),
+    show_default=True,
+    help="Where bus, logs and database go.",
+)
 @click.option("--bus", help="kafka starts a broker here; kafka://HOST:PORT uses yours; embedded bus if absent.")
 @client_option
 def run(rate: float, folder: Path, bus: str | None, **given: Any) -> None:

@@ -46,7 +46,6 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 ARROW = arrow.MEDIA_TYPE
-encode_arrow = arrow.write_columns
 READABLE = (JSON, NDJSON, CSV, ARROW)
 
 ALIASES = {
@@ -327,9 +326,7 @@ def column_of(values: list[Any], field: Field, rejections: list[Rejection]) -> N
                 continue
             clean.append(math.nan)
             if value is not None:
-                rejections.append(
-                    Rejection(row, "not_a_number", field.name, shorten(value), field.allowed)
-                )
+                rejections.append(Rejection(row, "not_a_number", field.name, shorten(value), field.allowed))
         values = clean
     elif float in kinds:
         for row, value in enumerate(values):
@@ -363,7 +360,7 @@ def _timestamps(values: list[Any], field: Field, rejections: list[Rejection]) ->
         return np.full(len(values), np.datetime64("NaT"), dtype="datetime64[ms]")
     column = np.full(len(values), np.datetime64("NaT"), dtype="datetime64[ms]")
     for row, value in enumerate(values):
-        if value is None or value == "":
+        if value is None:
             continue
         moment = parse_timestamp(value)
         if moment is None:
@@ -516,7 +513,7 @@ def _csv_cells(text: str, fields: Sequence[Field | None], schema: Schema) -> Bat
             continue
         texts = [row[place].strip() if place < len(row) else "" for row in cells]
         if field.kind is Kind.TIMESTAMP:
-            columns[field.name] = _timestamps(list(texts), field, rejections)
+            columns[field.name] = _timestamps([t or None for t in texts], field, rejections)
         elif field.kind is Kind.TEXT:
             columns[field.name] = _texts([t or None for t in texts], field, rejections)
         else:

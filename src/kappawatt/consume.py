@@ -15,9 +15,9 @@ from kappawatt.bus import connect
 from kappawatt.bus.topics import TOPICS
 from kappawatt.bus.worker import Worker
 from kappawatt.errors import SettingInvalid
+from kappawatt.service import Service
 from kappawatt.serving.app import create_app
 from kappawatt.serving.models import open_model
-from kappawatt.service import Service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 

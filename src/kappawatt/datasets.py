@@ -89,9 +89,7 @@ def read_table(path: Path, schema: Schema = READING) -> dict[str, NDArray[Any]]:
     batch = decode(read_bytes(path), CSV, schema).batch
     if batch.rejections:
         first = batch.rejections[0]
-        raise PayloadInvalid(
-            f"{path}: row {first.row + 1}: {first.message} ({len(batch.rejections)} such rows in all)"
-        )
+        raise PayloadInvalid(f"{path}: row {first.row + 1}: {first.message} ({len(batch.rejections)} such rows in all)")
     return dict(batch.columns)
 
 
@@ -167,9 +165,7 @@ def synthetic_plant(n: int, seed: int) -> dict[str, NDArray[np.float64]]:
     vacuum = np.clip(25.5 + 1.45 * temperature + random.normal(0, 6.5, n), 25.4, 81.5)
     pressure = np.clip(1013.3 + random.normal(0, 5.9, n), 993, 1033)
     humidity = np.clip(100 - 1.36 * temperature + random.normal(0, 12, n), 25.6, 100.1)
-    power = (
-        454.61 - 1.977 * temperature - 0.234 * vacuum + 0.062 * pressure - 0.158 * humidity + random.normal(0, 4, n)
-    )
+    power = 454.61 - 1.977 * temperature - 0.234 * vacuum + 0.062 * pressure - 0.158 * humidity + random.normal(0, 4, n)
     columns = (temperature, vacuum, pressure, humidity, power)
     return {name: np.round(column, 2) for name, column in zip(COLUMNS, columns, strict=True)}
 
@@ -193,7 +189,7 @@ def _publisher_sheets() -> list[NDArray[np.float64]]:
         content = kept.read_bytes()
     else:
         log.info("downloading", extra={"url": UCI_URL})
-        with urllib.request.urlopen(UCI_URL, timeout=DOWNLOAD_SECONDS) as answer:  # noqa: S310 (constant https)
+        with urllib.request.urlopen(UCI_URL, timeout=DOWNLOAD_SECONDS) as answer:
             archive = zipfile.ZipFile(io.BytesIO(answer.read()))
         inside = next(name for name in archive.namelist() if name.endswith("Folds5x2_pp.xlsx"))
         content = archive.read(inside)

@@ -179,9 +179,7 @@ def _span(start: int, n: int) -> NDArray[np.intp]:
     return np.arange(start, min(start + BLOCK_ROWS_MOST, n))
 
 
-def _stream(
-    source: Iterator[Numbered], send: Send, rate: float, progress: bool, stopped: threading.Event
-) -> Summary:
+def _stream(source: Iterator[Numbered], send: Send, rate: float, progress: bool, stopped: threading.Event) -> Summary:
     summary = Summary()
     with _Bar(progress) as bar:
         clock = _Clock(rate, stopped)
@@ -197,9 +195,7 @@ def _stream(
     return summary
 
 
-def _send_batch(
-    lines: NDArray[np.int64], batch: Batch, send: Send, clock: _Clock, summary: Summary, bar: _Bar
-) -> None:
+def _send_batch(lines: NDArray[np.int64], batch: Batch, send: Send, clock: _Clock, summary: Summary, bar: _Bar) -> None:
     start = 0
     while start < len(batch):
         count = min(clock.wait(), len(batch) - start)
@@ -321,9 +317,7 @@ def read_file(source: Path) -> Iterator[Numbered]:
     is_packed = suffixes[-1:] == [".gz"]
     kind = FORMATS.get("".join(suffixes[-2:-1] if is_packed else suffixes[-1:]).lower())
     if kind is None:
-        raise PayloadInvalid(
-            f"{source}: got {source.suffix!r}, allowed {', '.join(FORMATS)}, each also with .gz"
-        )
+        raise PayloadInvalid(f"{source}: got {source.suffix!r}, allowed {', '.join(FORMATS)}, each also with .gz")
     with _opened(source, is_packed) as file:
         try:
             if kind == ARROW:
@@ -391,9 +385,7 @@ def _read_arrow(file: IO[bytes]) -> Iterator[Numbered]:
 # --- messages -----------------------------------------------------------------------------------------------
 
 
-def reading_messages(
-    batch: Batch, key: str, *, headers: Headers = (), block_rows: int = BLOCK_ROWS
-) -> list[Outgoing]:
+def reading_messages(batch: Batch, key: str, *, headers: Headers = (), block_rows: int = BLOCK_ROWS) -> list[Outgoing]:
     """Return the valid rows of a batch as messages on the topic of readings.
 
     Parameters
@@ -461,9 +453,7 @@ def new_traceparent() -> bytes:
 # --- senders ------------------------------------------------------------------------------------------------
 
 
-def bus_sender(
-    bus: Bus, key: str, *, block_rows: int = BLOCK_ROWS, patience: float = PATIENCE_SECONDS
-) -> Send:
+def bus_sender(bus: Bus, key: str, *, block_rows: int = BLOCK_ROWS, patience: float = PATIENCE_SECONDS) -> Send:
     """Return what publishes rows on the topic of readings, under the plant's name `key`, at least once."""
     made: list[Producer] = []
 

@@ -42,9 +42,7 @@ class OnnxModel:
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                graph, options, providers=["CPUExecutionProvider"]
-            )
+            self._session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise ArtifactInvalid(f"model.onnx: {str(error).splitlines()[0][:200]}") from error
         self._input = self._session.get_inputs()[0].name
@@ -54,16 +52,13 @@ class OnnxModel:
         """Return every output as float64 of shape (n,)."""
         found = self._session.run(None, {self._input: features})
         return {
-            name: values.reshape(-1).astype(np.float64)
-            for name, values in zip(self.output_names, found, strict=True)
+            name: values.reshape(-1).astype(np.float64) for name, values in zip(self.output_names, found, strict=True)
         }
-
 
     def extrapolates(self, columns: Columns) -> NDArray[np.bool_]:
         """Return True in rows where a field lies outside of what the model was trained on."""
         values = np.array([columns[name] for name in self.training_range])
-        outside: NDArray[np.bool_] = ((values < self._low) | (values > self._high)).any(axis=0)
-        return outside
+        return np.asarray(((values < self._low) | (values > self._high)).any(axis=0))
 
 
 def load_onnx(artifact: Artifact) -> OnnxModel:

@@ -63,9 +63,7 @@ class Predictor:
         if manifest.model != self.name:
             raise ArtifactInvalid(f"model: got {manifest.model!r}, allowed {self.name!r}")
         if manifest.feature_names != self.feature_names:
-            raise ArtifactInvalid(
-                f"feature_names: got {manifest.feature_names}, allowed {self.feature_names}"
-            )
+            raise ArtifactInvalid(f"feature_names: got {manifest.feature_names}, allowed {self.feature_names}")
         model = Model(self, self.load(artifact), manifest)
         model.check_example()
         return model
@@ -101,9 +99,7 @@ class Model:
             return self._answer_valid(batch)
         valid = np.flatnonzero(batch.valid)
         inner = self._answer_valid(batch.take(valid))
-        columns = {
-            name: _scatter(column, valid, len(batch)) for name, column in inner.columns.items()
-        }
+        columns = {name: _scatter(column, valid, len(batch)) for name, column in inner.columns.items()}
         mask = np.zeros(len(batch), dtype=np.bool_)
         mask[valid] = inner.valid
         more = [r.at(int(valid[r.row])) for r in inner.rejections]
@@ -162,10 +158,7 @@ class Model:
 
 def _scatter(column: NDArray[Any], rows: NDArray[np.intp], n: int) -> NDArray[Any]:
     """Spread a column of the valid rows over all n rows."""
-    if column.dtype.kind == "f":
-        full = np.full(n, np.nan)
-    else:
-        full = np.zeros(n, dtype=column.dtype)
+    full = np.full(n, np.nan) if column.dtype.kind == "f" else np.zeros(n, dtype=column.dtype)
     full[rows] = column
     return full
 

@@ -92,14 +92,13 @@ def span_start(bus: Bus, topic: str, start: str) -> dict[int, int]:
         return {p: o.begin for p, o in known.items()}
     if start.isdigit():
         return {p: min(max(int(start), o.begin), o.end) for p, o in known.items()}
+    moment: datetime | None
     try:
         moment = datetime.fromisoformat(start)
     except ValueError:
-        moment = None  # type: ignore[assignment]
+        moment = None
     if moment is None or moment.tzinfo is None:
-        raise SettingInvalid(
-            f"--from: got {start!r}, allowed beginning, an offset or an ISO 8601 time with zone"
-        )
+        raise SettingInvalid(f"--from: got {start!r}, allowed beginning, an offset or an ISO 8601 time with zone")
     return bus.offsets_at(topic, int(moment.timestamp() * 1000))
 
 

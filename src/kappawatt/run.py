@@ -61,7 +61,7 @@ class Child:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
     def is_running(self) -> bool:
@@ -161,7 +161,9 @@ class Watch:
                 break
         mae = f"{np.mean(self.errors):.3f} MW" if self.errors else "no measurement yet"
         p99 = f"{np.percentile(self.latencies, 99) * 1000:.0f} ms" if self.latencies else "-"
-        return f"readings {self._end() - self._first:>8}  predictions {self.predictions:>8}  MAE {mae}  p99 latency {p99}"
+        return (
+            f"readings {self._end() - self._first:>8}  predictions {self.predictions:>8}  MAE {mae}  p99 latency {p99}"
+        )
 
     def close(self) -> None:
         """Stop reading."""
@@ -183,7 +185,10 @@ def run_stack(
     ports = {name: _free_port(service.port) for name, service in services.items()}
     consume_port, sink_port = _free_port(services["plant-power"].port + 100), _free_port(8090)
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-    known = {**{n: urls[n] for n in ("sensor-ingestor", "plant-power")}, "sink": f"http://127.0.0.1:{sink_port}"}
+    known = {
+        **{n: urls[n] for n in ("sensor-ingestor", "plant-power")},
+        "sink": f"http://127.0.0.1:{sink_port}",
+    }
     common = {
         "KAPPAWATT_BUS": settings.bus,
         "KAPPAWATT_KAFKA_CLIENT": settings.kafka_client,
@@ -209,7 +214,8 @@ def run_stack(
         ]
     )
     plant_power = services["plant-power"]
-    assert plant_power.stream is not None and plant_power.predictor is not None
+    assert plant_power.stream is not None
+    assert plant_power.predictor is not None
     try:
         stack.start(say)
         target = plant_power.predictor.target

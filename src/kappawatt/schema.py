@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as derived
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -99,7 +100,7 @@ class Field:
         if self.unit:
             result["x-unit"] = self.unit
         if not self.required:
-            nullable = {key: result.pop(key) for key in ("description", "x-unit") if key in result}
+            nullable: dict[str, Any] = {key: result.pop(key) for key in ("description", "x-unit") if key in result}
             result = {"anyOf": [result, {"type": "null"}], **nullable}
         return result
 
@@ -132,14 +133,17 @@ class Schema:
     name: str
     meaning: str
     fields: tuple[Field, ...]
-    names: tuple[str, ...] = field(init=False, repr=False)
-    required: tuple[Field, ...] = field(init=False, repr=False)
-    _limits: Mapping[str, tuple[float, float]] = field(init=False, repr=False)
+    names: tuple[str, ...] = derived(init=False, repr=False, compare=False)
+    required: tuple[Field, ...] = derived(init=False, repr=False, compare=False)
+    _limits: Mapping[str, tuple[float, float]] = derived(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         numbers = [f for f in self.fields if f.kind not in (Kind.TEXT, Kind.TIMESTAMP)]
         limits = {
-            f.name: (-LARGEST if f.minimum is None else f.minimum, LARGEST if f.maximum is None else f.maximum)
+            f.name: (
+                -LARGEST if f.minimum is None else f.minimum,
+                LARGEST if f.maximum is None else f.maximum,
+            )
             for f in numbers
         }
         object.__setattr__(self, "names", tuple(f.name for f in self.fields))
@@ -245,9 +249,7 @@ class Schema:
             "title": f"{self.name}Columns",
             "description": f"{self.meaning} As columns of equal length.",
             "type": "object",
-            "properties": {
-                f.name: {"type": "array", "items": f.json_schema(), "minItems": 1} for f in self.fields
-            },
+            "properties": {f.name: {"type": "array", "items": f.json_schema(), "minItems": 1} for f in self.fields},
             "required": [field.name for field in self.required],
             "additionalProperties": False,
         }
@@ -311,7 +313,7 @@ def _missing(kind: Kind, n: int) -> NDArray[Any]:
 def _faults(field: Field, column: NDArray[Any]) -> list[tuple[str, NDArray[np.bool_]]]:
     """Return (code, mask) for each way values of this field are wrong, none if all are right."""
     if field.kind is Kind.TEXT:
-        missing = np.equal(column, None)
+        missing = np.array([value is None for value in column], dtype=np.bool_)
         return [("missing_field", missing)] if field.required and missing.any() else []
     if field.kind is Kind.TIMESTAMP:
         missing = np.isnat(column)

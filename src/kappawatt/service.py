@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from kappawatt.serving.app import Context
+    from kappawatt.settings import Settings
 
 __all__ = ["Service", "Stream", "find_service", "service_names"]
 
@@ -54,6 +55,8 @@ class Service:
         Topics of `kappawatt consume`.
     routes : callable or None
         Adds routes of its own to the app: (app, context) -> None.
+    check : callable or None
+        Raises SettingInvalid if the service cannot run with some settings; asked before serving starts.
     train : callable or None
         `kappawatt train`: (settings, options) -> None.
     backtest : callable or None
@@ -68,6 +71,7 @@ class Service:
     predictor: Predictor | None = None
     stream: Stream | None = None
     routes: Callable[[Flask, Context], None] | None = None
+    check: Callable[[Settings], None] | None = None
     train: Callable[..., Any] | None = None
     backtest: Callable[..., Any] | None = None
     threads: int = 4

@@ -63,16 +63,24 @@ class Settings:
 
     bus: str = _setting("embedded:.run/bus.sqlite", "the bus: `embedded:FILE` or `kafka://HOST:PORT[,HOST:PORT]`")
     kafka_client: str = _setting(
-        "kafka-python", "`kafka-python`, or `confluent` for the accelerator", _choice("kafka-python", "confluent")
+        "kafka-python",
+        "`kafka-python`, or `confluent` for the accelerator",
+        _choice("kafka-python", "confluent"),
     )
     host: str = _setting("127.0.0.1", "address to listen on; beyond localhost the gateway demands API keys")
     port: int = _setting(0, "port to listen on; 0 is the service's own", _number(0, 65535))
     workers: int = _setting(1, "serving processes", _number(1, 64))
     threads: int = _setting(4, "threads a serving process answers with", _number(1, 256))
-    probe_port: int = _setting(0, "port for probes and metrics of `consume` and `sink`; 0 is the service's port + 100", _number(0, 65535))
+    probe_port: int = _setting(
+        0,
+        "port for probes and metrics of `consume` and `sink`; 0 is the service's port + 100",
+        _number(0, 65535),
+    )
     log_level: str = _setting("INFO", "least level that is logged", _choice("DEBUG", "INFO", "WARNING", "ERROR"))
     log_format: str = _setting("json", "`json` for machines, `text` for people", _choice("json", "text"))
-    artifacts: Path | None = _setting(None, "folder of model versions (or one artifact); empty is the one shipped", _path)
+    artifacts: Path | None = _setting(
+        None, "folder of model versions (or one artifact); empty is the one shipped", _path
+    )
     model_version: str = _setting("", "version to serve; empty is the current one")
     max_body_bytes: int = _setting(8_388_608, "largest request body [bytes]", _number(1_000, 1_000_000_000))
     max_in_flight_bytes: int = _setting(
@@ -80,7 +88,9 @@ class Settings:
     )
     max_records: int = _setting(5_000, "most messages in one poll", _number(1, 1_000_000))
     block_rows: int = _setting(
-        64, "answers of one key in one poll from which on they travel as one Arrow block; 0 never", _number(0, 1_000_000)
+        64,
+        "answers of one key in one poll from which on they travel as one Arrow block; 0 never",
+        _number(0, 1_000_000),
     )
     instance_id: str = _setting("", "static member id (the pod's name): a restart keeps its partitions")
     session_timeout: float = _setting(
@@ -92,10 +102,17 @@ class Settings:
     retry_for: float = _setting(
         300.0, "seconds a consumer retries a bus that fails before it exits", _number(0, 86400, False)
     )
-    database: str = _setting("duckdb:.run/kappawatt.duckdb", "analytics store of `sink`: `duckdb:FILE` or `postgresql://...`")
+    database: str = _setting(
+        "duckdb:.run/kappawatt.duckdb", "analytics store of `sink`: `duckdb:FILE` or `postgresql://...`"
+    )
     services: str = _setting("", "where the gateway finds services: `name=http://host:port`, comma separated")
     api_keys: Path | None = _setting(None, "file of API keys, one `role:sha256-of-key:name` a line", _path)
     rate_limit: str = _setting("100/second", "requests a client may make at the gateway")
+    state: Path | None = _setting(
+        None,
+        "folder for what a process has to remember over a restart; empty is beside the embedded bus",
+        _path,
+    )
     data: Path | None = _setting(None, "folder of data sets; empty downloads, or else generates", _path)
     kafka: Mapping[str, str] = field(default_factory=dict)
 

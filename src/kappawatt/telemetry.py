@@ -38,7 +38,10 @@ class Telemetry:
         )
         self.rows = Counter("kappawatt_rows", "Rows answered", ["service", "door"], registry=registry)
         self.rejections = Counter(
-            "kappawatt_rejections", "Rows refused, by reason", ["service", "door", "reason"], registry=registry
+            "kappawatt_rejections",
+            "Rows refused, by reason",
+            ["service", "door", "reason"],
+            registry=registry,
         )
         self.batch_rows = Histogram(
             "kappawatt_batch_rows", "Rows answered as one batch", ["service"], buckets=ROWS, registry=registry

@@ -44,9 +44,7 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )
 LOOKS = [
-    pytest.param(scheme, width, id=f"{scheme}-{width}px")
-    for scheme in ("light", "dark")
-    for width in (1440, 390, 360)
+    pytest.param(scheme, width, id=f"{scheme}-{width}px") for scheme in ("light", "dark") for width in (1440, 390, 360)
 ]
 
 
@@ -189,9 +187,7 @@ def points(browser: Any) -> int:
 
 
 def complaints(browser: Any) -> list[str]:
-    return [
-        entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")
-    ]
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
 
 def colors_drawn(browser: Any) -> int:
@@ -219,9 +215,7 @@ def test_page_shows_the_stream(gateway: str, plant: Plant, browser: Any, scheme:
     wait(lambda: text(browser, "#tile-version") == "v1")
     wait(lambda: colors_drawn(browser) > 3)
     row = wait(lambda: text(browser, "#rejected tbody"))
-    assert all(
-        part in row for part in ("out of range", "exhaust_vacuum", "812", "a number from 0 to 100 cm Hg")
-    )
+    assert all(part in row for part in ("out of range", "exhaust_vacuum", "812", "a number from 0 to 100 cm Hg"))
     assert text(browser, "#tile-mae").endswith(" MW")
     plant.predict(1, "plant-1", power=444.44)
     wait(lambda: "444.44 MW" in text(browser, "#readout"))
@@ -314,9 +308,7 @@ def test_page_reconnects_after_the_gateway_restarts_and_misses_nothing(
         browser.get("about:blank")
 
 
-def test_key_is_asked_for_and_remembered(
-    bus_url: str, bus: Bus, plant: Plant, browser: Any, tmp_path: Path
-) -> None:
+def test_key_is_asked_for_and_remembered(bus_url: str, bus: Bus, plant: Plant, browser: Any, tmp_path: Path) -> None:
     import hashlib
 
     from selenium.webdriver.common.by import By

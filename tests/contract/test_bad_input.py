@@ -143,7 +143,12 @@ def test_open_inference_errors_are_the_protocols_own(app: Flask, body: dict[str,
 
 def test_open_inference_answers_the_good_rows_where_the_caller_allows_it(app: Flask) -> None:
     inputs = [
-        {"name": n, "shape": [3, 1], "datatype": "FP32", "data": [[v], [v if n != "exhaust_vacuum" else 812], [v]]}
+        {
+            "name": n,
+            "shape": [3, 1],
+            "datatype": "FP32",
+            "data": [[v], [v if n != "exhaust_vacuum" else 812], [v]],
+        }
         for n, v in EXAMPLE.items()
     ]
 
@@ -156,9 +161,7 @@ def test_open_inference_answers_the_good_rows_where_the_caller_allows_it(app: Fl
     assert "exhaust_vacuum" in response.json["parameters"]["rejections"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/v2/models/other", "/v2/models/fake-power/versions/9", "/v2/models/other/ready"]
-)
+@pytest.mark.parametrize("path", ["/v2/models/other", "/v2/models/fake-power/versions/9", "/v2/models/other/ready"])
 def test_an_unknown_model_or_version_is_404(app: Flask, path: str) -> None:
     response = app.test_client().get(path)
 

@@ -68,9 +68,7 @@ def test_messages_pass_with_each_mechanism(broker: Broker, client: str, mechanis
 
 
 @mechanisms
-def test_a_wrong_password_is_said_with_mechanism_and_user(
-    broker: Broker, client: str, mechanism: str
-) -> None:
+def test_a_wrong_password_is_said_with_mechanism_and_user(broker: Broker, client: str, mechanism: str) -> None:
     said = refused(secured(broker, client, sasl_mechanism=mechanism, sasl_password="wrong-one"))
 
     assert mechanism in said

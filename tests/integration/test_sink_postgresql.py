@@ -29,9 +29,7 @@ from tests.unit.sink.test_sink import land_all, malformed_predictions, running, 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra postgresql)")
 
 FOUND = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
-pytestmark = pytest.mark.skipif(
-    not FOUND, reason="no /usr/lib/postgresql/*/bin: Debian's postgresql is missing"
-)
+pytestmark = pytest.mark.skipif(not FOUND, reason="no /usr/lib/postgresql/*/bin: Debian's postgresql is missing")
 
 
 @dataclass
@@ -110,9 +108,7 @@ def server() -> Iterator[Server]:
         probe.close()
         if user := _user():
             os.chown(name, user["user"], user["group"])
-        server.run(
-            "initdb", "-D", f"{name}/data", "-U", "kappawatt", "-A", "trust", "-E", "UTF8", "--no-sync"
-        )
+        server.run("initdb", "-D", f"{name}/data", "-U", "kappawatt", "-A", "trust", "-E", "UTF8", "--no-sync")
         server.start()
         yield server
         server.stop()
@@ -126,22 +122,16 @@ def settings(settings: Settings, server: Server) -> Settings:
     return replace(settings, database=server.url)
 
 
-def test_everything_lands_and_the_same_again_changes_nothing(
-    bus: Bus, settings: Settings, server: Server
-) -> None:
+def test_everything_lands_and_the_same_again_changes_nothing(bus: Bus, settings: Settings, server: Server) -> None:
     for _ in range(2):
         publish(bus, predictions_of([1, 2, 2], [1.0, 2.0, 3.0]))
         publish(bus, predictions_of([2], [4.0], as_block=True))
-        publish(
-            bus, dead_letters_of([b'{"ambient_temperature": 900, "exhaust_vacuum": "\\u0000"}', b"\xff\x00"])
-        )
+        publish(bus, dead_letters_of([b'{"ambient_temperature": 900, "exhaust_vacuum": "\\u0000"}', b"\xff\x00"]))
     publish_readings(bus, batch_of(200, net_power=[float("nan")] * 200), block_rows=50)
 
     land_all(settings, 200 + 8 + 4)
 
-    assert server.ask("SELECT count(*), count(DISTINCT id), count(net_power) FROM readings") == [
-        (200, 200, 0)
-    ]
+    assert server.ask("SELECT count(*), count(DISTINCT id), count(net_power) FROM readings") == [(200, 200, 0)]
     assert server.ask("SELECT source_offset, net_power FROM predictions ORDER BY 1") == [(1, 1.0), (2, 4.0)]
     assert server.ask("SELECT count(*) FROM rejections") == [(2,)]
     assert (
@@ -161,9 +151,7 @@ def test_malformed_predictions_are_kept_as_rejections(bus: Bus, settings: Settin
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_example_queries_return_the_same_numbers_as_on_duckdb(
-    bus: Bus, settings: Settings, name: str
-) -> None:
+def test_example_queries_return_the_same_numbers_as_on_duckdb(bus: Bus, settings: Settings, name: str) -> None:
     publish_by_hand(bus)
     land_all(settings, 11)
     service, _ = build(settings)
@@ -202,9 +190,7 @@ def test_a_restart_of_the_server_loses_and_doubles_nothing(
     assert server.ask("SELECT count(*), count(DISTINCT id) FROM readings") == [(200, 200)]
 
 
-def test_kill_nine_in_mid_write_loses_nothing_and_doubles_nothing(
-    bus: Bus, settings: Settings, server: Server
-) -> None:
+def test_kill_nine_in_mid_write_loses_nothing_and_doubles_nothing(bus: Bus, settings: Settings, server: Server) -> None:
     total = 20_000
     for _ in range(2):
         publish_readings(bus, batch_of(5_000), block_rows=0)

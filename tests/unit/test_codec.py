@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kappawatt.arrow import read_columns, write_columns
 from kappawatt.codec import (
     ARROW,
     CSV,
@@ -21,7 +22,6 @@ from kappawatt.codec import (
     decode,
     decode_many,
 )
-from kappawatt.arrow import read_columns, write_columns
 from kappawatt.errors import ContentTypeUnsupported, PayloadInvalid
 from kappawatt.events.plant import READING
 from tests.fakes import EXAMPLE
@@ -94,6 +94,7 @@ REFUSED_ROWS = {
     "a list for a number": (but(exhaust_vacuum=[1]), JSON, "not_a_number", "exhaust_vacuum"),
     "out of range": (but(exhaust_vacuum=812.0), JSON, "out_of_range", "exhaust_vacuum"),
     "a time without zone": (but(event_time="2026-01-01T00:00:00"), JSON, "not_a_timestamp", "event_time"),
+    "an empty time": (but(event_time=""), JSON, "not_a_timestamp", "event_time"),
     "a repeated key": (but()[:-1] + b',"exhaust_vacuum":1}', JSON, "duplicate_field", "exhaust_vacuum"),
     "a number for a row": (b"[3]", JSON, "malformed", None),
     "text in csv": (b"x,41.76,1024.07,73.17", CSV, "not_a_number", "ambient_temperature"),
@@ -191,7 +192,7 @@ def test_damaged_messages_are_never_joined_into_a_row(values: list[bytes]) -> No
     assert decoded.message[decoded.batch.valid].tolist() == good
 
 
-@given(st.lists(st.text(alphabet="0123456789.,-+eE\n x\"", max_size=30), min_size=1, max_size=8))
+@given(st.lists(st.text(alphabet='0123456789.,-+eE\n x"', max_size=30), min_size=1, max_size=8))
 def test_csv_read_in_bulk_equals_csv_read_one_by_one(texts: list[str]) -> None:
     values = [text.encode() for text in texts]
 
@@ -222,9 +223,10 @@ def test_no_damage_to_an_arrow_stream_crashes_the_decoder(place: int, noise: byt
     whole = arrow({n: [1000.0] * 3 for n in NAMES})
     body = whole[:place] + noise + whole[place + len(noise) :]
     try:
-        decode(body, ARROW, READING)
-    except PayloadInvalid as error:
-        assert "allowed" in str(error)
+        batch = decode(body, ARROW, READING).batch
+    except PayloadInvalid:
+        return
+    assert len(batch) <= 3
 
 
 def test_arrow_written_here_is_read_by_the_reference_implementation() -> None:
@@ -235,6 +237,7 @@ def test_arrow_written_here_is_read_by_the_reference_implementation() -> None:
 
     assert table.column("a").to_pylist() == [1.5, 2.5]
     assert table.column("b").to_pylist() == [True, False]
+    assert pa.types.is_boolean(table.column("b").type)
     assert table.column("t")[0].as_py().isoformat() == "2026-01-01T00:00:00.123000+00:00"
     assert read_columns(write_columns(columns))["t"][0] == moment[0]
 

@@ -58,9 +58,7 @@ class Collected:
         ("a.csv.gz", gzip.compress(f"\ufeffAT,V,AP,RH,PE\n{ROW}\n{ROW}\n{ROW}\n".encode())),
         (
             "a.ndjson",
-            b"\n".join(
-                [orjson.dumps({n: c[0] for n, c in COLUMNS.items()}, option=orjson.OPT_SERIALIZE_NUMPY)] * 3
-            ),
+            b"\n".join([orjson.dumps({n: c[0] for n, c in COLUMNS.items()}, option=orjson.OPT_SERIALIZE_NUMPY)] * 3),
         ),
         ("a.arrow", write_columns(COLUMNS)),
     ],

@@ -28,9 +28,7 @@ def random_messages(count: int) -> list[kafka._Message]:
             1_700_000_000_000 + draw.randrange(-10_000_000, 10_000_000),
             draw.choice([None, b"", b"plant-1", draw.randbytes(200)]),
             draw.choice([b"", b"{}", draw.randbytes(70), draw.randbytes(20_000)]),
-            tuple(
-                (f"name-{i}-ü", draw.randbytes(draw.choice([0, 1, 300]))) for i in range(draw.randrange(4))
-            ),
+            tuple((f"name-{i}-ü", draw.randbytes(draw.choice([0, 1, 300]))) for i in range(draw.randrange(4))),
         )
         for n in range(count)
     ]
@@ -46,9 +44,7 @@ def test_a_batch_is_read_as_it_was_written(codec: int) -> None:
 def test_a_batch_is_read_as_kafka_python_reads_it() -> None:
     written = random_messages(200)
 
-    theirs = [
-        kafka._Message(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in batch_of(written, 0)
-    ]
+    theirs = [kafka._Message(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in batch_of(written, 0)]
 
     assert list(unpack(batch_of(written, 0))) == theirs
 

@@ -47,9 +47,7 @@ def test_a_batch_without_a_valid_row_is_answered_with_rejections_only(tmp_path: 
 
 
 def test_an_artifact_that_answers_its_example_differently_is_refused(tmp_path: Path) -> None:
-    artifact = fakes.write_artifact(
-        tmp_path, example={"request": EXAMPLE, "answer": {"net_power": 400.0}}
-    )
+    artifact = fakes.write_artifact(tmp_path, example={"request": EXAMPLE, "answer": {"net_power": 400.0}})
     with pytest.raises(ArtifactInvalid, match=r"example: net_power: got 470\.08, allowed 400"):
         PREDICTOR.open(artifact)
 

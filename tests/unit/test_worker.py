@@ -80,9 +80,7 @@ def everything(bus: Bus, topic: str) -> list[Records]:
 
 def records(*values: bytes, keys: list[bytes | None] | None = None, headers: Any = ()) -> Records:
     n = len(values)
-    return Records(
-        READINGS, 3, range(100, 100 + n), [1_700_000_000_000] * n, keys or [b"p"] * n, values, [headers] * n
-    )
+    return Records(READINGS, 3, range(100, 100 + n), [1_700_000_000_000] * n, keys or [b"p"] * n, values, [headers] * n)
 
 
 def answering(tmp_path: Path, block_rows: int = 0) -> Answering:
@@ -92,9 +90,7 @@ def answering(tmp_path: Path, block_rows: int = 0) -> Answering:
 def as_records(messages: list[Outgoing], topic: str) -> Records:
     own = [m for m in messages if m.topic == topic]
     n = len(own)
-    return Records(
-        topic, 0, range(n), [0] * n, [m.key for m in own], [m.value for m in own], [m.headers for m in own]
-    )
+    return Records(topic, 0, range(n), [0] * n, [m.key for m in own], [m.value for m in own], [m.headers for m in own])
 
 
 def test_every_message_gets_a_prediction_or_a_dead_letter(bus: Bus, settings: Settings) -> None:
@@ -176,7 +172,11 @@ def test_mixed_content_types_in_one_poll_are_all_answered_in_order(tmp_path: Pat
     outcome = answering(tmp_path).answer([records(*values)])
 
     found = read_predictions([as_records(outcome.outgoing, PREDICTIONS)])
-    assert sorted((p["source_offset"], p["net_power"]) for p in found) == [(100, 498.0), (101, 496.0), (102, 494.0)]
+    assert sorted((p["source_offset"], p["net_power"]) for p in found) == [
+        (100, 498.0),
+        (101, 496.0),
+        (102, 494.0),
+    ]
 
 
 def test_an_unknown_content_type_is_a_dead_letter(tmp_path: Path) -> None:

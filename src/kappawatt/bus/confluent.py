@@ -194,9 +194,7 @@ class ConfluentBus:
     def committed(self, group: str, topic: str) -> dict[int, int]:
         request = [kafka.ConsumerGroupTopicPartitions(group, self._places(topic))]
         answer = self._ask(
-            lambda admin: admin.list_consumer_group_offsets(request, request_timeout=ANSWER_SECONDS)[
-                group
-            ].result()
+            lambda admin: admin.list_consumer_group_offsets(request, request_timeout=ANSWER_SECONDS)[group].result()
         )
         found = sorted((p.partition, p.offset) for p in answer.topic_partitions)
         return {number: offset for number, offset in found if offset >= 0}
@@ -207,14 +205,10 @@ class ConfluentBus:
             return
         request = [kafka.ConsumerGroupTopicPartitions(group, wanted)]
         waiting = {"request_timeout": ANSWER_SECONDS}
-        members = self._ask(
-            lambda admin: admin.describe_consumer_groups([group], **waiting)[group].result()
-        ).members
+        members = self._ask(lambda admin: admin.describe_consumer_groups([group], **waiting)[group].result()).members
         if members:
             raise BusError(f"group {group!r}: got {len(members)} members, allowed none")
-        answer = self._ask(
-            lambda admin: admin.alter_consumer_group_offsets(request, **waiting)[group].result()
-        )
+        answer = self._ask(lambda admin: admin.alter_consumer_group_offsets(request, **waiting)[group].result())
         for place in answer.topic_partitions:
             if place.error is not None:
                 raise BusError(f"{group}: {place.topic}[{place.partition}]: {place.error.str()}")
@@ -299,8 +293,7 @@ class ConfluentBus:
         text = reason.str() if reason is not None else "no answer"
         if reason is not None and reason.code() in REFUSED:
             return BusUnreachable(
-                f"{self.url}: the broker refused {who} ({text}); check sasl.mechanism, sasl.username and"
-                " sasl.password"
+                f"{self.url}: the broker refused {who} ({text}); check sasl.mechanism, sasl.username and sasl.password"
             )
         if reason is not None and reason.code() == KafkaError._SSL:
             return BusUnreachable(
@@ -381,9 +374,7 @@ class _Producer:
         self._counts: dict[str, tuple[float, int]] = {}
         self._spread = 0
 
-    def publish(
-        self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True
-    ) -> None:
+    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True) -> None:
         if not messages:
             return
         deadline = time.monotonic() + timeout
@@ -435,9 +426,7 @@ class _Producer:
         try:
             if self._client is None or self._pid != os.getpid():
                 self._trouble = _Trouble()
-                client = self._bus._make(
-                    kafka.Producer, self._bus._config(Role.PRODUCER, PRODUCER, self._trouble)
-                )
+                client = self._bus._make(kafka.Producer, self._bus._config(Role.PRODUCER, PRODUCER, self._trouble))
                 limit = min(deadline, time.monotonic() + CONNECT_SECONDS)
                 self._bus._await_broker(client, self._trouble, limit)
                 self._client = client
@@ -549,10 +538,7 @@ class _Consumer:
             return {}
         client = self._connected()
         try:
-            ends = {
-                place: client.get_watermark_offsets(Place(*place), timeout=ANSWER_SECONDS)[1]
-                for place in self._at
-            }
+            ends = {place: client.get_watermark_offsets(Place(*place), timeout=ANSWER_SECONDS)[1] for place in self._at}
         except KafkaException as error:
             raise self._bus._failed(error.args[0], self._trouble) from error
         return {place: max(0, ends[place] - at) for place, at in self._at.items()}
@@ -721,9 +707,7 @@ class _Member(_Consumer):
             config["group.instance.id"] = self._instance_id
         client = self._consumer(config)
         self._fresh = []
-        client.subscribe(
-            list(self._topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke
-        )
+        client.subscribe(list(self._topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
         return client
 
     def commit(self) -> None:

@@ -63,6 +63,7 @@ CREATE TABLE IF NOT EXISTS generation (
 
 BUSY_SECONDS = 30.0  # how long one process waits for another to finish a write
 IDLE_SECONDS = 0.005  # between two looks for new messages; a look costs some 10 us
+POLL_BYTES = 64 * 1024 * 1024  # a poll ends with the message that reaches this
 PRUNE_SECONDS = 60.0  # between two deletions of what retention no longer keeps
 
 
@@ -85,9 +86,7 @@ class _File:
     def _connect(self) -> sqlite3.Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")  # on disk before the acknowledgement
             connection.execute("PRAGMA wal_autocheckpoint = 2000")
@@ -223,9 +222,7 @@ class _EmbeddedProducer:
         self._spread = 0
         self._pruned = time.monotonic()
 
-    def publish(
-        self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True
-    ) -> None:
+    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True) -> None:
         if not messages:
             return
         size = sum(message.size for message in messages)
@@ -299,14 +296,20 @@ class _Consumer:
 
     def _fetch(self) -> list[Records]:
         connection = self._bus._file.connection()
-        room = self._max_records
+        room, size = self._max_records, 0
         found: list[Records] = []
         for (topic, partition), position in self._positions.items():
-            rows = connection.execute(
+            cursor = connection.execute(
                 "SELECT offset, timestamp, key, value, headers FROM message"
                 " WHERE topic = ? AND partition = ? AND offset >= ? ORDER BY offset LIMIT ?",
                 (topic, partition, position, room),
-            ).fetchall()
+            )
+            rows = []
+            for row in cursor:
+                rows.append(row)
+                size += len(row[3])
+                if size >= POLL_BYTES:
+                    break
             if rows:
                 offsets, timestamps, keys, values, headers = zip(*rows, strict=True)
                 found.append(
@@ -316,7 +319,7 @@ class _Consumer:
                     )
                 )  # fmt: skip
                 room -= len(rows)
-            if room <= 0:
+            if room <= 0 or size >= POLL_BYTES:
                 break
         for records in found:  # the partitions read now come last next time
             place = (records.topic, records.partition)
@@ -478,9 +481,7 @@ class _GroupConsumer(_Consumer):
         self._positions = positions
 
     def _current(self, connection: sqlite3.Connection) -> int:
-        row = connection.execute(
-            "SELECT number FROM generation WHERE consumer_group = ?", (self._group,)
-        ).fetchone()
+        row = connection.execute("SELECT number FROM generation WHERE consumer_group = ?", (self._group,)).fetchone()
         return int(row[0]) if row else 0
 
     def _next_generation(self, connection: sqlite3.Connection) -> None:
@@ -497,7 +498,9 @@ def _store_offsets(
     replace: bool = True,
 ) -> None:
     connection.executemany(
-        f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO committed VALUES (?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO committed VALUES (?, ?, ?, ?)"
+        if replace
+        else "INSERT OR IGNORE INTO committed VALUES (?, ?, ?, ?)",
         [(group, topic, partition, offset) for (topic, partition), offset in offsets.items()],
     )
 
@@ -516,9 +519,7 @@ def _decode_headers(encoded: bytes | None) -> Headers:
 
 def _prune(connection: sqlite3.Connection, now: int) -> None:
     """Delete what is older than its topic's retention, and old values of compacted topics."""
-    for name, retention, compacted in connection.execute(
-        "SELECT name, retention, compacted FROM topic"
-    ).fetchall():
+    for name, retention, compacted in connection.execute("SELECT name, retention, compacted FROM topic").fetchall():
         if compacted:
             connection.execute(
                 "DELETE FROM message WHERE topic = ? AND offset < ("
@@ -527,9 +528,7 @@ def _prune(connection: sqlite3.Connection, now: int) -> None:
                 (name,),
             )
             continue
-        connection.execute(
-            "DELETE FROM message WHERE topic = ? AND timestamp < ?", (name, now - retention * 1000)
-        )
+        connection.execute("DELETE FROM message WHERE topic = ? AND timestamp < ?", (name, now - retention * 1000))
         connection.execute(
             "UPDATE partition SET begin_offset = COALESCE((SELECT MIN(offset) FROM message"
             " WHERE message.topic = partition.topic AND message.partition = partition.partition), end_offset)"

@@ -18,9 +18,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from kappawatt.arrow import read_columns, write_columns
 from kappawatt.batch import Columns, Rejection
 from kappawatt.bus.interface import Headers, Outgoing, Records, header
-from kappawatt.arrow import read_columns, write_columns
 from kappawatt.codec import ARROW, CSV, JSON
 from kappawatt.errors import PayloadInvalid
 

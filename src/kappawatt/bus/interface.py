@@ -108,9 +108,7 @@ def header(headers: Headers, name: str) -> bytes | None:
 class Producer(Protocol):
     """Publishes; safe to share between threads."""
 
-    def publish(
-        self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True
-    ) -> None:
+    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True) -> None:
         """Publish `messages` and return once the bus has acknowledged every one of them.
 
         Messages of one key keep their order. The bytes in flight over all threads are bounded

@@ -382,9 +382,7 @@ class _Producer:
         self._pid = 0
         self._spread = 0
 
-    def publish(
-        self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True
-    ) -> None:
+    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True) -> None:
         if not messages:
             return
         deadline = time.monotonic() + timeout
@@ -419,13 +417,9 @@ class _Producer:
         allowed = client.config["max_request_size"]
         if largest > allowed:
             topic = next(message.topic for message in messages if message.size == largest)
-            raise DeliveryFailed(
-                f"{topic}: got a message of {largest} bytes, allowed {allowed} (max.request.size)"
-            )
+            raise DeliveryFailed(f"{topic}: got a message of {largest} bytes, allowed {allowed} (max.request.size)")
 
-    def _by_place(
-        self, client: KafkaProducer, messages: Sequence[Outgoing]
-    ) -> Mapping[Place, list[Outgoing]]:
+    def _by_place(self, client: KafkaProducer, messages: Sequence[Outgoing]) -> Mapping[Place, list[Outgoing]]:
         counts = {topic: self._partitions(client, topic) for topic in {message.topic for message in messages}}
         shares: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
         for message in messages:
@@ -763,8 +757,8 @@ class _Member(_Consumer):
         }
         client = self._bus._open(KafkaConsumer, CONNECT_SECONDS, Role.CONSUMER, config)
         self._fresh = set()
-        self._await_topics(client)
         client.subscribe(topics=list(self._topics), listener=_Assignment(client, self))
+        self._await_topics(client)
         return client
 
     def _assigned(self) -> list[Place]:
@@ -776,7 +770,6 @@ class _Member(_Consumer):
         """Join with the topics known: a leader that does not know them assigns nothing, and leaves it so."""
         deadline = time.monotonic() + TOPIC_PATIENCE
         pause = 0.005
-        client._cluster.set_topics(self._topics)
         while missing := [name for name in self._topics if not client._cluster.partitions_for_topic(name)]:
             if time.monotonic() > deadline:
                 client.close(autocommit=False, timeout_ms=_ms(CLOSE_SECONDS))
@@ -970,8 +963,7 @@ def require_crc32c() -> None:
     """Refuse to run with checksums in pure Python: a block of readings would take 4 ms instead of 0.2 ms."""
     if record_util.crc32c_c is None:
         raise SettingInvalid(
-            "kafka-python has no C checksum and would be 20 times slower on blocks:"
-            " pip install 'kafka-python[crc32c]'"
+            "kafka-python has no C checksum and would be 20 times slower on blocks: pip install 'kafka-python[crc32c]'"
         )
 
 

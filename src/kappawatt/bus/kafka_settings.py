@@ -65,9 +65,7 @@ def _number(name: str, role: Role = Role.ANY, librdkafka: str | None = None, *al
 
 SETTINGS = (
     Setting("security.protocol", "security_protocol", "security.protocol", allowed=PROTOCOLS),
-    Setting(
-        "sasl.mechanism", "sasl_mechanism", "sasl.mechanism", also=("sasl.mechanisms",), allowed=MECHANISMS
-    ),
+    Setting("sasl.mechanism", "sasl_mechanism", "sasl.mechanism", also=("sasl.mechanisms",), allowed=MECHANISMS),
     Setting("sasl.username", "sasl_plain_username", "sasl.username", also=("sasl.plain.username",)),
     Setting("sasl.password", "sasl_plain_password", "sasl.password", also=("sasl.plain.password",)),
     Setting("ssl.ca.location", "ssl_cafile", "ssl.ca.location", Kind.FILE, also=("ssl.cafile",)),
@@ -255,13 +253,10 @@ def _check_together(settings: ClientSettings) -> None:
         useless = [name for name in credentials if settings.text(name)]
         if useless:
             raise SettingInvalid(
-                f"{useless[0]}: has no effect with security.protocol {protocol},"
-                " allowed SASL_SSL, SASL_PLAINTEXT"
+                f"{useless[0]}: has no effect with security.protocol {protocol}, allowed SASL_SSL, SASL_PLAINTEXT"
             )
     if settings.text("ssl.ca.location") and "SSL" not in protocol:
-        raise SettingInvalid(
-            f"ssl.ca.location: has no effect with security.protocol {protocol}, allowed SASL_SSL, SSL"
-        )
+        raise SettingInvalid(f"ssl.ca.location: has no effect with security.protocol {protocol}, allowed SASL_SSL, SSL")
 
 
 def topic_config(topic: Topic) -> dict[str, str]:

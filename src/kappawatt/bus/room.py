@@ -43,9 +43,7 @@ class Room:
         with self._changed:
             fits = self._changed.wait_for(lambda: self._fits(size), timeout if wait else 0)
             if not fits:
-                raise Overloaded(
-                    f"{self._used} bytes wait for the bus to acknowledge them, allowed {self.limit}"
-                )
+                raise Overloaded(f"{self._used} bytes wait for the bus to acknowledge them, allowed {self.limit}")
             self._used += size
         try:
             yield

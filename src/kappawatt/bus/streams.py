@@ -97,9 +97,10 @@ class StreamFollower:
 
     def poll(self) -> Serving | None:
         """Return a promotion that has come since the last call; does not wait."""
-        if self._reader is None:
+        try:
+            return self._newest(self._open().poll(0.0))
+        except TopicUnknown:
             return None
-        return self._newest(self._reader.poll(0.0))
 
     def close(self) -> None:
         """Stop reading."""

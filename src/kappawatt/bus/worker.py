@@ -17,7 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -92,15 +92,12 @@ class Answering:
         if kind in READABLE:
             return decode_many(values, kind, schema)
         refused = [
-            Rejection(i, "malformed", "content-type", kind[:80], ", ".join(READABLE))
-            for i in range(len(values))
+            Rejection(i, "malformed", "content-type", kind[:80], ", ".join(READABLE)) for i in range(len(values))
         ]
         every = np.arange(len(values), dtype=np.intp)
         return ManyDecoded(schema.check({}, len(values), refused), every, np.zeros_like(every))
 
-    def _publish_part(
-        self, parts: Sequence[Records], decoded: ManyDecoded, answer: Answer, outcome: Outcome
-    ) -> None:
+    def _publish_part(self, parts: Sequence[Records], decoded: ManyDecoded, answer: Answer, outcome: Outcome) -> None:
         starts = np.concatenate(([0], np.cumsum([len(records) for records in parts])))
         if answer.rejections:
             outcome.outgoing += self._dead_letters(parts, starts, decoded, answer.rejections)
@@ -108,7 +105,7 @@ class Answering:
             outcome.refused_rows += len({r.row for r in answer.rejections})
         outcome.rows += len(answer)
         whole = bool(answer.valid.all())
-        for part, (first, last) in zip(parts, zip(starts[:-1], starts[1:], strict=True), strict=True):
+        for part, (first, last) in zip(parts, pairwise(starts), strict=True):
             low, high = np.searchsorted(decoded.message, (first, last))
             for key, members in _by_key(part):
                 rows = np.arange(low, high)

@@ -13,12 +13,12 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from kappawatt.errors import KappawattError, NotReady, Overloaded, RowsRejected
+from kappawatt.service import Service
 from kappawatt.serving import docs, open_inference, predict, sagemaker
 from kappawatt.serving.bookkeeping import REQUEST_ID, Bookkeeping, request_id
 from kappawatt.serving.fast_lane import FastLane, Lane
 from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
-from kappawatt.service import Service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import CONTENT_TYPE, Telemetry
 
@@ -94,9 +94,7 @@ def problem(status: int, title: str, detail: str, **more: Any) -> Response:
     """Return a problem document (RFC 9457)."""
     document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     document["request_id"] = g.get("request_id")
-    return Response(
-        orjson.dumps(document | more, option=orjson.OPT_SERIALIZE_NUMPY), status, content_type=PROBLEM
-    )
+    return Response(orjson.dumps(document | more, option=orjson.OPT_SERIALIZE_NUMPY), status, content_type=PROBLEM)
 
 
 def rejected(error: RowsRejected, **more: Any) -> Response:
@@ -128,7 +126,8 @@ def _add_errors(app: Flask) -> None:
     @app.errorhandler(KappawattError)
     def known(error: KappawattError) -> Response:
         if error.status >= 500:
-            log.error("cannot answer", extra={"error": str(error), "request_id": g.get("request_id")})
+            level = logging.ERROR if error.status == 500 else logging.WARNING
+            log.log(level, "cannot answer", extra={"error": str(error), "request_id": g.get("request_id")})
         response = problem(error.status, error.title, str(error))
         if isinstance(error, Overloaded):
             response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
@@ -163,7 +162,11 @@ def _add_probes(app: Flask, context: Context) -> None:
         return probe(context.alive, "alive")
 
     @app.get("/readyz", provide_automatic_options=False)
-    @operation("Can it answer? 503 until the model gave its own example answer.", tag="probes", answers={200: STATUS, 503: "problem"})
+    @operation(
+        "Can it answer? 503 until the model gave its own example answer.",
+        tag="probes",
+        answers={200: STATUS, 503: "problem"},
+    )
     def readyz() -> Response:
         return probe(context.alive + context.ready, "ready")
 

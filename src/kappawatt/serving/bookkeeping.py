@@ -32,11 +32,11 @@ class Bookkeeping:
         key = (route, method, status)
         counter = self._counters.get(key)
         if counter is None:
-            labels = (self._telemetry.service, route, method, str(status))
-            counter = self._counters[key] = self._telemetry.requests.labels(*labels)
+            counter = self._telemetry.requests.labels(self._telemetry.service, route, method, str(status))
+            self._counters[key] = counter
         counter.inc()
         timer = self._timers.get(route)
         if timer is None:
-            labels = (self._telemetry.service, route)
-            timer = self._timers[route] = self._telemetry.request_seconds.labels(*labels)
+            timer = self._telemetry.request_seconds.labels(self._telemetry.service, route)
+            self._timers[route] = timer
         timer.observe(seconds)

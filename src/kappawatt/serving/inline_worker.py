@@ -39,7 +39,7 @@ class InlineWorker(ThreadWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         # gunicorn looks settings up by name through __getattr__, some 25 times a request.
-        vars(self.cfg).update({name: setting.get() for name, setting in self.cfg.settings.items()})
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         super().init_process()
 
     def on_client_socket_readable(self, conn: Any, client: socket.socket) -> None:

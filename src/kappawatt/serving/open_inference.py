@@ -78,7 +78,8 @@ def add_routes(app: Flask, context: Context) -> None:
     service = context.service
     predictor = service.predictor
     models = context.models
-    assert predictor is not None and models is not None
+    assert predictor is not None
+    assert models is not None
 
     def model_of(name: str, version: str | None) -> Model:
         if name != service.name:
@@ -86,7 +87,12 @@ def add_routes(app: Flask, context: Context) -> None:
         return models.get(version)
 
     own_name = (
-        {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": [service.name]}},
+        {
+            "name": "name",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "enum": [service.name]},
+        },
     )
 
     def errors(*statuses: int) -> dict[int, Any]:
@@ -99,7 +105,9 @@ def add_routes(app: Flask, context: Context) -> None:
 
     @app.get("/v2/health/ready", provide_automatic_options=False)
     @operation(
-        "Open Inference: can all models answer?", tag="open inference v2", answers={200: {"type": "object"}} | errors(503)
+        "Open Inference: can all models answer?",
+        tag="open inference v2",
+        answers={200: {"type": "object"}} | errors(503),
     )
     def v2_ready() -> Response:
         reason = models.why_not_ready()
@@ -116,7 +124,7 @@ def add_routes(app: Flask, context: Context) -> None:
         "Open Inference: model metadata",
         tag="open inference v2",
         parameters=own_name,
-        answers={200: METADATA} | errors(404, 503)
+        answers={200: METADATA} | errors(404, 503),
     )
     def v2_model(name: str, version: str | None) -> Response:
         try:
@@ -139,7 +147,7 @@ def add_routes(app: Flask, context: Context) -> None:
         "Open Inference: can this model answer?",
         tag="open inference v2",
         parameters=own_name,
-        answers={200: METADATA} | errors(404, 503)
+        answers={200: METADATA} | errors(404, 503),
     )
     def v2_model_ready(name: str, version: str | None) -> Response:
         try:
@@ -161,7 +169,10 @@ def add_routes(app: Flask, context: Context) -> None:
         answers={
             200: {
                 "type": "object",
-                "properties": {"model_name": {"type": "string"}, "outputs": {"type": "array", "items": TENSOR}},
+                "properties": {
+                    "model_name": {"type": "string"},
+                    "outputs": {"type": "array", "items": TENSOR},
+                },
                 "required": ["model_name", "outputs"],
             }
         }
@@ -210,14 +221,17 @@ def _error(error: KappawattError) -> Response:
 
 def _tensor_metadata(field: Field) -> dict[str, Any]:
     parameters = {"unit": field.unit, "required": field.required}
-    return {"name": field.name, "datatype": OF_KIND.get(field.kind, "FP64"), "shape": [-1], "parameters": parameters}
+    return {
+        "name": field.name,
+        "datatype": OF_KIND.get(field.kind, "FP64"),
+        "shape": [-1],
+        "parameters": parameters,
+    }
 
 
 def _example(schema: Schema) -> dict[str, Any]:
     return {
-        "inputs": [
-            {"name": f.name, "shape": [1], "datatype": "FP64", "data": [f.example]} for f in schema.required
-        ]
+        "inputs": [{"name": f.name, "shape": [1], "datatype": "FP64", "data": [f.example]} for f in schema.required]
     }
 
 
@@ -278,8 +292,8 @@ def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema) -> Batch:
 
 def _rows_of(tensor: dict[str, Any]) -> int:
     name, shape = tensor["name"], tensor.get("shape")
-    good = isinstance(shape, list) and all(type(size) is int for size in shape)
-    if not good or len(shape) not in (1, 2) or shape[0] < 1 or shape[1:] not in ([], [1]):
+    is_shape = isinstance(shape, list) and len(shape) in (1, 2) and all(type(size) is int for size in shape)
+    if not isinstance(shape, list) or not is_shape or shape[0] < 1 or shape[1:] not in ([], [1]):
         raise PayloadInvalid(f"{name}: got shape {_brief(shape)}, allowed [n] or [n, 1] with n from 1 up")
     return int(shape[0])
 
@@ -302,17 +316,14 @@ def _listed(tensor: dict[str, Any], field: Field, n: int, rejections: list[Rejec
     return column_of(flat, field, rejections)
 
 
-def _binary(
-    tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes
-) -> tuple[NDArray[Any], bytes]:
+def _binary(tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes) -> tuple[NDArray[Any], bytes]:
     datatype = tensor.get("datatype")
     if datatype not in DATATYPES or field.kind is Kind.TEXT:
         raise PayloadInvalid(f"{field.name}: got datatype {shorten(datatype)!r}, allowed {', '.join(DATATYPES)}")
     dtype = np.dtype(DATATYPES[datatype]).newbyteorder("<")
     if type(size) is not int or size != n * dtype.itemsize or size > len(raw):
         raise PayloadInvalid(
-            f"{field.name}: got binary_data_size {shorten(size)!r} and {len(raw)} bytes, "
-            f"allowed {n * dtype.itemsize}"
+            f"{field.name}: got binary_data_size {shorten(size)!r} and {len(raw)} bytes, allowed {n * dtype.itemsize}"
         )
     values: NDArray[Any] = np.frombuffer(raw, dtype=dtype, count=n).astype(np.float64)
     if field.kind is Kind.TIMESTAMP:

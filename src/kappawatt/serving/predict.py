@@ -36,7 +36,8 @@ VERSION = {
 def add_routes(app: Flask, context: Context) -> None:
     """Add `/predict` and `/params`."""
     predictor = context.service.predictor
-    assert predictor is not None and context.models is not None
+    assert predictor is not None
+    assert context.models is not None
     models = context.models
 
     @app.post("/predict", provide_automatic_options=False)
@@ -142,9 +143,7 @@ def answer_rows(answer: Answer) -> list[dict[str, Any] | None]:
     """Return an answer as one object a row, None in place of a refused row."""
     names = tuple(answer.columns)
     lists = [column.tolist() for column in answer.columns.values()]
-    rows: list[dict[str, Any] | None] = [
-        dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)
-    ]
+    rows: list[dict[str, Any] | None] = [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
     for row in np.flatnonzero(~answer.valid).tolist():
         rows[row] = None
     return rows
@@ -177,7 +176,11 @@ def rows_body(schema: Schema) -> dict[str, Any]:
         JSON: {"anyOf": [row, several, columns]},
         NDJSON: {**text, "description": "one row of JSON a line"},
         CSV: {**text, "description": f"with a header, or without in the order {csv_order(schema)}"},
-        ARROW: {**text, "contentEncoding": "binary", "description": "an Arrow IPC stream, one column a field"},
+        ARROW: {
+            **text,
+            "contentEncoding": "binary",
+            "description": "an Arrow IPC stream, one column a field",
+        },
     }
 
 

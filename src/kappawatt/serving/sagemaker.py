@@ -24,7 +24,8 @@ def add_routes(app: Flask, context: Context) -> None:
     """Add the three routes the platform calls."""
     predictor = context.service.predictor
     models = context.models
-    assert predictor is not None and models is not None
+    assert predictor is not None
+    assert models is not None
 
     @app.get("/ping", provide_automatic_options=False)
     @operation("SageMaker: ready?", tag="sagemaker", answers={200: None, 503: "problem"})
@@ -107,7 +108,5 @@ def _row(i: int, instance: Any, schema: Schema) -> Any:
     fields = schema.csv_fields
     least = sum(f.required for f in fields)
     if not least <= len(instance) <= len(fields):
-        raise PayloadInvalid(
-            f"instances[{i}]: got {len(instance)} values, allowed {', '.join(f.name for f in fields)}"
-        )
+        raise PayloadInvalid(f"instances[{i}]: got {len(instance)} values, allowed {', '.join(f.name for f in fields)}")
     return {f.name: value for f, value in zip(fields, instance, strict=False)}

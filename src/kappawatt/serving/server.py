@@ -22,7 +22,7 @@ GRACE_SECONDS = 25  # platforms send SIGKILL 30 s after SIGTERM
 REQUEST_SECONDS = 60
 
 
-class _Server(BaseApplication):
+class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, make_app: Callable[[], Flask], options: dict[str, Any]) -> None:
         self._make_app = make_app
         self._options = options
@@ -37,7 +37,15 @@ class _Server(BaseApplication):
 
 
 def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -> None:
-    """Serve `make_app()` until SIGTERM; requests at hand are finished first."""
+    """Serve `make_app()` until SIGTERM; requests at hand are finished first.
+
+    Raises
+    ------
+    SettingInvalid
+        The service cannot run with these settings; said before any process is forked.
+    """
+    if service.check is not None:
+        service.check(settings)
     several = settings.workers > 1
     metrics = tempfile.mkdtemp(prefix="kappawatt-metrics-") if several else None
     if metrics:
@@ -51,6 +59,7 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
         "worker_class": "gthread" if service.predictor is None else InlineWorker,
         "threads": max(settings.threads, service.threads),
         "keepalive": 75,
+        "limit_request_line": 8190,
         "timeout": REQUEST_SECONDS,
         "graceful_timeout": GRACE_SECONDS,
         "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108

@@ -113,9 +113,7 @@ def _arrow_table(table: Table, columns: Columns) -> Any:
     fields["place"] = nanoarrow.Array(np.arange(n, dtype=np.int64))
     schema = nanoarrow.struct({name: array.schema for name, array in fields.items()}, nullable=False)
     children = [nanoarrow.c_array(array) for array in fields.values()]
-    return nanoarrow.Array(
-        nanoarrow.c_array_from_buffers(schema, length=n, buffers=[None], children=children)
-    )
+    return nanoarrow.Array(nanoarrow.c_array_from_buffers(schema, length=n, buffers=[None], children=children))
 
 
 def _arrow(column: NDArray[Any], type_: Type) -> Any:

@@ -201,9 +201,7 @@ class Sink:
             if self._stopped.is_set():
                 deadline = deadline or time.monotonic() + DRAIN_SECONDS
                 if time.monotonic() > deadline:
-                    log.error(
-                        "database still busy; its rows will be read again", extra={"rows": landing.rows}
-                    )
+                    log.error("database still busy; its rows will be read again", extra={"rows": landing.rows})
                     return False
                 time.sleep(min(pause, 0.2))
             else:
@@ -277,9 +275,7 @@ class Sink:
         for (topic, partition), lag in lags.items():
             self._telemetry.consumer_lag.labels(self._telemetry.service, topic, str(partition)).set(lag)
         if sum(lags.values()) and now - self._heard > STUCK_SECONDS:
-            log.warning(
-                "messages wait and none come; joining the group again", extra={"lag": sum(lags.values())}
-            )
+            log.warning("messages wait and none come; joining the group again", extra={"lag": sum(lags.values())})
             self._flush()
             self._open(None)
 
@@ -290,9 +286,7 @@ def build(settings: Settings, telemetry: Telemetry | None = None) -> tuple[Servi
     `create_app(service, settings, telemetry=telemetry)` then has probes, metrics and `/queries`.
     """
     bus = connect(settings.bus, settings.bus_options())
-    sink = Sink(
-        bus, open_store(settings.database), settings=settings, telemetry=telemetry or Telemetry("sink")
-    )
+    sink = Sink(bus, open_store(settings.database), settings=settings, telemetry=telemetry or Telemetry("sink"))
     service = Service(
         name="sink",
         summary="Lands readings, predictions and rejections in a database, and runs example queries on it.",

@@ -77,8 +77,7 @@ class PostgreSQLStore:
                 for table in TABLES:
                     columns = ", ".join(f"{c.name} {_staged(c.type)}" for c in table.columns)
                     connection.execute(
-                        f"CREATE TEMP TABLE staged_{table.name} (place BIGINT, {columns})"
-                        " ON COMMIT DELETE ROWS"
+                        f"CREATE TEMP TABLE staged_{table.name} (place BIGINT, {columns}) ON COMMIT DELETE ROWS"
                     )
         return self._writer
 

@@ -203,9 +203,7 @@ def _prediction_event(records: Records, i: int) -> dict[str, Any]:
     document = _document(records.values[i])
     moment = parse_timestamp(document.get("event_time"))
     if moment is None:
-        raise _Malformed(
-            f"event_time: got {_short(document.get('event_time'))}, allowed an ISO 8601 time with zone"
-        )
+        raise _Malformed(f"event_time: got {_short(document.get('event_time'))}, allowed an ISO 8601 time with zone")
     if type(document.get("extrapolated")) is not bool:
         raise _Malformed(f"extrapolated: got {_short(document.get('extrapolated'))}, allowed true or false")
     return {

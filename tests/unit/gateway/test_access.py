@@ -86,9 +86,7 @@ def test_a_key_in_the_address_is_not_read(client: Any) -> None:
     assert client.get("/api/summary?api_key=r-key").status_code == 401
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/static/dashboard.js", "/healthz", "/readyz", "/metrics", "/api/session"]
-)
+@pytest.mark.parametrize("path", ["/", "/static/dashboard.js", "/healthz", "/readyz", "/metrics", "/api/session"])
 def test_pages_and_probes_stay_open(client: Any, path: str) -> None:
     assert client.get(path).status_code == 200
 
@@ -115,9 +113,7 @@ def test_signing_out_ends_it(client: Any) -> None:
     assert client.get("/api/summary").status_code == 401
 
 
-@pytest.mark.parametrize(
-    ("body", "status"), [({"key": "no"}, 401), ({"key": 1}, 400), ([], 400), ({"key": "ü"}, 400)]
-)
+@pytest.mark.parametrize(("body", "status"), [({"key": "no"}, 401), ({"key": 1}, 400), ([], 400), ({"key": "ü"}, 400)])
 def test_signing_in_with_anything_else_is_refused(client: Any, body: Any, status: int) -> None:
     assert client.post("/api/session", json=body).status_code == status
 

@@ -77,12 +77,8 @@ def test_every_service_answer_has_the_gateways_own_beside_it(documents: dict[str
 def test_components_of_one_name_are_kept_apart_and_equal_ones_shared(documents: dict[str, Any]) -> None:
     reference = {"$ref": "#/components/schemas/Row"}
     theirs: dict[str, Any] = {
-        "paths": {
-            "/a": {"get": {"responses": {"200": {"content": {"application/json": {"schema": reference}}}}}}
-        },
-        "components": {
-            "schemas": {"Row": {"properties": {"next": reference}}, "Problem": {"type": "object"}}
-        },
+        "paths": {"/a": {"get": {"responses": {"200": {"content": {"application/json": {"schema": reference}}}}}}},
+        "components": {"schemas": {"Row": {"properties": {"next": reference}}, "Problem": {"type": "object"}}},
     }
     other = theirs | {"components": {"schemas": {"Row": {"type": "string", "anyOf": [reference]}}}}
 
@@ -103,9 +99,7 @@ def test_what_is_no_document_is_refused(documents: dict[str, Any], theirs: dict[
 
 
 def test_services_are_listed_with_readiness_and_reason(open_gateway: Gateways, serve: Any) -> None:
-    waiting = Service(
-        "b", "A service.", 1, routes=lambda app, context: context.ready.append(lambda: "no model")
-    )
+    waiting = Service("b", "A service.", 1, routes=lambda app, context: context.ready.append(lambda: "no model"))
     addresses = f"a={serve(service_app())},b={serve(create_app(waiting, Settings()))},c=http://127.0.0.1:1"
     client = open_gateway(services=addresses).test_client()
 
@@ -138,9 +132,7 @@ def test_security_is_stated_only_when_keys_are_asked_for(open_gateway: Gateways,
         ("/static/icon.svg", "image/svg+xml"),
     ],
 )
-def test_assets_are_served_here_and_asked_for_by_etag(
-    open_gateway: Gateways, path: str, content_type: str
-) -> None:
+def test_assets_are_served_here_and_asked_for_by_etag(open_gateway: Gateways, path: str, content_type: str) -> None:
     client = open_gateway().test_client()
 
     answer = client.get(path)
@@ -166,8 +158,7 @@ def test_assets_name_nothing_from_elsewhere_and_write_no_html() -> None:
         assert "https://" not in text, path
         assert text.count("http://") == text.count("http://www.w3.org/2000/svg"), path
         assert not any(
-            word in text
-            for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(")
+            word in text for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(")
         )
 
 
@@ -175,8 +166,6 @@ def test_errors_of_the_gateway_carry_their_status() -> None:
     from services.gateway.breaker import CircuitOpen
     from services.gateway.proxy import ServiceSlow, ServiceUnreachable
 
-    found: dict[type[KappawattError], int] = {
-        c: c.status for c in (CircuitOpen, ServiceSlow, ServiceUnreachable)
-    }
+    found: dict[type[KappawattError], int] = {c: c.status for c in (CircuitOpen, ServiceSlow, ServiceUnreachable)}
 
     assert found == {CircuitOpen: 503, ServiceSlow: 504, ServiceUnreachable: 502}

@@ -68,9 +68,7 @@ def quick(app: Flask, address: str) -> Any:
     return app.test_client()
 
 
-def test_request_reaches_the_service_without_its_prefix(
-    open_gateway: Gateways, serve: Any, mirror: Flask
-) -> None:
+def test_request_reaches_the_service_without_its_prefix(open_gateway: Gateways, serve: Any, mirror: Flask) -> None:
     client = open_gateway(services=f"plant-power={serve(mirror)}").test_client()
 
     answer = client.post("/api/plant-power/predict?version=a%20b&x=1", data=b"{}", headers={"X-Mine": "1"})
@@ -84,9 +82,7 @@ def test_request_reaches_the_service_without_its_prefix(
     assert answer.headers["X-Own"] == "kept"
 
 
-def test_services_see_neither_credentials_nor_a_forged_host(
-    open_gateway: Gateways, serve: Any, mirror: Flask
-) -> None:
+def test_services_see_neither_credentials_nor_a_forged_host(open_gateway: Gateways, serve: Any, mirror: Flask) -> None:
     address = serve(mirror)
     client = open_gateway(services=f"plant-power={address}").test_client()
     sent = {
@@ -105,9 +101,7 @@ def test_services_see_neither_credentials_nor_a_forged_host(
     assert seen["host"] == address.removeprefix("http://")
 
 
-def test_hop_by_hop_headers_and_cookies_are_not_returned(
-    open_gateway: Gateways, serve: Any, mirror: Flask
-) -> None:
+def test_hop_by_hop_headers_and_cookies_are_not_returned(open_gateway: Gateways, serve: Any, mirror: Flask) -> None:
     client = open_gateway(services=f"plant-power={serve(mirror)}").test_client()
 
     answer = client.get("/api/plant-power/params")
@@ -116,9 +110,7 @@ def test_hop_by_hop_headers_and_cookies_are_not_returned(
     assert "Set-Cookie" not in answer.headers
 
 
-def test_request_id_and_trace_are_passed_on_and_back(
-    open_gateway: Gateways, serve: Any, mirror: Flask
-) -> None:
+def test_request_id_and_trace_are_passed_on_and_back(open_gateway: Gateways, serve: Any, mirror: Flask) -> None:
     client = open_gateway(services=f"plant-power={serve(mirror)}").test_client()
     parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     given = {"X-Request-Id": "abc-1", "traceparent": parent, "tracestate": "a=1"}
@@ -130,9 +122,7 @@ def test_request_id_and_trace_are_passed_on_and_back(
     assert (answer.headers["X-Request-Id"], answer.headers["traceparent"]) == ("abc-1", parent)
 
 
-def test_missing_trace_is_made_and_a_broken_one_replaced(
-    open_gateway: Gateways, serve: Any, mirror: Flask
-) -> None:
+def test_missing_trace_is_made_and_a_broken_one_replaced(open_gateway: Gateways, serve: Any, mirror: Flask) -> None:
     client = open_gateway(services=f"plant-power={serve(mirror)}").test_client()
 
     answer = client.get("/api/plant-power/params", headers={"traceparent": "broken", "tracestate": "a=1"})
@@ -143,9 +133,7 @@ def test_missing_trace_is_made_and_a_broken_one_replaced(
     assert answer.headers["traceparent"] == seen["traceparent"]
 
 
-@pytest.mark.parametrize(
-    "path", ["../x", "a/../../x", "./x", "a//b", "a\\b", "a\x00b"], ids=lambda path: repr(path)
-)
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "./x", "a//b", "a\\b", "a\x00b"], ids=lambda path: repr(path))
 def test_no_path_leaves_the_service(path: str) -> None:
     with pytest.raises(PayloadInvalid):
         path_below(path)
@@ -273,9 +261,7 @@ def test_only_posts_that_change_nothing_wait_for_a_service_that_starts(
     assert answer.status_code == status
 
 
-def test_circuit_opens_after_failures_and_says_when_to_come_back(
-    open_gateway: Gateways, closed_port: int
-) -> None:
+def test_circuit_opens_after_failures_and_says_when_to_come_back(open_gateway: Gateways, closed_port: int) -> None:
     client = quick(open_gateway(), f"http://127.0.0.1:{closed_port}")
 
     statuses = [client.post("/api/plant-power/readings").status_code for _ in range(6)]

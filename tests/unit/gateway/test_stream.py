@@ -93,9 +93,7 @@ def test_resume_gets_exactly_what_was_missed(open_gateway: Gateways, plant: Any,
     assert seen + again == first + missed
 
 
-def test_resume_inside_a_block_goes_on_with_its_next_row(
-    open_gateway: Gateways, plant: Any, start: str
-) -> None:
+def test_resume_inside_a_block_goes_on_with_its_next_row(open_gateway: Gateways, plant: Any, start: str) -> None:
     app = open_gateway()
     ids = plant.predict(*map(float, range(10)), block=True)
 
@@ -298,9 +296,7 @@ def test_heartbeats_come_while_there_is_nothing_to_say(monkeypatch: pytest.Monke
     hub.close()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "a", "a:", "a:0", "a:0=", "a:0=1.", "a b:0=1", "a:0=1;", "a:0=1" + ",1=1" * 2000]
-)
+@pytest.mark.parametrize("text", ["", "a", "a:", "a:0", "a:0=", "a:0=1.", "a b:0=1", "a:0=1;", "a:0=1" + ",1=1" * 2000])
 def test_text_that_is_no_position_is_none(text: str) -> None:
     assert parse_position(text) is None
 

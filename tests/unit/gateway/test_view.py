@@ -32,9 +32,7 @@ def summary(open_gateway: Gateways, bus: Bus) -> Callable[[], Any]:
     return lambda: client.get("/api/summary").get_json()
 
 
-def test_newest_prediction_of_each_key_is_answered(
-    open_gateway: Gateways, plant: Any, eventually: Eventually
-) -> None:
+def test_newest_prediction_of_each_key_is_answered(open_gateway: Gateways, plant: Any, eventually: Eventually) -> None:
     client = open_gateway().test_client()
 
     plant.predict(450.0, 460.0)
@@ -46,9 +44,7 @@ def test_newest_prediction_of_each_key_is_answered(
     assert client.get("/api/latest/other").status_code == 404
 
 
-def test_rows_of_a_block_count_like_single_events(
-    open_gateway: Gateways, plant: Any, eventually: Eventually
-) -> None:
+def test_rows_of_a_block_count_like_single_events(open_gateway: Gateways, plant: Any, eventually: Eventually) -> None:
     client = open_gateway().test_client()
 
     plant.predict(1.0, 2.0, 3.0, block=True)
@@ -76,9 +72,7 @@ def test_error_and_coverage_are_those_of_measured_predictions(
     assert found["interval"]["mean_width"] == pytest.approx(10.0)
 
 
-def test_prediction_published_twice_counts_once(
-    summary: Callable[[], Any], plant: Any, eventually: Eventually
-) -> None:
+def test_prediction_published_twice_counts_once(summary: Callable[[], Any], plant: Any, eventually: Eventually) -> None:
     plant.predict(450.0, first=7)
     plant.predict(450.0, first=7)
     plant.predict(451.0, first=8)
@@ -86,9 +80,7 @@ def test_prediction_published_twice_counts_once(
     assert eventually(lambda: (s := summary())["error"]["count"] >= 2 and s)["error"]["count"] == 2
 
 
-def test_another_version_starts_the_error_anew(
-    summary: Callable[[], Any], plant: Any, eventually: Eventually
-) -> None:
+def test_another_version_starts_the_error_anew(summary: Callable[[], Any], plant: Any, eventually: Eventually) -> None:
     plant.predict(450.0, 451.0, error=50.0)
     plant.predict(450.0, error=1.0, version="v2")
 
@@ -128,9 +120,7 @@ def test_start_reads_only_a_bounded_span_before_the_end(
     eventually(lambda: len(app.extensions[EXTENSION].view.points("plant-1", 2000)["predicted"]) == 500)
 
 
-def test_consumer_lag_is_the_end_less_the_commit(
-    summary: Callable[[], Any], bus: Bus, eventually: Eventually
-) -> None:
+def test_consumer_lag_is_the_end_less_the_commit(summary: Callable[[], Any], bus: Bus, eventually: Eventually) -> None:
     assert summary()["consumer_lag"]["messages"] is None
     consumer = bus.consumer(["plant.readings"], "plant-power")
     producer = bus.producer()
@@ -159,12 +149,9 @@ def test_latency_leaves_out_history_that_is_fed_in() -> None:
     view = LatestView("net_power")
     now = time.time_ns() // 1_000_000
     live = [
-        {"id": f"{i}", "net_power": 1.0, "published": now + i, "event_time": _iso(now), "key": "a"}
-        for i in range(101)
+        {"id": f"{i}", "net_power": 1.0, "published": now + i, "event_time": _iso(now), "key": "a"} for i in range(101)
     ]
-    old = [
-        {"id": "old", "net_power": 1.0, "published": now, "event_time": "2010-01-01T00:00:00Z", "key": "a"}
-    ]
+    old = [{"id": "old", "net_power": 1.0, "published": now, "event_time": "2010-01-01T00:00:00Z", "key": "a"}]
 
     view.add_predictions(live + old)
 
@@ -173,9 +160,7 @@ def test_latency_leaves_out_history_that_is_fed_in() -> None:
 
 def test_memory_is_bounded_whatever_comes() -> None:
     view = LatestView("net_power")
-    rows = [
-        {"id": f"{i}", "net_power": 1.0, "published": i, "key": f"plant-{i}"} for i in range(KNOWN_IDS + 5000)
-    ]
+    rows = [{"id": f"{i}", "net_power": 1.0, "published": i, "key": f"plant-{i}"} for i in range(KNOWN_IDS + 5000)]
 
     view.add_predictions(rows)
 
@@ -234,9 +219,7 @@ def test_gateway_waits_for_topics_and_is_ready_meanwhile(
     eventually(lambda: not client.get("/api/summary").get_json()["view"]["missing_topics"])
 
 
-def test_reading_survives_a_bus_that_fails(
-    bus: Bus, bus_url: str, plant: Any, eventually: Eventually
-) -> None:
+def test_reading_survives_a_bus_that_fails(bus: Bus, bus_url: str, plant: Any, eventually: Eventually) -> None:
     from kappawatt.errors import BusUnreachable
     from kappawatt.telemetry import Telemetry
 
@@ -263,15 +246,11 @@ def test_reading_survives_a_bus_that_fails(
         follower.stop()
 
 
-def test_view_that_falls_behind_skips_to_the_newest(
-    bus: Bus, bus_url: str, plant: Any, eventually: Eventually
-) -> None:
+def test_view_that_falls_behind_skips_to_the_newest(bus: Bus, bus_url: str, plant: Any, eventually: Eventually) -> None:
     from kappawatt.telemetry import Telemetry
 
     view = LatestView("net_power")
-    follower = Follower(
-        lambda: connect(bus_url), view, Hub(), Telemetry("g"), **NAMES, most_rows_behind=10_000
-    )
+    follower = Follower(lambda: connect(bus_url), view, Hub(), Telemetry("g"), **NAMES, most_rows_behind=10_000)
     for i in range(120):
         plant.predict(*[float(i)] * 1000, block=True)
 

@@ -46,9 +46,7 @@ def test_graph_equals_the_fitted_regression(fitted: Fitted, together: dict[str, 
 
 
 @pytest.mark.parametrize("rows", [1, 2, 10, 49, 50, 51, 1_000])
-def test_a_batch_gives_the_bits_the_whole_gives(
-    graph: OnnxModel, together: dict[str, np.ndarray], rows: int
-) -> None:
+def test_a_batch_gives_the_bits_the_whole_gives(graph: OnnxModel, together: dict[str, np.ndarray], rows: int) -> None:
     """A replay reads other batches than the live stream did, and must publish the same numbers."""
     matrix = features(synthetic_plant(MOST_ROWS, seed=4))
 

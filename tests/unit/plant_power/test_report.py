@@ -48,9 +48,7 @@ def test_report_is_one_file_that_says_its_data_is_synthetic(
     assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(ids)
 
 
-def test_partial_dependence_of_a_line_is_its_slope(
-    plant: dict[str, np.ndarray], baseline: FittedBaseline
-) -> None:
+def test_partial_dependence_of_a_line_is_its_slope(plant: dict[str, np.ndarray], baseline: FittedBaseline) -> None:
     """Linear regression has the same effect everywhere."""
     effect = partial_dependence(baseline, plant, "ambient_pressure", np.array([1000.0, 1010.0]))
 

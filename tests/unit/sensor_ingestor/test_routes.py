@@ -52,9 +52,7 @@ class Door:
         while sum(map(len, polled)) < sum(o.end for o in self.bus.offsets("plant.readings").values()):
             polled += reader.poll(1.0)
         reader.close()
-        return [
-            m for records in polled for m in zip(records.keys, records.values, records.headers, strict=True)
-        ]
+        return [m for records in polled for m in zip(records.keys, records.values, records.headers, strict=True)]
 
 
 def open_door(folder: Path, **given: Any) -> Door:
@@ -183,9 +181,7 @@ def test_a_body_beyond_the_limit_is_413(tmp_path: Path) -> None:
         ("", False),
     ],
 )
-def test_a_valid_trace_context_is_passed_on_and_any_other_replaced(
-    door: Door, given: str, is_kept: bool
-) -> None:
+def test_a_valid_trace_context_is_passed_on_and_any_other_replaced(door: Door, given: str, is_kept: bool) -> None:
     door.post(GOOD, traceparent=given)
 
     [(_, _, headers)] = door.messages()

@@ -32,15 +32,11 @@ TIMES = [START, START + 1, START + HOUR, START + 25 * HOUR]
 
 
 def publish_by_hand(bus: Bus) -> None:
-    publish_readings(
-        bus, batch_of(4, temperature=TEMPERATURES, net_power=MEASURED, event_time=TIMES), block_rows=4
-    )
+    publish_readings(bus, batch_of(4, temperature=TEMPERATURES, net_power=MEASURED, event_time=TIMES), block_rows=4)
     partition = partition_of(bus, "plant.readings")
     publish(
         bus,
-        predictions_of(
-            [0] * 4, PREDICTED, rows=range(4), partition=partition, event_time=TIMES, as_block=True
-        ),
+        predictions_of([0] * 4, PREDICTED, rows=range(4), partition=partition, event_time=TIMES, as_block=True),
     )
     publish(bus, dead_letters_of([b'{"ambient_temperature": 900}', b"no", b"no"]))
 

@@ -95,29 +95,21 @@ def test_columns_have_proper_types_and_missing_values_are_null(bus: Bus, setting
 
     land_all(settings, 2)
 
-    types = dict(
-        ask(settings, "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'readings'")
-    )
+    types = dict(ask(settings, "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'readings'"))
     assert types["event_time"] == types["published"] == "TIMESTAMP WITH TIME ZONE"
     assert types["net_power"] == "DOUBLE"
     assert ask(settings, "SELECT count(*), count(net_power) FROM readings") == [(2, 1)]
     assert ask(settings, "SELECT count(*) FROM readings WHERE event_time = published") == [(2,)]
 
 
-def test_single_and_block_predictions_land_alike_and_join_their_readings(
-    bus: Bus, settings: Settings
-) -> None:
-    publish_readings(
-        bus, batch_of(4, temperature=[1, 2, 3, 4], net_power=[400, 410, 420, np.nan]), block_rows=4
-    )
+def test_single_and_block_predictions_land_alike_and_join_their_readings(bus: Bus, settings: Settings) -> None:
+    publish_readings(bus, batch_of(4, temperature=[1, 2, 3, 4], net_power=[400, 410, 420, np.nan]), block_rows=4)
     partition = partition_of(bus, "plant.readings")
     power = [401.0, 408.0, 420.0, 430.0]
     for version, as_block in (("v1", False), ("v2", True)):
         publish(
             bus,
-            predictions_of(
-                [0] * 4, power, rows=[0, 1, 2, 3], partition=partition, version=version, as_block=as_block
-            ),
+            predictions_of([0] * 4, power, rows=[0, 1, 2, 3], partition=partition, version=version, as_block=as_block),
         )
 
     land_all(settings, 12)
@@ -178,8 +170,7 @@ def test_rejections_keep_reason_origin_and_original(bus: Bus, settings: Settings
 
     rows = ask(
         settings,
-        "SELECT id, plant, reason, field, got, original, source_offset, rejected_rows"
-        " FROM rejections ORDER BY id",
+        "SELECT id, plant, reason, field, got, original, source_offset, rejected_rows FROM rejections ORDER BY id",
     )
     assert rows[0][:2] == ("plant.readings-1-0", "plant-1")
     assert rows[0][2:5] == ("out_of_range", "ambient_temperature", "900.0")
@@ -234,9 +225,7 @@ def malformed_predictions() -> list[Outgoing]:
     return [replace(good, value=body) for body in bodies] + [wrong_block, infinite]
 
 
-def test_malformed_predictions_are_kept_as_rejections_and_the_stream_goes_on(
-    bus: Bus, settings: Settings
-) -> None:
+def test_malformed_predictions_are_kept_as_rejections_and_the_stream_goes_on(bus: Bus, settings: Settings) -> None:
     bad = malformed_predictions()
     publish(bus, [*bad, *predictions_of([9], [460.0])])
     telemetry = Telemetry("sink")
@@ -384,11 +373,7 @@ def test_a_file_that_somebody_else_holds_delays_rows_and_loses_none(bus: Bus, se
 
     with running(sink):
         publish_readings(bus, batch_of(100), block_rows=0)
-        wait_until(
-            lambda: (
-                client.get("/readyz").status_code == 503 and "lock" in client.get("/readyz").json["detail"]
-            )
-        )
+        wait_until(lambda: client.get("/readyz").status_code == 503 and "lock" in client.get("/readyz").json["detail"])
         asked = client.get("/queries/worst-hours")
         alive = client.get("/healthz")
         holder.communicate()
@@ -443,9 +428,7 @@ sink.run()
 
 
 def start_sink(settings: Settings) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SINK, settings.bus, settings.database], stdout=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-c", SINK, settings.bus, settings.database], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     return process

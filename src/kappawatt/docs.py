@@ -1,0 +1,103 @@
+"""Pages made from code: `python -m kappawatt.docs docs` writes them, and a test fails when they are stale."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from kappawatt.bus.topics import DAY, TOPICS
+from kappawatt.service import find_service, service_names
+from kappawatt.settings import settings_table
+
+__all__ = ["PAGES", "events_page", "settings_page"]
+
+MADE = "<!-- Made by `make docs`; edit the code it comes from instead. -->\n"
+
+
+def events_page() -> str:
+    """Return the page on topics and messages, from `kappawatt.bus.topics` and the schemas."""
+    lines = [
+        MADE,
+        "# Topics and messages\n",
+        "Made from `src/kappawatt/bus/topics.py`. `kappawatt topics` shows what a bus holds now.\n",
+        "| topic | key | message | partitions | kept | written by | read by |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for t in TOPICS:
+        kept = "newest of each key" if t.retention is None else f"{t.retention // DAY} days"
+        message = f"[{t.message.name}](#{t.message.name.lower()})" if t.message else "document"
+        lines.append(
+            f"| `{t.name}` | {t.key} | {message} | {t.partitions} | {kept} | {', '.join(t.producers)} "
+            f"| {', '.join(t.consumers)} |"
+        )
+    lines += [
+        "",
+        "Two encodings, told apart by the header `content-type`: single events as `application/json` (or one CSV",
+        "row, `text/csv`), and blocks of many rows as `application/vnd.apache.arrow.stream`. Without the header the",
+        "first bytes decide.",
+        "",
+    ]
+    for schema in dict.fromkeys(t.message for t in TOPICS if t.message):
+        lines += [f"## {schema.name}\n", f"{schema.meaning}\n", schema.markdown_table(), ""]
+    lines += [PREDICTION, DEAD_LETTER]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+PREDICTION = """## Predictions on the bus
+
+Each prediction also says which reading it answers and who answered: `id`, `key`, `event_time`, `measured_net_power`
+(null if the plant did not measure), `model`, `version`, `source_topic`, `source_partition`, `source_offset`,
+`source_row`. In a block, what is the same for all rows stands in the headers `model`, `model-version`,
+`source-topic` and `source-partition`.
+
+The id is `TOPIC-PARTITION-OFFSET-ROW@VERSION`: whoever answers the same reading with the same version writes the
+same id, so a crash or a replay overwrites and never doubles.
+"""
+
+DEAD_LETTER = """## Dead letters
+
+One for each message with refused rows: `id`, `reason`, `field`, `got`, `allowed`, `message` of the first refusal, all
+of them in `errors` (at most 100 rows; `rejected_rows` is the count), the origin as `topic`, `partition`, `offset`,
+`timestamp`, `key`, `content_type`, and the original bytes as `original` (or `original_base64` if they are not UTF-8).
+"""
+
+
+def settings_page() -> str:
+    """Return the page on settings, from `kappawatt.settings`."""
+    return f"""{MADE}
+# Settings
+
+Made from `src/kappawatt/settings.py`. Every process reads these from its environment at start; command line options
+stand above them. A value that cannot be used stops the process with a message that names the variable.
+
+{settings_table()}
+
+Kafka client settings pass through under Kafka's own names: `KAPPAWATT_KAFKA_SECURITY_PROTOCOL=SASL_SSL` is
+`security.protocol`. A name that ends in `_FILE` is read from that file, so that a secret never stands in the
+environment: `KAPPAWATT_KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka`.
+
+## Ports
+
+| service | `serve` | probes of `consume` |
+| --- | --- | --- |
+{_ports()}
+"""
+
+
+def _ports() -> str:
+    services = [find_service(name) for name in service_names()]
+    lines = [f"| {s.name} | {s.port} | {s.port + 100 if s.stream else ''} |" for s in services]
+    return "\n".join([*lines, "| sink | 8090 (probes and queries) | |"])
+
+
+PAGES = {"events.md": events_page, "settings.md": settings_page}
+
+
+def main(folder: Path) -> None:
+    """Write all pages into `folder`."""
+    for name, page in PAGES.items():
+        (folder / name).write_text(page())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

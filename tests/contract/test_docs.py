@@ -1,0 +1,41 @@
+"""Pages made from code are not stale, and what the README promises is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kappawatt.cli import main
+from kappawatt.docs import PAGES
+from kappawatt.service import service_names
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_made_from_code_is_up_to_date(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text() == PAGES[name](), "run `make docs`"
+
+
+def test_the_readme_names_every_service_and_every_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+
+    for name in (*service_names(), *main.commands):
+        assert f"`{name}" in readme or f"kappawatt {name}" in readme, name
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("services/*/README.md"), ROOT / "bench/README.md"]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_every_make_target_the_readme_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    for name in re.findall(r"make ([a-z][a-z-]+)", (ROOT / "README.md").read_text()):
+        assert name in targets, name
