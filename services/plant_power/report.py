@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kappawatt.events.plant import CONDITIONS, NET_POWER
 from kappawatt.metrics import coverage, mean_width, rmse
 from services.plant_power.features import CONDITION_NAMES, features
-from services.plant_power.model import OUTPUT_NAMES, Fitted
+from services.plant_power.inference import OUTPUT_NAMES, Fitted
 
 if TYPE_CHECKING:
     from kappawatt.datasets import Dataset

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.artifact import Artifact
 from kappawatt.batch import Columns
 from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS
 from kappawatt.events import plant
-from kappawatt.onnx import OnnxModel, load_onnx
+from kappawatt.limits import Limits
+from kappawatt.onnx import load_onnx
 from kappawatt.predictor import Predictor
 from kappawatt.service import Service, Stream
 from services.plant_power.features import FEATURE_NAMES, features
-from services.plant_power.train import backtest, train
+from services.plant_power.inference import unpack
+from services.plant_power.train import MODEL_FILE, backtest, train
 
 
-def predict(fitted: OnnxModel, columns: Columns) -> Columns:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model as it serves: features to power and its interval [MW], and where it was trained."""
+
+    run: Callable[[NDArray[np.float32]], Columns]
+    limits: Limits
+
+
+def load(artifact: Artifact) -> Loaded:
+    """Return the model in `model.npz`, which `train` writes, or else in `model.onnx`, which anyone may bring."""
+    own = MODEL_FILE in artifact.manifest.files
+    run = unpack(artifact.read(MODEL_FILE)).predict if own else load_onnx(artifact).run
+    return Loaded(run, Limits(artifact.manifest.training_range))
+
+
+def predict(loaded: Loaded, columns: Columns) -> Columns:
     """Return expected power and its interval [MW] for columns of conditions."""
-    return {**fitted.run(features(columns)), "extrapolated": fitted.extrapolates(columns)}
+    return {**loaded.run(features(columns)), "extrapolated": loaded.limits.exceeded(columns)}
 
 
 SERVICE = Service(
@@ -27,7 +51,7 @@ SERVICE = Service(
         response=plant.POWER,
         target=plant.NET_POWER.name,
         feature_names=FEATURE_NAMES,
-        load=load_onnx,
+        load=load,
         predict=predict,
     ),
     stream=Stream(source=PLANT_READINGS, output=PLANT_PREDICTIONS),

@@ -12,6 +12,7 @@ Three protocols, each fair to another question:
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +25,8 @@ from numpy.typing import NDArray
 
 from kappawatt.metrics import rmse, score_interval
 from services.plant_power.features import CONDITION_NAMES, FEATURE_NAMES, features
+from services.plant_power.inference import OUTPUT_NAMES, Fitted, pack
 from services.plant_power.model import (
-    OUTPUT_NAMES,
-    Fitted,
     Progress,
     Regression,
     build_baseline,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kappawatt.settings import Settings
 
 __all__ = [
+    "MODEL_FILE",
     "TARGET",
     "Evaluation",
     "backtest",
@@ -57,6 +58,8 @@ log = logging.getLogger(__name__)
 Columns = Mapping[str, NDArray[Any]]
 Rows = NDArray[np.intp]
 
+MODEL_FILE = "model.npz"
+RESULTS = Path(__file__).parents[2] / "docs" / "results" / "plant-power"
 TARGET = "net_power"
 HOLDOUT_SHARE = 0.3
 SEED = 2014  # the year of the publication; never varied
@@ -206,24 +209,35 @@ def train(
     out : Path, optional
         Folder of model versions; `artifacts` beside this file if absent.
     report : Path, optional
-        HTML file; `report.html` in the default's version if absent.
+        HTML file; if absent `report.html` in `out`, or in `docs/results/plant-power` where `out` is absent too.
+        `scores.json`, with every fold of the 5x2, is written beside it.
     quick : bool
         Skip the 5x2 cross-validation and the unseen vacuum.
 
     Returns
     -------
     list of Path
-        The artifacts, baseline first, and the report.
+        The artifacts, baseline first, the report and the scores.
     """
     from kappawatt import datasets
     from services.plant_power.report import write_report
 
     dataset = datasets.plant(settings.data)
+    report = report or (out or RESULTS) / "report.html"
     out = out or Path(__file__).parent / "artifacts"
     steps = _steps()
     holdout = evaluate_holdout(dataset.columns, steps)
     unseen = None if quick else evaluate_unseen_vacuum(dataset.columns, steps)
-    records = [] if quick else evaluate_5x2(datasets.plant_shuffles(settings.data)[0], steps)
+    scores: dict[str, Any] = {"data": dataset.provenance(), "holdout_30": holdout.scores}
+    records: list[dict[str, Any]] = []
+    if unseen:
+        sheets, source = datasets.plant_shuffles(settings.data)
+        records = evaluate_5x2(sheets, steps)
+        means = {name: mean_scores(records, name) for name in REGRESSIONS}
+        scores |= {
+            "unseen_vacuum": unseen.scores,
+            "5x2": {"source": source, "folds": records, "means": means},
+        }
 
     written = []
     for name, build in REGRESSIONS.items():
@@ -235,18 +249,16 @@ def train(
         if records:
             metrics["5x2"] = mean_scores(records, name)
         written.append(_save(out, name, fitted, dataset, metrics))
-    default = written[-1]
-    (out / "CURRENT").write_text(default.name + "\n")
-    page = report or default / "report.html"
+    (out / "CURRENT").write_text(written[-1].name + "\n")
     steps("drawing the report")
-    write_report(page, dataset=dataset, holdout=holdout, unseen=unseen, records=records, fitted=fitted)
-    return [*written, page]
+    write_report(report, dataset=dataset, holdout=holdout, unseen=unseen, records=records, fitted=fitted)
+    scores_file = report.with_name("scores.json")
+    scores_file.write_text(json.dumps(scores, indent=1) + "\n")
+    return [*written, report, scores_file]
 
 
 def backtest(settings: Settings, *, as_json: bool = False) -> list[dict[str, Any]]:
     """Print the 5x2 cross-validation, fold by fold, and return its records."""
-    import json
-
     from kappawatt import datasets
 
     sheets, source = datasets.plant_shuffles(settings.data)
@@ -298,11 +310,11 @@ def _row_numbers(columns: Columns) -> Rows:
 
 
 def _save(out: Path, kind: str, fitted: Fitted, dataset: Dataset, metrics: Mapping[str, Any]) -> Path:
-    """Write one artifact; its version is its kind and the start of its graph's hash."""
+    """Write one artifact; its version is its kind and the start of its file's hash."""
     from kappawatt.artifact import Manifest, save_artifact
 
-    graph = fitted.to_onnx()
-    version = f"{kind}-{hashlib.sha256(graph).hexdigest()[:8]}"
+    content = pack(fitted)
+    version = f"{kind}-{hashlib.sha256(content).hexdigest()[:8]}"
     first = {name: dataset.columns[name][:1] for name in CONDITION_NAMES}
     manifest = Manifest(
         model="plant-power",
@@ -322,14 +334,14 @@ def _save(out: Path, kind: str, fitted: Fitted, dataset: Dataset, metrics: Mappi
             "answer": {name: float(value[0]) for name, value in fitted.predict(features(first)).items()},
         },
     )
-    save_artifact(out / version, {"model.onnx": graph}, manifest)
+    save_artifact(out / version, {MODEL_FILE: content}, manifest)
     return out / version
 
 
 def _libraries() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("numpy", "scipy", "onnx")}
+    return {name: version(name) for name in ("numpy", "scipy")}
 
 
 def _steps() -> Progress:

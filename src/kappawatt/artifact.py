@@ -3,7 +3,7 @@
     VERSION/
         manifest.json   model, version, data hash, feature names, training range, metrics, library versions,
                         hash of every file, and one example row with its answer
-        model.onnx      what the service's `load` reads
+        model.npz       what the service's `load` reads (or model.onnx, ...)
 
 Loading refuses files whose hash differs, other feature names than the code computes, and a model that does
 not give its own example answer. Nothing is ever unpickled.

@@ -157,7 +157,7 @@ def ingest(file: Path, rate: float, loop: bool, key: str, url: str | None, **giv
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
-    help="Where the HTML report goes; beside the artifact if absent.",
+    help="Where the HTML report goes; docs/results if absent.",
 )
 @click.option("--quick", is_flag=True, help="Skip the 5x2 cross-validation.")
 def train(service: Service, data: Path | None, **options: Any) -> None:

@@ -11,7 +11,16 @@ from kappawatt.settings import Settings
 
 __all__ = ["set_up"]
 
+ORDINARY = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 RENAMED = {"asctime": "time", "levelname": "level", "name": "logger"}
+
+
+class _TextFormatter(logging.Formatter):
+    """A line for people: the message, then whatever else was said."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        more = " ".join(f"{name}={value}" for name, value in vars(record).items() if name not in ORDINARY)
+        return f"{super().formatMessage(record)}{'  ' + more if more else ''}"
 
 
 def set_up(settings: Settings) -> None:
@@ -22,7 +31,7 @@ def set_up(settings: Settings) -> None:
             "%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=RENAMED
         )
     else:
-        formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        formatter = _TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.artifact import Artifact
-from kappawatt.batch import Columns
 from kappawatt.errors import ArtifactInvalid, SettingInvalid
 
 __all__ = ["OnnxModel", "load_onnx"]
@@ -21,19 +19,13 @@ class OnnxModel:
     Parameters
     ----------
     graph : bytes
-    training_range : mapping of str to (float, float)
-        Smallest and largest value of each request field in training.
     """
 
-    def __init__(self, graph: bytes, training_range: Mapping[str, tuple[float, float]]) -> None:
-        self.training_range = training_range
-        self._low, self._high = np.array(list(training_range.values())).T.reshape(2, -1, 1)
+    def __init__(self, graph: bytes) -> None:
         try:
             import onnxruntime
         except ImportError as error:
-            raise SettingInvalid(
-                f"onnxruntime is not installed ({error}): pip install 'kappawatt[plant-power]'"
-            ) from error
+            raise SettingInvalid(f"onnxruntime is not installed ({error}): pip install 'kappawatt[onnx]'") from error
         options = onnxruntime.SessionOptions()
         # One thread: rows are answered in parallel by processes, and sums keep one order whatever the batch.
         options.intra_op_num_threads = 1
@@ -55,12 +47,7 @@ class OnnxModel:
             name: values.reshape(-1).astype(np.float64) for name, values in zip(self.output_names, found, strict=True)
         }
 
-    def extrapolates(self, columns: Columns) -> NDArray[np.bool_]:
-        """Return True in rows where a field lies outside of what the model was trained on."""
-        values = np.array([columns[name] for name in self.training_range])
-        return np.asarray(((values < self._low) | (values > self._high)).any(axis=0))
-
 
 def load_onnx(artifact: Artifact) -> OnnxModel:
     """Return the graph `model.onnx` of an artifact."""
-    return OnnxModel(artifact.read("model.onnx"), artifact.manifest.training_range)
+    return OnnxModel(artifact.read("model.onnx"))

@@ -98,7 +98,7 @@ def test_a_frozen_broker_fills_the_room_and_no_more(shaky: World, fragile: Broke
 
 def test_a_message_larger_than_allowed_is_refused_with_both_sizes(world: World, topic: str) -> None:
     with pytest.raises(DeliveryFailed, match=topic):
-        publish(world, world.bus(), [Outgoing(topic, bytes(3_000_000))])
+        publish(world, world.bus(), [Outgoing(topic, bytes(5_000_000))])
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -20,10 +20,10 @@ from kappawatt.bus.interface import (
     Start,
     TopicPartition,
 )
-from kappawatt.bus.kafka_settings import Role, read_settings, topic_config
+from kappawatt.bus.kafka_settings import REJOIN_MS, Role, read_settings, topic_config
 from kappawatt.bus.partitioner import partition_for
 from kappawatt.bus.room import Room
-from kappawatt.bus.topics import Topic
+from kappawatt.bus.topics import LARGEST_MESSAGE, Topic
 from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, SettingInvalid, TopicUnknown
 
 try:
@@ -62,6 +62,7 @@ PRODUCER: dict[str, Any] = {
     "batch.size": 256 * 1024,
     "linger.ms": 0,  # while a request is under way the next batch fills
     "delivery.timeout.ms": 120_000,
+    "message.max.bytes": LARGEST_MESSAGE,
     "queue.buffering.max.messages": 0,  # no bound in messages: Room bounds the bytes
     "queue.buffering.max.kbytes": 2_000_000,
 }
@@ -702,6 +703,7 @@ class _Member(_Consumer):
             "group.id": self._group,
             "session.timeout.ms": session,
             "heartbeat.interval.ms": min(3000, max(100, session // 5)),
+            "max.poll.interval.ms": max(session, REJOIN_MS),
         }
         if self._instance_id is not None:
             config["group.instance.id"] = self._instance_id

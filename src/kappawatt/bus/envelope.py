@@ -35,6 +35,7 @@ __all__ = [
     "read_predictions",
 ]
 
+MOST_ORIGINAL = 2_500_000  # bytes of an original kept; base64 of it still fits the topic
 MOST_ERRORS = 100  # rows listed in one dead letter; the count is always the whole
 ARROW_MARK = b"\xff\xff\xff\xff"  # continuation mark every Arrow IPC stream starts with
 
@@ -208,6 +209,8 @@ def dead_letter_message(
         "model": model,
         "version": version,
     }
+    if len(value) > MOST_ORIGINAL:
+        document["original_bytes"], value = len(value), value[:MOST_ORIGINAL]
     try:
         document["original"] = value.decode()
     except UnicodeDecodeError:

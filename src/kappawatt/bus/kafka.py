@@ -30,10 +30,10 @@ from kappawatt.bus.interface import (
     Start,
     TopicPartition,
 )
-from kappawatt.bus.kafka_settings import Role, read_settings, topic_config
+from kappawatt.bus.kafka_settings import REJOIN_MS, Role, read_settings, topic_config
 from kappawatt.bus.partitioner import partition_for
 from kappawatt.bus.room import Room
-from kappawatt.bus.topics import Topic
+from kappawatt.bus.topics import LARGEST_MESSAGE, Topic
 from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, SettingInvalid, TopicUnknown
 
 with warnings.catch_warnings():
@@ -74,6 +74,7 @@ PRODUCER = {
     "enable_idempotence": True,
     "allow_auto_create_topics": False,
     "compression_type": "lz4",
+    "max_request_size": LARGEST_MESSAGE,
     "batch_size": 256 * 1024,
     "linger_ms": 0,  # while a batch is under way the next one fills
     "max_block_ms": int(ANSWER_SECONDS * 1000),
@@ -753,6 +754,7 @@ class _Member(_Consumer):
             "group_instance_id": self._instance_id,
             "session_timeout_ms": session,
             "heartbeat_interval_ms": min(3000, max(100, session // 5)),
+            "max_poll_interval_ms": max(session, REJOIN_MS),
             "max_poll_records": self._max_records,
         }
         client = self._bus._open(KafkaConsumer, CONNECT_SECONDS, Role.CONSUMER, config)

@@ -29,6 +29,11 @@ TRUE = ("true", "1", "yes", "https")
 FALSE = ("false", "0", "no", "none", "")
 
 
+# How long a group waits for a member that died while it was joining, and the longest a poll may take to be dealt
+# with. The clients' own 5 minutes stop a whole group after one unlucky kill; a poll here takes a second or so.
+REJOIN_MS = 30_000
+
+
 class Role(StrEnum):
     """Which kind of client a setting is for."""
 
@@ -262,5 +267,7 @@ def _check_together(settings: ClientSettings) -> None:
 def topic_config(topic: Topic) -> dict[str, str]:
     """Return the configuration Kafka is given when `topic` is created."""
     if topic.retention is None:
-        return {"cleanup.policy": "compact"}
-    return {"cleanup.policy": "delete", "retention.ms": str(topic.retention * 1000)}
+        kept = {"cleanup.policy": "compact"}
+    else:
+        kept = {"cleanup.policy": "delete", "retention.ms": str(topic.retention * 1000)}
+    return kept | {"max.message.bytes": str(topic.max_message_bytes)}

@@ -12,6 +12,7 @@ __all__ = ["PLANT_PREDICTIONS", "PLANT_READINGS", "STREAMS", "TOPICS", "Topic", 
 
 HOUR = 3600
 DAY = 24 * HOUR
+LARGEST_MESSAGE = 4 * 1024 * 1024
 DEAD_LETTER_SUFFIX = ".dead"
 
 
@@ -32,6 +33,8 @@ class Topic:
     producers, consumers : tuple of str
         Service and command names.
     meaning : str
+    max_message_bytes : int
+        Largest message.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Topic:
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     meaning: str
+    max_message_bytes: int = 1_048_588  # Kafka's own default
 
 
 PLANT_READINGS = Topic(
@@ -87,6 +91,7 @@ def dead_letter(topic: Topic) -> Topic:
         topic.consumers[:1],
         ("gateway", "sink"),
         f"messages and rows of {topic.name} that were refused, with reason, origin and original bytes",
+        max_message_bytes=LARGEST_MESSAGE,  # the original, base64, and what was wrong with it
     )
 
 

@@ -8,6 +8,7 @@ says `"parameters": {"partial": true}`: then null stands in place of a refused r
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,12 +129,12 @@ def add_routes(app: Flask, context: Context) -> None:
     )
     def v2_model(name: str, version: str | None) -> Response:
         try:
-            model_of(name, version)
+            model = model_of(name, version)
             return _json(
                 {
                     "name": name,
                     "versions": models.versions(),
-                    "platform": "kappawatt_onnx",
+                    "platform": f"kappawatt_{Path(next(iter(model.manifest.files))).suffix[1:]}",
                     "inputs": [_tensor_metadata(f) for f in predictor.request.fields],
                     "outputs": [_tensor_metadata(f) for f in predictor.response.fields],
                 }

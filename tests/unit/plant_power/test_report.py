@@ -11,7 +11,8 @@ import pytest
 from kappawatt.datasets import Dataset, synthetic_plant
 from services.plant_power import train
 from services.plant_power.features import features
-from services.plant_power.model import FittedBaseline, build_baseline
+from services.plant_power.inference import FittedBaseline
+from services.plant_power.model import build_baseline
 from services.plant_power.report import partial_dependence, score_by_bin, write_report
 
 
