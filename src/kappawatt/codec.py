@@ -246,6 +246,10 @@ def _decode_lines(body: bytes, schema: Schema) -> Batch:
 
 
 def _rows_to_batch(rows: Sequence[Any], schema: Schema) -> Batch:
+    if len(rows) == 1 and type(rows[0]) is dict:
+        batch = schema.plain_row(rows[0])
+        if batch is not None:
+            return batch
     plain = _plain_objects(rows, schema)
     if plain is not None:
         return schema.check(plain, len(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
@@ -82,6 +83,7 @@ def consume(service: Service, settings: Settings) -> None:
     context.ready.append(lambda: None if telemetry.last_poll else "no poll of the bus yet")
     stop_on_signals(worker.stop)
     with probes(app, settings, service.port + PROBE_PORT_OFFSET):
+        gc.freeze()  # what was loaded stays
         worker.run()
     bus.close()
 

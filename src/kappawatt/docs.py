@@ -8,8 +8,9 @@ from pathlib import Path
 from kappawatt.bus.topics import DAY, TOPICS
 from kappawatt.service import find_service, service_names
 from kappawatt.settings import settings_table
+from kappawatt.sink.queries import QUERIES
 
-__all__ = ["PAGES", "events_page", "settings_page"]
+__all__ = ["PAGES", "analytics_page", "events_page", "settings_page"]
 
 MADE = "<!-- Made by `make docs`; edit the code it comes from instead. -->\n"
 
@@ -62,6 +63,27 @@ of them in `errors` (at most 100 rows; `rejected_rows` is the count), the origin
 """
 
 
+def analytics_page() -> str:
+    """Return the page on the analytics store, from `kappawatt.sink.queries`."""
+    lines = [
+        MADE,
+        "# The analytics store\n",
+        "`kappawatt sink` lands what passes on the bus in tables `readings`, `predictions` and `rejections`, upserted",
+        "by message id, so a crash or a replay doubles nothing; the view `scored` joins readings and predictions.",
+        "`KAPPAWATT_DATABASE=duckdb:FILE` is the default, `postgresql://...` the other choice.\n",
+        "The DuckDB file is open only while a batch is written, about once a second, so that it can be queried beside:",
+        "",
+        "```sh",
+        "duckdb .run/kappawatt.duckdb 'FROM scored LIMIT 5'",
+        "```",
+        "",
+        "The sink also answers these queries itself (`GET /queries/NAME`), and the dashboard shows them.\n",
+    ]
+    for query in QUERIES:
+        lines += [f"## {query.title}\n", f"`{query.name}`\n", "```sql", query.sql, "```", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def settings_page() -> str:
     """Return the page on settings, from `kappawatt.settings`."""
     return f"""{MADE}
@@ -90,7 +112,7 @@ def _ports() -> str:
     return "\n".join([*lines, "| sink | 8090 (probes and queries) | |"])
 
 
-PAGES = {"events.md": events_page, "settings.md": settings_page}
+PAGES = {"analytics.md": analytics_page, "events.md": events_page, "settings.md": settings_page}
 
 
 def main(folder: Path) -> None:

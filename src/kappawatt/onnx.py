@@ -38,11 +38,12 @@ class OnnxModel:
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise ArtifactInvalid(f"model.onnx: {str(error).splitlines()[0][:200]}") from error
         self._input = self._session.get_inputs()[0].name
-        self.output_names = tuple(output.name for output in self._session.get_outputs())
+        self._names = [output.name for output in self._session.get_outputs()]
+        self.output_names = tuple(self._names)
 
     def run(self, features: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
         """Return every output as float64 of shape (n,)."""
-        found = self._session.run(None, {self._input: features})
+        found = self._session.run(self._names, {self._input: features})
         return {
             name: values.reshape(-1).astype(np.float64) for name, values in zip(self.output_names, found, strict=True)
         }

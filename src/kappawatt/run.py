@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kappawatt.artifact import Manifest
 from kappawatt.bus import Bus, connect
 from kappawatt.bus.envelope import read_predictions
 from kappawatt.bus.streams import StreamFollower
@@ -27,6 +28,7 @@ from kappawatt.bus.topics import TOPICS
 from kappawatt.datasets import Dataset
 from kappawatt.errors import KappawattError
 from kappawatt.service import find_service
+from kappawatt.serving.models import open_model
 from kappawatt.settings import Settings
 
 __all__ = ["Child", "Stack", "Watch", "run_stack"]
@@ -219,6 +221,7 @@ def run_stack(
     try:
         stack.start(say)
         target = plant_power.predictor.target
+        say(_held_out(open_model(plant_power, settings).manifest, dataset))
         watch = Watch(bus, plant_power.stream.source.name, plant_power.stream.output.name, target)
         say(f"\n  dashboard  {urls['gateway']}/   API  {urls['gateway']}/docs   Ctrl-C stops\n")
         with _streaming(dataset, f"{urls['gateway']}/api/sensor-ingestor", rate, stopped):
@@ -231,6 +234,15 @@ def run_stack(
         stack.stop()
         bus.close()
         say("stopped")
+
+
+def _held_out(manifest: Manifest, dataset: Dataset) -> str:
+    """Say what the error shown is to be compared with."""
+    held_out = manifest.metrics.get("holdout_30", {})
+    line = f"\n  model      {manifest.version}, MAE {held_out.get('mae', float('nan')):.2f} MW on rows held out"
+    if dataset.is_synthetic:
+        return f"{line}; trained on a real plant, so the error on synthetic readings says nothing"
+    return f"{line}; it was trained on these readings, so the error below is better"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as derived
@@ -17,6 +18,7 @@ from kappawatt.batch import Batch, Rejection
 __all__ = ["Field", "Kind", "Schema"]
 
 LARGEST = float(np.finfo(np.float64).max)
+NO_NUMBER = (math.inf, -math.inf)  # the range of a field that holds no number: nothing is in it
 SHORTEST = 80  # characters of a bad value that are worth repeating to its sender
 
 
@@ -222,6 +224,29 @@ class Schema:
         if found:
             found.sort(key=lambda r: r.row)
         return Batch(complete, valid, tuple(found))
+
+    def plain_row(self, row: Mapping[str, Any]) -> Batch | None:
+        """Return one row as a batch if it is what comes all day: the required fields, numbers in range, no more.
+
+        Plain Python: for a single row NumPy's calls cost ten times the comparisons.
+        """
+        if len(row) != len(self.required):
+            return None
+        values = []
+        for f in self.required:
+            value = row.get(f.name)
+            if type(value) is not float and type(value) is not int:
+                return None
+            low, high = self._limits.get(f.name, NO_NUMBER)
+            if not low <= value <= high:
+                return None
+            values.append((value,))
+        matrix = np.array(values, dtype=np.float64)
+        columns = {f.name: column for f, column in zip(self.required, matrix, strict=True)}
+        for f in self.fields:
+            if not f.required:
+                columns[f.name] = nothing(f.kind, 1)
+        return Batch(columns, np.ones(1, dtype=np.bool_))
 
     def _all_good(self, columns: Mapping[str, NDArray[Any]], n: int) -> bool:
         """Whether all columns are numbers in range and none that is required is absent; one look at all of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import random
 from typing import Any
 
 from kappawatt.telemetry import Telemetry
@@ -16,7 +16,7 @@ def request_id(given: str | None) -> str:
     """Return the id a client gave, if it is a plain short text, or a new one."""
     if given and len(given) <= 128 and given.isascii() and given.isprintable():
         return given
-    return uuid.uuid4().hex
+    return f"{random.getrandbits(128):032x}"
 
 
 class Bookkeeping:

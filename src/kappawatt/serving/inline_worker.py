@@ -34,6 +34,25 @@ def is_complete(head: bytes) -> bool:
     return length.isdigit() and len(head) >= end + 4 + int(length)
 
 
+class _OneSend:
+    """A socket that keeps what is sent until `flush`: head and body of an answer leave as one packet."""
+
+    def __init__(self, inner: socket.socket) -> None:
+        self._inner = inner
+        self._kept: list[bytes] = []
+
+    def sendall(self, data: bytes) -> None:
+        self._kept.append(bytes(data))
+
+    def flush(self) -> None:
+        if self._kept:
+            self._inner.sendall(b"".join(self._kept))
+            self._kept.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 class InlineWorker(ThreadWorker):  # type: ignore[misc]
     """See the module's words; everything not said here is gthread's."""
 
@@ -51,7 +70,7 @@ class InlineWorker(ThreadWorker):  # type: ignore[misc]
         if len(head) >= PEEK_BYTES or not is_complete(head):
             super().on_client_socket_readable(conn, client)
             return
-        keep = self.handle(conn)
+        keep = self._handle_with_one_send(conn, client)
         self.keepalived_conns.remove(conn)
         if keep is True and self.alive:
             client.setblocking(False)
@@ -61,3 +80,22 @@ class InlineWorker(ThreadWorker):  # type: ignore[misc]
         self.poller.unregister(client)
         self.nr_conns -= 1
         conn.close(graceful=True)
+
+    def _keepalive_after(self, conn: Any, keepalive: Any) -> Any:
+        """As gthread, but a body that was read to its end needs no draining, nor the timeouts set around it."""
+        reader = getattr(getattr(conn.parser.mesg, "body", None), "reader", None)
+        if keepalive and getattr(reader, "length", None) == 0:
+            conn.parser.mesg = None
+            return True
+        return super()._keepalive_after(conn, keepalive)
+
+    def _handle_with_one_send(self, conn: Any, client: socket.socket) -> Any:
+        conn.sock = _OneSend(client)
+        try:
+            keep = self.handle(conn)
+            conn.sock.flush()
+        except OSError:  # the client has gone
+            keep = False
+        finally:
+            conn.sock = client
+        return keep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -68,6 +69,8 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
         "loglevel": "warning",
         "control_socket_disable": True,
         "post_fork": lambda server, worker: logs.set_up(settings),
+        # What was loaded stays: the garbage collector need not look at it again and again.
+        "post_worker_init": lambda worker: gc.freeze(),
         "child_exit": _forget_child if several else lambda server, worker: None,
     }
     try:
