@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     part.add_argument("--rows", type=int, default=300_000, help="single CSV events")
     part.add_argument("--blocks", type=int, default=10_000, help="messages of 1,000 readings")
-    part.add_argument("--stream-model", choices=models.KINDS, default="boosting", help="of stream")
+    part.add_argument("--stream-model", choices=models.KINDS, default="linear", help="of stream")
     part.add_argument(
         "--sides",
         type=_names,

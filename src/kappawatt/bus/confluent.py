@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kappawatt.bus.interface import (
+    POLL_BYTES,
     BusOptions,
     Consumer,
     Offsets,
@@ -506,8 +507,9 @@ class _Consumer:
             try:
                 # asked for many, consume would wait for all of them
                 messages = client.consume(1, min(left, SLICE_SECONDS))
-                if messages and self._max_records > 1:
-                    messages += client.consume(self._max_records - 1, 0.0)
+                room = self._room_beside(messages)
+                if room:
+                    messages += client.consume(room, 0.0)
                 self._settle(client)
             except KafkaException as error:
                 self._report(error.args[0])
@@ -539,7 +541,7 @@ class _Consumer:
             return {}
         client = self._connected()
         try:
-            ends = {place: client.get_watermark_offsets(Place(*place), timeout=ANSWER_SECONDS)[1] for place in self._at}
+            ends = {place: self._end(client, place) for place in self._at}
         except KafkaException as error:
             raise self._bus._failed(error.args[0], self._trouble) from error
         return {place: max(0, ends[place] - at) for place, at in self._at.items()}
@@ -572,6 +574,21 @@ class _Consumer:
             client.close()
             raise
         return client
+
+    def _room_beside(self, messages: list[Any]) -> int:
+        """How many more messages a poll may hold, by the size of the first."""
+        if not messages:
+            return 0
+        size = max(1, len(messages[0].value() or b""))
+        return min(self._max_records - 1, POLL_BYTES // size)
+
+    def _end(self, client: kafka.Consumer, place: TopicPartition) -> int:
+        """The end offset as the last fetch told it; asking the broker would wait behind megabytes of fetches."""
+        told: int = client.get_watermark_offsets(Place(*place), cached=True)[1]
+        if told >= 0:
+            return told
+        asked: int = client.get_watermark_offsets(Place(*place), timeout=ANSWER_SECONDS)[1]
+        return asked
 
     def _take(self, messages: list[Any]) -> list[Records]:
         shares: dict[TopicPartition, list[Any]] = {}

@@ -19,6 +19,7 @@ from pathlib import Path
 import orjson
 
 from kappawatt.bus.interface import (
+    POLL_BYTES,
     BusOptions,
     Consumer,
     Headers,
@@ -63,7 +64,6 @@ CREATE TABLE IF NOT EXISTS generation (
 
 BUSY_SECONDS = 30.0  # how long one process waits for another to finish a write
 IDLE_SECONDS = 0.005  # between two looks for new messages; a look costs some 10 us
-POLL_BYTES = 64 * 1024 * 1024  # a poll ends with the message that reaches this
 PRUNE_SECONDS = 60.0  # between two deletions of what retention no longer keeps
 
 

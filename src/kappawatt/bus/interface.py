@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 Headers = tuple[tuple[str, bytes], ...]
 TopicPartition = tuple[str, int]
 
+POLL_BYTES = 4 * 1024 * 1024  # about as much as one poll returns: a batch that stays in the processor's cache
+
 __all__ = [
+    "POLL_BYTES",
     "Bus",
     "Consumer",
     "Headers",
@@ -134,7 +137,7 @@ class Consumer(Protocol):
     """One member of a consumer group, or a reader without a group. Used from one thread."""
 
     def poll(self, timeout: float) -> list[Records]:
-        """Return what has arrived, at most `max_records` messages, waiting up to `timeout` seconds.
+        """Return what has arrived, at most `max_records` messages and about `POLL_BYTES`, waiting up to `timeout` s.
 
         Blocks of one partition come in offset order. Raises TopicUnknown when a topic does not exist
         (for longer than the client's patience), BusUnreachable when no broker answers for a long time.
@@ -162,7 +165,7 @@ class Consumer(Protocol):
         ...
 
     def lag(self) -> Mapping[TopicPartition, int]:
-        """Return, per assigned partition, how many messages stand between the position and the end."""
+        """Return, per assigned partition, how many messages stand between the position and the end last heard of."""
         ...
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from kappawatt.bus.interface import (
+    POLL_BYTES,
     BusOptions,
     Consumer,
     Headers,
@@ -83,6 +84,7 @@ PRODUCER = {
     "reconnect_backoff_max_ms": 1_000,
     "metrics_enabled": False,
 }
+FIRST_RECORDS = 100  # of the first poll, when the size of messages is not known yet
 ADMIN = {"request_timeout_ms": 10_000, "reconnect_backoff_max_ms": 1_000}
 CONSUMER = {
     "enable_auto_commit": False,
@@ -559,6 +561,7 @@ class _Consumer:
         self._bus = bus
         self._topics = topics
         self._max_records = max_records
+        self._room = min(max_records, FIRST_RECORDS)  # of the next poll, by the size of the last one's messages
         self._client: KafkaConsumer | None = None
         self._heard = time.monotonic()
         self._missing_since: float | None = None
@@ -571,10 +574,14 @@ class _Consumer:
             client = self._connected()
             left = max(0.0, deadline - time.monotonic())
             with self._failures():
-                found = client.poll(timeout_ms=int(min(left, SLICE_SECONDS) * 1000))
+                slice_ms = int(min(left, SLICE_SECONDS) * 1000)
+                found = client.poll(timeout_ms=slice_ms, max_records=self._room)
                 if found:
                     self._heard = time.monotonic()
-                    return [self._take(place, messages) for place, messages in found.items()]
+                    taken = [self._take(place, messages) for place, messages in found.items()]
+                    size = sum(len(value) for records in taken for value in records.values) // sum(map(len, taken))
+                    self._room = max(1, min(self._max_records, POLL_BYTES // max(1, size)))
+                    return taken
                 self._settle(client)
             self._check_topics()
             self._check_silence()
@@ -603,8 +610,11 @@ class _Consumer:
         if not positions or self._client is None:
             return {}
         with self._failures():
-            ends = self._client.end_offsets([Place(*place) for place in positions], _ms(ANSWER_SECONDS))
-        return {place: max(0, ends[Place(*place)] - at) for place, at in positions.items()}
+            ends = {place: self._client.highwater(Place(*place)) for place in positions}  # as the last fetch told
+            if None in ends.values():
+                asked = self._client.end_offsets([Place(*place) for place in positions], _ms(ANSWER_SECONDS))
+                ends = {place: asked[Place(*place)] for place in positions}
+        return {place: max(0, ends[place] - at) for place, at in positions.items()}
 
     def close(self) -> None:
         client, self._client = self._client, None
