@@ -17,6 +17,7 @@ import io
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 CONTINUATION = 0xFFFFFFFF
 MOST_ROWS = 1_000_000
 MOST_COLUMNS = 256
+MOST_METADATA = 64 * 1024
 MOST_UNPACKED = 256 * 1024 * 1024  # bytes all columns of a stream may take
 
 MESSAGE_KIND, MESSAGE_HEADER, MESSAGE_BODY = 6, 8, 10
@@ -119,20 +121,30 @@ def _to_nanoarrow(column: NDArray[Any]) -> Any:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What a record batch says of its body: rows, (length, nulls) of columns, (offset, length) of buffers."""
+
+    rows: int
+    nodes: tuple[tuple[int, int], ...]
+    places: tuple[tuple[int, int], ...]
+    codec: int | None
+
+
 def _read(body: memoryview) -> dict[str, NDArray[Any]]:
-    schema: list[_Column] | None = None
+    schema: tuple[_Column, ...] | None = None
     parts: list[dict[str, NDArray[Any]]] = []
     rows = 0
     budget = [MOST_UNPACKED]
-    for header, kind, content in _messages(body):
-        if kind == IS_SCHEMA and schema is None:
-            schema = _schema(header)
-        elif kind == IS_RECORD_BATCH and schema is not None:
-            rows += _scalar(header, BATCH_ROWS, Int64Flags)
+    for metadata, content in _messages(body):
+        if isinstance(metadata, _Layout) and schema is not None:
+            rows += metadata.rows
             _fit(rows, 0, MOST_ROWS, "rows")
-            parts.append(_record_batch(header, schema, content, budget))
+            parts.append(_record_batch(metadata, schema, content, budget))
+        elif not isinstance(metadata, _Layout) and schema is None:
+            schema = metadata
         else:
-            raise _damaged("a message that is neither schema nor record batch (dictionaries are not read)")
+            raise _damaged("no schema before its rows, or a second one")
     if schema is None:
         raise _damaged("no schema")
     if len(parts) == 1:
@@ -142,8 +154,8 @@ def _read(body: memoryview) -> dict[str, NDArray[Any]]:
     return {c.name: np.concatenate([part[c.name] for part in parts]) for c in schema}
 
 
-def _messages(body: memoryview) -> Iterator[tuple[Table, int, memoryview]]:
-    """Yield (header table, its kind, body) of each message; every length fits what is left."""
+def _messages(body: memoryview) -> Iterator[tuple[tuple[_Column, ...] | _Layout, memoryview]]:
+    """Yield what each message describes, and its body; every length fits what is left."""
     at = 0
     while at < len(body):
         if len(body) - at < 8:
@@ -154,21 +166,29 @@ def _messages(body: memoryview) -> Iterator[tuple[Table, int, memoryview]]:
         at += 8
         if size == 0:  # end of stream
             return
-        _fit(size, 8, len(body) - at, "metadata length")
-        metadata = bytearray(body[at : at + size])
+        _fit(size, 8, min(len(body) - at, MOST_METADATA), "metadata length")
+        length, described = _describe(bytes(body[at : at + size]))
         at += size
-        message = Table(metadata, struct.unpack_from("<I", metadata)[0])
-        length = _scalar(message, MESSAGE_BODY, Int64Flags)
         _fit(length, 0, len(body) - at, "body length")
-        yield (
-            _child(message, MESSAGE_HEADER),
-            _scalar(message, MESSAGE_KIND, Uint8Flags),
-            body[at : at + length],
-        )
+        yield described, body[at : at + length]
         at += length
 
 
-def _schema(header: Table) -> list[_Column]:
+@lru_cache(maxsize=128)
+def _describe(metadata: bytes) -> tuple[int, tuple[_Column, ...] | _Layout]:
+    """Length of a message's body, and its schema or layout; block after block of one source has the same."""
+    message = Table(bytearray(metadata), struct.unpack_from("<I", metadata)[0])
+    length = _scalar(message, MESSAGE_BODY, Int64Flags)
+    header = _child(message, MESSAGE_HEADER)
+    kind = _scalar(message, MESSAGE_KIND, Uint8Flags)
+    if kind == IS_SCHEMA:
+        return length, _schema(header)
+    if kind == IS_RECORD_BATCH:
+        return length, _layout(header)
+    raise _damaged("a message that is neither schema nor record batch (dictionaries are not read)")
+
+
+def _schema(header: Table) -> tuple[_Column, ...]:
     slot = header.Offset(SCHEMA_FIELDS)
     count = header.VectorLen(slot) if slot else 0
     _fit(count, 1, MOST_COLUMNS, "number of columns")
@@ -176,7 +196,16 @@ def _schema(header: Table) -> list[_Column]:
     columns = [_column(Table(header.Bytes, header.Indirect(start + 4 * i))) for i in range(count)]
     if len({c.name for c in columns}) != len(columns):
         raise _damaged("two columns of one name")
-    return columns
+    return tuple(columns)
+
+
+def _layout(header: Table) -> _Layout:
+    codec = None
+    if header.Offset(BATCH_COMPRESSION):
+        codec = _scalar(_child(header, BATCH_COMPRESSION), 4, Uint8Flags)
+    rows = _scalar(header, BATCH_ROWS, Int64Flags)
+    _fit(rows, 0, MOST_ROWS, "rows")
+    return _Layout(rows, _pairs(header, BATCH_NODES), _pairs(header, BATCH_BUFFERS), codec)
 
 
 def _column(field: Table) -> _Column:
@@ -204,14 +233,12 @@ def _column(field: Table) -> _Column:
     raise _damaged(f"{name[:80]!r} is none of numbers, booleans, text or times")
 
 
-def _record_batch(header: Table, schema: list[_Column], body: memoryview, budget: list[int]) -> dict[str, NDArray[Any]]:
-    rows = _scalar(header, BATCH_ROWS, Int64Flags)
-    nodes, places = _pairs(header, BATCH_NODES), _pairs(header, BATCH_BUFFERS)
+def _record_batch(
+    layout: _Layout, schema: tuple[_Column, ...], body: memoryview, budget: list[int]
+) -> dict[str, NDArray[Any]]:
+    rows, nodes, places, codec = layout.rows, layout.nodes, layout.places, layout.codec
     if len(nodes) != len(schema) or len(places) != sum(c.buffers for c in schema):
         raise _damaged(f"{len(nodes)} columns in {len(places)} buffers for a schema of {len(schema)}")
-    codec = None
-    if header.Offset(BATCH_COMPRESSION):
-        codec = _scalar(_child(header, BATCH_COMPRESSION), 4, Uint8Flags)
     result, next_buffer = {}, 0
     for column, (length, nulls) in zip(schema, nodes, strict=True):
         _fit(length, rows, rows, "column length")
@@ -316,16 +343,16 @@ def _child(table: Table, slot: int) -> Table:
     return Table(table.Bytes, table.Indirect(table.Pos + found))
 
 
-def _pairs(table: Table, slot: int) -> list[tuple[int, int]]:
+def _pairs(table: Table, slot: int) -> tuple[tuple[int, int], ...]:
     """A vector of structs of two 64-bit numbers: FieldNode {length, null_count}, Buffer {offset, length}."""
     found = table.Offset(slot)
     if found == 0:
-        return []
+        return ()
     start, count = table.Vector(found), table.VectorLen(found)
     _fit(count, 0, 3 * MOST_COLUMNS, "number of buffers")
     _fit(start, 0, len(table.Bytes) - 16 * count, "place of buffers")
     flat = struct.unpack_from(f"<{2 * count}q", table.Bytes, start)
-    return list(zip(flat[::2], flat[1::2], strict=True))
+    return tuple(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _fit(value: int, least: int, most: int, what: str) -> None:
