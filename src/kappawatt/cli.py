@@ -87,12 +87,15 @@ def main() -> None:
 def serve(service: Service, **given: Any) -> None:
     """Serve SERVICE over HTTP until SIGTERM."""
     from kappawatt import logs
-    from kappawatt.serving.app import create_app
+    from kappawatt.serving.server import metrics_folder
     from kappawatt.serving.server import serve as serve_app
 
     settings = Settings.read(**given)
     logs.set_up(settings)
-    serve_app(service, settings, lambda: create_app(service, settings))
+    with metrics_folder(settings.workers):
+        from kappawatt.serving.app import create_app
+
+        serve_app(service, settings, lambda: create_app(service, settings))
 
 
 @main.command()

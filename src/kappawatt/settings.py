@@ -45,9 +45,13 @@ def _choice(*allowed: str) -> Callable[[str], str]:
 
 def _number(low: float, high: float, whole: bool = True) -> Callable[[str], float]:
     def read(text: str) -> float:
-        value = int(text) if whole else float(text)
+        noun = "a whole number" if whole else "a number"
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            raise ValueError(f"allowed {noun} from {low:g} to {high:g}") from None
         if not low <= value <= high:
-            raise ValueError(f"allowed {low:g} to {high:g}")
+            raise ValueError(f"allowed {noun} from {low:g} to {high:g}")
         return value
 
     return read

@@ -6,7 +6,8 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask
@@ -17,7 +18,7 @@ from kappawatt.service import Service
 from kappawatt.serving.inline_worker import InlineWorker
 from kappawatt.settings import Settings
 
-__all__ = ["serve"]
+__all__ = ["metrics_folder", "serve"]
 
 GRACE_SECONDS = 25  # platforms send SIGKILL 30 s after SIGTERM
 REQUEST_SECONDS = 60
@@ -37,6 +38,22 @@ class _Server(BaseApplication):  # type: ignore[misc]
         return self._make_app()
 
 
+@contextmanager
+def metrics_folder(workers: int) -> Iterator[None]:
+    """Give several processes a folder to add up their metrics in; prometheus_client asks for it when imported."""
+    if workers == 1:
+        yield
+        return
+    folder = tempfile.mkdtemp(prefix="kappawatt-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    owner = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() == owner:  # a forked worker leaves through here too
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -> None:
     """Serve `make_app()` until SIGTERM; requests at hand are finished first.
 
@@ -47,10 +64,6 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
     """
     if service.check is not None:
         service.check(settings)
-    several = settings.workers > 1
-    metrics = tempfile.mkdtemp(prefix="kappawatt-metrics-") if several else None
-    if metrics:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
     port = settings.port or service.port
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     options: dict[str, Any] = {
@@ -71,13 +84,9 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
         "post_fork": lambda server, worker: logs.set_up(settings),
         # What was loaded stays: the garbage collector need not look at it again and again.
         "post_worker_init": lambda worker: gc.freeze(),
-        "child_exit": _forget_child if several else lambda server, worker: None,
+        "child_exit": _forget_child if settings.workers > 1 else lambda server, worker: None,
     }
-    try:
-        _Server(make_app, options).run()
-    finally:
-        if metrics:
-            shutil.rmtree(metrics, ignore_errors=True)
+    _Server(make_app, options).run()
 
 
 def _forget_child(server: Any, worker: Any) -> None:
