@@ -12,7 +12,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from kappawatt.errors import ContentTypeUnsupported, KappawattError, Overloaded, PayloadInvalid
 from kappawatt.serving import docs
-from kappawatt.serving.app import Context
+from kappawatt.serving.context import Context
 from kappawatt.serving.openapi import JSON, operation, specification
 from services.gateway import openapi_merge
 from services.gateway.access import COOKIE

@@ -13,7 +13,7 @@ from typing import Any
 from kappawatt.bus import Bus, connect
 from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, dead_letter
 from kappawatt.events import plant
-from kappawatt.serving.app import Context
+from kappawatt.serving.context import Context
 from kappawatt.settings import Settings
 from services.gateway.access import Access, read_access
 from services.gateway.follow import Follower, LagWatch

@@ -22,9 +22,10 @@ from kappawatt.codec import CSV, JSON, content_type_of, decode
 from kappawatt.errors import BusError, NotReady, PayloadInvalid, RowsRejected
 from kappawatt.events.plant import READING
 from kappawatt.ingest import new_traceparent, reading_messages
-from kappawatt.serving.app import Context, problem, rejected
+from kappawatt.serving.context import Context
 from kappawatt.serving.openapi import operation
 from kappawatt.serving.predict import csv_example, example_of, rows_body
+from kappawatt.serving.problems import problem, rejected
 from kappawatt.settings import Settings
 from services.sensor_ingestor.idempotency import Idempotency, Stored, Verdict, fingerprint
 

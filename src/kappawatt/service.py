@@ -16,7 +16,7 @@ from kappawatt.predictor import Predictor
 if TYPE_CHECKING:
     from flask import Flask
 
-    from kappawatt.serving.app import Context
+    from kappawatt.serving.context import Context
     from kappawatt.settings import Settings
 
 __all__ = ["Service", "Stream", "find_service", "service_names"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 from flask import Flask, Response, g, request
@@ -16,41 +14,17 @@ from kappawatt.errors import KappawattError, NotReady, Overloaded, RowsRejected
 from kappawatt.service import Service
 from kappawatt.serving import docs, open_inference, predict, sagemaker
 from kappawatt.serving.bookkeeping import REQUEST_ID, Bookkeeping, request_id
-from kappawatt.serving.fast_lane import FastLane, Lane
+from kappawatt.serving.context import Context
+from kappawatt.serving.fast_lane import FastLane
 from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
+from kappawatt.serving.problems import problem, rejected
 from kappawatt.settings import Settings
 from kappawatt.telemetry import CONTENT_TYPE, Telemetry
 
-__all__ = ["Context", "create_app", "problem"]
+__all__ = ["create_app"]
 
 log = logging.getLogger(__name__)
-
-PROBLEM = "application/problem+json"
-MOST_ERRORS = 100  # rows listed in a problem document; `rejected` is always the whole count
-
-
-@dataclass(slots=True)
-class Context:
-    """What routes may use: the service, its settings and telemetry, its models, and what readiness asks.
-
-    Parameters
-    ----------
-    ready : list of callable
-        Each returns None, or why the process cannot answer yet.
-    alive : list of callable
-        Each returns None, or why the process should be restarted.
-    lanes : dict of str to (str, Lane)
-        Paths that `FastLane` answers before Flask.
-    """
-
-    service: Service
-    settings: Settings
-    telemetry: Telemetry
-    models: Models | None = None
-    ready: list[Callable[[], str | None]] = field(default_factory=list)
-    alive: list[Callable[[], str | None]] = field(default_factory=list)
-    lanes: dict[str, tuple[str, Lane]] = field(default_factory=dict)
 
 
 def create_app(
@@ -88,20 +62,6 @@ def create_app(
     if context.lanes:
         app.wsgi_app = FastLane(app.wsgi_app, context.lanes, books)  # type: ignore[method-assign]
     return app
-
-
-def problem(status: int, title: str, detail: str, **more: Any) -> Response:
-    """Return a problem document (RFC 9457)."""
-    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    document["request_id"] = g.get("request_id")
-    return Response(orjson.dumps(document | more, option=orjson.OPT_SERIALIZE_NUMPY), status, content_type=PROBLEM)
-
-
-def rejected(error: RowsRejected, **more: Any) -> Response:
-    """Return the problem document of refused rows; `more` carries what was answered or accepted."""
-    errors = [r.to_json() for r in error.rejections[:MOST_ERRORS]]
-    count = len({r.row for r in error.rejections})
-    return problem(error.status, error.title, str(error), rejected=count, errors=errors, **more)
 
 
 def _add_bookkeeping(app: Flask, books: Bookkeeping) -> None:

@@ -26,7 +26,7 @@ from kappawatt.serving.openapi import JSON, operation
 from kappawatt.serving.predict import answer_valid, count
 
 if TYPE_CHECKING:
-    from kappawatt.serving.app import Context
+    from kappawatt.serving.context import Context
 
 __all__ = ["add_routes"]
 

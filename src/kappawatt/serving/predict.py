@@ -17,10 +17,11 @@ from kappawatt.predictor import Predictor
 from kappawatt.schema import Schema
 from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
+from kappawatt.serving.problems import rejected
 from kappawatt.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from kappawatt.serving.app import Context
+    from kappawatt.serving.context import Context
 
 __all__ = ["add_routes", "answer_rows", "count", "csv_body", "csv_example", "rows_body"]
 
@@ -133,8 +134,6 @@ def respond(answer: Answer, form: str, accept: str) -> Response:
         content = {"predictions": answer_rows(answer)}
     content |= {"model": answer.model, "version": answer.version}
     if answer.rejections:
-        from kappawatt.serving.app import rejected
-
         return rejected(RowsRejected(answer.rejections), **content)
     return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), content_type=JSON)
 

@@ -15,7 +15,7 @@ from kappawatt.serving.openapi import operation
 from kappawatt.serving.predict import answer_rows, count, csv_body, csv_example, rows_body
 
 if TYPE_CHECKING:
-    from kappawatt.serving.app import Context
+    from kappawatt.serving.context import Context
 
 __all__ = ["add_routes"]
 

@@ -27,7 +27,7 @@ from kappawatt.sink.store import Store, StoreBusy, open_store
 from kappawatt.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from kappawatt.serving.app import Context
+    from kappawatt.serving.context import Context
 
 __all__ = ["GROUP", "Sink", "build"]
 

@@ -15,7 +15,7 @@ from kappawatt.sink.queries import QUERIES
 from kappawatt.sink.store import Store
 
 if TYPE_CHECKING:
-    from kappawatt.serving.app import Context
+    from kappawatt.serving.context import Context
 
 __all__ = ["add_routes"]
 
@@ -49,7 +49,7 @@ NAME = {
 
 def add_routes(app: Flask, context: Context, store: Store) -> None:
     """Add `/queries` and `/queries/{name}`."""
-    from kappawatt.serving.app import problem
+    from kappawatt.serving.problems import problem
 
     by_name = {query.name: query for query in QUERIES}
 

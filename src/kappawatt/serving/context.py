@@ -1,0 +1,37 @@
+"""What routes may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kappawatt.service import Service
+from kappawatt.serving.fast_lane import Lane
+from kappawatt.serving.models import Models
+from kappawatt.settings import Settings
+from kappawatt.telemetry import Telemetry
+
+__all__ = ["Context"]
+
+
+@dataclass(slots=True)
+class Context:
+    """What routes may use: the service, its settings and telemetry, its models, and what readiness asks.
+
+    Parameters
+    ----------
+    ready : list of callable
+        Each returns None, or why the process cannot answer yet.
+    alive : list of callable
+        Each returns None, or why the process should be restarted.
+    lanes : dict of str to (str, Lane)
+        Paths that `FastLane` answers before Flask.
+    """
+
+    service: Service
+    settings: Settings
+    telemetry: Telemetry
+    models: Models | None = None
+    ready: list[Callable[[], str | None]] = field(default_factory=list)
+    alive: list[Callable[[], str | None]] = field(default_factory=list)
+    lanes: dict[str, tuple[str, Lane]] = field(default_factory=dict)

@@ -1,0 +1,29 @@
+"""Problem documents (RFC 9457): what was got, what is allowed, which field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from flask import Response, g
+
+from kappawatt.errors import RowsRejected
+
+__all__ = ["PROBLEM", "problem", "rejected"]
+
+PROBLEM = "application/problem+json"
+MOST_ERRORS = 100  # rows listed in a problem document; `rejected` is always the whole count
+
+
+def problem(status: int, title: str, detail: str, **more: Any) -> Response:
+    """Return a problem document (RFC 9457)."""
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    document["request_id"] = g.get("request_id")
+    return Response(orjson.dumps(document | more, option=orjson.OPT_SERIALIZE_NUMPY), status, content_type=PROBLEM)
+
+
+def rejected(error: RowsRejected, **more: Any) -> Response:
+    """Return the problem document of refused rows; `more` carries what was answered or accepted."""
+    errors = [r.to_json() for r in error.rejections[:MOST_ERRORS]]
+    count = len({r.row for r in error.rejections})
+    return problem(error.status, error.title, str(error), rejected=count, errors=errors, **more)
