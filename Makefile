@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/.run-stamp ## stream plant readings through everything: RATE=10 BUS=kafka|kafka://host:port
+run: .venv/.run-stamp $(if $(filter kafka,$(BUS)),.venv/.broker-stamp) ## stream plant readings through everything: RATE=10 BUS=kafka|kafka://host:port
 	@exec $(BIN)/kappawatt run --rate $(RATE) $(if $(BUS),--bus $(BUS))
 
 install: .venv/.dev-stamp ## make .venv with all that development needs
@@ -50,11 +50,13 @@ clean: ## remove what was made here
 	$(PYTHON) -m venv .venv
 
 .venv/.run-stamp: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[run$(if $(filter kafka,$(BUS)),$(comma)broker)]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[run]'
+	@touch $@
+
+.venv/.broker-stamp: pyproject.toml | .venv/.run-stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[run,broker]'
 	@touch $@
 
 .venv/.dev-stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@touch $@ .venv/.run-stamp
-
-comma := ,
+	@touch $@ .venv/.run-stamp .venv/.broker-stamp

@@ -213,15 +213,17 @@ class Access:
         return key
 
 
+READINGS = re.compile(r"/api/[^/]+/readings/[^/]+")  # the ingestor's door: POST /readings/PLANT
+
+
 def role_for(method: str, path: str) -> Role:
     """Return the least role that may do this."""
     if method in ("GET", "HEAD"):
         return Role.READER
-    last = path.rsplit("/", 1)[-1]
     if method == "POST" and path.startswith("/api/"):
         if asks_only(path):
             return Role.READER
-        if last == "readings":
+        if READINGS.fullmatch(path):
             return Role.WRITER
     return Role.ADMIN
 

@@ -20,6 +20,7 @@ from urllib3.exceptions import (
 )
 
 from kappawatt.errors import KappawattError, PayloadInvalid, SettingInvalid
+from kappawatt.serving.body import read_body
 from services.gateway.breaker import Breaker
 
 __all__ = [
@@ -187,7 +188,7 @@ class Proxy:
         """
         url = path_below(rest)
         query = quote(asked.query_string, safe="=&?/:@!$'()*+,;~%-._[]|")
-        body = asked.get_data(cache=False) if asked.method not in ("GET", "HEAD") else None
+        body = read_body() if asked.method not in ("GET", "HEAD") else None
         headers = _request_headers(asked, target.name, request_id, trace)
         answer = self.call(target, asked.method, f"{url}?{query}" if query else url, headers, body)
         return _response(answer, target, asked.method)

@@ -12,6 +12,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from kappawatt.errors import ContentTypeUnsupported, KappawattError, Overloaded, PayloadInvalid
 from kappawatt.serving import docs
+from kappawatt.serving.body import read_body
 from kappawatt.serving.context import Context
 from kappawatt.serving.openapi import JSON, operation, specification
 from services.gateway import openapi_merge
@@ -220,7 +221,7 @@ def _add_session(app: Flask, gateway: Gateway) -> None:
         if request.mimetype != JSON:
             raise ContentTypeUnsupported(f"content type: got {request.mimetype[:80]!r}, allowed {JSON}")
         try:
-            document = orjson.loads(request.get_data(cache=False))
+            document = orjson.loads(read_body())
         except orjson.JSONDecodeError as error:
             raise PayloadInvalid(f"body: {error}") from None
         key = document.get("key") if isinstance(document, dict) else None

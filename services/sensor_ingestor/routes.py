@@ -22,6 +22,7 @@ from kappawatt.codec import CSV, JSON, content_type_of, decode
 from kappawatt.errors import BusError, NotReady, PayloadInvalid, RowsRejected
 from kappawatt.events.plant import READING
 from kappawatt.ingest import new_traceparent, reading_messages
+from kappawatt.serving.body import read_body
 from kappawatt.serving.context import Context
 from kappawatt.serving.openapi import operation
 from kappawatt.serving.predict import csv_example, example_of, rows_body
@@ -102,7 +103,7 @@ def add_routes(app: Flask, context: Context) -> None:
         if not KEY.fullmatch(key):
             raise PayloadInvalid(f"key: got {key[:100]!r}, allowed 1 to 100 of A-Z a-z 0-9 . _ ~ - not led by a dot")
         content_type = content_type_of(request.content_type)
-        body = request.get_data(cache=False)
+        body = read_body()
         claim = request.headers.get("Idempotency-Key")
         if claim is None:
             return publish(key, content_type, body)

@@ -4,6 +4,7 @@ sink | doctor | run`. Each command reads settings, then calls the module that kn
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -47,7 +48,18 @@ class _ServiceName(click.ParamType[Service]):
         return "SERVICE"
 
 
+class _Rate(click.FloatRange):
+    """Readings a second: more than 0, and a number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        rate = float(super().convert(value, param, ctx))
+        if not math.isfinite(rate):
+            self.fail(f"got {value!r}, allowed a number above 0", param, ctx)
+        return rate
+
+
 SERVICE = _ServiceName()
+RATE = _Rate(min=0, min_open=True)
 bus_option = click.option(
     "--bus",
     help="embedded:FILE or kafka://HOST:PORT[,HOST:PORT]. [KAPPAWATT_BUS, default embedded:.run/bus.sqlite]",
@@ -125,24 +137,26 @@ def consume(service: Service, **given: Any) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=RATE,
     default=10.0,
     show_default=True,
     help="Readings a second.",
 )
 @click.option("--loop", is_flag=True, help="Start again at the end of the file.")
 @click.option("--key", default="plant-1", show_default=True, help="Name of the plant.")
+@click.option("--api-key", envvar="KAPPAWATT_API_KEY", help="Key of a gateway that asks for one. [KAPPAWATT_API_KEY]")
 @click.option("--url", help="Address of the ingestor, or of the gateway with /api/sensor-ingestor.")
 @bus_option
 @client_option
-def ingest(file: Path, rate: float, loop: bool, key: str, url: str | None, **given: Any) -> None:
+def ingest(file: Path, rate: float, loop: bool, key: str, api_key: str | None, url: str | None, **given: Any) -> None:
     """Stream FILE (CSV, NDJSON or Arrow, gzip too) at a steady rate."""
     from kappawatt import ingest as ingesting
     from kappawatt.bus import connect
 
     settings = Settings.read(**given)
     if url is not None:
-        send = ingesting.http_sender(url, key)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
+        send = ingesting.http_sender(url, key, headers=headers)
     else:
         send = ingesting.bus_sender(connect(settings.bus, settings.bus_options()), key)
     summary = ingesting.ingest(file, send=send, rate=rate, loop=loop, progress=True)
@@ -343,7 +357,7 @@ def doctor(wait: float, as_json: bool, **given: Any) -> None:
 @main.command()
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=RATE,
     default=10.0,
     show_default=True,
     help="Readings a second.",
@@ -362,7 +376,7 @@ def run(rate: float, folder: Path, bus: str | None, **given: Any) -> None:
     from contextlib import ExitStack
 
     from kappawatt import datasets, logs
-    from kappawatt.run import run_stack
+    from kappawatt.run import run_stack, store_name
 
     os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
     stopped = threading.Event()
@@ -370,13 +384,14 @@ def run(rate: float, folder: Path, bus: str | None, **given: Any) -> None:
         signal.signal(number, lambda *_: stopped.set())
     folder = folder.absolute()
     with ExitStack() as cleanup:
-        if bus == "kafka":
+        own_broker = bus == "kafka"
+        if own_broker:
             from kappawatt.broker import Broker
 
             click.echo("starting Apache Kafka (its jars are fetched once, 44 MB) ...")
             broker = cleanup.enter_context(Broker(folder / "kafka"))
             bus = f"kafka://{broker.bootstrap}"
-        database = os.environ.get("KAPPAWATT_DATABASE") or f"duckdb:{folder}/kappawatt.duckdb"
+        database = os.environ.get("KAPPAWATT_DATABASE") or f"duckdb:{folder}/{store_name(bus, own_broker)}"
         settings = Settings.read(bus=bus or f"embedded:{folder}/bus.sqlite", database=database, **given)
         logs.set_up(settings)
         dataset = datasets.plant(settings.data, events=True)

@@ -259,7 +259,7 @@ def _rows_to_batch(rows: Sequence[Any], schema: Schema) -> Batch:
     if not set().union(*rows) <= set(schema.names):
         known = set(schema.names)
         for i, row in enumerate(rows):
-            for name in row.keys() - known:
+            for name in (name for name in row if name not in known):
                 rejections.append(schema.unknown(i, name, row[name]))
     columns = {f.name: column_of([row.get(f.name) for row in rows], f, rejections) for f in schema.fields}
     return schema.check(columns, len(rows), rejections)

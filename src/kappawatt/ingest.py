@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import logging
 import random
+import re
 import secrets
 import sys
 import threading
@@ -35,6 +37,7 @@ from kappawatt.errors import (
     KappawattError,
     Overloaded,
     PayloadInvalid,
+    SettingInvalid,
     TopicUnknown,
 )
 from kappawatt.events.plant import READING
@@ -52,10 +55,13 @@ __all__ = [
     "stream_columns",
 ]
 
+log = logging.getLogger(__name__)
+
 BLOCK_ROWS = 64  # from so many rows on a request or message is an Arrow block
 TICK_SECONDS = 0.05  # above 20 rows a second, rows that fall due within this time travel together
 PATIENCE_SECONDS = 300.0  # how long one send is retried
 BACKOFF_SECONDS = (0.1, 5.0)
+FIRST_SAID = 3  # of the failed tries, so that nobody watches in silence
 REFUSALS_SHOWN = 100
 FORMATS = {
     ".csv": CSV,
@@ -495,6 +501,8 @@ def http_sender(
     """
     import urllib3
 
+    if not re.match(r"https?://[^/]", url):
+        raise SettingInvalid(f"--url: got {url[:200]!r}, allowed http://HOST[:PORT][/PATH] or https://...")
     pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5.0, read=60.0))
     address = f"{url.rstrip('/')}/readings/{key}"
     run = uuid.uuid4().hex
@@ -564,6 +572,8 @@ class _Attempt:
     def failed(self, why: str, retry_after: float | None = None) -> None:
         shortest, longest = BACKOFF_SECONDS
         pause = min(shortest * 2**self.number, longest) if retry_after is None else retry_after
+        if self.number == FIRST_SAID:
+            log.warning("no success yet, trying on: %s", why)
         pause *= random.uniform(1.0, 1.25)  # noqa: S311 (jitter, not a secret)
         if time.monotonic() + pause > self._deadline:
             raise DeliveryFailed(f"{why} (given up after {self.number + 1} tries)")

@@ -14,8 +14,8 @@ from typing import Any
 
 from kappawatt.bus.envelope import read_predictions
 from kappawatt.bus.interface import Bus, Offsets
-from kappawatt.bus.streams import Serving, StreamFollower, promote
-from kappawatt.bus.topics import Topic
+from kappawatt.bus.streams import Serving, StreamFollower, group_of, promote
+from kappawatt.bus.topics import TOPICS, Topic
 from kappawatt.bus.worker import Answering
 from kappawatt.errors import BusError, SettingInvalid
 from kappawatt.predictor import Model
@@ -40,8 +40,8 @@ class Report:
         Answers with a published counterpart for the same reading; those equal to the last bit in all fields.
     max_difference, mean_difference : float or None
         Of the target, absolute, in its unit; None if nothing could be compared.
-    covered : mapping of int to int
-        By source partition, the offset up to which was answered (exclusive).
+    begun, covered : mapping of int to int
+        By source partition, the offset it started at, and the one up to which was answered (exclusive).
     """
 
     stream: str
@@ -55,12 +55,15 @@ class Report:
     max_difference: float | None = None
     mean_difference: float | None = None
     seconds: float = 0.0
+    begun: dict[int, int] = field(default_factory=dict)
     covered: dict[int, int] = field(default_factory=dict)
     promoted: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a document."""
-        return asdict(self) | {"covered": {str(p): o for p, o in self.covered.items()}}
+        return asdict(self) | {
+            name: {str(p): o for p, o in getattr(self, name).items()} for name in ("begun", "covered")
+        }
 
     def describe(self) -> str:
         """Return the report for a person."""
@@ -135,7 +138,7 @@ def replay(
     BusError
         The source stopped giving messages before its end.
     """
-    if to in (live_topic(bus, stream), stream.output.name, stream.source.name, stream.dead.name):
+    if to == live_topic(bus, stream) or to in {topic.name for topic in TOPICS}:
         raise SettingInvalid(f"--to: got {to!r}, allowed a topic of its own, not one that is live")
     bus.ensure([_like(stream.output, to)])
     ends = {p: o.end for p, o in bus.offsets(stream.source.name).items()}
@@ -144,7 +147,7 @@ def replay(
     began = time.monotonic()
     _run(bus, stream.source.name, answering, start, ends, max_records, report, progress)
     report.seconds = time.monotonic() - began
-    report.covered = ends
+    report.begun, report.covered = dict(start), ends
     return report
 
 
@@ -233,5 +236,15 @@ def _by_origin(bus: Bus, topic: str) -> dict[tuple[Any, ...], dict[str, Any]]:
 def promote_replay(bus: Bus, report: Report, service: str, source: str, reason: str) -> None:
     """Make the result of a replay what workers and readers of its stream use."""
     serving = Serving(report.stream, report.to, report.version, report.covered, reason)
+    follower = StreamFollower(bus, report.stream)
+    done = bus.committed(group_of(service, follower.read()), source)
+    follower.close()
+    for partition, known in bus.offsets(source).items():
+        begun, answered = report.begun.get(partition, known.begin), max(done.get(partition, 0), known.begin)
+        if begun > answered:
+            raise SettingInvalid(
+                f"--from: got offset {begun} of {source}[{partition}], allowed {answered} or less for a promotion: "
+                "what is between was never answered and would be left out"
+            )
     promote(bus, serving, service, source)
     report.promoted = True

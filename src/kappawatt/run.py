@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,17 +27,17 @@ from kappawatt.bus.streams import StreamFollower
 from kappawatt.bus.topics import TOPICS
 from kappawatt.datasets import Dataset
 from kappawatt.errors import KappawattError
+from kappawatt.parent import end_with_parent
 from kappawatt.service import find_service
 from kappawatt.serving.models import open_model
 from kappawatt.settings import Settings
 
-__all__ = ["Child", "Stack", "Watch", "run_stack"]
+__all__ = ["Child", "Stack", "Watch", "run_stack", "store_name"]
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 WINDOW = 10_000  # predictions the running error and latency look back on
-PLANT = "plant-1"
-PR_SET_PDEATHSIG = 1
+PLANT, SYNTHETIC_PLANT = "plant-1", "synthetic-plant-1"
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Child:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
 
     def is_running(self) -> bool:
@@ -134,16 +134,18 @@ class Watch:
         self._bus = bus
         self._source = source
         self._target = target
-        follower = StreamFollower(bus, stream)
-        serving = follower.read()
-        follower.close()
-        self.topic = serving.topic if serving else stream
-        ends = {(self.topic, p): o.end for p, o in bus.offsets(self.topic).items()}
-        self._reader = bus.reader([self.topic], ends, max_records=50_000)
+        self._follower = StreamFollower(bus, stream)
+        serving = self._follower.read()
+        self._read(serving.topic if serving else stream)
         self._first = self._end()
         self.predictions = 0
         self.errors: deque[float] = deque(maxlen=WINDOW)
         self.latencies: deque[float] = deque(maxlen=WINDOW)
+
+    def _read(self, topic: str) -> None:
+        """Read a topic of predictions from its end on."""
+        ends = {(topic, p): o.end for p, o in self._bus.offsets(topic).items()}
+        self._reader = self._bus.reader([topic], ends, max_records=50_000)
 
     def _end(self) -> int:
         return sum(o.end for o in self._bus.offsets(self._source).values())
@@ -151,6 +153,10 @@ class Watch:
     def look(self) -> str:
         """Read what has come and describe it in one line."""
         measured = f"measured_{self._target}"
+        promoted = self._follower.poll()
+        if promoted is not None:
+            self._reader.close()
+            self._read(promoted.topic)
         while True:
             found = read_predictions(self._reader.poll(0.0))
             for p in found:
@@ -170,6 +176,7 @@ class Watch:
     def close(self) -> None:
         """Stop reading."""
         self._reader.close()
+        self._follower.close()
 
 
 def run_stack(
@@ -225,8 +232,9 @@ def run_stack(
         watch = Watch(bus, plant_power.stream.source.name, plant_power.stream.output.name, target)
         say(f"\n  dashboard  {urls['gateway']}/   API  {urls['gateway']}/docs   Ctrl-C stops\n")
         with _streaming(dataset, f"{urls['gateway']}/api/sensor-ingestor", rate, stopped):
+            mark = "SYNTHETIC  " if dataset.is_synthetic else ""
             while not stopped.wait(1.0):
-                say(watch.look())
+                say(mark + watch.look())
                 stack.revive(say)
         watch.close()
     finally:
@@ -234,6 +242,14 @@ def run_stack(
         stack.stop()
         bus.close()
         say("stopped")
+
+
+def store_name(bus: str | None, own_broker: bool) -> str:
+    """Return the file name of the analytics store of a bus: ids of another bus would overwrite its rows."""
+    if bus is None:
+        return "kappawatt.duckdb"
+    name = "kafka" if own_broker else re.sub(r"[^A-Za-z0-9]+", "-", bus).strip("-")
+    return f"kappawatt-{name}.duckdb"
 
 
 def _held_out(manifest: Manifest, dataset: Dataset) -> str:
@@ -249,10 +265,16 @@ def _held_out(manifest: Manifest, dataset: Dataset) -> str:
 def _streaming(dataset: Dataset, url: str, rate: float, stopped: threading.Event) -> Iterator[None]:
     from kappawatt.ingest import http_sender, stream_columns
 
+    plant = SYNTHETIC_PLANT if dataset.is_synthetic else PLANT
     thread = threading.Thread(
         target=stream_columns,
         args=(dataset.columns,),
-        kwargs={"send": http_sender(url, PLANT), "rate": rate, "loop": True, "stopped": stopped},
+        kwargs={
+            "send": http_sender(url, plant),
+            "rate": rate,
+            "loop": True,
+            "stopped": stopped,
+        },
         name="ingest",
         daemon=True,
     )
@@ -275,8 +297,3 @@ def _free_port(wanted: int) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise KappawattError("no free port on 127.0.0.1")
-
-
-def _die_with_parent() -> None:
-    """Linux: get SIGTERM when the parent dies, even by SIGKILL, so that nothing is left running."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

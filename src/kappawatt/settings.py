@@ -111,7 +111,7 @@ class Settings:
     )
     services: str = _setting("", "where the gateway finds services: `name=http://host:port`, comma separated")
     api_keys: Path | None = _setting(None, "file of API keys, one `role:sha256-of-key:name` a line", _path)
-    rate_limit: str = _setting("100/second", "requests a client may make at the gateway")
+    rate_limit: str = _setting("100/second", "requests a client may make at the gateway, where keys are asked for")
     state: Path | None = _setting(
         None,
         "folder for what a process has to remember over a restart; empty is beside the embedded bus",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -195,3 +197,36 @@ def test_head_is_answered_where_get_is(app: Flask) -> None:
     for path in ("/ping", "/healthz", "/readyz", "/v2/health/live"):
         response = app.test_client().head(path)
         assert (response.status_code, response.data) == (200, b"")
+
+
+def chunked(app: Flask, path: str, body: bytes, kind: str) -> Any:
+    """A body without a length, as `Transfer-Encoding: chunked` arrives behind a server that unpacks chunks."""
+    return app.test_client().post(
+        path,
+        input_stream=io.BytesIO(body),
+        content_type=kind,
+        headers={"Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+
+
+@pytest.mark.parametrize("path", ["/predict", "/invocations"])
+def test_a_chunked_body_beyond_the_limit_is_refused_and_never_cut(app: Flask, path: str) -> None:
+    rows = b"14.96,41.76,1024.07,73.17\n" * 400_000
+
+    response = chunked(app, path, rows, "text/csv")
+
+    assert response.status_code == 413
+    assert "allowed 8388608" in response.json["detail"]
+    assert chunked(app, path, rows[:260], "text/csv").status_code == 200
+
+
+def test_an_encoded_body_is_refused_by_name(app: Flask) -> None:
+    body = gzip.compress(orjson.dumps(EXAMPLE))
+
+    response = app.test_client().post(
+        "/predict", data=body, content_type="application/json", headers={"Content-Encoding": "gzip"}
+    )
+
+    assert response.status_code == 415
+    assert "gzip" in response.json["detail"]

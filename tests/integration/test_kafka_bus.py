@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from kappawatt.broker import Broker
-from kappawatt.bus import kafka
 from kappawatt.bus.connect import connect
 from kappawatt.bus.interface import BusOptions, Outgoing
+from kappawatt.bus.kafka import unpacking
 from kappawatt.errors import BusUnreachable, DeliveryFailed, Overloaded, SettingInvalid
 from tests.bus_contract import *  # noqa: F403
 from tests.bus_contract import World, new_group, numbered, publish, read_all, until
@@ -103,9 +103,8 @@ def test_a_message_larger_than_allowed_is_refused_with_both_sizes(world: World, 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_no_broker_is_said_with_its_address(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("kafka", "confluent"):
-        monkeypatch.setattr(f"kappawatt.bus.{module}.CONNECT_SECONDS", 1.0)
-        monkeypatch.setattr(f"kappawatt.bus.{module}.ANSWER_SECONDS", 1.0)
+    for limit in ("kafka.cluster.CONNECT_SECONDS", "kafka.cluster.ANSWER_SECONDS", "confluent.cluster.ANSWER_SECONDS"):
+        monkeypatch.setattr(f"kappawatt.bus.{limit}", 1.0)
     bus = connect("kafka://127.0.0.1:9", BusOptions(kafka_client=client))
 
     with pytest.raises(BusUnreachable, match=r"127\.0\.0\.1:9"):
@@ -113,7 +112,7 @@ def test_no_broker_is_said_with_its_address(client: str, monkeypatch: pytest.Mon
 
 
 def test_without_c_checksums_the_bus_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka.record_util, "crc32c_c", None)
+    monkeypatch.setattr(unpacking.record_util, "crc32c_c", None)
 
     with pytest.raises(SettingInvalid, match="crc32c"):
         connect("kafka://127.0.0.1:9")

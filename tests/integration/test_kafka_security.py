@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kappawatt.broker import Broker, make_certificates
+from kappawatt.broker import Broker
+from kappawatt.broker.certificates import make_certificates
 from kappawatt.bus.connect import connect
 from kappawatt.bus.interface import Bus, BusOptions, Outgoing
 from kappawatt.errors import BusUnreachable

@@ -6,24 +6,24 @@ import random
 
 import pytest
 
-from kappawatt.bus import kafka
-from kappawatt.bus.kafka import MAGIC, kafka_errors, unpack
+from kappawatt.bus.kafka import packing, unpacking
+from kappawatt.bus.kafka.unpacking import MAGIC, Message, unpack
 
 CODECS = {"none": 0, "gzip": 1, "lz4": 3, "zstd": 4}
 
 
-def batch_of(messages: list[kafka._Message], codec: int) -> kafka.DefaultRecordBatch:
-    builder = kafka.MemoryRecordsBuilder(MAGIC, codec, 1 << 24)
+def batch_of(messages: list[Message], codec: int) -> unpacking.DefaultRecordBatch:
+    builder = packing.MemoryRecordsBuilder(MAGIC, codec, 1 << 24)
     for message in messages:
         assert builder.append(message.timestamp, message.key, message.value, message.headers) is not None
     builder.close()
-    return kafka.DefaultRecordBatch(bytes(builder.buffer()))
+    return unpacking.DefaultRecordBatch(bytes(builder.buffer()))
 
 
-def random_messages(count: int) -> list[kafka._Message]:
+def random_messages(count: int) -> list[Message]:
     draw = random.Random(7)
     return [
-        kafka._Message(
+        Message(
             n,
             1_700_000_000_000 + draw.randrange(-10_000_000, 10_000_000),
             draw.choice([None, b"", b"plant-1", draw.randbytes(200)]),
@@ -44,27 +44,27 @@ def test_a_batch_is_read_as_it_was_written(codec: int) -> None:
 def test_a_batch_is_read_as_kafka_python_reads_it() -> None:
     written = random_messages(200)
 
-    theirs = [kafka._Message(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in batch_of(written, 0)]
+    theirs = [Message(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in batch_of(written, 0)]
 
     assert list(unpack(batch_of(written, 0))) == theirs
 
 
 def test_a_tombstone_is_an_empty_value() -> None:
-    builder = kafka.MemoryRecordsBuilder(MAGIC, 0, 1 << 20)
+    builder = packing.MemoryRecordsBuilder(MAGIC, 0, 1 << 20)
     builder.append(1, b"key", None, [("header", None)])
     builder.close()
 
-    (message,) = unpack(kafka.DefaultRecordBatch(bytes(builder.buffer())))
+    (message,) = unpack(unpacking.DefaultRecordBatch(bytes(builder.buffer())))
 
-    assert message == kafka._Message(0, 1, b"key", b"", (("header", b""),))
+    assert message == Message(0, 1, b"key", b"", (("header", b""),))
 
 
 @pytest.mark.parametrize("cut", [1, 7, 40])
 def test_a_batch_cut_short_is_corrupt(cut: int) -> None:
-    builder = kafka.MemoryRecordsBuilder(MAGIC, 0, 1 << 20)
+    builder = packing.MemoryRecordsBuilder(MAGIC, 0, 1 << 20)
     for _ in range(3):
         builder.append(1, b"key", b"value of some length", [("header", b"x")])
     builder.close()
 
-    with pytest.raises(kafka_errors.CorruptRecordError):
-        list(unpack(kafka.DefaultRecordBatch(bytes(builder.buffer())[:-cut])))
+    with pytest.raises(unpacking.kafka_errors.CorruptRecordError):
+        list(unpack(unpacking.DefaultRecordBatch(bytes(builder.buffer())[:-cut])))

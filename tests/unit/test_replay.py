@@ -9,7 +9,7 @@ import pytest
 from kappawatt.artifact import find_artifact
 from kappawatt.bus import Bus
 from kappawatt.bus.envelope import read_predictions
-from kappawatt.errors import SettingInvalid
+from kappawatt.errors import BusError, SettingInvalid
 from kappawatt.replay import Report, compare, promote_replay, replay, span_start
 from kappawatt.settings import Settings
 from tests import fakes
@@ -103,3 +103,20 @@ def test_a_worker_that_starts_after_a_promotion_follows_it(published: Bus, setti
         wait_until(lambda: done(published, "fake-power.side") == 31)
 
     assert len(read_predictions(everything(published, PREDICTIONS))) == 30
+
+
+def test_a_promotion_that_would_leave_readings_unanswered_is_refused(bus: Bus, settings: Settings) -> None:
+    fakes.write_artifact(settings.artifacts, "1", 0.0)
+    publish(bus, fakes.json_rows(range(3)))
+    model = PREDICTOR.open(find_artifact(settings.artifacts, "1"))
+    start = span_start(bus, READINGS, "2100-01-01T00:00:00Z")
+    report = replay(bus, STREAM, model, start=start, to="late", block_rows=0)
+
+    with pytest.raises(SettingInvalid, match="never answered"):
+        promote_replay(bus, report, "fake-power", READINGS, "")
+
+
+@pytest.mark.parametrize("to", ["kappawatt.streams", "bad topic/!"])
+def test_a_side_topic_has_a_name_of_its_own(published: Bus, settings: Settings, to: str) -> None:
+    with pytest.raises((SettingInvalid, BusError), match="allowed"):
+        replayed(published, settings, "1", to)

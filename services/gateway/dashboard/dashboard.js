@@ -396,7 +396,10 @@ function showQuery({ title, sql, columns, rows }) {
     const binned = columns.includes("from_degc");
     const most = Math.max(...rows.map((row) => Math.abs(row[at] ?? 0)), 1e-9);
     const versions = new Set(rows.map((row) => row[columns.indexOf("version")]));
-    for (const row of rows.slice(0, MOST_BARS)) {
+    const isCurrent = (row) => row[columns.indexOf("version")] === state.version;
+    const first = versions.size < 2 ? rows : [...rows.filter(isCurrent), ...rows.filter((row) => !isCurrent(row))];
+    if (rows.length > MOST_BARS) $("query-title").textContent += ` (${MOST_BARS} of ${rows.length} rows)`;
+    for (const row of first.slice(0, MOST_BARS)) {
       const text = columns.map((name, i) => [name, row[i], i]).filter(([name, value, i]) =>
         typeof value === "string" && i !== at && !/^(latest)$/.test(name) && !(name === "version" && versions.size < 2));
       const names = text.map(([, value]) => cellText(value));

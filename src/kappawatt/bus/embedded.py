@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -62,6 +63,7 @@ CREATE TABLE IF NOT EXISTS generation (
 ) WITHOUT ROWID;
 """
 
+TOPIC_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # as Kafka has it
 BUSY_SECONDS = 30.0  # how long one process waits for another to finish a write
 IDLE_SECONDS = 0.005  # between two looks for new messages; a look costs some 10 us
 PRUNE_SECONDS = 60.0  # between two deletions of what retention no longer keeps
@@ -84,17 +86,31 @@ class _File:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                connection = self._open_once()
+                break
+            except (sqlite3.Error, OSError) as error:
+                # Two processes that make the file at once: turning it to WAL does not wait as writes do.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise BusUnreachable(f"embedded bus {self.path}: {error}") from error
+                time.sleep(IDLE_SECONDS)
+        with self._lock:
+            self._open.append(connection)
+        return connection
+
+    def _open_once(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")  # on disk before the acknowledgement
             connection.execute("PRAGMA wal_autocheckpoint = 2000")
             connection.executescript(SCHEMA)
-        except (sqlite3.Error, OSError) as error:
-            raise BusUnreachable(f"embedded bus {self.path}: {error}") from error
-        with self._lock:
-            self._open.append(connection)
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     @contextlib.contextmanager
@@ -154,6 +170,10 @@ class EmbeddedBus:
 
     def ensure(self, topics: Iterable[Topic]) -> list[str]:
         created = []
+        topics = list(topics)
+        for topic in topics:
+            if not TOPIC_NAME.fullmatch(topic.name):
+                raise BusError(f"topic: got {topic.name[:80]!r}, allowed 1 to 249 of A-Z a-z 0-9 . _ -")
         with self._file.write() as connection:
             for topic in topics:
                 added = connection.execute(

@@ -22,6 +22,7 @@ from kappawatt.codec import Decoded, column_of, load_json
 from kappawatt.errors import KappawattError, ModelNotFound, PayloadInvalid, RowsRejected
 from kappawatt.predictor import Model
 from kappawatt.schema import Field, Kind, Schema, shorten
+from kappawatt.serving.body import read_body
 from kappawatt.serving.openapi import JSON, operation
 from kappawatt.serving.predict import answer_valid, count
 
@@ -177,12 +178,11 @@ def add_routes(app: Flask, context: Context) -> None:
                 "required": ["model_name", "outputs"],
             }
         }
-        | errors(400, 404, 413, 422, 503)
-        | {413: "problem"},
+        | errors(400, 404, 413, 415, 422, 503),
     )
     def v2_infer(name: str, version: str | None) -> Response:
-        body = request.get_data(cache=False)
         try:
+            body = read_body()
             model = model_of(name, version)
             wanted, raw = _split(body, request.headers.get(BINARY_HEADER))
             batch = _read_inputs(wanted, raw, predictor.request)

@@ -15,6 +15,7 @@ from kappawatt.codec import ARROW, CSV, JSON, NDJSON, Decoded, content_type_of, 
 from kappawatt.errors import KappawattError, RowsRejected
 from kappawatt.predictor import Predictor
 from kappawatt.schema import Schema
+from kappawatt.serving.body import read_body
 from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
 from kappawatt.serving.problems import rejected
@@ -58,7 +59,7 @@ def add_routes(app: Flask, context: Context) -> None:
     )
     def predict() -> Response:
         model = models.get(request.args.get("version")) if request.query_string else models.current
-        body = request.get_data(cache=False)
+        body = read_body()
         decoded = decode(body, content_type_of(request.content_type), predictor.request)
         answer = model.answer(decoded.batch)
         count(context.telemetry, answer, "http")

@@ -11,6 +11,7 @@ from kappawatt.batch import Batch
 from kappawatt.codec import CSV, JSON, NDJSON, content_type_of, decode, decode_objects, load_json
 from kappawatt.errors import NotReady, PayloadInvalid, RowsRejected
 from kappawatt.schema import Schema, shorten
+from kappawatt.serving.body import read_body
 from kappawatt.serving.openapi import operation
 from kappawatt.serving.predict import answer_rows, count, csv_body, csv_example, rows_body
 
@@ -57,7 +58,7 @@ def add_routes(app: Flask, context: Context) -> None:
         },
     )
     def invocations() -> Response:
-        body = request.get_data(cache=False)
+        body = read_body()
         kind = content_type_of(request.content_type)
         batch = _read(body, kind, predictor.request)
         answer = models.current.answer(batch)

@@ -14,6 +14,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from kappawatt import logs
+from kappawatt.parent import end_with_parent
 from kappawatt.service import Service
 from kappawatt.serving.inline_worker import InlineWorker
 from kappawatt.settings import Settings
@@ -81,12 +82,17 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
         "accesslog": None,
         "loglevel": "warning",
         "control_socket_disable": True,
-        "post_fork": lambda server, worker: logs.set_up(settings),
+        "post_fork": lambda server, worker: _after_fork(settings),
         # What was loaded stays: the garbage collector need not look at it again and again.
         "post_worker_init": lambda worker: gc.freeze(),
         "child_exit": _forget_child if settings.workers > 1 else lambda server, worker: None,
     }
     _Server(make_app, options).run()
+
+
+def _after_fork(settings: Settings) -> None:
+    end_with_parent()  # a worker whose master was killed would keep the port and answer on
+    logs.set_up(settings)
 
 
 def _forget_child(server: Any, worker: Any) -> None:

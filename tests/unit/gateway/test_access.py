@@ -52,9 +52,10 @@ def client(open_gateway: Gateways, serve: Any, keys: Path) -> Any:
         ("POST", "/api/plant-power/predict", "reader"),
         ("POST", "/api/plant-power/v2/models/plant-power/infer", "reader"),
         ("POST", "/api/plant-power/invocations", "reader"),
-        ("POST", "/api/plant-power/readings", "writer"),
+        ("POST", "/api/plant-power/readings/plant-1", "writer"),
         ("POST", "/api/plant-power/other", "admin"),
-        ("PUT", "/api/plant-power/readings", "admin"),
+        ("PUT", "/api/plant-power/readings/plant-1", "admin"),
+        ("POST", "/api/plant-power/readings", "admin"),
         ("DELETE", "/api/plant-power/models/a", "admin"),
     ],
 )

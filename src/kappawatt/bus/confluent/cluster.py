@@ -1,0 +1,137 @@
+"""One cluster as librdkafka reaches it: connecting, asking, and saying what went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AdminClient
+
+from kappawatt.bus.confluent.trouble import PASSING, REFUSED, Trouble
+from kappawatt.bus.interface import BusOptions
+from kappawatt.bus.kafka_clients import (
+    ANSWER_SECONDS,
+    TOPIC_PATIENCE,
+    no_answer,
+    refused,
+    topic_unknown,
+    untrusted,
+)
+from kappawatt.bus.kafka_settings import Role, read_settings
+from kappawatt.errors import BusError, BusUnreachable, SettingInvalid, TopicUnknown
+
+__all__ = ["Cluster"]
+
+BOTH: dict[str, Any] = {
+    "reconnect.backoff.max.ms": 1000,
+    "socket.timeout.ms": 20_000,
+    "allow.auto.create.topics": False,
+    "log_level": 2,  # failures reach error_cb; librdkafka would also print them to stderr
+}
+T = TypeVar("T")
+
+
+class Cluster:
+    """What the bus, its producers and its consumers ask of a cluster."""
+
+    def __init__(self, address: str, options: BusOptions) -> None:
+        self.url = f"kafka://{address}"
+        self.options = options
+        self._servers = address
+        self._settings = read_settings(options.client)
+        self._lock = threading.Lock()
+        self._admin: tuple[AdminClient, Trouble] | None = None
+        self._admin_pid = 0
+
+    def ask(self, question: Callable[[AdminClient], T]) -> T:
+        """Ask the cluster, again while the failure is one that passes."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        admin, trouble = self._connected_admin(deadline)
+        while True:
+            try:
+                return question(admin)
+            except KafkaException as error:
+                if time.monotonic() > deadline or error.args[0].code() not in PASSING:
+                    raise self.failed(error.args[0], trouble) from error
+                time.sleep(0.2)
+
+    def places(self, topic: str) -> list[Place]:
+        """Return the partitions of a topic. Raises TopicUnknown."""
+        deadline = time.monotonic() + TOPIC_PATIENCE
+        while True:
+            found = self.ask(lambda admin: admin.list_topics(topic, timeout=ANSWER_SECONDS)).topics[topic]
+            if found.error is None and found.partitions:
+                if all(p.leader >= 0 for p in found.partitions.values()):
+                    return [Place(topic, number) for number in sorted(found.partitions)]
+            elif found.error is not None and found.error.code() not in PASSING:
+                raise BusError(f"{topic}: {found.error.str()}")
+            if time.monotonic() > deadline:
+                raise self.unknown(topic)
+            time.sleep(0.2)
+
+    def config(self, role: Role, config: Mapping[str, Any], trouble: Trouble) -> dict[str, Any]:
+        """Return the settings of one client, which tells its errors to `trouble`."""
+        return {
+            **BOTH,
+            **config,
+            **self._settings.librdkafka(role),
+            "bootstrap.servers": self._servers,
+            "error_cb": trouble.note,
+        }
+
+    def make(self, make: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
+        """Make a client. Raises SettingInvalid if librdkafka refuses its settings."""
+        try:
+            return make(config)
+        except KafkaException as error:
+            raise SettingInvalid(f"Kafka client settings: {error.args[0].str()}") from error
+
+    def await_broker(self, client: Any, trouble: Trouble, deadline: float) -> None:
+        """Return once a broker answers; raise at once when it refuses this client."""
+        while True:
+            with contextlib.suppress(KafkaException):
+                client.list_topics(timeout=0.5)
+                return
+            if hasattr(client, "poll"):
+                client.poll(0)  # lets error_cb run
+            if trouble.refused is not None or time.monotonic() > deadline:
+                raise self.unreachable(trouble)
+
+    def close(self) -> None:
+        with self._lock:
+            self._admin = None
+
+    def unreachable(self, trouble: Trouble) -> BusUnreachable:
+        who = self._settings.identity
+        reason = trouble.refused or trouble.last
+        text = reason.str() if reason is not None else "no answer"
+        if reason is not None and reason.code() in REFUSED:
+            return refused(self.url, who, text)
+        if reason is not None and reason.code() == KafkaError._SSL:
+            return untrusted(self.url, who, text)
+        return no_answer(self.url, who, text)
+
+    def failed(self, error: KafkaError, trouble: Trouble) -> BusError:
+        if error.code() in PASSING or error.code() in REFUSED or trouble.refused is not None:
+            trouble.last = trouble.last or error
+            return self.unreachable(trouble)
+        return BusError(f"{self.url}: {error.name()}: {error.str()}")
+
+    def unknown(self, topic: str) -> TopicUnknown:
+        return topic_unknown(self.url, topic)
+
+    def _connected_admin(self, deadline: float) -> tuple[AdminClient, Trouble]:
+        with self._lock:
+            if self._admin is None or self._admin_pid != os.getpid():
+                trouble = Trouble()
+                admin = self.make(AdminClient, self.config(Role.ANY, {}, trouble))
+                self.await_broker(admin, trouble, deadline)
+                self._admin = admin, trouble
+                self._admin_pid = os.getpid()
+            return self._admin

@@ -1,0 +1,130 @@
+"""One cluster as kafka-python reaches it: connecting, asking, and saying what went wrong."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from kafka import TopicPartition as Place
+from kafka import errors as kafka_errors
+from kafka.admin import KafkaAdminClient
+
+from kappawatt.bus.interface import BusOptions
+from kappawatt.bus.kafka.connections import Client
+from kappawatt.bus.kafka.failures import REFUSED, is_retriable, is_unknown, is_untrusted
+from kappawatt.bus.kafka_clients import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
+    TOPIC_PATIENCE,
+    no_answer,
+    refused,
+    topic_unknown,
+    untrusted,
+)
+from kappawatt.bus.kafka_settings import Role, read_settings
+from kappawatt.errors import BusError, BusUnreachable, SettingInvalid, TopicUnknown
+
+__all__ = ["Cluster"]
+
+ADMIN = {"request_timeout_ms": 10_000, "reconnect_backoff_max_ms": 1_000}
+T = TypeVar("T")
+
+
+class Cluster:
+    """What the bus, its producers and its consumers ask of a cluster."""
+
+    def __init__(self, address: str, options: BusOptions) -> None:
+        self.url = f"kafka://{address}"
+        self.options = options
+        self._servers = address.split(",")
+        self._settings = read_settings(options.client)
+        self._lock = threading.Lock()
+        self._admin: KafkaAdminClient | None = None
+        self._admin_pid = 0
+        # one question at a time: more than five requests in flight on one connection can be lost
+        self._asking = threading.Lock()
+
+    def ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
+        """Ask the cluster, again while the failure is one that passes."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                with self._asking:
+                    return question(self._connected_admin())
+            except kafka_errors.KafkaError as error:
+                if time.monotonic() > deadline or not is_retriable(type(error)):
+                    raise self.failed(error) from error
+                time.sleep(0.2)
+
+    def places(self, topic: str) -> list[Place]:
+        """Return the partitions of a topic. Raises TopicUnknown."""
+        deadline = time.monotonic() + TOPIC_PATIENCE
+        while True:
+            described = self.ask(lambda admin: admin.describe_topics([topic]))[0]
+            if described["error_code"] == 0 and described["partitions"]:
+                return sorted(Place(topic, found["partition_index"]) for found in described["partitions"])
+            error = kafka_errors.for_code(described["error_code"])
+            if time.monotonic() > deadline or not is_retriable(error):
+                raise self.unknown(topic) if is_unknown(error) else BusError(f"{topic}: {error.__name__}")
+            time.sleep(0.2)
+
+    def open(self, make: Callable[..., T], timeout: float, role: Role, config: Mapping[str, Any]) -> T:
+        """Connect a client of kafka-python; if it cannot be, leave nothing of it behind."""
+        made: list[Client] = []
+
+        def client(**configs: Any) -> Client:
+            made.append(Client(**configs))
+            return made[-1]
+
+        settings = {**config, **self._settings.kafka_python(role)}
+        try:
+            return make(
+                bootstrap_servers=self._servers,
+                bootstrap_timeout_ms=int(timeout * 1000),
+                kafka_client=client,
+                **settings,
+            )
+        except (kafka_errors.KafkaError, ssl.SSLError, OSError) as error:
+            reason = made[-1].manager.failure if made else None
+            raise self.unreachable(reason or error) from error
+        except ValueError as error:
+            raise SettingInvalid(f"Kafka client settings: {error}") from error
+        finally:
+            if made and not made[-1].manager.bootstrapped:
+                made[-1].close()
+
+    def close(self) -> None:
+        with self._lock:
+            admin, self._admin = self._admin, None
+        if admin is not None and self._admin_pid == os.getpid():
+            admin.close()
+
+    def unreachable(self, reason: BaseException) -> BusUnreachable:
+        who = self._settings.identity
+        if isinstance(reason, REFUSED):
+            return refused(self.url, who, reason)
+        if is_untrusted(reason):
+            return untrusted(self.url, who, reason)
+        return no_answer(self.url, who, reason)
+
+    def failed(self, error: BaseException) -> BusError:
+        if isinstance(error, BusError):
+            return error
+        passing = isinstance(error, kafka_errors.KafkaError) and is_retriable(type(error))
+        if passing or isinstance(error, REFUSED):
+            return self.unreachable(error)
+        return BusError(f"{self.url}: {type(error).__name__}: {error}")
+
+    def unknown(self, topic: str) -> TopicUnknown:
+        return topic_unknown(self.url, topic)
+
+    def _connected_admin(self) -> KafkaAdminClient:
+        with self._lock:
+            if self._admin is None or self._admin_pid != os.getpid():
+                self._admin = self.open(KafkaAdminClient, CONNECT_SECONDS, Role.ANY, ADMIN)
+                self._admin_pid = os.getpid()
+            return self._admin

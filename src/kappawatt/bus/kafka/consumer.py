@@ -1,0 +1,243 @@
+"""Polling through kafka-python, and reading without a group."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kafka import KafkaConsumer
+from kafka import TopicPartition as Place
+from kafka import errors as kafka_errors
+
+from kappawatt.bus.interface import POLL_BYTES, Records, TopicPartition
+from kappawatt.bus.kafka.cluster import Cluster
+from kappawatt.bus.kafka.failures import REFUSED, is_retriable
+from kappawatt.bus.kafka.unpacking import Unpacked
+from kappawatt.bus.kafka_clients import (
+    ANSWER_SECONDS,
+    CLOSE_SECONDS,
+    CONNECT_SECONDS,
+    SILENCE_SECONDS,
+    SLICE_SECONDS,
+    TOPIC_PATIENCE,
+)
+from kappawatt.bus.kafka_settings import Role
+from kappawatt.errors import BusError
+
+__all__ = ["CONSUMER", "ClusterConsumer", "Reader", "ms"]
+
+log = logging.getLogger(__name__)
+
+FIRST_RECORDS = 100  # of the first poll, when the size of messages is not known yet
+CONSUMER = {
+    "enable_auto_commit": False,
+    "auto_offset_reset": "earliest",  # only where retention has removed the position
+    "allow_auto_create_topics": False,
+    "check_crcs": True,
+    "max_partition_fetch_bytes": 4 * 1024 * 1024,
+    "fetch_max_wait_ms": 250,
+    "request_timeout_ms": 20_000,
+    "reconnect_backoff_max_ms": 1_000,
+    "metrics_enabled": False,
+}
+
+
+class ClusterConsumer:
+    """Polling, positions and errors, common to group members and readers."""
+
+    def __init__(self, cluster: Cluster, topics: tuple[str, ...], max_records: int) -> None:
+        self._cluster = cluster
+        self._topics = topics
+        self._max_records = max_records
+        self._room = min(max_records, FIRST_RECORDS)  # of the next poll, by the size of the last one's messages
+        self._client: KafkaConsumer | None = None
+        self._heard = time.monotonic()
+        self._missing_since: float | None = None
+        self._asked = 0.0
+        self._moved: dict[Place, int] = {}  # positions that are not committed yet
+
+    def poll(self, timeout: float) -> list[Records]:
+        deadline = time.monotonic() + timeout
+        while True:
+            client = self._connected()
+            left = max(0.0, deadline - time.monotonic())
+            with self._failures():
+                slice_ms = int(min(left, SLICE_SECONDS) * 1000)
+                found = client.poll(timeout_ms=slice_ms, max_records=self._room)
+                if found:
+                    self._heard = time.monotonic()
+                    taken = [self._take(place, messages) for place, messages in found.items()]
+                    size = sum(len(value) for records in taken for value in records.values) // sum(map(len, taken))
+                    self._room = max(1, min(self._max_records, POLL_BYTES // max(1, size)))
+                    return taken
+                self._settle(client)
+            self._check_topics()
+            self._check_silence()
+            if time.monotonic() >= deadline:
+                return []
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        place = Place(topic, partition)
+        client = self._connected()
+        if place not in self._assigned():
+            raise BusError(f"{topic}[{partition}] is not assigned here")
+        client.seek(place, offset)
+        self._moved[place] = offset
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        if self._client is None:
+            return {}
+        client = self._client
+        with self._failures():
+            waiting = ms(ANSWER_SECONDS)
+            found = {place: client.position(place, timeout_ms=waiting) for place in self._assigned()}
+        return {(p.topic, p.partition): at for p, at in found.items() if at is not None}
+
+    def lag(self) -> Mapping[TopicPartition, int]:
+        positions = self.positions()
+        if not positions or self._client is None:
+            return {}
+        with self._failures():
+            ends = {place: self._client.highwater(Place(*place)) for place in positions}  # as the last fetch told
+            if None in ends.values():
+                asked = self._client.end_offsets([Place(*place) for place in positions], ms(ANSWER_SECONDS))
+                ends = {place: asked[Place(*place)] for place in positions}
+        return {place: max(0, ends[place] - at) for place, at in positions.items()}
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        self._moved.clear()
+        if client is not None:
+            with contextlib.suppress(kafka_errors.KafkaError):
+                client.close(autocommit=False, timeout_ms=ms(CLOSE_SECONDS))
+
+    def _connected(self) -> KafkaConsumer:
+        if self._client is None:
+            self._client = self._open()
+            self._client._fetcher.PartitionRecords = Unpacked
+            self._heard = time.monotonic()
+        return self._client
+
+    def _open(self) -> KafkaConsumer:
+        raise NotImplementedError
+
+    def _settle(self, client: KafkaConsumer) -> None:
+        """Find out where newly assigned partitions start."""
+
+    def _assigned(self) -> list[Place]:
+        return sorted(self._client.assignment() or ()) if self._client is not None else []
+
+    def _take(self, place: Place, messages: Sequence[Any]) -> Records:
+        offsets, timestamps, keys, values, headers = zip(*messages, strict=True)
+        records = Records(place.topic, place.partition, offsets, timestamps, keys, values, headers)
+        self._moved[place] = records.next_offset
+        return records
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Let passing failures pass, and say the others in the bus's words."""
+        try:
+            yield
+        except kafka_errors.FencedInstanceIdError as error:
+            self._drop()
+            raise BusError(f"{self._cluster.url}: another member has taken this instance_id ({error})") from error
+        except kafka_errors.KafkaError as error:
+            if isinstance(error, REFUSED):
+                self._drop()  # the client would repeat the first refusal for ever
+                raise self._cluster.failed(error) from error
+            if not is_retriable(type(error)):
+                raise self._cluster.failed(error) from error
+            log.info("%s: %s: %s; trying again", ", ".join(self._topics), type(error).__name__, error)
+            time.sleep(0.1)
+
+    def _drop(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def _check_topics(self) -> None:
+        client = self._client
+        if client is None:
+            return
+        missing = [topic for topic in self._topics if not client._cluster.partitions_for_topic(topic)]
+        if not missing:
+            self._missing_since = None
+            return
+        now = time.monotonic()
+        self._missing_since = self._missing_since or now
+        if now - self._asked > 1:
+            self._asked = now
+            client._cluster.request_update()
+        if now - self._missing_since > TOPIC_PATIENCE and _any_connection(client):
+            self._missing_since = None
+            self._drop()
+            raise self._cluster.unknown(missing[0])
+
+    def _check_silence(self) -> None:
+        now = time.monotonic()
+        if self._client is None or _any_connection(self._client):
+            self._heard = now
+        elif now - self._heard > SILENCE_SECONDS:
+            self._heard = now
+            failure: BaseException | None = self._client._client.manager.failure
+            raise self._cluster.unreachable(failure or TimeoutError(f"no connection for {SILENCE_SECONDS:g} s"))
+
+
+class Reader(ClusterConsumer):
+    """Every partition of some topics, without a group.
+
+    Parameters
+    ----------
+    positions : mapping of Place to int
+        Where each partition is read from.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topics: tuple[str, ...],
+        positions: Mapping[Place, int],
+        max_records: int,
+    ) -> None:
+        super().__init__(cluster, topics, max_records)
+        self._places = dict(positions)
+
+    def _open(self) -> KafkaConsumer:
+        config = {**CONSUMER, "max_poll_records": self._max_records}
+        client = self._cluster.open(KafkaConsumer, CONNECT_SECONDS, Role.CONSUMER, config)
+        client.assign(list(self._places))
+        for place, offset in (self._places | self._moved).items():
+            client.seek(place, offset)
+        return client
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        super().seek(topic, partition, offset)
+        self._places[Place(topic, partition)] = offset
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        return {(p.topic, p.partition): at for p, at in (self._places | self._moved).items()}
+
+    def lag(self) -> Mapping[TopicPartition, int]:
+        self._connected()
+        return super().lag()
+
+    def _drop(self) -> None:
+        moved = dict(self._moved)
+        super()._drop()
+        self._moved = moved
+
+    def commit(self) -> None:
+        raise BusError("a reader without a group cannot commit")
+
+    def rewind(self) -> None:
+        raise BusError("a reader without a group cannot rewind; seek instead")
+
+
+def ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _any_connection(client: KafkaConsumer) -> bool:
+    return any(connection.connected for connection in list(client._client.manager._conns.values()))

@@ -1,0 +1,175 @@
+"""Membership in a group through kafka-python: where partitions start, and what of them is committed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+
+from kafka import KafkaConsumer
+from kafka import TopicPartition as Place
+from kafka import errors as kafka_errors
+from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.structs import OffsetAndMetadata
+
+from kappawatt.bus.interface import Start
+from kappawatt.bus.kafka.cluster import Cluster
+from kappawatt.bus.kafka.consumer import CONSUMER, ClusterConsumer, ms
+from kappawatt.bus.kafka.failures import named
+from kappawatt.bus.kafka_clients import ANSWER_SECONDS, CLOSE_SECONDS, CONNECT_SECONDS, TOPIC_PATIENCE, Session
+from kappawatt.bus.kafka_settings import Role
+from kappawatt.errors import BusError
+
+__all__ = ["Member"]
+
+log = logging.getLogger(__name__)
+
+MOVED = (
+    kafka_errors.CommitFailedError,
+    kafka_errors.RebalanceInProgressError,
+    kafka_errors.IllegalGenerationError,
+    kafka_errors.UnknownMemberIdError,
+)
+
+
+class Member(ClusterConsumer):
+    """A member of a group."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topics: tuple[str, ...],
+        group: str,
+        instance_id: str | None,
+        start: Start,
+        max_records: int,
+    ) -> None:
+        super().__init__(cluster, topics, max_records)
+        self._group = group
+        self._instance_id = instance_id
+        self._start = start
+        self._fresh: set[Place] = set()  # assigned, paused, and not yet at their start
+
+    def _open(self) -> KafkaConsumer:
+        session = Session.of(self._cluster.options)
+        config = {
+            **CONSUMER,
+            "group_id": self._group,
+            "group_instance_id": self._instance_id,
+            "session_timeout_ms": session.timeout,
+            "heartbeat_interval_ms": session.heartbeat,
+            "max_poll_interval_ms": session.longest_pause,
+            "max_poll_records": self._max_records,
+        }
+        client = self._cluster.open(KafkaConsumer, CONNECT_SECONDS, Role.CONSUMER, config)
+        self._fresh = set()
+        client.subscribe(topics=list(self._topics), listener=_Assignment(client, self))
+        self._await_topics(client)
+        return client
+
+    def _assigned(self) -> list[Place]:
+        # an assignment can arrive between two polls; it counts from when its start is known
+        fresh = set(self._fresh)
+        return [place for place in super()._assigned() if place not in fresh]
+
+    def _await_topics(self, client: KafkaConsumer) -> None:
+        """Join with the topics known: a leader that does not know them assigns nothing, and leaves it so."""
+        deadline = time.monotonic() + TOPIC_PATIENCE
+        pause = 0.005
+        while missing := [name for name in self._topics if not client._cluster.partitions_for_topic(name)]:
+            if time.monotonic() > deadline:
+                client.close(autocommit=False, timeout_ms=ms(CLOSE_SECONDS))
+                raise self._cluster.unknown(missing[0])
+            time.sleep(pause)
+            pause = min(0.5, pause * 2)
+            client._cluster.request_update()
+
+    def commit(self) -> None:
+        client = self._client
+        if client is None:
+            return
+        assigned = set(self._assigned())
+        offsets = {place: offset for place, offset in self._moved.items() if place in assigned}
+        if not offsets:
+            return
+        try:
+            self._store(client, offsets)
+        except MOVED as error:
+            log.info(
+                "%s: commit of %s dropped, the partitions have moved (%s)",
+                self._group,
+                ", ".join(f"{named(place)}@{offset}" for place, offset in offsets.items()),
+                type(error).__name__,
+            )
+        except kafka_errors.FencedInstanceIdError as error:
+            raise BusError(f"{self._group}: another member has taken {self._instance_id!r}") from error
+        except kafka_errors.KafkaError as error:
+            raise self._cluster.failed(error) from error
+        for place, offset in offsets.items():
+            if self._moved.get(place) == offset:
+                del self._moved[place]
+
+    def rewind(self) -> None:
+        if self._client is None:
+            return
+        places = self._assigned()
+        self._fresh.update(places)
+        self._moved.clear()
+        self._client.pause(*places)
+        with self._failures():
+            self._settle(self._client)
+
+    def _settle(self, client: KafkaConsumer) -> None:
+        """Put fresh partitions at their committed offset; where there is none, commit the start first."""
+        places = self._fresh & set(client.assignment() or ())
+        if not places:
+            return
+        waiting = ms(ANSWER_SECONDS)
+        at = {place: client.committed(place, timeout_ms=waiting) for place in places}
+        new = [place for place, offset in at.items() if offset is None]
+        if new:
+            earliest = self._start is Start.EARLIEST
+            ask = client.beginning_offsets if earliest else client.end_offsets
+            starts = ask(new, timeout_ms=waiting)
+            at |= starts
+            try:
+                self._store(client, starts)
+            except MOVED:
+                return  # a new assignment is on its way
+        for place, offset in at.items():
+            client.seek(place, offset)
+        client.resume(*places)
+        self._fresh -= places
+
+    def _store(self, client: KafkaConsumer, offsets: Mapping[Place, int]) -> None:
+        client.commit(
+            {place: OffsetAndMetadata(offset, "", -1) for place, offset in offsets.items()},
+            timeout_ms=ms(ANSWER_SECONDS),
+        )
+
+    def _assign(self, client: KafkaConsumer, places: set[Place]) -> None:
+        client.pause(*places)
+        self._fresh |= places
+        for place in places:
+            self._moved.pop(place, None)
+
+    def _revoke(self, places: set[Place]) -> None:
+        self._fresh -= places
+        for place in places:
+            self._moved.pop(place, None)
+
+
+class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Called by the client while it polls, on its own thread: no question to the cluster is allowed here."""
+
+    def __init__(self, client: KafkaConsumer, member: Member) -> None:
+        self._client = client
+        self._member = member
+
+    def on_partitions_assigned(self, assigned: Iterable[Place]) -> None:
+        places = set(assigned)
+        log.info("%s: assigned %s", self._member._group, ", ".join(map(named, sorted(places))) or "nothing")
+        self._member._assign(self._client, places)
+
+    def on_partitions_revoked(self, revoked: Iterable[Place]) -> None:
+        self._member._revoke(set(revoked))

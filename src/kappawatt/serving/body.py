@@ -1,0 +1,53 @@
+"""The body of a request, whole or not at all."""
+
+from __future__ import annotations
+
+from flask import current_app, request
+from gunicorn.http.errors import NoMoreData, ParseException
+
+from kappawatt.errors import ContentTypeUnsupported, PayloadInvalid, PayloadTooLarge
+
+__all__ = ["read_body"]
+
+
+def read_body() -> bytes:
+    """Return the whole body of the request at hand.
+
+    A chunked body has no length to refuse it by, and werkzeug cuts it silently at its limit: so it is read up to
+    one byte more than the limit.
+
+    Raises
+    ------
+    PayloadTooLarge
+        It is larger than the setting `max_body_bytes`.
+    ContentTypeUnsupported
+        It is encoded (gzip, ...).
+    PayloadInvalid
+        Its chunks are damaged, or it ends before its length.
+    """
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise ContentTypeUnsupported(f"content-encoding: got {encoding[:80]!r}, allowed identity (no encoding)")
+    limit: int = current_app.config["MAX_CONTENT_LENGTH"]
+    length = request.content_length
+    if length is not None and length > limit:
+        raise PayloadTooLarge(f"body: got {length} bytes, allowed {limit}")
+    if length is None and "chunked" not in request.headers.get("Transfer-Encoding", "").lower():
+        return b""
+    wanted = limit + 1 if length is None else length
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size < wanted:
+            part = request.environ["wsgi.input"].read(wanted - size)
+            if not part:
+                break
+            parts.append(part)
+            size += len(part)
+    except (ParseException, NoMoreData, OSError, ValueError) as error:
+        raise PayloadInvalid(f"body: got damaged chunks ({type(error).__name__}), allowed a whole body") from None
+    if size > limit:
+        raise PayloadTooLarge(f"body: got more than {limit} bytes, allowed {limit}")
+    if length is not None and size < length:
+        raise PayloadInvalid(f"body: got {size} bytes, allowed {length} as its Content-Length says")
+    return b"".join(parts)
