@@ -508,8 +508,7 @@ def _csv_cells(text: str, fields: Sequence[Field | None], schema: Schema) -> Bat
     required = sum(field is None or field.required for field in fields)
     for i, row in enumerate(cells):
         if not required <= len(row) <= len(fields):
-            expected = ",".join("" if f is None else (f.column or f.name) for f in fields)
-            rejections.append(Rejection(i, "malformed", None, f"{len(row)} values", f"{expected}"))
+            rejections.append(Rejection(i, "malformed", None, f"{len(row)} values", _order(fields)))
             cells[i] = []
     columns: dict[str, NDArray[Any]] = {}
     for place, field in enumerate(fields):
@@ -523,6 +522,13 @@ def _csv_cells(text: str, fields: Sequence[Field | None], schema: Schema) -> Bat
         else:
             columns[field.name] = _numbers(texts, field, rejections)
     return schema.check(columns, len(cells), rejections)
+
+
+def _order(fields: Sequence[Field | None]) -> str:
+    """The columns of a row, those at the end that may be left out in brackets: `AT,V,AP,RH[,PE]`."""
+    names = ["" if f is None else (f.column or f.name) for f in fields]
+    least = max((i + 1 for i, f in enumerate(fields) if f is None or f.required), default=0)
+    return ",".join(names[:least]) + "".join(f"[,{name}]" for name in names[least:])
 
 
 def _numbers(texts: Sequence[str], field: Field, rejections: list[Rejection]) -> NDArray[np.float64]:

@@ -27,7 +27,11 @@ def score_file(model: Model, path: Path) -> dict[str, Any]:
     PayloadInvalid
         The file cannot be read, or no row of it can be scored.
     """
-    batch: Batch = decode(read_bytes(path), CSV, model.predictor.request).batch
+    content = read_bytes(path)
+    try:
+        batch: Batch = decode(content, CSV, model.predictor.request).batch
+    except PayloadInvalid as error:
+        raise PayloadInvalid(f"{path}: {error}") from None
     answer = model.answer(batch)
     target = model.predictor.target
     measured = batch.columns[target]
