@@ -18,19 +18,22 @@ from kappawatt.bus.topics import TOPICS
 from kappawatt.service import find_service, service_names
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
+from kappawatt.sink import build
 
 # Lists of unequal length, CSV and Arrow are more than a JSON Schema can say: what it allows may still be refused.
 NOT_SAYABLE = [positive_data_acceptance]
 ENDLESS = "/api/stream"  # server-sent events; tested by hand in tests/unit/gateway
 
 
-@pytest.mark.parametrize("name", service_names())
+@pytest.mark.parametrize("name", [*service_names(), "sink"])
 def test_no_request_breaks_the_contract(name: str, tmp_path: Path) -> None:
     url = f"embedded:{tmp_path}/bus.sqlite"
     bus = connect(url)
     bus.ensure(TOPICS)
     bus.close()
-    app = create_app(find_service(name), Settings.read({}, bus=url))
+    given = Settings.read({}, bus=url, database=f"duckdb:{tmp_path}/kappawatt.duckdb")
+    service = build(given)[0] if name == "sink" else find_service(name)
+    app = create_app(service, given)
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
     schemathesis.openapi.format("date-time", _moments())
     failures: list[str] = []
