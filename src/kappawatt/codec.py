@@ -360,7 +360,7 @@ def _texts(values: list[Any], field: Field, rejections: list[Rejection]) -> NDAr
 
 
 def _timestamps(values: list[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
-    if set(values if len(values) < 2 else map(type, values)) <= {None, type(None)}:
+    if set(map(type, values)) == {type(None)}:
         return np.full(len(values), np.datetime64("NaT"), dtype="datetime64[ms]")
     column = np.full(len(values), np.datetime64("NaT"), dtype="datetime64[ms]")
     for row, value in enumerate(values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kappawatt.service import find_service, service_names
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from kappawatt.sink import build
+from tests.conftest import wait_until
 
 # Lists of unequal length, CSV and Arrow are more than a JSON Schema can say: what it allows may still be refused.
 NOT_SAYABLE = [positive_data_acceptance]
@@ -26,14 +28,21 @@ ENDLESS = "/api/stream"  # server-sent events; tested by hand in tests/unit/gate
 
 
 @pytest.mark.parametrize("name", [*service_names(), "sink"])
-def test_no_request_breaks_the_contract(name: str, tmp_path: Path) -> None:
+def test_no_request_breaks_the_contract(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = f"embedded:{tmp_path}/bus.sqlite"
     bus = connect(url)
     bus.ensure(TOPICS)
     bus.close()
-    given = Settings.read({}, bus=url, database=f"duckdb:{tmp_path}/kappawatt.duckdb")
-    service = build(given)[0] if name == "sink" else find_service(name)
-    app = create_app(service, given)
+    own = Settings.read({}, bus=url, database=f"duckdb:{tmp_path}/kappawatt.duckdb")
+    if name == "sink":
+        service, sink = build(own)
+        request.addfinalizer(sink.stop)
+        threading.Thread(target=sink.run).start()
+    else:
+        service = find_service(name)
+    app = create_app(service, own)
+    client = app.test_client()
+    wait_until(lambda: client.get("/readyz").status_code == 200, what="ready")
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
     schemathesis.openapi.format("date-time", _moments())
     failures: list[str] = []
@@ -43,7 +52,7 @@ def test_no_request_breaks_the_contract(name: str, tmp_path: Path) -> None:
         if operation.path == ENDLESS:
             continue
 
-        @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(case=st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in GenerationMode)))
         def claim(case: Any) -> None:
             case.call_and_validate(excluded_checks=NOT_SAYABLE)
