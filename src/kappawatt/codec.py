@@ -387,7 +387,7 @@ def parse_timestamp(value: Any) -> int | None:
                 return int(moment.timestamp() * 1000)
             except (ValueError, OverflowError):
                 return None
-    if type(value) not in (int, float) or not 0 <= value <= MAX_TIMESTAMP:
+    if type(value) not in (int, float) or not 0 <= value <= MAX_TIMESTAMP or value != int(value):
         return None
     return int(value)
 

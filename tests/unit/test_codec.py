@@ -94,6 +94,7 @@ REFUSED_ROWS = {
     "a list for a number": (but(exhaust_vacuum=[1]), JSON, "not_a_number", "exhaust_vacuum"),
     "out of range": (but(exhaust_vacuum=812.0), JSON, "out_of_range", "exhaust_vacuum"),
     "a time without zone": (but(event_time="2026-01-01T00:00:00"), JSON, "not_a_timestamp", "event_time"),
+    "a fraction of a millisecond": (but(event_time=0.5), JSON, "not_a_timestamp", "event_time"),
     "an object for a time": (but(event_time={}), JSON, "not_a_timestamp", "event_time"),
     "a list for a time": (but(event_time=[1]), JSON, "not_a_timestamp", "event_time"),
     "an empty time": (but(event_time=""), JSON, "not_a_timestamp", "event_time"),
