@@ -169,10 +169,6 @@ class Schema:
         headers = {field.name: field for field in self.fields}
         return headers | {field.column: field for field in self.fields if field.column}
 
-    def without(self, *names: str) -> tuple[Field, ...]:
-        """Return all fields but these."""
-        return tuple(field for field in self.fields if field.name not in names)
-
     def unknown(self, row: int, name: str, got: Any) -> Rejection:
         """Return the rejection of a field that is not in the schema; a file header gets a hint."""
         known = ", ".join(self.names)

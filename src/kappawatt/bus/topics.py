@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kappawatt.events import plant
 from kappawatt.schema import Schema
 
-__all__ = ["PLANT_PREDICTIONS", "PLANT_READINGS", "STREAMS", "TOPICS", "Topic", "dead_letter", "topic_named"]
+__all__ = ["PLANT_PREDICTIONS", "PLANT_READINGS", "STREAMS", "TOPICS", "Topic", "dead_letter"]
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -96,11 +95,3 @@ def dead_letter(topic: Topic) -> Topic:
 
 
 TOPICS = (PLANT_READINGS, PLANT_PREDICTIONS, dead_letter(PLANT_READINGS), STREAMS)
-
-
-def topic_named(name: str, topics: Iterable[Topic] = TOPICS) -> Topic:
-    """Return the row of the table; KeyError if there is none."""
-    for topic in topics:
-        if topic.name == name:
-            return topic
-    raise KeyError(name)
