@@ -204,11 +204,15 @@ def train(service: Service, data: Path | None, **options: Any) -> None:
 @json_option
 def score(service: Service, path: Path, as_json: bool, **given: Any) -> None:
     """Score SERVICE's shipped model on a file it has not seen."""
+    from kappawatt.predictor import Model
     from kappawatt.score import score_file
     from kappawatt.serving.models import open_model
 
     _needs_model(service)
-    scores = score_file(open_model(service, Settings.read(**given)), path)
+    model = open_model(service, Settings.read(**given))
+    if not isinstance(model, Model):
+        raise SettingInvalid(f"{service.name} forecasts: kappawatt backtest {service.name} --data FILE scores it")
+    scores = score_file(model, path)
     if as_json:
         click.echo(orjson.dumps(scores).decode())
         return

@@ -13,8 +13,9 @@ from typing import Any
 from werkzeug.serving import make_server
 
 from kappawatt.bus import connect
+from kappawatt.bus.answers import answers_of
 from kappawatt.bus.topics import TOPICS
-from kappawatt.bus.worker import Worker
+from kappawatt.bus.worker import Answers, Worker
 from kappawatt.errors import SettingInvalid
 from kappawatt.service import Service
 from kappawatt.serving.app import create_app
@@ -67,12 +68,16 @@ def consume(service: Service, settings: Settings) -> None:
     telemetry = Telemetry(service.name)
     bus = connect(settings.bus, settings.bus_options())
     bus.ensure(TOPICS)
+
+    def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:
+        model = open_model(service, settings, version)
+        return answers_of(model, bus, stream, output, settings.block_rows), model.name, model.version
+
     worker = Worker(
         bus,
-        lambda version: open_model(service, settings, version),
+        open_answers,
         stream=stream.output.name,
         source=stream.source.name,
-        dead=stream.dead.name,
         service=service.name,
         settings=settings,
         telemetry=telemetry,

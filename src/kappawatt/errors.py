@@ -6,6 +6,7 @@
     │   ├── ContentTypeUnsupported 415
     │   └── PayloadTooLarge       413
     ├── RowsRejected              422  the payload was read; rows broke the schema
+    ├── HistoryInsufficient       422  a series is not known well enough to be forecast
     ├── ModelNotFound             404
     ├── Overloaded                429  a bounded buffer is full; carries retry_after
     ├── NotReady                  503
@@ -31,6 +32,7 @@ __all__ = [
     "BusUnreachable",
     "ContentTypeUnsupported",
     "DeliveryFailed",
+    "HistoryInsufficient",
     "KappawattError",
     "ModelNotFound",
     "NotReady",
@@ -94,6 +96,13 @@ class RowsRejected(KappawattError):
         first = rejections[0]
         more = f" (and {len(rejections) - 1} more)" if len(rejections) > 1 else ""
         super().__init__(f"row {first.row}: {first.message}{more}")
+
+
+class HistoryInsufficient(KappawattError):
+    """Too little is known of a series for a forecast; the message names what is missing."""
+
+    status = 422
+    title = "History insufficient"
 
 
 class ModelNotFound(KappawattError):

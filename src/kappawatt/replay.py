@@ -12,20 +12,24 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.bus.answers import answers_of
 from kappawatt.bus.envelope import read_predictions
 from kappawatt.bus.interface import Bus, Offsets
 from kappawatt.bus.streams import Serving, StreamFollower, group_of, promote
 from kappawatt.bus.topics import TOPICS, Topic
-from kappawatt.bus.worker import Answering
+from kappawatt.bus.worker import Answers
 from kappawatt.errors import BusError, SettingInvalid
-from kappawatt.predictor import Model
 from kappawatt.service import Stream
+from kappawatt.serving.models import AnyModel
 
 __all__ = ["Report", "compare", "live_topic", "promote_replay", "replay", "span_start"]
 
 POLL_SECONDS = 1.0
 IDLE_SECONDS = 30.0  # without a message before the end offset: something is wrong
-ORIGIN = ("source_topic", "source_partition", "source_offset", "source_row")
+ORIGIN = ("source_topic", "source_partition", "source_offset", "source_row", "key", "issue_time", "known_at")
 
 
 @dataclass(slots=True)
@@ -116,7 +120,7 @@ def live_topic(bus: Bus, stream: Stream) -> str:
 def replay(
     bus: Bus,
     stream: Stream,
-    model: Model,
+    model: AnyModel,
     *,
     start: Mapping[int, int],
     to: str,
@@ -142,10 +146,10 @@ def replay(
         raise SettingInvalid(f"--to: got {to!r}, allowed a topic of its own, not one that is live")
     bus.ensure([_like(stream.output, to)])
     ends = {p: o.end for p, o in bus.offsets(stream.source.name).items()}
-    answering = Answering(model, to, stream.dead.name, block_rows)
+    answering = answers_of(model, bus, stream, to, block_rows)
     report = Report(stream.output.name, model.version, to)
     began = time.monotonic()
-    _run(bus, stream.source.name, answering, start, ends, max_records, report, progress)
+    _run(bus, stream.source.name, to, answering, start, ends, max_records, report, progress)
     report.seconds = time.monotonic() - began
     report.begun, report.covered = dict(start), ends
     return report
@@ -154,7 +158,8 @@ def replay(
 def _run(
     bus: Bus,
     source: str,
-    answering: Answering,
+    to: str,
+    answering: Answers,
     start: Mapping[int, int],
     ends: Mapping[int, int],
     max_records: int,
@@ -175,7 +180,7 @@ def _run(
             last = time.monotonic()
             outcome = answering.answer(polled)
             # What was refused stands in the dead-letter topic already, under the same ids.
-            producer.publish([m for m in outcome.outgoing if m.topic == answering.output])
+            producer.publish([m for m in outcome.outgoing if m.topic == to])
             report.messages += sum(map(len, polled))
             report.rows += outcome.rows
             report.rejected += outcome.refused_rows
@@ -209,9 +214,9 @@ def compare(bus: Bus, report: Report, published: str, target: str) -> None:
         if second is None:
             continue
         report.compared += 1
-        difference = abs(second[target] - first[target])
-        total += difference
-        worst = max(worst, difference)
+        differences = np.abs(_values(second, target) - _values(first, target))
+        total += float(differences.mean())
+        worst = max(worst, float(differences.max()))
         keep = (*ORIGIN, "id", "version", "published", "topic", "partition", "offset")
         report.identical += all(first[n] == second.get(n) for n in first if n not in keep)
     if report.compared:
@@ -227,10 +232,15 @@ def _by_origin(bus: Bus, topic: str) -> dict[tuple[Any, ...], dict[str, Any]]:
     try:
         while any(at < ends[p].end for (_, p), at in reader.positions().items()):
             for document in read_predictions(reader.poll(POLL_SECONDS)):
-                found[tuple(document[name] for name in ORIGIN)] = document
+                found[tuple(document.get(name) for name in ORIGIN)] = document
     finally:
         reader.close()
     return found
+
+
+def _values(document: Mapping[str, Any], target: str) -> NDArray[np.float64]:
+    """The target of a prediction, or the medians of a forecast."""
+    return np.atleast_1d(np.asarray(document["quantiles"]["0.50"] if "quantiles" in document else document[target]))
 
 
 def promote_replay(bus: Bus, report: Report, service: str, source: str, reason: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kappawatt.bus.topics import Topic, dead_letter
 from kappawatt.errors import SettingInvalid
+from kappawatt.forecaster import Forecaster
 from kappawatt.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Stream:
 
     source: Topic
     output: Topic
+    errors: Topic | None = None  # of a forecasting service: realised errors
 
     @property
     def dead(self) -> Topic:
@@ -49,7 +51,7 @@ class Service:
         One sentence, shown in OpenAPI and `--help`.
     port : int
         Default port of `serve`; `consume` answers probes on this plus 100.
-    predictor : Predictor or None
+    predictor : Predictor, Forecaster or None
         What answers; None for a service that is no model.
     stream : Stream or None
         Topics of `kappawatt consume`.
@@ -68,7 +70,7 @@ class Service:
     name: str
     summary: str
     port: int
-    predictor: Predictor | None = None
+    predictor: Predictor | Forecaster | None = None
     stream: Stream | None = None
     routes: Callable[[Flask, Context], None] | None = None
     check: Callable[[Settings], None] | None = None

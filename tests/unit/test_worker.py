@@ -43,12 +43,16 @@ def make_worker(bus: Bus, settings: Settings, **changes: Any) -> Worker:
     parts: dict[str, Any] = {
         "stream": PREDICTIONS,
         "source": READINGS,
-        "dead": DEAD,
         "service": "fake-power",
         "settings": settings,
         "telemetry": Telemetry("fake-power"),
     }
-    return Worker(bus, lambda version: PREDICTOR.open(find_artifact(root, version)), **parts | changes)
+
+    def open_answers(version: str | None, output: str) -> tuple[Answering, str, str]:
+        model = PREDICTOR.open(find_artifact(root, version))
+        return Answering(model, output, DEAD, settings.block_rows), model.name, model.version
+
+    return Worker(bus, open_answers, **parts | changes)
 
 
 @contextmanager

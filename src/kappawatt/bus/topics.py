@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kappawatt.events import plant
+from kappawatt.events import load, meter, plant
 from kappawatt.schema import Schema
 
-__all__ = ["PLANT_PREDICTIONS", "PLANT_READINGS", "STREAMS", "TOPICS", "Topic", "dead_letter"]
+__all__ = [
+    "LOAD_ERRORS",
+    "LOAD_FORECASTS",
+    "LOAD_READINGS",
+    "METER_ERRORS",
+    "METER_FORECASTS",
+    "METER_READINGS",
+    "PLANT_PREDICTIONS",
+    "PLANT_READINGS",
+    "STREAMS",
+    "TOPICS",
+    "Topic",
+    "dead_letter",
+]
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -67,6 +80,66 @@ PLANT_PREDICTIONS = Topic(
     ("gateway", "sink"),
     "expected net power for every reading, with interval, id and origin",
 )
+LOAD_READINGS = Topic(
+    "load.readings",
+    "load_zone",
+    load.READING,
+    4,
+    800 * DAY,  # a forecast looks back on more than a year
+    ("sensor-ingestor",),
+    ("hourly-load", "sink", "gateway"),
+    "hourly load of zones as it is metered, late and corrected hours too, and weather known ahead",
+)
+LOAD_FORECASTS = Topic(
+    "load.forecasts",
+    "load_zone",
+    None,
+    4,
+    90 * DAY,
+    ("hourly-load",),
+    ("gateway", "sink"),
+    "the next day's load in quantiles, one document a zone and issue time, and corrections",
+)
+LOAD_ERRORS = Topic(
+    "load.forecast-errors",
+    "load_zone",
+    None,
+    4,
+    90 * DAY,
+    ("hourly-load",),
+    ("gateway", "sink"),
+    "what became of each forecast hour once its load was metered",
+)
+METER_READINGS = Topic(
+    "meter.readings",
+    "meter_id",
+    meter.READING,
+    8,
+    100 * DAY,
+    ("sensor-ingestor",),
+    ("smart-meter", "sink", "gateway"),
+    "energy smart meters counted, interval by interval, late and revised ones too",
+)
+METER_FORECASTS = Topic(
+    "meter.forecasts",
+    "meter_id",
+    None,
+    8,
+    30 * DAY,
+    ("smart-meter",),
+    ("gateway", "sink"),
+    "the next day's energy of a meter in quantiles, with the day's total and peak, and corrections",
+)
+METER_ERRORS = Topic(
+    "meter.forecast-errors",
+    "meter_id",
+    None,
+    8,
+    30 * DAY,
+    ("smart-meter",),
+    ("gateway", "sink"),
+    "what became of each forecast interval once it was metered",
+)
 STREAMS = Topic(
     "kappawatt.streams",
     "stream",
@@ -74,7 +147,7 @@ STREAMS = Topic(
     1,
     None,
     ("replay --promote",),
-    ("plant-power", "gateway", "sink"),
+    ("plant-power", "hourly-load", "smart-meter", "gateway", "sink"),
     "which topic and model version currently serve each stream of predictions",
 )
 
@@ -94,4 +167,17 @@ def dead_letter(topic: Topic) -> Topic:
     )
 
 
-TOPICS = (PLANT_READINGS, PLANT_PREDICTIONS, dead_letter(PLANT_READINGS), STREAMS)
+TOPICS = (
+    PLANT_READINGS,
+    PLANT_PREDICTIONS,
+    dead_letter(PLANT_READINGS),
+    LOAD_READINGS,
+    LOAD_FORECASTS,
+    LOAD_ERRORS,
+    dead_letter(LOAD_READINGS),
+    METER_READINGS,
+    METER_FORECASTS,
+    METER_ERRORS,
+    dead_letter(METER_READINGS),
+    STREAMS,
+)

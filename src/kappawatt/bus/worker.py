@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ from kappawatt.predictor import Model
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 
-__all__ = ["Answering", "Outcome", "Worker"]
+__all__ = ["Answering", "Answers", "Outcome", "Worker", "carried_headers"]
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class Answering:
                 part.partition,
                 self.model.name,
                 self.model.version,
-                _carried(part.headers[int(local[start])]),
+                carried_headers(part.headers[int(local[start])]),
             )
             if self.block_rows and len(prediction.offsets) >= self.block_rows:
                 outcome.outgoing.append(prediction_block(prediction))
@@ -233,10 +233,19 @@ def _by_key(records: Records) -> Iterator[tuple[bytes | None, NDArray[np.bool_] 
         yield key, coded == code
 
 
-def _carried(headers: Headers) -> Headers:
+def carried_headers(headers: Headers) -> Headers:
+    """Return the headers of a reading that go on to its answer."""
     if not headers:
         return ()
     return tuple((name, value) for name, value in headers if name in CARRIED)
+
+
+class Answers(Protocol):
+    """What a worker does with a poll: `Answering` predicts row by row, `Forecasting` keeps histories."""
+
+    def answer(self, polled: Sequence[Records]) -> Outcome:
+        """Return everything to publish for `polled`."""
+        ...
 
 
 class Worker:
@@ -245,12 +254,13 @@ class Worker:
     Parameters
     ----------
     bus : Bus
-    open_model : callable
-        Version (None: the current one) to Model; called at start and when another version takes over.
+    open_answers : callable
+        (version, None for the current one; output topic) to what answers polls and the model's name and version;
+        called at start and when another version takes over.
     stream : str
         Name of the stream of predictions, which is also its first output topic.
-    source, dead : str
-        Topic names.
+    source : str
+        Topic name.
     service : str
         Name of the service, and of its first consumer group.
     """
@@ -258,27 +268,25 @@ class Worker:
     def __init__(
         self,
         bus: Bus,
-        open_model: Callable[[str | None], Model],
+        open_answers: Callable[[str | None, str], tuple[Answers, str, str]],
         *,
         stream: str,
         source: str,
-        dead: str,
         service: str,
         settings: Settings,
         telemetry: Telemetry,
     ) -> None:
         self._bus = bus
-        self._open_model = open_model
+        self._open_answers = open_answers
         self._stream = stream
         self._source = source
-        self._dead = dead
         self._service = service
         self._settings = settings
         self._telemetry = telemetry
         self._stopped = threading.Event()
         self._follower = StreamFollower(bus, stream)
         self._serving: Serving | None = None
-        self._answering: Answering | None = None
+        self._answering: Answers | None = None
         self.answered = 0
 
     def stop(self) -> None:
@@ -363,12 +371,11 @@ class Worker:
         return sum(map(len, polled))
 
     def _serve(self, serving: Serving | None) -> None:
-        model = self._open_model(serving.version if serving else None)
-        self._serving = serving
         output = serving.topic if serving else self._stream
-        self._answering = Answering(model, output, self._dead, self._settings.block_rows)
-        self._telemetry.serves(model.name, model.version)
-        log.info("serving", extra={"model": model.name, "version": model.version, "output": output})
+        self._answering, model, version = self._open_answers(serving.version if serving else None, output)
+        self._serving = serving
+        self._telemetry.serves(model, version)
+        log.info("serving", extra={"model": model, "version": version, "output": output})
 
     def _note(self, polled: Sequence[Records], outcome: Outcome) -> None:
         service = self._telemetry.service

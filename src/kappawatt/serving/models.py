@@ -8,14 +8,17 @@ from pathlib import Path
 
 from kappawatt.artifact import find_artifact, versions
 from kappawatt.errors import ArtifactInvalid, ModelNotFound, NotReady, SettingInvalid
+from kappawatt.forecaster import Forecaster, ForecastModel, Lookup
 from kappawatt.predictor import Model
 from kappawatt.service import Service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 
-__all__ = ["Models", "artifact_root", "open_model"]
+__all__ = ["AnyModel", "Models", "artifact_root", "open_model"]
 
 log = logging.getLogger(__name__)
+
+AnyModel = Model | ForecastModel
 
 MOST_VERSIONS = 4  # held in memory at once besides the current one
 
@@ -29,25 +32,38 @@ def artifact_root(service: Service, settings: Settings) -> Path:
     return named if named.is_dir() else root
 
 
-def open_model(service: Service, settings: Settings, version: str | None = None) -> Model:
-    """Load a version (None: the pinned or current one) and have it answer its example."""
+def open_model(
+    service: Service, settings: Settings, version: str | None = None, lookup: Lookup | None = None
+) -> AnyModel:
+    """Load a version (None: the pinned or current one) and have it answer its example.
+
+    Parameters
+    ----------
+    lookup : callable, optional
+        Where a forecasting model finds the history of a series that a request only names.
+    """
     assert service.predictor is not None
-    root = artifact_root(service, settings)
-    return service.predictor.open(find_artifact(root, version or settings.model_version or None))
+    artifact = find_artifact(artifact_root(service, settings), version or settings.model_version or None)
+    if isinstance(service.predictor, Forecaster):
+        return service.predictor.open(artifact, lookup)
+    return service.predictor.open(artifact)
 
 
 class Models:
     """Loads in `__init__`, so that a process which listens can answer; a failure is kept for readiness."""
 
-    def __init__(self, service: Service, settings: Settings, telemetry: Telemetry) -> None:
+    def __init__(
+        self, service: Service, settings: Settings, telemetry: Telemetry, lookup: Lookup | None = None
+    ) -> None:
         self._service = service
         self._settings = settings
+        self._lookup = lookup
         self._lock = threading.Lock()
-        self._others: dict[str, Model] = {}
-        self._current: Model | None = None
+        self._others: dict[str, AnyModel] = {}
+        self._current: AnyModel | None = None
         self._reason: str | None = None
         try:
-            self._current = open_model(service, settings)
+            self._current = open_model(service, settings, lookup=lookup)
             telemetry.serves(self._current.name, self._current.version)
         except (ArtifactInvalid, ModelNotFound, SettingInvalid) as error:
             self._reason = f"model {service.name}: {error}"
@@ -58,7 +74,7 @@ class Models:
         return self._reason
 
     @property
-    def current(self) -> Model:
+    def current(self) -> AnyModel:
         """The current model; NotReady if it does not load."""
         if self._current is None:
             raise NotReady(self._reason or "no model")
@@ -70,7 +86,7 @@ class Models:
         stored = versions(artifact_root(self._service, self._settings))
         return [current, *(v for v in stored if v != current)]
 
-    def get(self, version: str | None) -> Model:
+    def get(self, version: str | None) -> AnyModel:
         """Return a version; ModelNotFound if there is none of that name."""
         if version is None or version == self.current.version:
             return self.current
@@ -80,5 +96,5 @@ class Models:
                     raise ModelNotFound(f"version: got {version[:80]!r}, allowed {', '.join(self.versions())}")
                 if len(self._others) >= MOST_VERSIONS:
                     self._others.pop(next(iter(self._others)))
-                self._others[version] = open_model(self._service, self._settings, version)
+                self._others[version] = open_model(self._service, self._settings, version, self._lookup)
             return self._others[version]

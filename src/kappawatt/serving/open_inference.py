@@ -20,9 +20,9 @@ from kappawatt import __version__
 from kappawatt.batch import Answer, Batch, Rejection
 from kappawatt.codec import Decoded, column_of, load_json
 from kappawatt.errors import KappawattError, ModelNotFound, PayloadInvalid, RowsRejected
-from kappawatt.predictor import Model
 from kappawatt.schema import Field, Kind, Schema, shorten
 from kappawatt.serving.body import read_body
+from kappawatt.serving.models import AnyModel
 from kappawatt.serving.openapi import JSON, operation
 from kappawatt.serving.predict import answer_valid, count
 
@@ -83,7 +83,7 @@ def add_routes(app: Flask, context: Context) -> None:
     assert predictor is not None
     assert models is not None
 
-    def model_of(name: str, version: str | None) -> Model:
+    def model_of(name: str, version: str | None) -> AnyModel:
         if name != service.name:
             raise ModelNotFound(f"model: got {name[:80]!r}, allowed {service.name}")
         return models.get(version)

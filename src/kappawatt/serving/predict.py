@@ -13,6 +13,7 @@ from kappawatt.arrow import write_columns
 from kappawatt.batch import Answer
 from kappawatt.codec import ARROW, CSV, JSON, NDJSON, Decoded, content_type_of, decode
 from kappawatt.errors import KappawattError, RowsRejected
+from kappawatt.forecaster import Forecaster
 from kappawatt.predictor import Predictor
 from kappawatt.schema import Schema
 from kappawatt.serving.body import read_body
@@ -202,7 +203,7 @@ def csv_example(schema: Schema) -> str:
     return ",".join(str(f.column) for f in fields) + "\n" + ",".join(str(f.example) for f in fields) + "\n"
 
 
-def answer_media(predictor: Predictor) -> dict[str, Any]:
+def answer_media(predictor: Predictor | Forecaster) -> dict[str, Any]:
     """Return the JSON Schemas of an answer by media type."""
     row = predictor.response.json_schema()
     who = {"model": {"type": "string"}, "version": {"type": "string"}}

@@ -1,0 +1,20 @@
+"""Which way a model answers its topic."""
+
+from __future__ import annotations
+
+from kappawatt.bus.forecasting import Forecasting
+from kappawatt.bus.interface import Bus
+from kappawatt.bus.worker import Answering, Answers
+from kappawatt.forecaster import ForecastModel
+from kappawatt.predictor import Model
+from kappawatt.service import Stream
+
+__all__ = ["answers_of"]
+
+
+def answers_of(model: Model | ForecastModel, bus: Bus, stream: Stream, output: str, block_rows: int) -> Answers:
+    """Return what turns polls of the stream's source into messages on the topic `output`."""
+    if isinstance(model, Model):
+        return Answering(model, output, stream.dead.name, block_rows)
+    assert stream.errors is not None
+    return Forecasting(bus, model, output=output, errors=stream.errors.name, dead=stream.dead.name)

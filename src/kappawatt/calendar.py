@@ -1,0 +1,219 @@
+"""Local time over UTC arrays: offsets, days of 23, 24 and 25 hours, issue clocks. Vectorised, from the zone database.
+
+Inside kappawatt a time is UTC, `datetime64[ms]`; a local time is a naive `datetime64[ms]` and appears only where a
+rule of the day or week needs it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.errors import SettingInvalid
+
+__all__ = [
+    "DAY",
+    "HOUR",
+    "Instant",
+    "Times",
+    "as_instant",
+    "day_intervals",
+    "day_start",
+    "issue_time",
+    "local_date",
+    "parse_clock",
+    "same_local_time",
+    "to_local",
+    "to_utc",
+    "utc_offset",
+    "zone_named",
+]
+
+Instant = np.datetime64  # UTC, to the millisecond; a calendar day where it is called a date
+Times = NDArray[np.datetime64]
+
+HOUR = np.timedelta64(3_600_000, "ms")
+DAY = np.timedelta64(86_400_000, "ms")
+FIRST_YEAR, LAST_YEAR = 1970, 2100
+
+
+def zone_named(name: str) -> str:
+    """Return `name` if it is a zone of the IANA database; SettingInvalid if not."""
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        raise SettingInvalid(f"time_zone: got {name[:80]!r}, allowed a name of the IANA time zone database") from None
+    return name
+
+
+@lru_cache(maxsize=64)
+def _changes(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The instants [ms, UTC] at which the zone's offset changes, and the offset [ms] from each of them on."""
+    info = ZoneInfo(zone)
+
+    def offset(seconds: int) -> int:
+        found = datetime.fromtimestamp(seconds, UTC).astimezone(info).utcoffset()
+        assert found is not None
+        return int(found.total_seconds())
+
+    first = int(datetime(FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp())
+    last = int(datetime(LAST_YEAR, 1, 1, tzinfo=UTC).timestamp())
+    step = int(timedelta(days=7).total_seconds())
+    instants, offsets = [first], [offset(first)]
+    for start in range(first, last, step):
+        low, high = start, start + step
+        if offset(high) == offsets[-1]:
+            continue
+        while high - low > 1:  # the second at which it changes
+            middle = (low + high) // 2
+            low, high = (middle, high) if offset(middle) == offsets[-1] else (low, middle)
+        instants.append(high)
+        offsets.append(offset(high))
+    return np.array(instants, dtype=np.int64) * 1000, np.array(offsets, dtype=np.int64) * 1000
+
+
+def utc_offset(times: Times, zone: str) -> NDArray[np.int64]:
+    """Return local time minus UTC [ms] at each instant.
+
+    Examples
+    --------
+    >>> int(utc_offset(np.array(["2016-07-01T00"], "datetime64[ms]"), "America/New_York")[0]) // 3_600_000
+    -4
+    """
+    instants, offsets = _changes(zone)
+    place = np.searchsorted(instants, np.asarray(times, "datetime64[ms]").astype(np.int64), side="right") - 1
+    result: NDArray[np.int64] = offsets[np.maximum(place, 0)]
+    return result
+
+
+def to_local(times: Times, zone: str) -> Times:
+    """Return the local wall-clock time of each instant, naive."""
+    moments = np.asarray(times, "datetime64[ms]")
+    wall: Times = moments + utc_offset(moments, zone).astype("timedelta64[ms]")
+    return wall
+
+
+def to_utc(local: Times, zone: str, *, second: NDArray[np.bool_] | bool = False) -> Times:
+    """Return the instant of each local wall-clock time.
+
+    Parameters
+    ----------
+    local : ndarray of datetime64, shape (n,)
+    second : bool or ndarray of bool, shape (n,)
+        Which of two instants where the hour is repeated in autumn.
+
+    Returns
+    -------
+    ndarray of datetime64[ms], shape (n,)
+        NaT where the wall clock never shows that time (skipped in spring).
+    """
+    wall = np.asarray(local, "datetime64[ms]")
+    instants, offsets = _changes(zone)
+    text = wall.astype(np.int64)
+    # The offset before and after the change that is nearest: each gives a candidate, and one that maps back is right.
+    place = np.clip(np.searchsorted(instants + offsets, text, side="right") - 1, 0, len(offsets) - 1)
+    candidates = []
+    for shift in (-1, 0, 1):
+        near = np.clip(place + shift, 0, len(offsets) - 1)
+        found = (text - offsets[near]).astype("datetime64[ms]")
+        candidates.append(np.where(to_local(found, zone) == wall, found, np.datetime64("NaT", "ms")))
+    early: Times = np.fmin.reduce(candidates)
+    late: Times = np.fmax.reduce(candidates)
+    return np.where(np.asarray(second), late, early)
+
+
+def local_date(times: Times, zone: str) -> Times:
+    """Return the local calendar day of each instant, as datetime64[D]."""
+    return to_local(times, zone).astype("datetime64[D]")
+
+
+def day_start(dates: Times, zone: str) -> Times:
+    """Return the instant each local day begins (01:00 where midnight itself is skipped)."""
+    midnight = np.asarray(dates, "datetime64[D]").astype("datetime64[ms]")
+    start = to_utc(midnight, zone)
+    skipped = np.isnat(start)
+    if skipped.any():
+        start = np.where(skipped, to_utc(np.add(midnight, HOUR), zone), start)
+    return start
+
+
+def day_intervals(date: Instant, zone: str, step: int) -> Times:
+    """Return the starts of all intervals of a local day: 23, 24 or 25 hours of them.
+
+    Parameters
+    ----------
+    date : datetime64[D]
+    step : int
+        Length of an interval [s].
+
+    Examples
+    --------
+    >>> len(day_intervals(np.datetime64("2016-03-13"), "America/New_York", 3600))
+    23
+    """
+    both = day_start(np.array([date, date + 1], "datetime64[D]"), zone)
+    return np.arange(both[0], both[1], np.timedelta64(step * 1000, "ms"))
+
+
+def parse_clock(text: str) -> np.timedelta64:
+    """Return `HH:MM` as time since midnight [ms]; SettingInvalid if it is none."""
+    hours, _, minutes = text.partition(":")
+    if hours.isdigit() and minutes.isdigit() and len(minutes) == 2 and int(hours) < 24 and int(minutes) < 60:
+        return np.timedelta64((int(hours) * 60 + int(minutes)) * 60_000, "ms")
+    raise SettingInvalid(f"issue time: got {text[:20]!r}, allowed HH:MM from 00:00 to 23:59")
+
+
+def as_instant(moment: Instant | str | int) -> Instant:
+    """Return a moment to the millisecond; text without a zone and numbers (ms since the epoch) are UTC.
+
+    Examples
+    --------
+    >>> str(as_instant("2016-07-01"))
+    '2016-07-01T00:00:00.000'
+    """
+    return np.array([moment]).astype("datetime64[ms]")[0]  # type: ignore[no-any-return]
+
+
+def issue_time(date: Instant, clock: np.timedelta64, zone: str) -> Instant:
+    """Return when the forecast for a local day is issued: the last `clock` at or before the day begins.
+
+    00:00 is the start of the day itself, 12:00 is noon of the day before. A clock time that is skipped in
+    spring counts an hour later.
+
+    Examples
+    --------
+    >>> noon = issue_time(np.datetime64("2016-07-02"), parse_clock("12:00"), "America/New_York")
+    >>> str(noon)
+    '2016-07-01T16:00:00.000'
+    """
+    return _issue_time(date, clock, zone)
+
+
+@lru_cache(maxsize=4096)
+def _issue_time(date: Instant, clock: np.timedelta64, zone: str) -> Instant:
+    if clock == np.timedelta64(0, "ms"):
+        start: Instant = day_start(np.array([date]), zone)[0]
+        return start
+    wall = as_instant(date) - DAY + clock
+    found = to_utc(np.array([wall, wall + HOUR]), zone)
+    issue: Instant = found[0] if not np.isnat(found[0]) else found[1]
+    return issue
+
+
+def same_local_time(times: Times, zone: str, days: int) -> Times:
+    """Return the instants at which the wall clock showed the same, `days` calendar days before.
+
+    A time that the earlier day skipped is taken an hour later; in a repeated hour the first goes with the first.
+    """
+    wall = to_local(times, zone)
+    second = to_utc(wall, zone) != np.asarray(times, "datetime64[ms]")
+    earlier: Times = wall - np.timedelta64(days * 86_400_000, "ms")
+    found = to_utc(earlier, zone, second=second)
+    skipped = np.isnat(found)
+    if skipped.any():
+        found = np.where(skipped, to_utc(earlier + HOUR, zone), found)
+    return found

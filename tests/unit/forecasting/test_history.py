@@ -1,0 +1,161 @@
+"""History: what was known when, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kappawatt.calendar import DAY, HOUR, as_instant
+from kappawatt.errors import PayloadInvalid
+from kappawatt.history import History
+from tests.forecast_fakes import ZONE, hours, loads
+
+START = as_instant("2016-01-01")
+
+
+def history(n: int = 48, most: int = 500_000) -> History:
+    known = History("PJME", ZONE, 3600, most=most)
+    times = hours("2016-01-01", n)
+    known.add(times, loads(times))
+    return known
+
+
+def test_until_ends_with_the_last_interval_that_ended_by_then() -> None:
+    past = history().until(START + 10 * HOUR + HOUR / 2)
+
+    assert len(past) == 10
+    assert past.end == START + 10 * HOUR
+    assert np.array_equal(past.values, loads(past.times))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    issue=st.integers(1, 90),
+    late=st.lists(st.tuples(st.integers(0, 90), st.integers(0, 200), st.floats(1, 9)), max_size=30),
+)
+def test_nothing_that_ends_or_becomes_known_after_the_issue_time_changes_the_past(
+    issue: int, late: list[tuple[int, int, float]]
+) -> None:
+    issue_time = START + issue * HOUR
+    before = history(issue)
+    after = history(issue)
+
+    for place, delay, value in late:
+        known = START + (place + 1 + delay) * HOUR
+        if known > issue_time:
+            after.add(
+                np.array([START + place * HOUR]),
+                np.array([value]),
+                np.array([known]),
+                {"temperature": np.array([value])},
+            )
+
+    past, disturbed = before.until(issue_time), after.until(issue_time)
+    assert past.start == disturbed.start
+    assert np.array_equal(past.values, disturbed.values)
+    assert np.isnan(disturbed.covariate("temperature", past.times)).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40), st.floats(1, 9)), min_size=1, max_size=40), cut=st.integers(0, 39), at=st.integers(0, 100))  # fmt: skip
+def test_however_rows_are_cut_into_messages_the_same_is_known(
+    rows: list[tuple[int, int, float]], cut: int, at: int
+) -> None:
+    starts = np.array([START + place * HOUR for place, _, _ in rows])
+    values = np.array([value for _, _, value in rows])
+    known = np.array([START + (place + 1 + delay) * HOUR for place, delay, _ in rows])
+    whole, parts = History("a", ZONE, 3600), History("a", ZONE, 3600)
+
+    whole.add(starts, values, known)
+    for part in (slice(0, cut), slice(cut, None)):
+        if len(starts[part]):
+            parts.add(starts[part], values[part], known[part])
+
+    moment = START + at * HOUR
+    one, two = whole.until(moment), parts.until(moment)
+    assert np.array_equal(one.values, two.values, equal_nan=True)
+    if len(one):
+        assert one.start == two.start
+
+
+def test_a_late_value_is_unknown_until_it_came_and_known_in_a_correction() -> None:
+    known = history(10)
+    gap, arrived = START + 12 * HOUR, START + 20 * HOUR
+    known.add(np.array([gap]), np.array([5.0]), np.array([arrived]))
+
+    assert len(known.until(START + 15 * HOUR)) == 10
+    assert known.until(START + 15 * HOUR, arrived).values[-1] == 5.0
+    assert known.until(arrived).at(np.array([gap]))[0] == 5.0
+
+
+def test_a_revision_leaves_what_was_known_before_it() -> None:
+    known = history(10)
+    place, revised = START + 3 * HOUR, START + 30 * HOUR
+    first = loads(np.array([place]))[0]
+
+    changed = known.add(np.array([place]), np.array([7.0]), np.array([revised]))
+
+    assert changed.tolist() == np.array([place]).tolist()
+    assert known.until(START + 10 * HOUR).at(np.array([place]))[0] == first
+    assert known.until(revised).at(np.array([place]))[0] == 7.0
+    assert known.measured([place]) == {place: 7.0}
+
+
+def test_the_same_value_again_changes_nothing() -> None:
+    known = history(10)
+    times = hours("2016-01-01", 10)
+
+    assert len(known.add(times, loads(times))) == 0
+    assert len(known.add(times[3:4], loads(times[3:4]), np.array([START + 90 * HOUR]))) == 0
+
+
+def test_it_is_bounded_and_forgets_the_oldest() -> None:
+    known = history(24 * 100, most=24 * 10)
+
+    past = known.until(START + 100 * DAY)
+
+    assert len(past) == 24 * 10
+    assert past.end == START + 100 * DAY
+    known.add(np.array([START + 400 * DAY]), np.array([1.0]))  # far ahead: no million of empty hours
+    assert known.until(START + 401 * DAY).values.tolist() == [1.0]
+
+
+def test_rows_one_by_one_are_the_rows_at_once() -> None:
+    times = hours("2016-01-01", 200)
+    single = History("a", ZONE, 3600, most=100)
+    for time, value in zip(times, loads(times), strict=True):
+        single.add(np.array([time]), np.array([value]))
+    bulk = History("a", ZONE, 3600, most=100)
+    bulk.add(times, loads(times))
+
+    for moment in times[-60::7]:
+        assert np.array_equal(single.until(moment).last(40).values, bulk.until(moment).last(40).values)
+
+
+def test_older_rows_in_a_later_message_extend_it_backwards() -> None:
+    known = History("a", ZONE, 3600)
+    times = hours("2016-01-01", 48)
+    known.add(times[24:], loads(times[24:]))
+    known.add(times[:24], loads(times[:24]))
+
+    assert np.array_equal(known.until(times[-1] + HOUR).values, loads(times))
+
+
+def test_a_weather_forecast_is_known_ahead_and_the_newest_issue_counts() -> None:
+    known = history(24)
+    ahead = hours("2016-01-02", 24)
+    nothing = np.full(24, np.nan)
+    morning, evening = START + 6 * HOUR, START + 18 * HOUR
+    known.add(ahead, nothing, np.full(24, morning), {"temperature": np.full(24, 1.0)})
+    known.add(ahead, nothing, np.full(24, evening), {"temperature": np.full(24, 2.0)})
+
+    assert np.isnan(known.until(START + 5 * HOUR).covariate("temperature", ahead)).all()
+    assert known.until(START + 12 * HOUR).covariate("temperature", ahead).tolist() == [1.0] * 24
+    assert known.until(START + 24 * HOUR).covariate("temperature", ahead).tolist() == [2.0] * 24
+
+
+def test_a_start_off_the_grid_is_named() -> None:
+    with pytest.raises(PayloadInvalid, match="interval_start: got 2016-01-01T00:20"):
+        history().add(np.array([START + HOUR / 3]), np.array([1.0]))
