@@ -128,6 +128,11 @@ class Forecaster:
     def issue(self, fitted: Any, past: Past, targets: Times) -> Issued:
         """Forecast the intervals of one local day from what was known: gap policy, model, fallback.
 
+        Parameters
+        ----------
+        fitted : object
+            What `load` or training returned; None where there was nothing to train on.
+
         Raises
         ------
         HistoryInsufficient
@@ -142,7 +147,7 @@ class Forecaster:
                 f"{_iso(past.issue_time)} ({name_spans(missing, past.step)}), allowed {MOST_MISSING / HOUR:g} at most"
             )
         known = fill_gaps(past.last(int(self.depth / past.interval)))
-        reason = self._why_not(known)
+        reason = "no model: nothing lies before to train on" if fitted is None else self._why_not(known)
         if reason is None:
             try:
                 fan = self.forecast(fitted, known, targets)

@@ -7,6 +7,7 @@ known later, so that no feature can see the future, in training, backtest or ser
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -167,6 +168,7 @@ class History:
         self._base = 0  # number of the interval at position 0, counted from the epoch
         self._target = _Track(np.empty(0))
         self._covariates: dict[str, _Track] = {}
+        self._lock = threading.Lock()  # a server reads while its follower writes
         self._end = BEGINNING  # number after the newest interval with a value
 
     @property
@@ -213,6 +215,12 @@ class History:
         moments = np.asarray(starts, "datetime64[ms]").astype(np.int64)
         if not len(moments):
             return moments.astype("datetime64[ms]")
+        with self._lock:
+            return self._add(moments, values, known, covariates or {})
+
+    def _add(
+        self, moments: NDArray[np.int64], values: Vector, known: Times | None, covariates: Mapping[str, Vector]
+    ) -> Times:
         phase = int(moments[0] % self._unit) if self._phase is None else self._phase
         numbers, rest = np.divmod(moments - phase, self._unit)
         if rest.any():
@@ -224,7 +232,7 @@ class History:
         when = None if known is None else np.asarray(known, "datetime64[ms]")
         number = np.asarray(values, np.float64)
         changed = self._add_values(numbers, number, when)
-        for name, column in (covariates or {}).items():
+        for name, column in covariates.items():
             self._add_covariate(name, numbers, np.asarray(column, np.float64), when)
         return (np.unique(changed) * self._unit + phase).astype("datetime64[ms]")
 
@@ -318,6 +326,10 @@ class History:
             Values that became known by then count; `issue_time` itself if absent. Later than `issue_time` it
             gives what would have been known, had late data been in time: the basis of a correction.
         """
+        with self._lock:
+            return self._until(issue_time, known_at)
+
+    def _until(self, issue_time: Instant, known_at: Instant | None) -> Past:
         issue = int(as_instant(issue_time).astype(np.int64))
         at = issue if known_at is None else int(as_instant(known_at).astype(np.int64))
         last = min(max(0, (issue - (self._phase or 0)) // self._unit - self._base), len(self._target.values))

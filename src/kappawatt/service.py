@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +61,11 @@ class Service:
     train : callable or None
         `kappawatt train`: (settings, options) -> None.
     backtest : callable or None
-        `kappawatt backtest`: (settings, as_json) -> None.
+        `kappawatt backtest` of a service that predicts: (settings, as_json) -> None.
+    fit : callable or None
+        `kappawatt backtest` of a service that forecasts: how a model is trained, see `kappawatt.backtest.Fit`.
+    retrain : str
+        How often the backtest trains if it is not told, a key of `kappawatt.backtest.RETRAIN`.
     threads : int
         Threads a serving process needs (streams of events hold one each).
     """
@@ -76,6 +79,8 @@ class Service:
     check: Callable[[Settings], None] | None = None
     train: Callable[..., Any] | None = None
     backtest: Callable[..., Any] | None = None
+    fit: Callable[..., Any] | None = None
+    retrain: str = "weekly"
     threads: int = 4
 
     @property
@@ -86,9 +91,10 @@ class Service:
 
 
 def service_names() -> list[str]:
-    """Return the names of all services there are."""
+    """Return the names of all services there are: the folders with a `service.py`."""
     package = importlib.import_module(PACKAGE)
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(package.__path__) if m.ispkg)
+    folders = {path for root in package.__path__ for path in Path(root).glob("*/service.py")}
+    return sorted(path.parent.name.replace("_", "-") for path in folders)
 
 
 def find_service(name: str) -> Service:

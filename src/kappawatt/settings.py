@@ -97,6 +97,11 @@ class Settings:
         _number(0, 1_000_000),
     )
     instance_id: str = _setting("", "static member id (the pod's name): a restart keeps its partitions")
+    follow_histories: bool = _setting(
+        True,
+        "whether `serve` of a forecasting service keeps histories from the bus; without it requests bring theirs",
+        _flag,
+    )
     session_timeout: float = _setting(
         10.0, "seconds without a sign of life after which a member's partitions move", _number(1, 3600, False)
     )

@@ -30,9 +30,9 @@ from kappawatt.calendar import DAY, Times, day_intervals, issue_time, local_date
 from kappawatt.codec import READABLE, decode_many
 from kappawatt.errors import BusError, HistoryInsufficient
 from kappawatt.forecast import naive_values
-from kappawatt.forecaster import ForecastModel, Issued
+from kappawatt.forecaster import Forecaster, ForecastModel, Issued
 
-__all__ = ["Forecasting"]
+__all__ = ["Forecasting", "decoded_messages"]
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Forecasting:
 
     def _take(self, records: Records, state: _Partition, outcome: Outcome, *, quiet: bool) -> None:
         refused: list[tuple[int, Rejection]] = []
-        for message, batch, rows in _messages(records, self.model):
+        for message, batch, rows in decoded_messages(records, self.model.predictor):
             outcome.rows += len(rows)
             refused += [(message, r.at(r.row - int(rows[0]))) for r in batch.rejections if rows[0] <= r.row <= rows[-1]]
             arrived = records.timestamps[message]
@@ -265,10 +265,10 @@ class Forecasting:
             yield error_message(self._errors, document, origin)
 
 
-def _messages(records: Records, model: ForecastModel) -> Iterator[tuple[int, Batch, NDArray[np.intp]]]:
+def decoded_messages(records: Records, forecaster: Forecaster) -> Iterator[tuple[int, Batch, NDArray[np.intp]]]:
     """Decode messages, as many of one content type at once as stand together, and yield each with its rows."""
     kinds = [content_type(h, v) for h, v in zip(records.headers, records.values, strict=True)]
-    schema = model.predictor.request
+    schema = forecaster.request
     for kind, group in groupby(range(len(kinds)), key=lambda i: kinds[i]):
         places = list(group)
         if kind not in READABLE:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import orjson
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from kappawatt.errors import KappawattError, NotReady, Overloaded, RowsRejected
+from kappawatt.forecaster import Forecaster
 from kappawatt.service import Service
 from kappawatt.serving import docs, open_inference, predict, sagemaker
 from kappawatt.serving.bookkeeping import REQUEST_ID, Bookkeeping, request_id
@@ -21,6 +23,9 @@ from kappawatt.serving.openapi import operation
 from kappawatt.serving.problems import problem, rejected
 from kappawatt.settings import Settings
 from kappawatt.telemetry import CONTENT_TYPE, Telemetry
+
+if TYPE_CHECKING:
+    from kappawatt.serving.histories import Histories
 
 __all__ = ["create_app"]
 
@@ -51,17 +56,35 @@ def create_app(
     _add_probes(app, context)
     if serve_model:
         if service.predictor is not None:
-            context.models = Models(service, settings, context.telemetry)
+            if isinstance(service.predictor, Forecaster):
+                context.histories = _follow_histories(service, service.predictor, settings)
+            lookup = context.histories.history if context.histories else None
+            context.models = Models(service, settings, context.telemetry, lookup)
             context.ready.append(context.models.why_not_ready)
             predict.add_routes(app, context)
             open_inference.add_routes(app, context)
             sagemaker.add_routes(app, context)
+            if isinstance(service.predictor, Forecaster):
+                from kappawatt.serving import forecast
+
+                forecast.add_routes(app, context, service.predictor)
         if service.routes is not None:
             service.routes(app, context)
         docs.add_routes(app, context)
     if context.lanes:
         app.wsgi_app = FastLane(app.wsgi_app, context.lanes, books)  # type: ignore[method-assign]
     return app
+
+
+def _follow_histories(service: Service, forecaster: Forecaster, settings: Settings) -> Histories | None:
+    """Start to keep histories from the bus, unless settings say that requests bring theirs."""
+    if not settings.follow_histories or service.stream is None:
+        return None
+    from kappawatt.serving.histories import Histories, bus_to_follow
+
+    histories = Histories(bus_to_follow(settings), service.stream.source.name, forecaster)
+    histories.start()
+    return histories
 
 
 def _add_bookkeeping(app: Flask, books: Bookkeeping) -> None:

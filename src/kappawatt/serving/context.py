@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kappawatt.service import Service
 from kappawatt.serving.fast_lane import Lane
@@ -11,12 +12,16 @@ from kappawatt.serving.models import Models
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 
+if TYPE_CHECKING:
+    from kappawatt.serving.histories import Histories
+
 __all__ = ["Context"]
 
 
 @dataclass(slots=True)
 class Context:
-    """What routes may use: the service, its settings and telemetry, its models, and what readiness asks.
+    """What routes may use: the service, its settings and telemetry, its models, the
+    histories it keeps, and what readiness asks.
 
     Parameters
     ----------
@@ -32,6 +37,7 @@ class Context:
     settings: Settings
     telemetry: Telemetry
     models: Models | None = None
+    histories: Histories | None = None
     ready: list[Callable[[], str | None]] = field(default_factory=list)
     alive: list[Callable[[], str | None]] = field(default_factory=list)
     lanes: dict[str, tuple[str, Lane]] = field(default_factory=dict)

@@ -1,0 +1,94 @@
+"""The histories a serving process keeps from the bus, so that a request for a forecast need only name a series."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from kappawatt.bus import connect
+from kappawatt.bus.forecasting import decoded_messages
+from kappawatt.bus.interface import Bus, Records
+from kappawatt.bus.series_book import SeriesBook
+from kappawatt.errors import TopicUnknown
+from kappawatt.forecaster import Forecaster
+from kappawatt.history import History
+from kappawatt.settings import Settings
+from kappawatt.surviving import SurvivingThread
+
+__all__ = ["Histories", "bus_to_follow"]
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+WAIT_SECONDS = 2.0  # between two looks for a bus or topic that is not there
+
+
+def bus_to_follow(settings: Settings) -> Callable[[], Bus | None]:
+    """Return what opens the bus; None while an embedded bus has no file yet (and is not to be made by looking)."""
+
+    def open_bus() -> Bus | None:
+        scheme, _, path = settings.bus.partition(":")
+        if scheme == "embedded" and not Path(path).exists():
+            return None
+        return connect(settings.bus, settings.bus_options())
+
+    return open_bus
+
+
+class Histories(SurvivingThread):
+    """Reads a topic of readings from its beginning and keeps the history of every series in it.
+
+    Parameters
+    ----------
+    open_bus : callable
+        Called in the thread, again after each failure; None means there is none yet.
+    source : str
+        Topic name.
+    """
+
+    def __init__(self, open_bus: Callable[[], Bus | None], source: str, forecaster: Forecaster) -> None:
+        super().__init__("histories")
+        self._open_bus = open_bus
+        self._source = source
+        self._forecaster = forecaster
+        self._book = SeriesBook(forecaster)
+
+    def history(self, key: str) -> History | None:
+        """Return the history of a series; None if none is known (yet)."""
+        return self._book.history(key)
+
+    def keys(self) -> list[str]:
+        """Return the names of all series known."""
+        return self._book.keys()
+
+    def _run(self) -> None:
+        bus = self._open_bus()
+        if bus is None:
+            self.stopped.wait(WAIT_SECONDS)
+            return
+        try:
+            self._read(bus)
+        except TopicUnknown:
+            self.stopped.wait(WAIT_SECONDS)
+        finally:
+            bus.close()
+
+    def _read(self, bus: Bus) -> None:
+        bus.offsets(self._source)
+        self._book = SeriesBook(self._forecaster)
+        reader = bus.reader([self._source], {})
+        try:
+            while not self.stopped.is_set():
+                for records in reader.poll(POLL_SECONDS):
+                    self._take(records)
+                self.failure = None
+        finally:
+            reader.close()
+
+    def _take(self, records: Records) -> None:
+        for message, batch, rows in decoded_messages(records, self._forecaster):
+            valid = rows[batch.valid[rows]]
+            if len(valid):
+                for _ in self._book.steps(records.keys[message], batch, valid, records.timestamps[message]):
+                    pass  # what is refused here is a dead letter of the worker's
