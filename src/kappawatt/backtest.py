@@ -12,6 +12,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -26,7 +27,7 @@ from kappawatt.errors import HistoryInsufficient, SettingInvalid
 from kappawatt.events.series_files import SeriesFile
 from kappawatt.forecast import LEVELS, MEDIAN, naive_fan
 from kappawatt.forecaster import Forecaster
-from kappawatt.gaps import fill_gaps
+from kappawatt.gaps import fill_inside
 from kappawatt.history import History, Past
 from kappawatt.metrics import coverage, crps, mae, mape, mean_width, pinball, rmse, smape
 
@@ -184,19 +185,18 @@ def run_backtest(
     clock = parse_clock(plan.issue)
     histories = [_history(one, plan) for one in series]
     _check_span(histories, plan)
-    kept = _Kept(folder, fingerprint, plan)
     total = len(plan.dates) * len(histories)
     began = monotonic()
-    for dates in plan.periods():
-        left = [(h, d) for d in dates for h in histories if not kept.has(h.key, d)]
-        if not left:
-            progress(len(kept), total, "kept from before")
-            continue
-        fitted = _train(fit, histories, dates[0], clock, lambda what: progress(len(kept), total, what))
-        for history, date in left:
-            kept.add(_forecast_day(forecaster, fitted, history, date, clock))
-            progress(len(kept), total, f"{date}")
-    kept.close()
+    with closing(_Kept(folder, fingerprint, plan)) as kept:
+        for dates in plan.periods():
+            left = [(h, d) for d in dates for h in histories if not kept.has(h.key, d)]
+            if not left:
+                progress(len(kept), total, "kept from before")
+                continue
+            fitted = _train(fit, histories, dates[0], clock, lambda what: progress(len(kept), total, what))
+            for history, date in left:
+                kept.add(_forecast_day(forecaster, fitted, history, date, clock))
+                progress(len(kept), total, f"{date}")
     days = kept.days()
     scores = score_days(days, forecaster)
     about = {
@@ -256,11 +256,11 @@ def _train(
     for history in histories:
         past = history.until(issue_time(date, clock, history.time_zone))
         if len(past):
-            pasts.append(fill_gaps(past))
+            pasts.append(fill_inside(past))
     say(f"training for {date}")
     try:
         return fit(pasts, clock, say)
-    except HistoryInsufficient as error:
+    except (HistoryInsufficient, SettingInvalid) as error:
         log.warning("nothing to train on; the seasonal naive stands in", extra={"date": str(date), "error": str(error)})
         return None
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kappawatt.calendar import DAY, HOUR, Times, same_local_time
 from kappawatt.history import Past
 
-__all__ = ["MOST_MISSING", "fill_gaps", "missing_lately", "name_spans"]
+__all__ = ["MOST_MISSING", "fill_gaps", "fill_inside", "missing_lately", "name_spans"]
 
 INTERPOLATED = 3 * HOUR
 MOST_MISSING = 24 * HOUR
@@ -51,6 +51,11 @@ def name_spans(times: Times, step: int) -> str:
 
 def fill_gaps(past: Past) -> Past:
     """Return the same with gaps filled up to the issue time, and `filled` saying how many intervals were."""
+    return fill_inside(_up_to_issue_time(past))
+
+
+def _up_to_issue_time(past: Past) -> Past:
+    """The same with every interval up to the issue time, the newest ones unknown."""
     missing_end = (past.issue_time - past.end) // past.interval
     tail = int(missing_end.astype(np.int64)) if len(past) else 0
     if tail > 0:
@@ -60,6 +65,11 @@ def fill_gaps(past: Past) -> Past:
             for name, column in past.covariates.items()
         }
         past = replace(past, values=extended, covariates=covariates)
+    return past
+
+
+def fill_inside(past: Past) -> Past:
+    """Return the same with gaps between known values filled: what training sees, since made-up ends teach nothing."""
     gaps = np.isnan(past.values)
     if not gaps.any():
         return past

@@ -16,6 +16,7 @@ from kappawatt.predictor import Predictor
 if TYPE_CHECKING:
     from flask import Flask
 
+    from kappawatt.serving.classic import ClassicRows
     from kappawatt.serving.context import Context
     from kappawatt.settings import Settings
 
@@ -66,6 +67,8 @@ class Service:
         `kappawatt backtest` of a service that forecasts: how a model is trained, see `kappawatt.backtest.Fit`.
     retrain : str
         How often the backtest trains if it is not told, a key of `kappawatt.backtest.RETRAIN`.
+    classic : ClassicRows or None
+        Rows of features or timestamps that `/invocations` answers too, by a plain regression in the same artifact.
     threads : int
         Threads a serving process needs (streams of events hold one each).
     """
@@ -81,6 +84,7 @@ class Service:
     backtest: Callable[..., Any] | None = None
     fit: Callable[..., Any] | None = None
     retrain: str = "weekly"
+    classic: ClassicRows | None = None
     threads: int = 4
 
     @property

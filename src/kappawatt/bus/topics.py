@@ -85,7 +85,7 @@ LOAD_READINGS = Topic(
     "load_zone",
     load.READING,
     4,
-    800 * DAY,  # a forecast looks back on more than a year
+    1_300 * DAY,  # a forecast looks back on three years
     ("sensor-ingestor",),
     ("hourly-load", "sink", "gateway"),
     "hourly load of zones as it is metered, late and corrected hours too, and weather known ahead",

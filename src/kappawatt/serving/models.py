@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import cached_property
 from pathlib import Path
 
 from kappawatt.artifact import find_artifact, versions
@@ -72,6 +73,19 @@ class Models:
     def why_not_ready(self) -> str | None:
         """Return None if the current model answers, else why it does not."""
         return self._reason
+
+    @cached_property
+    def classic(self) -> Model | None:
+        """The plain regression that answers classic rows; None if the service or its current version has none."""
+        classic = self._service.classic
+        if classic is None:
+            return None
+        artifact = find_artifact(artifact_root(self._service, self._settings), self.current.version)
+        try:
+            return Model(classic.predictor, classic.predictor.load(artifact), artifact.manifest)
+        except ArtifactInvalid as error:
+            log.info("no classic rows", extra={"version": self.current.version, "error": str(error)})
+            return None
 
     @property
     def current(self) -> AnyModel:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Flask, Response, request
 
-from kappawatt.batch import Batch
+from kappawatt.batch import Answer, Batch
 from kappawatt.codec import CSV, JSON, NDJSON, content_type_of, decode, decode_objects, load_json
 from kappawatt.errors import NotReady, PayloadInvalid, RowsRejected
 from kappawatt.schema import Schema, shorten
 from kappawatt.serving.body import read_body
+from kappawatt.serving.classic import read_classic
 from kappawatt.serving.openapi import operation
 from kappawatt.serving.predict import answer_rows, count, csv_body, csv_example, rows_body
 
@@ -60,8 +61,9 @@ def add_routes(app: Flask, context: Context) -> None:
     def invocations() -> Response:
         body = read_body()
         kind = content_type_of(request.content_type)
-        batch = _read(body, kind, predictor.request)
-        answer = models.current.answer(batch)
+        answer = _classic_answer(body, kind, context)
+        if answer is None:
+            answer = models.current.answer(_read(body, kind, predictor.request))
         count(context.telemetry, answer, "sagemaker")
         if answer.rejections:
             raise RowsRejected(answer.rejections)
@@ -76,6 +78,17 @@ def add_routes(app: Flask, context: Context) -> None:
             lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)
             return Response(lines, content_type=accept)
         return Response(orjson.dumps({"predictions": rows}), content_type=JSON)
+
+
+def _classic_answer(body: bytes, kind: str, context: Context) -> Answer | None:
+    """The answer to rows in the classic endpoint's form; None if they are not, or the service knows none."""
+    classic = context.service.classic
+    if classic is None:
+        return None
+    assert context.models is not None
+    batch = read_classic(body, kind, classic)
+    model = context.models.classic if batch is not None else None
+    return None if model is None or batch is None else model.answer(batch)
 
 
 def _bodies(schema: Schema) -> dict[str, Any]:

@@ -327,7 +327,8 @@ def test_the_worker_commits_what_it_has_answered_and_goes_on_after_a_restart(
         return answers_of(model, bus, STREAM, output, 0), model.name, model.version
 
     def work(until: int) -> None:
-        worker = Worker(bus, open_answers, stream=FORECASTS, source=READINGS, service="fake-load", settings=settings, telemetry=Telemetry("fake-load"))  # fmt: skip
+        own: dict[str, Any] = {"settings": settings, "telemetry": Telemetry("fake-load")}
+        worker = Worker(bus, open_answers, stream=FORECASTS, source=READINGS, service="fake-load", **own)
         thread = threading.Thread(target=worker.run)
         thread.start()
         wait_until(lambda: sum(bus.committed("fake-load", READINGS).values()) >= until, what="committed")

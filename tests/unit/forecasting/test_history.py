@@ -59,7 +59,11 @@ def test_nothing_that_ends_or_becomes_known_after_the_issue_time_changes_the_pas
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40), st.floats(1, 9)), min_size=1, max_size=40), cut=st.integers(0, 39), at=st.integers(0, 100))  # fmt: skip
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40), st.floats(1, 9)), min_size=1, max_size=40),
+    cut=st.integers(0, 39),
+    at=st.integers(0, 100),
+)
 def test_however_rows_are_cut_into_messages_the_same_is_known(
     rows: list[tuple[int, int, float]], cut: int, at: int
 ) -> None:

@@ -1,0 +1,108 @@
+"""The gap policy: three hours are interpolated, more is taken from other weeks, and what was filled is counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kappawatt.calendar import DAY, HOUR, as_instant
+from kappawatt.forecast import LEVELS, MEDIAN, naive_fan
+from kappawatt.gaps import fill_gaps, fill_inside, missing_lately, name_spans
+from kappawatt.history import History, Past
+from tests.forecast_fakes import ZONE, hours, loads
+
+START = as_instant("2016-06-01")
+END = START + 40 * DAY
+
+
+def past_without(*missing: tuple[int, int], until: np.datetime64 = END) -> Past:
+    """Forty days of hours but for the places [first, last)."""
+    times = hours("2016-06-01", 40 * 24)
+    keep = np.ones(len(times), np.bool_)
+    for first, last in missing:
+        keep[first:last] = False
+    known = History("PJME", ZONE, 3600)
+    known.add(times[keep], loads(times[keep]))
+    return known.until(until)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_up_to_three_hours_are_a_straight_line(length: int) -> None:
+    filled = fill_gaps(past_without((500, 500 + length)))
+
+    line = np.interp(
+        np.arange(499, 501 + length), [499, 500 + length], loads(hours("2016-06-01", 40 * 24))[[499, 500 + length]]
+    )
+    assert np.allclose(filled.values[499 : 501 + length], line)
+    assert filled.filled == length
+
+
+def test_a_longer_gap_takes_the_same_local_time_of_the_week_before() -> None:
+    filled = fill_gaps(past_without((500, 510)))
+
+    assert np.array_equal(filled.values[500:510], loads(hours("2016-06-01", 40 * 24))[500 - 168 : 510 - 168])
+    assert filled.filled == 10
+
+
+def test_a_gap_two_weeks_long_reaches_further_back() -> None:
+    filled = fill_gaps(past_without((400, 400 + 14 * 24)))
+
+    expected = loads(hours("2016-06-01", 40 * 24))[400 - 168 : 400]
+    assert np.array_equal(filled.values[400 : 400 + 168], expected)
+    assert np.array_equal(filled.values[400 + 168 : 400 + 336], expected)
+
+
+def test_a_gap_at_the_beginning_takes_the_week_after() -> None:
+    filled = fill_gaps(past_without((1, 20)))
+
+    assert np.array_equal(filled.values[1:20], loads(hours("2016-06-01", 40 * 24))[169:188])
+
+
+def test_hours_between_the_newest_value_and_the_issue_time_are_filled_and_counted() -> None:
+    late = past_without((40 * 24 - 6, 40 * 24))
+
+    filled = fill_gaps(late)
+
+    assert len(late) == 40 * 24 - 6
+    assert len(filled) == 40 * 24
+    assert filled.filled == 6
+    assert fill_inside(late).filled == 0  # training is not taught what was made up
+
+
+def test_what_is_known_is_never_touched() -> None:
+    past = past_without((100, 130), (500, 502), (700, 900))
+
+    filled = fill_gaps(past)
+
+    known = ~np.isnan(past.values)
+    assert np.array_equal(filled.values[: len(past)][known], past.values[known])
+
+
+def test_missing_hours_of_the_last_week_are_listed_and_older_ones_are_not() -> None:
+    past = past_without((100, 130), (40 * 24 - 30, 40 * 24 - 20), (40 * 24 - 2, 40 * 24))
+
+    missing = missing_lately(past)
+
+    expected = [*range(40 * 24 - 30, 40 * 24 - 20), *range(40 * 24 - 2, 40 * 24)]
+    assert missing.tolist() == hours("2016-06-01", 40 * 24)[expected].tolist()
+    assert name_spans(missing, 3600) == (
+        "2016-07-09T18:00Z to 2016-07-10T04:00Z (10 h), 2016-07-10T22:00Z to 2016-07-11T00:00Z (2 h)"
+    )
+
+
+def test_many_spans_are_counted_rather_than_listed() -> None:
+    times = hours("2016-06-01", 100)[::3]
+
+    assert name_spans(times, 3600).endswith(f"and {len(times) - 8} more")
+
+
+def test_the_naive_fan_has_the_naive_as_median_and_the_spread_of_its_own_errors() -> None:
+    past = past_without()
+    targets = END + np.arange(24) * HOUR
+
+    fan = naive_fan(past, targets)
+
+    assert np.array_equal(fan.median, loads(targets - 7 * DAY))
+    errors = past.values[168:] - past.values[:-168]
+    spread = np.quantile(errors, LEVELS)
+    assert np.allclose(fan.quantiles[3] - fan.median[3], np.maximum.accumulate(spread - spread[MEDIAN]))
