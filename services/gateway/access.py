@@ -1,7 +1,7 @@
 """Who may do what, and how often: API keys with roles, rate limits, and what guards a gateway without keys.
 
     reader   every GET, the event stream, and POSTs that only ask a model
-    writer   also POST /api/SERVICE/readings
+    writer   also POST to the ingestor's doors, /api/SERVICE/readings/PLANT and their like
     admin    everything
 
 A key comes as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or in the dashboard's session cookie. The
@@ -213,7 +213,8 @@ class Access:
         return key
 
 
-READINGS = re.compile(r"/api/[^/]+/readings/[^/]+")  # the ingestor's door: POST /readings/PLANT
+# The ingestor's doors: POST /readings/PLANT, /load/ZONE, /meters/METER, and /meters with an export that names its meter
+READINGS = re.compile(r"/api/[^/]+/((readings|load|meters)/[^/]+|meters|load)")
 
 
 def role_for(method: str, path: str) -> Role:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +10,8 @@ from typing import Any
 
 from kappawatt.bus.interface import Bus, Consumer, Records, TopicPartition
 from kappawatt.bus.streams import Serving, StreamFollower, group_of
-from kappawatt.errors import BusError, TopicUnknown
+from kappawatt.errors import TopicUnknown
+from kappawatt.surviving import SurvivingThread
 from kappawatt.telemetry import Telemetry
 from services.gateway.hub import Hub
 from services.gateway.portion import PREDICTION, Followed, read_portion, slices
@@ -29,53 +29,10 @@ POLL_RECORDS = 50  # each may be a block of 10,000 rows
 GATHER_SECONDS = 0.02  # eyes do not see the difference, and a poll of many messages is cheaper than many polls
 LOOK_SECONDS = 5.0  # between two looks for topics that were missing
 LAG_SECONDS = 1.0
-RETRY_SECONDS = 30.0  # longest wait between two tries to reach the bus
 SKEW_MS = 5_000  # clocks of the machines that promote and that publish may differ by so much
 
 
-class _Thread:
-    """A loop that survives failures of the bus and can be stopped."""
-
-    def __init__(self, name: str) -> None:
-        self.stopped = threading.Event()
-        self.failure: str | None = None
-        self._thread = threading.Thread(target=self._survive, name=name, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, timeout: float = 5.0) -> None:
-        self.stopped.set()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-
-    def why_dead(self) -> str | None:
-        """Return None while the thread runs or was stopped on purpose."""
-        if self._thread.is_alive() or self.stopped.is_set():
-            return None
-        return f"thread {self._thread.name} has ended"
-
-    def _survive(self) -> None:
-        wait = 0.5
-        while not self.stopped.is_set():
-            began = time.monotonic()
-            try:
-                self._run()
-                continue
-            except BusError as error:
-                self.failure = str(error)
-                log.warning("bus failed; trying again", extra={"reader": self._thread.name, "error": self.failure})
-            except Exception as error:  # the loop that must survive: the page stays, with its age beside it
-                self.failure = f"{type(error).__name__}: {error}"
-                log.exception("reading failed; trying again", extra={"reader": self._thread.name})
-            wait = 0.5 if time.monotonic() - began > RETRY_SECONDS else min(2 * wait, RETRY_SECONDS)
-            self.stopped.wait(wait * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, not a secret)
-
-    def _run(self) -> None:
-        raise NotImplementedError
-
-
-class Follower(_Thread):
+class Follower(SurvivingThread):
     """Reads the topic that serves the stream, follows promotions, and reads refused readings.
 
     Parameters
@@ -241,7 +198,7 @@ class Follower(_Thread):
                 self.skipped_messages += lag - kept
 
 
-class LagWatch(_Thread):
+class LagWatch(SurvivingThread):
     """Measures, once a second, how far the consumer of readings is behind and how many readings arrive.
 
     Parameters

@@ -36,10 +36,11 @@ __all__ = [
 
 # A service itself says which of these a path of its own knows (405 with Allow).
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
-OWN_NAMES = ("latest", "recent", "rejections", "services", "session", "stream", "summary")
+OWN_NAMES = ("forecasts", "latest", "recent", "rejections", "services", "session", "stream", "summary")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 TRACE_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]*)?")
-PURE = ("predict", "infer", "invocations")  # last part of a path whose POST asks a model and changes nothing
+# Last part of a path whose POST asks a model and changes nothing.
+PURE = ("predict", "forecast", "infer", "invocations")
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 30.0
 TRIES = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,6 +18,8 @@ from kappawatt.serving.context import Context
 from kappawatt.serving.openapi import JSON, operation, specification
 from services.gateway import openapi_merge
 from services.gateway.access import COOKIE
+from services.gateway.forecast_routes import add_forecasts
+from services.gateway.forecast_stream import ForecastClientStream
 from services.gateway.pages import add_pages
 from services.gateway.position import format_position, parse_position
 from services.gateway.proxy import METHODS, Target, trace_parent
@@ -53,6 +56,7 @@ def add_routes(app: Flask, context: Context) -> None:
     _add_trace(app)
     _add_view(app, gateway)
     _add_stream(app, gateway)
+    add_forecasts(app, gateway)
     _add_session(app, gateway)
     _add_services(app, gateway)
     _add_documents(app, context, gateway)
@@ -138,9 +142,13 @@ def _add_stream(app: Flask, gateway: Gateway) -> None:
         tag="view",
         description="Events are `prediction`, `rejection`, `summary` (every 2 s) and `gap` (the bus no "
         "longer keeps what was missed). Each has an id that names places on the bus: a reconnect with "
-        "Last-Event-ID gets exactly what it missed, also from another or a restarted gateway.",
+        "Last-Event-ID gets exactly what it missed, also from another or a restarted gateway. With `forecasts=1` it is "
+        "the stream of forecasts instead: `forecast`, `forecast-error`, `reading` (measured intervals), and `state` at "
+        "the start and whenever something was missed; these have no id.",
         parameters=(
             KEY,
+            _query("forecasts", {"type": "string", "enum": ["0", "1"]}, "1: forecasts instead of predictions."),
+            _query("service", {"type": "string"}, "With forecasts=1, only those of this service."),
             _query("rate", RATE, "Most predictions of a plant and second; absent or 0 is every one."),
             _query("limit", LIMIT, "End after so many predictions and rejections."),
             _query(
@@ -160,13 +168,20 @@ def _add_stream(app: Flask, gateway: Gateway) -> None:
         position = parse_position(given) if given else None
         if given and position is None:
             raise PayloadInvalid(f"last_event_id: got {given[:100]!r}, allowed the id of an event of this stream")
+        is_forecasts = _whole("forecasts", 0, 1, 0) == 1
         wanted = Wanted(request.args.get("key"), _rate(), _whole("limit", 1, MOST_LIMIT, 0))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         if request.method == "HEAD":
             return Response(headers=headers, content_type="text/event-stream")
-        if gateway.hub.clients >= MOST_STREAMS:
+        if gateway.streams >= MOST_STREAMS:
             raise Overloaded(f"streams: got {MOST_STREAMS} open ones, allowed {MOST_STREAMS}", 5.0)
-        events = ClientStream(gateway.hub, gateway.open_bus, wanted, position, gateway.summary)
+        events: ClientStream | ForecastClientStream
+        if is_forecasts:
+            service, key = request.args.get("service"), wanted.key
+            state = partial(gateway.forecast_list, service, key)
+            events = ForecastClientStream(gateway.forecast_hub, service, key, wanted.limit, state)
+        else:
+            events = ClientStream(gateway.hub, gateway.open_bus, wanted, position, gateway.summary)
         response = Response(iter(events), headers=headers, content_type="text/event-stream")
         response.call_on_close(events.close)
         return response
@@ -338,7 +353,7 @@ def _add_proxy(app: Flask, gateway: Gateway) -> None:
     def forward(name: str, rest: str) -> Response:
         target = gateway.proxy.targets.get(name)
         if target is None:
-            if name == "latest":
+            if name in ("latest", "forecasts") and request.method not in ("GET", "HEAD"):
                 raise MethodNotAllowed(["GET", "HEAD"])
             known = ", ".join(gateway.proxy.targets) or "none: KAPPAWATT_SERVICES is empty"
             raise NotFound(f"service: got {name[:80]!r}, allowed {known}")

@@ -18,6 +18,7 @@ from services.gateway.portion import Followed
 
 __all__ = ["LatestView"]
 
+PROBES = "kappawatt-doctor"  # keys of what `kappawatt doctor` sends through begin so; they are no plants
 MOST_KEYS = 10_000  # keys with a latest value
 CHART_KEYS = 128  # keys with points for charts, the ones that wrote last
 CHART_POINTS = 2_000  # a key
@@ -92,6 +93,8 @@ class LatestView:
         if not isinstance(identity, str) or self._is_known(identity):
             return
         key = prediction.get("key") or ""
+        if key.startswith(PROBES):
+            return
         self._latest[key] = dict(prediction)
         self._latest.move_to_end(key)
         if len(self._latest) > MOST_KEYS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -15,8 +15,13 @@ from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, dead_letter
 from kappawatt.events import plant
 from kappawatt.serving.context import Context
 from kappawatt.settings import Settings
+from kappawatt.surviving import SurvivingThread
 from services.gateway.access import Access, read_access
 from services.gateway.follow import Follower, LagWatch
+from services.gateway.forecast_follow import ForecastFollower
+from services.gateway.forecast_hub import ForecastHub
+from services.gateway.forecast_streams import FORECAST_STREAMS
+from services.gateway.forecast_view import ForecastView
 from services.gateway.hub import Hub
 from services.gateway.proxy import Proxy, parse_services
 from services.gateway.view import LatestView
@@ -39,7 +44,15 @@ class Gateway:
     hub: Hub
     follower: Follower
     lag: LagWatch
+    forecasts: Mapping[str, ForecastView]
+    forecast_hub: ForecastHub
+    forecast_followers: Sequence[ForecastFollower]
     open_bus: Callable[[], Bus]
+
+    @property
+    def streams(self) -> int:
+        """How many event streams are open."""
+        return self.hub.clients + self.forecast_hub.clients
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the dashboard's tiles."""
@@ -47,22 +60,41 @@ class Gateway:
             **self.view.summary(self.hub.followed),
             "readings_per_second": self.lag.readings_per_second(),
             "consumer_lag": self.lag.lag(),
-            "view": {**self.follower.state(), "streams": self.hub.clients},
+            "view": {**self.follower.state(), "streams": self.streams},
         }
+
+    def forecast_list(self, service: str | None, key: str | None = None) -> dict[str, Any]:
+        """Return series with their newest forecast and score, and how fresh their streams are; None is all."""
+        views = [view for name, view in self.forecasts.items() if service in (None, name)]
+        rows = [row for view in views for row in (view.listed() if key is None else [view.row(key)]) if row is not None]
+        states = [
+            {**follower.state(), "score": self.forecasts[follower.service].scores()["score"]}
+            for follower in self.forecast_followers
+        ]
+        return {"series": rows, "streams": [state for state in states if service in (None, state["service"])]}
 
     def start(self) -> None:
         """Start reading the bus."""
-        self.follower.start()
-        self.lag.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Let streams end, stop reading, close connections."""
-        self.hub.close()
-        for thread in (self.follower, self.lag):
+        self.end_streams()
+        for thread in self._threads:
             thread.stopped.set()
-        for thread in (self.follower, self.lag):
+        for thread in self._threads:
             thread.stop()
         self.proxy.close()
+
+    def end_streams(self) -> None:
+        """Let every client's event stream end."""
+        self.hub.close()
+        self.forecast_hub.close()
+
+    @property
+    def _threads(self) -> tuple[SurvivingThread, ...]:
+        return (self.follower, self.lag, *self.forecast_followers)
 
 
 def check(settings: Settings) -> None:
@@ -104,14 +136,17 @@ def open_gateway(context: Context) -> Gateway:
 
     lag = LagWatch(open_bus, topic=PLANT_READINGS.name, group=group)
     context.ready.append(follower.why_not_ready)
-    context.alive += [follower.why_dead, lag.why_dead]
-    gateway = Gateway(access, Proxy(targets), view, hub, follower, lag, open_bus)
-    _end_streams_on_termination(hub)
+    forecasts = {stream.service: ForecastView(stream) for stream in FORECAST_STREAMS}
+    forecast_hub = ForecastHub()
+    readers = tuple(ForecastFollower(open_bus, each, forecast_hub, view) for each in forecasts.values())
+    context.alive += [thread.why_dead for thread in (follower, lag, *readers)]
+    gateway = Gateway(access, Proxy(targets), view, hub, follower, lag, forecasts, forecast_hub, readers, open_bus)
+    _end_streams_on_termination(gateway)
     gateway.start()
     return gateway
 
 
-def _end_streams_on_termination(hub: Hub) -> None:
+def _end_streams_on_termination(gateway: Gateway) -> None:
     """SIGTERM lets requests finish, and a stream never would: end them, then do what was set up before."""
     if threading.current_thread() is not threading.main_thread():
         return
@@ -120,7 +155,8 @@ def _end_streams_on_termination(hub: Hub) -> None:
         return  # nobody drains here, so the signal ends the process anyway
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        threading.Thread(target=hub.close, daemon=True).start()  # a lock may be held by the code interrupted here
+        # in a thread, as a lock may be held by the code interrupted here
+        threading.Thread(target=gateway.end_streams, daemon=True).start()
         before(number, frame)
 
     signal.signal(signal.SIGTERM, terminate)

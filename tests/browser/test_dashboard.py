@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +11,11 @@ import numpy as np
 import pytest
 
 from kappawatt.batch import Rejection
-from kappawatt.bus import Bus, connect
+from kappawatt.bus import Bus
 from kappawatt.bus.envelope import Prediction, dead_letter_message, prediction_event
 from kappawatt.bus.interface import Producer, Records
-from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS
-
-selenium = pytest.importorskip("selenium", reason="selenium is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-if CHROMIUM is None or DRIVER is None:
-    pytest.skip("chromium or chromedriver is not installed", allow_module_level=True)
-
-ROOT = Path(__file__).parents[2]
-HOSTILE = "<img src=x onerror=window.harmed=1>\"'<script>window.harmed=1</script>"
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
-LOOKS = [
-    pytest.param(scheme, width, id=f"{scheme}-{width}px") for scheme in ("light", "dark") for width in (1440, 390, 360)
-]
+from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS
+from tests.browser.browsing import HOSTILE, LOOKS, colors_drawn, complaints, look, points, running, text, wait
 
 
 class Plant:
@@ -92,114 +62,8 @@ class Plant:
 
 
 @pytest.fixture
-def bus_url(tmp_path: Path) -> str:
-    return f"embedded:{tmp_path / 'bus.sqlite'}"
-
-
-@pytest.fixture
-def bus(bus_url: str) -> Iterator[Bus]:
-    bus = connect(bus_url)
-    bus.ensure(TOPICS)
-    yield bus
-    bus.close()
-
-
-@pytest.fixture
 def plant(bus: Bus) -> Plant:
     return Plant(bus.producer())
-
-
-@contextmanager
-def running(bus_url: str, port: int, **settings: str) -> Iterator[str]:
-    """A gateway process, ready."""
-    environment = {**os.environ, "KAPPAWATT_BUS": bus_url, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", **settings}
-    arguments = [sys.executable, "-m", "kappawatt.cli", "serve", "gateway", "--port", str(port)]
-    process = subprocess.Popen(arguments, env=environment, cwd=ROOT)
-    try:
-        wait(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        began = time.monotonic()
-        process.wait(20)
-        assert time.monotonic() - began < 10, "open streams held the gateway back from ending"
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
-
-
-@pytest.fixture
-def gateway(bus_url: str, bus: Bus, port: int) -> Iterator[str]:
-    with running(bus_url, port) as url:
-        yield url
-
-
-@pytest.fixture
-def browser(tmp_path: Path, gateway: str) -> Iterator[Any]:
-    """Chromium; it is gone before the gateway is."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def wait(claim: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Return what `claim` returns once it is true; fail when it does not get true in time."""
-    deadline = time.monotonic() + seconds
-    while not (found := claim()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return found
-
-
-def look(browser: Any, scheme: str, width: int) -> None:
-    media = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-
-def text(browser: Any, selector: str) -> str:
-    return str(browser.execute_script("return document.querySelector(arguments[0]).textContent", selector))
-
-
-def points(browser: Any) -> int:
-    return int(browser.execute_script("return Number(document.getElementById('power').dataset.points || 0)"))
-
-
-def complaints(browser: Any) -> list[str]:
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-
-
-def colors_drawn(browser: Any) -> int:
-    """How many different colors the chart has: a chart that was drawn has a few, an empty one has one."""
-    script = """
-        const canvas = document.getElementById('power');
-        const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-        const seen = new Set();
-        for (let i = 0; i < pixels.length; i += 4) if (pixels[i + 3]) seen.add(pixels.slice(i, i + 4).join());
-        return seen.size;
-    """
-    return int(browser.execute_script(script))
 
 
 @pytest.mark.parametrize(("scheme", "width"), LOOKS)

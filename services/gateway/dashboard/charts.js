@@ -1,8 +1,8 @@
 // Two small charts on canvas that share one x axis: one place a reading, in the order of arrival.
 
-const LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 22;
+export const LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 22;
 
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+export const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 const time = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const day = new Intl.DateTimeFormat([], { year: "numeric", month: "short", day: "numeric" });
@@ -22,7 +22,7 @@ function ticks(low, high, count) {
   return Array.from({ length: last - first + 1 }, (_, i) => [(first + i) * step, ((first + i) * step).toFixed(digits)]);
 }
 
-class Chart {
+export class Chart {
   constructor(canvas, span) {
     this.canvas = canvas;
     this.span = span; // points -> [low, high] of the y axis
@@ -86,14 +86,17 @@ class Chart {
     pen.lineWidth = 1;
     pen.textAlign = "right";
     pen.textBaseline = "middle";
-    for (const [value, label] of ticks(this.low, this.high, this.height > 160 ? 5 : 3)) {
+    for (const [value, label] of ticks(this.low, this.high, this.height > 160 ? 5 : 4)) {
       const y = Math.round(this.y(value)) + 0.5;
       pen.strokeStyle = grid;
       pen.beginPath(); pen.moveTo(LEFT, y); pen.lineTo(this.width - RIGHT, y); pen.stroke();
       pen.fillStyle = text;
       pen.fillText(label, LEFT - 8, y);
     }
-    if (this.bottom !== BOTTOM) return;
+    if (this.bottom === BOTTOM) this.drawTimes(pen);
+  }
+
+  drawTimes(pen) {
     const n = this.points.length;
     const labels = Math.max(2, Math.min(n, Math.floor((this.width - LEFT) / 130)));
     pen.textBaseline = "alphabetic";
@@ -184,10 +187,10 @@ export class PowerChart extends Chart {
 export class ErrorChart extends Chart {
   bottom = 4;
 
-  constructor(canvas) {
+  constructor(canvas, least = 1) {
     super(canvas, (points) => {
-      let most = 1;
-      for (const p of points) if (p.measured !== null) most = Math.max(most, Math.abs(p.predicted - p.measured));
+      let most = least;
+      for (const p of points) if (p.measured !== null && p.predicted !== null) most = Math.max(most, Math.abs(p.predicted - p.measured));
       return [-most * 1.1, most * 1.1];
     });
   }
@@ -197,7 +200,7 @@ export class ErrorChart extends Chart {
     const width = Math.max(1, Math.min(8, ((this.width - LEFT - RIGHT) / this.points.length) * 0.6));
     const zero = this.y(0);
     this.points.forEach((p, i) => {
-      if (p.measured === null) return;
+      if (p.measured === null || p.predicted === null) return;
       pen.fillStyle = isOutside(p) ? outside : usual;
       const y = this.y(p.predicted - p.measured);
       pen.fillRect(this.x(i) - width / 2, Math.min(y, zero), width, Math.max(1, Math.abs(zero - y)));

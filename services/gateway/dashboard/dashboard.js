@@ -2,60 +2,21 @@
 // Whatever comes from outside is written with textContent, never as HTML.
 
 import { ErrorChart, PowerChart, formatTime, isOutside } from "./charts.js";
+import { showForecasts } from "./forecasts.js";
+import { $, ask, duration, element, number, onSignedOut, rate, setConnection, setTile, table } from "./page.js";
 
 const MOST_POINTS = 2000;
 const EYES_PER_SECOND = 25; // more predictions a second nobody sees
 const MOST_REJECTED = 50;
 const MOST_BARS = 24;
 const SLOW_MS = 30_000;
-
-const $ = (id) => document.getElementById(id);
+const PROBES = "kappawatt-doctor"; // what `kappawatt doctor` sends through is no plant
 const state = {
   key: null, points: [], window: 200, cursor: null, source: null, lastId: null, reopen: null,
-  keys: 0, rejectedTotal: null, version: null, lastEvent: 0, signedOut: false,
+  keys: 0, rejectedTotal: null, version: null, lastEvent: 0, signedOut: false, service: "plant-power", services: null,
 };
 const power = new PowerChart($("power"));
 const error = new ErrorChart($("error"));
-
-// --- small things ----------------------------------------------------------------------------------------
-
-function element(tag, text, className) {
-  const made = document.createElement(tag);
-  if (text !== undefined && text !== null) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
-const number = (value, digits = 2) =>
-  value === null || value === undefined ? "–" : value.toLocaleString([], { minimumFractionDigits: digits, maximumFractionDigits: digits });
-
-const rate = (value) => number(value, value !== null && value !== undefined && value < 10 ? 1 : 0);
-
-function duration(ms) {
-  if (ms === null || ms === undefined) return ["–", ""];
-  if (ms < 1000) return [number(ms, ms < 10 ? 1 : 0), "ms"];
-  return ms < 120_000 ? [number(ms / 1000, 1), "s"] : [number(ms / 60_000, 0), "min"];
-}
-
-function setTile(id, text, unit = "") {
-  const tile = $(id);
-  tile.replaceChildren(document.createTextNode(text));
-  if (unit && text !== "–") tile.append(" ", element("small", unit));
-}
-
-async function ask(path) {
-  const answer = await fetch(path, { headers: { Accept: "application/json" } });
-  if (answer.status === 401) { showSignIn(); throw new Error("signed out"); }
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-  return answer.json();
-}
-
-function setConnection(name, text) {
-  const pill = $("connection");
-  if (pill.dataset.state === name && pill.textContent === text) return;
-  pill.dataset.state = name;
-  pill.textContent = text;
-}
 
 // --- points ----------------------------------------------------------------------------------------------
 
@@ -135,7 +96,7 @@ async function loadPlants() {
     option.selected = key === state.key;
     return option;
   }));
-  $("plant-field").hidden = keys.length === 0;
+  $("plant-field").hidden = keys.length === 0 || state.service !== "plant-power";
 }
 
 $("plant").addEventListener("change", (event) => start(event.target.value));
@@ -198,7 +159,7 @@ async function resume() {
 let drawing = false;
 function addPrediction(p) {
   const point = toPoint(p);
-  if (point.predicted === null) return;
+  if (point.predicted === null || (p.key ?? "").startsWith(PROBES)) return;
   if (state.key === null) { state.key = p.key ?? ""; loadPlants().catch(() => {}); }
   if ((p.key ?? "") !== state.key) return;
   state.points.push(point);
@@ -225,7 +186,7 @@ function showSummary(s) {
   setTile("tile-version", version ?? "–");
   $("tile-version").title = version ?? "";
   $("tile-version-note").textContent = s.serving?.promoted_at ? "promoted replay" : "version";
-  $("stream-name").textContent = s.serving ? `${s.serving.model ?? "plant-power"} on ${s.serving.topic}` : "plant power, measured and predicted";
+  if (state.service === "plant-power") $("stream-name").textContent = s.serving ? `${s.serving.model ?? "plant-power"} on ${s.serving.topic}` : "plant power, measured and predicted";
   if (s.rejections.total !== state.rejectedTotal) loadRejections();
   if (version !== state.version) { state.version = version; loadModel(); }
   if (s.keys !== state.keys) { state.keys = s.keys; loadPlants().catch(() => {}); }
@@ -257,7 +218,7 @@ function showRejections(total, byReason, newest) {
     const row = element("tr");
     const got = letter.got === null || letter.got === undefined ? "nothing" : typeof letter.got === "string" ? letter.got : JSON.stringify(letter.got);
     const cells = [
-      ["When", formatTime(letter.published), "when"], ["Plant", letter.key ?? "–"],
+      ["When", formatTime(letter.published), "when"], ["Key", letter.key ?? "–"],
       ["Reason", String(letter.reason).replaceAll("_", " "), "reason"], ["Field", letter.field ?? "–", "mono"],
       ["Got", got, "mono"], ["Allowed", letter.allowed ?? "–"],
     ];
@@ -275,17 +236,29 @@ function showRejections(total, byReason, newest) {
 
 // --- model card ------------------------------------------------------------------------------------------
 
-const METRICS = { mae: "MAE", rmse: "RMSE", r2: "R²", coverage_90: "coverage", width_90: "width" };
-const SMALLER_IS_BETTER = new Set(["mae", "rmse", "width_90"]);
+const METRICS = {
+  mae: "MAE", rmse: "RMSE", mape: "MAPE", smape: "sMAPE", rmae: "rMAE", r2: "R²", crps: "CRPS", rcrps: "rCRPS",
+  pinball: "pinball", coverage_90: "coverage", width_90: "width",
+};
+const SMALLER_IS_BETTER = new Set(["mae", "rmse", "mape", "smape", "rmae", "crps", "rcrps", "pinball", "width_90"]);
 
 async function loadModel() {
-  let card;
+  const service = state.service;
+  const none = () => {
+    $("model").replaceChildren();
+    $("model-kind").textContent = "";
+    $("synthetic").hidden = true;
+    $("model-none").hidden = false;
+    $("model-none").textContent = `The ${service} service is not reachable, so its model card is not shown.`;
+  };
+  let card, baseline;
   try {
-    card = await ask("/api/plant-power/params");
-  } catch { $("model").replaceChildren(); $("model-none").hidden = false; $("model-kind").textContent = ""; return; }
-  const other = (card.versions ?? []).find((v) => v !== card.version && v.startsWith("baseline"));
-  const baseline = other ? await ask(`/api/plant-power/params?version=${encodeURIComponent(other)}`).catch(() => null) : null;
-  showModel(card, baseline);
+    if (!state.services?.includes(service)) { none(); return; } // known a moment after the page is there
+    card = await ask(`/api/${service}/params`);
+    const other = (card.versions ?? []).find((v) => v !== card.version && v.startsWith("baseline"));
+    baseline = other ? await ask(`/api/${service}/params?version=${encodeURIComponent(other)}`).catch(() => null) : null;
+  } catch { if (service === state.service) none(); return; }
+  if (service === state.service) showModel(card, baseline);
 }
 
 function showModel(card, baseline) {
@@ -302,21 +275,6 @@ function showModel(card, baseline) {
   if (typeof card.data?.rows === "number") fact("Rows", card.data.rows.toLocaleString());
   if (card.created) fact("Trained", String(card.created).slice(0, 10));
   $("model").replaceChildren(facts, ...metricTables(card, baseline), ...rangeTable(card));
-}
-
-function table(head, rows) {
-  const made = element("table");
-  const top = made.createTHead().insertRow();
-  head.forEach((text, i) => { const cell = element("th", text, i ? "number" : ""); cell.scope = "col"; top.append(cell); });
-  const body = made.createTBody();
-  for (const cells of rows) {
-    const row = body.insertRow();
-    cells.forEach((cell, i) => {
-      const [text, better] = Array.isArray(cell) ? cell : [cell, false];
-      row.append(element("td", text, `${i ? "number" : ""}${better ? " better" : ""}`));
-    });
-  }
-  return made;
 }
 
 function metricTables(card, baseline) {
@@ -433,15 +391,42 @@ async function loadServices() {
 async function loadSlow() {
   try {
     const services = await loadServices();
+    state.services = services.map((s) => s.name);
     if (services.some((s) => s.name === "sink")) await loadQueries();
-    if (services.some((s) => s.name === "plant-power") && !$("model-none").hidden) await loadModel();
+    if (state.services.includes(state.service) && !$("model-none").hidden) await loadModel();
   } catch { /* asked again in a moment */ }
 }
+
+// --- views -----------------------------------------------------------------------------------------------
+
+const VIEWS = { plant: "plant-power", load: "hourly-load", meters: "smart-meter" };
+
+function showView() {
+  const name = location.hash.slice(1);
+  if (!(name in VIEWS) && name !== "") return; // a link to a place on the page
+  const view = name in VIEWS ? name : "plant";
+  for (const each of Object.keys(VIEWS)) {
+    if (each === view) $(`tab-${each}`).setAttribute("aria-current", "page");
+    else $(`tab-${each}`).removeAttribute("aria-current");
+  }
+  const changed = state.service !== VIEWS[view];
+  state.service = VIEWS[view];
+  $("view-plant").hidden = view !== "plant";
+  $("view-forecast").hidden = view === "plant";
+  $("plant-field").hidden = view !== "plant" || $("plant").options.length === 0;
+  $("stream-name").textContent = { plant: "plant power, measured and predicted", load: "hourly load, forecast and measured", meters: "smart meters, forecast and measured" }[view];
+  showForecasts(view === "plant" || state.signedOut ? null : view);
+  if (view === "plant") draw();
+  if (changed) { $("model").replaceChildren(); loadModel(); }
+}
+
+addEventListener("hashchange", showView);
 
 function showSignIn() {
   state.signedOut = true;
   close();
   setConnection("reconnecting", "signed out");
+  showForecasts(null);
   $("sign-in").hidden = false;
   $("content").hidden = true;
   $("sign-out").hidden = true;
@@ -460,6 +445,8 @@ $("sign-in").addEventListener("submit", async (event) => {
 
 $("sign-out").addEventListener("click", async () => { await fetch("/api/session", { method: "DELETE" }); location.reload(); });
 
+onSignedOut(showSignIn);
+
 async function begin() {
   try {
     const session = await ask("/api/session");
@@ -468,6 +455,7 @@ async function begin() {
   } catch { setTimeout(begin, 3000); return; }
   loadRejections();
   loadSlow();
+  showView();
   setInterval(() => { if (!state.signedOut && !document.hidden) loadSlow(); }, SLOW_MS);
   await start(null);
 }

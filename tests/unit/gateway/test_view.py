@@ -11,6 +11,7 @@ from flask import Flask
 
 from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Outgoing
+from kappawatt.doctor import PROBE_KEY
 from services.gateway.follow import Follower
 from services.gateway.hub import Hub
 from services.gateway.view import KNOWN_IDS, LatestView
@@ -42,6 +43,18 @@ def test_newest_prediction_of_each_key_is_answered(open_gateway: Gateways, plant
     assert client.get("/api/latest/plant-1").get_json()["net_power"] == 460.0
     assert client.get("/api/latest/north/plant 2").get_json()["net_power"] == 300.0
     assert client.get("/api/latest/other").status_code == 404
+
+
+def test_probes_of_the_doctor_are_no_plants(open_gateway: Gateways, plant: Any, eventually: Eventually) -> None:
+    client = open_gateway().test_client()
+
+    plant.predict(450.0)
+    plant.predict(460.0, key=PROBE_KEY)
+    plant.predict(451.0)
+
+    eventually(lambda: len(client.get("/api/recent").get_json()["predicted"]) == 2)
+    assert [p["key"] for p in client.get("/api/latest").get_json()["predictions"]] == ["plant-1"]
+    assert client.get("/api/summary").get_json()["keys"] == 1
 
 
 def test_rows_of_a_block_count_like_single_events(open_gateway: Gateways, plant: Any, eventually: Eventually) -> None:
