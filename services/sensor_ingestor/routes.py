@@ -1,4 +1,4 @@
-"""`POST /readings/{key}`: rows in, acknowledged once the bus has them."""
+"""`POST /readings/{key}`, `/load/{key}`, `/meters/{key}`: rows in, acknowledged once the bus has them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from flask import Flask, Response, request
 from kappawatt.batch import Batch
 from kappawatt.bus import Bus, Producer, connect
 from kappawatt.bus.interface import Headers
-from kappawatt.bus.topics import PLANT_READINGS
-from kappawatt.codec import CSV, JSON, content_type_of, decode
+from kappawatt.codec import CSV, JSON, content_type_of
 from kappawatt.errors import BusError, NotReady, PayloadInvalid, RowsRejected
-from kappawatt.events.plant import READING
-from kappawatt.ingest import new_traceparent, reading_messages
+from kappawatt.events.series_files import SeriesKind
+from kappawatt.ingest.bodies import read_rows
+from kappawatt.ingest.intakes import INTAKES, Intake
+from kappawatt.ingest.messages import new_traceparent, reading_messages
 from kappawatt.serving.body import read_body
 from kappawatt.serving.context import Context
 from kappawatt.serving.openapi import operation
@@ -36,21 +37,11 @@ log = logging.getLogger(__name__)
 
 PUBLISH_SECONDS = 10.0  # below what clients, gateways and the lease of an Idempotency-Key wait
 READY_SECONDS = 1.0  # between two questions to the bus about its health
-# a name of dots alone would be taken for a folder on its way here
-KEY = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 
-PARAMETERS: tuple[dict[str, Any], ...] = (
-    {
-        "name": "key",
-        "in": "path",
-        "required": True,
-        "description": "Name of the plant; readings of one plant keep their order.",
-        "schema": {"type": "string", "pattern": f"^{KEY.pattern}$"},
-        "example": "plant-1",
-    },
+HEADERS: tuple[dict[str, Any], ...] = (
     {
         "name": "Idempotency-Key",
         "in": "header",
@@ -67,6 +58,14 @@ PARAMETERS: tuple[dict[str, Any], ...] = (
         "schema": {"type": "string"},
     },
 )
+KNOWN: dict[str, Any] = {
+    "name": "known",
+    "in": "query",
+    "required": False,
+    "description": "When an export's values became known: `end` of their interval (or arrival, if that is later),"
+    " or as `published` by the file.",
+    "schema": {"type": "string", "enum": ["end", "published"], "default": "end"},
+}
 ACCEPTED = {
     "title": "Accepted",
     "type": "object",
@@ -75,56 +74,117 @@ ACCEPTED = {
         "rejected": {"type": "integer", "const": 0},
         "messages": {"type": "integer", "description": "single events, or blocks of many rows"},
         "topic": {"type": "string"},
-        "key": {"type": "string"},
+        "key": {"type": "string", "description": "the one in the path; empty if rows named their own"},
     },
     "required": ["accepted", "rejected", "messages", "topic", "key"],
+}
+STATUSES = (400, 404, 409, 413, 415, 422, 429, 503)
+DESCRIPTION = (
+    "202 when the bus has all of them. 422 when rows were refused: `errors` names row, "
+    "field, value got and values allowed, `accepted` counts the others, which are on the bus. 429 when "
+    "the buffer is full, with nothing stored. 409 while the first request of a key is under way."
+)
+EXPORTS = {
+    SeriesKind.LOAD: " `text/csv` may also be an hourly load file as PJM's readers write it (`Datetime,PJME_MW`).",
+    SeriesKind.METER: " `text/csv` may also be an export of Smart Meter Texas or Low Carbon London as it is.",
 }
 
 
 def add_routes(app: Flask, context: Context) -> None:
-    """Add `/readings/{key}`, and ask the bus when asked for readiness."""
+    """Add a door for each stream that can be ingested, and ask the bus when asked for readiness."""
     door = _Door(context.settings)
     answers = Idempotency(idempotency_file(context.settings))
     context.ready.append(door.why_not_ready)
+    for intake in INTAKES:
+        _add_door(app, intake, _Post(context, door, answers, intake))
 
-    @app.post("/readings/<key>", provide_automatic_options=False)
+
+def _add_door(app: Flask, intake: Intake, post: _Post) -> None:
+    """`POST /PATH/{key}`, and `POST /PATH` where rows can name their own."""
+    schema = intake.schema
+    described: dict[str, Any] = {
+        "tag": "readings",
+        "body": rows_body(schema),
+        "examples": {JSON: example_of(schema), CSV: csv_example(schema)},
+        "answers": {202: ACCEPTED, **dict.fromkeys(STATUSES, "problem")},
+    }
+    export = "" if intake.export is None else EXPORTS[intake.export]
+    key = {
+        "name": "key",
+        "in": "path",
+        "required": True,
+        "description": f"Name of the {intake.key_name}; readings of one {intake.key_name} keep their order.",
+        "schema": {"type": "string", "pattern": f"^{intake.key_pattern.pattern}$"},
+        "example": intake.key_example,
+    }
+    more = (*HEADERS, KNOWN) if intake.export else HEADERS
+
     @operation(
-        "Put readings of one plant on the bus",
-        tag="readings",
-        description="202 when the bus has all of them. 422 when rows were refused: `errors` names row, "
-        "field, value got and values allowed, `accepted` counts the others, which are on the bus. 429 when "
-        "the buffer is full, with nothing stored. 409 while the first request of a key is under way.",
-        body=rows_body(READING),
-        examples={JSON: example_of(READING), CSV: csv_example(READING)},
-        parameters=PARAMETERS,
-        answers={202: ACCEPTED, **dict.fromkeys((400, 404, 409, 413, 415, 422, 429, 503), "problem")},
+        f"Put readings of one {intake.key_name} on the bus",
+        description=DESCRIPTION + export,
+        parameters=(key, *more),
+        **described,
     )
-    def readings(key: str) -> Response:
-        if not KEY.fullmatch(key):
-            raise PayloadInvalid(f"key: got {key[:100]!r}, allowed 1 to 100 of A-Z a-z 0-9 . _ ~ - not led by a dot")
+    def keyed(key: str) -> Response:
+        return post(intake.checked_key(key))
+
+    app.add_url_rule(f"/{intake.path}/<key>", intake.path, keyed, methods=["POST"], provide_automatic_options=False)
+    if intake.key_field is None:
+        return
+
+    @operation(
+        f"Put readings of any {intake.key_name} on the bus",
+        description=f"Each row names its own as `{intake.key_field}`. {DESCRIPTION}{export}",
+        parameters=more,
+        **described,
+    )
+    def any_key() -> Response:
+        return post("")
+
+    app.add_url_rule(
+        f"/{intake.path}", f"{intake.path}_any", any_key, methods=["POST"], provide_automatic_options=False
+    )
+
+
+class _Post:
+    """One request to one door: read, publish, answer; once for each Idempotency-Key."""
+
+    def __init__(self, context: Context, door: _Door, answers: Idempotency, intake: Intake) -> None:
+        self._context = context
+        self._door = door
+        self._answers = answers
+        self._intake = intake
+
+    def __call__(self, key: str) -> Response:
         content_type = content_type_of(request.content_type)
+        known = request.args.get("known", "end")
+        if known not in ("end", "published"):
+            raise PayloadInvalid(f"known: got {known[:80]!r}, allowed end or published")
         body = read_body()
         claim = request.headers.get("Idempotency-Key")
         if claim is None:
-            return publish(key, content_type, body)
+            return self._publish(key, content_type, body, known)
         if not IDEMPOTENCY_KEY.fullmatch(claim):
             raise PayloadInvalid(f"Idempotency-Key: got {claim[:80]!r}, allowed 1 to 200 printable ASCII characters")
-        return once(claim, key, content_type, body)
+        return self._once(claim, key, content_type, body, known)
 
-    def publish(key: str, content_type: str, body: bytes) -> Response:
-        batch = decode(body, content_type, READING).batch
-        messages = door.publish(batch, key)
-        accepted = int(batch.valid.sum())
-        context.telemetry.rows.labels(context.service.name, "http").inc(accepted)
-        for rejection in batch.rejections:
-            context.telemetry.rejections.labels(context.service.name, "http", rejection.code).inc()
-        document = {"accepted": accepted, "messages": messages, "topic": PLANT_READINGS.name, "key": key}
-        if batch.rejections:
-            return rejected(RowsRejected(batch.rejections), **document)
+    def _publish(self, key: str, content_type: str, body: bytes, known: str) -> Response:
+        intake = self._intake
+        rows = read_rows(intake, body, content_type, key, as_published=known == "published")
+        messages = self._door.publish(rows.batch, key, intake)
+        accepted = int(rows.batch.valid.sum())
+        telemetry, name = self._context.telemetry, self._context.service.name
+        telemetry.rows.labels(name, "http").inc(accepted)
+        for rejection in rows.rejections:
+            telemetry.rejections.labels(name, "http", rejection.code).inc()
+        document = {"accepted": accepted, "messages": messages, "topic": intake.topic.name, "key": key}
+        if rows.rejections:
+            return rejected(RowsRejected(rows.rejections), **document)
         return Response(orjson.dumps(document | {"rejected": 0}), 202, content_type=JSON)
 
-    def once(claim: str, key: str, content_type: str, body: bytes) -> Response:
-        found = answers.begin(claim, fingerprint(key.encode(), content_type.encode(), body))
+    def _once(self, claim: str, key: str, content_type: str, body: bytes, known: str) -> Response:
+        parts = (self._intake.path, key, content_type, known)
+        found = self._answers.begin(claim, fingerprint(*(part.encode() for part in parts), body))
         if isinstance(found, Stored):
             replay = Response(found.body, found.status, content_type=found.content_type)
             replay.headers["Idempotent-Replay"] = "true"
@@ -138,13 +198,13 @@ def add_routes(app: Flask, context: Context) -> None:
             return response
         is_published = False
         try:
-            response = publish(key, content_type, body)
+            response = self._publish(key, content_type, body, known)
             is_published = True
         finally:
             if not is_published:
-                _survive(lambda: answers.forget(claim))
+                _survive(lambda: self._answers.forget(claim))
         stored = Stored(response.status_code, response.content_type or JSON, response.get_data())
-        _survive(lambda: answers.finish(claim, stored))
+        _survive(lambda: self._answers.finish(claim, stored))
         return response
 
 
@@ -180,16 +240,17 @@ class _Door:
         self._asked = float("-inf")
         self._reason: str | None = "bus: not asked yet"
 
-    def publish(self, batch: Batch, key: str) -> int:
+    def publish(self, batch: Batch, key: str, intake: Intake) -> int:
         """Publish the valid rows and return once they are acknowledged; how many messages they were."""
-        messages = reading_messages(batch, key, headers=_trace(), block_rows=self._settings.block_rows)
+        block_rows = self._settings.block_rows
+        messages = reading_messages(batch, key, intake=intake, headers=_trace(), block_rows=block_rows)
         if messages:
             _, producer = self._connected()
             producer.publish(messages, timeout=PUBLISH_SECONDS, wait_for_room=False)
         return len(messages)
 
     def why_not_ready(self) -> str | None:
-        """Return None if the bus has the topic. One thread asks; the others hear the last answer."""
+        """Return None if the bus has the topics. One thread asks; the others hear the last answer."""
         if self._asking.acquire(blocking=False):
             try:
                 if time.monotonic() - self._asked > READY_SECONDS:
@@ -205,7 +266,8 @@ class _Door:
             there = bus.topics()
         except BusError as error:
             return f"bus: {error}"
-        return None if PLANT_READINGS.name in there else f"bus: topic {PLANT_READINGS.name} is not on {bus.url}"
+        missing = [intake.topic.name for intake in INTAKES if intake.topic.name not in there]
+        return f"bus: topic {', '.join(missing)} is not on {bus.url}" if missing else None
 
     def _connected(self) -> tuple[Bus, Producer]:
         with self._lock:

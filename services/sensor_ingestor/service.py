@@ -1,4 +1,4 @@
-"""The sensor ingestor: readings come in over HTTP and are acknowledged when the bus has them."""
+"""The sensor ingestor: readings of plants, load zones and meters, acknowledged when the bus has them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["SERVICE"]
 
 SERVICE = Service(
     name="sensor-ingestor",
-    summary="Takes sensor readings over HTTP, validates them at the door and puts them on the bus.",
+    summary="Takes readings of plants, load zones and meters over HTTP, validates them and puts them on the bus.",
     port=8082,
     routes=add_routes,
 )

@@ -268,7 +268,7 @@ def _rows_to_batch(rows: Sequence[Any], schema: Schema) -> Batch:
 def _plain_objects(rows: Sequence[Any], schema: Schema) -> dict[str, NDArray[Any]] | None:
     """Columns of rows that have the required fields, all numbers, and no other; None for anything else."""
     names = [field.name for field in schema.required]
-    if set(map(type, rows)) != {dict}:
+    if set(map(type, rows)) != {dict} or any(f.kind in (Kind.TEXT, Kind.TIMESTAMP) for f in schema.required):
         return None
     try:
         flat = [row[name] for name in names for row in rows]
@@ -423,6 +423,8 @@ def _bulk_csv(values: Sequence[bytes], schema: Schema) -> Batch | None:
 
 def _plain_rows(joined: bytes, n: int, fields: Sequence[Field], schema: Schema) -> Batch | None:
     """Rows of plain numbers; None if their text is not what JSON calls a number (`.5`, `+1`, empty)."""
+    if any(field.kind in (Kind.TEXT, Kind.TIMESTAMP) for field in fields):
+        return None
     try:
         rows = orjson.loads(b"[[" + joined.replace(b"\n", b"],[") + b"]]")
     except orjson.JSONDecodeError:

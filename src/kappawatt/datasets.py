@@ -2,7 +2,8 @@
 
 The project ships no data. `KAPPAWATT_DATA` names a folder; without it the publisher's file is downloaded once,
 its hash checked, and kept in the user's cache; without a network a synthetic plant stands in, and every log,
-page and report says so.
+page and report says so. Of load zones and meters no download is known that will stay: without a folder they are
+synthetic.
 """
 
 from __future__ import annotations
@@ -25,9 +26,21 @@ from numpy.typing import NDArray
 from kappawatt.codec import CSV, decode
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.events.plant import READING
+from kappawatt.events.series_files import SeriesFile, SeriesKind, read_series_file
 from kappawatt.schema import Schema
+from kappawatt.synthetic_series import synthetic_load, synthetic_meter
 
-__all__ = ["Dataset", "plant", "plant_shuffles", "read_bytes", "read_table", "synthetic_plant"]
+__all__ = [
+    "Dataset",
+    "SeriesSet",
+    "load_zones",
+    "meters",
+    "plant",
+    "plant_shuffles",
+    "read_bytes",
+    "read_table",
+    "synthetic_plant",
+]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +50,8 @@ DOWNLOAD_SECONDS = 10
 COLUMNS = ("ambient_temperature", "exhaust_vacuum", "ambient_pressure", "relative_humidity", "net_power")
 SYNTHETIC_ROWS = 9_568
 SEED = 294
+LOAD_SEED = 2004
+METER_SEED = 2022
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,37 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what a manifest says of its data."""
+        return {"source": self.source, "sha256": self.sha256, "rows": len(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSet:
+    """Measured series, and where they are from.
+
+    Parameters
+    ----------
+    series : tuple of SeriesFile
+        In order of key.
+    source : str
+        For a person: "real, folder: pjm_load (AEP, DAYTON, PJME)" or "SYNTHETIC, seed 2004".
+    sha256 : str
+        Of keys, starts and values: the same series have the same hash whatever files they came in.
+    """
+
+    series: tuple[SeriesFile, ...]
+    source: str
+    sha256: str
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether nobody ever measured this."""
+        return self.source.startswith("SYNTHETIC")
+
+    def __len__(self) -> int:
+        return sum(len(one) for one in self.series)
 
     def provenance(self) -> dict[str, Any]:
         """Return what a manifest says of its data."""
@@ -151,6 +197,76 @@ def plant_shuffles(folder: Path | None) -> tuple[list[dict[str, NDArray[np.float
     wanted = [(fields[h].name, i) for i, h in enumerate(header) if h in fields]
     found = [{name: matrix[sheet == s, i] for name, i in wanted} for s in np.unique(sheet)]
     return found, f"real, folder: {path.name}"
+
+
+def load_zones(folder: Path | None) -> SeriesSet:
+    """Return hourly load by zone.
+
+    Parameters
+    ----------
+    folder : Path or None
+        A folder with `pjm_load/` in it; None makes a synthetic zone.
+
+    Raises
+    ------
+    SettingInvalid
+        The folder has no such files.
+    PayloadInvalid
+        One of them cannot be read.
+    """
+    if folder is not None:
+        return _folder_of_series(folder, "pjm_load", SeriesKind.LOAD)
+    return _synthetic((synthetic_load("synthetic-zone-1", LOAD_SEED),), LOAD_SEED)
+
+
+def meters(folder: Path | None) -> SeriesSet:
+    """Return the energy smart meters counted.
+
+    Parameters
+    ----------
+    folder : Path or None
+        A folder with `smart_meter/` in it; None makes a synthetic household of quarter hours and one of half hours.
+
+    Raises
+    ------
+    SettingInvalid, PayloadInvalid
+        As `load_zones`.
+    """
+    if folder is not None:
+        return _folder_of_series(folder, "smart_meter", SeriesKind.METER)
+    one, other = (
+        synthetic_meter("synthetic-meter-1", METER_SEED),
+        synthetic_meter("synthetic-meter-2", METER_SEED + 1, 1800),
+    )
+    return _synthetic((one, other), METER_SEED)
+
+
+def _folder_of_series(folder: Path, name: str, kind: SeriesKind) -> SeriesSet:
+    paths = sorted(path for path in (folder / name).glob("*.csv*") if path.suffixes[-2:] in ([".csv", ".gz"], [".csv"]))
+    found = [series for path in paths for series in read_series_file(path) if series.kind is kind]
+    if not found:
+        raise SettingInvalid(f"KAPPAWATT_DATA: got {str(folder)!r}, allowed a folder with {name}/*.csv.gz of {kind}s")
+    for series in found:
+        if series.problems:
+            first = series.problems[0].message
+            log.warning(
+                "rows cannot be read", extra={"series": series.key, "rows": len(series.problems), "first": first}
+            )
+    ordered = tuple(sorted(found, key=lambda series: series.key))
+    return _series_set(ordered, f"real, folder: {name} ({', '.join(series.key for series in ordered)})")
+
+
+def _synthetic(series: tuple[SeriesFile, ...], seed: int) -> SeriesSet:
+    return _series_set(series, f"SYNTHETIC, seed {seed}: no folder given, and no download is known that will stay")
+
+
+def _series_set(series: tuple[SeriesFile, ...], source: str) -> SeriesSet:
+    digest = hashlib.sha256()
+    for one in series:
+        digest.update(one.key.encode())
+        digest.update(one.starts.astype("datetime64[ms]").astype("<i8").tobytes())
+        digest.update(np.ascontiguousarray(one.values, dtype="<f8").tobytes())
+    return SeriesSet(series, source, digest.hexdigest())
 
 
 def synthetic_plant(n: int, seed: int) -> dict[str, NDArray[np.float64]]:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from kappawatt.bus import connect
 from kappawatt.bus.envelope import read_dead_letters, read_predictions
+from kappawatt.bus.forecast_messages import read_documents
 from kappawatt.bus.interface import Bus, BusOptions, Outgoing
 from kappawatt.bus.streams import StreamFollower, group_of
-from kappawatt.bus.topics import TOPICS
+from kappawatt.bus.topics import LOAD_READINGS, METER_READINGS, PLANT_READINGS, TOPICS
 from kappawatt.codec import JSON
 from kappawatt.errors import BusError, SettingInvalid
+from kappawatt.forecaster import Forecaster
 from kappawatt.service import Service, Stream
 
 __all__ = ["PROBE_KEY", "Finding", "examine"]
 
 PROBE_KEY = b"kappawatt-doctor"
 SINK_GROUP = "sink"
+READ_SECONDS = 5.0  # for the newest forecasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +63,60 @@ def examine(
             return
         for service in services:
             if service.stream is not None:
-                yield from _examine_stream(bus, service.name, service.stream, probe_seconds)
-        yield _group(bus, "sink", SINK_GROUP, "plant.readings", "`kappawatt sink`")
+                yield from _examine_stream(bus, service, service.stream, probe_seconds)
+        for source in (PLANT_READINGS, LOAD_READINGS, METER_READINGS):
+            if source is PLANT_READINGS or _held(bus, source.name):
+                yield _group(bus, "sink", SINK_GROUP, source.name, "`kappawatt sink`")
     finally:
         bus.close()
 
 
-def _examine_stream(bus: Bus, name: str, stream: Stream, seconds: float) -> Iterator[Finding]:
+def _examine_stream(bus: Bus, service: Service, stream: Stream, seconds: float) -> Iterator[Finding]:
     follower = StreamFollower(bus, stream.output.name)
     serving = follower.read()
     follower.close()
+    name = service.name
     output = serving.topic if serving else stream.output.name
     group = group_of(name, serving)
+    forecasts = isinstance(service.predictor, Forecaster)
+    if forecasts and not _held(bus, stream.source.name):
+        yield Finding(f"{name} group", True, f"{stream.source.name} is empty: nothing to read, nothing to forecast")
+        return
     yield _group(bus, name, group, stream.source.name, f"`kappawatt consume {name}`")
-    yield _probe(bus, name, stream, output, seconds)
+    yield _newest_forecast(bus, name, output) if forecasts else _probe(bus, name, stream, output, seconds)
+
+
+def _held(bus: Bus, topic: str) -> int:
+    """How many messages a topic holds."""
+    return sum(o.end - o.begin for o in bus.offsets(topic).values())
+
+
+def _newest_forecast(bus: Bus, name: str, output: str) -> Finding:
+    """What a probe cannot tell: weeks of history would stay in the log, under a series that never was."""
+    ends = {(output, p): max(o.begin, o.end - 1) for p, o in bus.offsets(output).items()}
+    reader = bus.reader([output], ends)
+    found: list[dict[str, Any]] = []
+    try:
+        deadline = time.monotonic() + READ_SECONDS
+        while time.monotonic() < deadline and len(found) < _with_messages(bus, output):
+            found += read_documents(reader.poll(0.25))
+    finally:
+        reader.close()
+    skipped = "no probe, it would need weeks of history"
+    if not found:
+        return Finding(f"{name} forecasts", True, f"{skipped}; none on {output} yet")
+    newest = max(found, key=lambda document: int(document["published"]))
+    age = max(0.0, time.time() - int(newest["published"]) / 1000)
+    detail = (
+        f"{skipped}; newest on {output}: {newest.get('key')} as of {newest.get('issue_time')} "
+        f"by version {newest.get('version')}, published {age:,.0f} s ago"
+    )
+    return Finding(f"{name} forecasts", True, detail)
+
+
+def _with_messages(bus: Bus, topic: str) -> int:
+    """How many partitions of a topic hold a message."""
+    return sum(o.end > o.begin for o in bus.offsets(topic).values())
 
 
 def _group(bus: Bus, name: str, group: str, topic: str, starts_with: str) -> Finding:

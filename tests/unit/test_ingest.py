@@ -16,13 +16,12 @@ import orjson
 import pytest
 from werkzeug.serving import make_server
 
-from kappawatt import ingest as ingesting
 from kappawatt.arrow import write_columns
 from kappawatt.batch import Batch
 from kappawatt.bus import connect
 from kappawatt.bus.topics import TOPICS
 from kappawatt.errors import DeliveryFailed, KappawattError, PayloadInvalid
-from kappawatt.ingest import Sent, bus_sender, http_sender, ingest, read_file, stream_columns
+from kappawatt.ingest import Sent, bus_sender, http_sender, ingest, read_file, senders, stream_columns
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from services.sensor_ingestor.service import SERVICE
@@ -253,7 +252,7 @@ def test_every_retry_has_the_same_idempotency_key_and_the_next_request_another(
     flaky: tuple[str, type[Flaky]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, server = flaky
-    monkeypatch.setattr(ingesting, "BACKOFF_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(senders, "BACKOFF_SECONDS", (0.01, 0.05))
     server.script += [(429, {"Retry-After": "0"}), (503, {}), None, (409, {"Retry-After": "0"})]
     send = http_sender(url, "p")
 
@@ -275,7 +274,7 @@ def test_retry_after_is_honoured(flaky: tuple[str, type[Flaky]]) -> None:
 
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingesting, "BACKOFF_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(senders, "BACKOFF_SECONDS", (0.01, 0.02))
 
     with pytest.raises(DeliveryFailed, match="given up"):
         http_sender("http://127.0.0.1:9", "p", patience=0.2)(one_row())

@@ -1,4 +1,4 @@
-"""The sink: readings, predictions and rejections from the bus into a database that people query.
+"""The sink: what passes on the bus into a database that people query.
 
 rows        messages to columns
 tables      the one description of the tables; DDL and SQL come from it

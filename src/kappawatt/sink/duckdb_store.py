@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kappawatt.batch import Columns
 from kappawatt.sink.store import Rows, StoreBusy
-from kappawatt.sink.tables import SCORED, TABLES, Column, Table, Type
+from kappawatt.sink.tables import TABLES, VIEWS, Column, Table, Type
 
 __all__ = ["DuckDBStore"]
 
@@ -31,7 +31,7 @@ class DuckDBStore:
     def __init__(self, path: str) -> None:
         self.url = f"duckdb:{path}"
         self._path = Path(path).expanduser().absolute()
-        self._has_view = False
+        self._has_views = False
 
     def write(self, tables: Mapping[str, Columns]) -> None:
         with self._opened() as connection:
@@ -69,12 +69,13 @@ class DuckDBStore:
             connection.close()  # what was not committed is rolled back
 
     def _make_tables(self, connection: Any) -> None:
-        """Make what is missing; the view once afresh, in case an older version of this program made it."""
+        """Make what is missing; the views once afresh, in case an older version of this program made them."""
         for table in TABLES:
             connection.execute(table.ddl)
-        how = "CREATE VIEW IF NOT EXISTS" if self._has_view else "CREATE OR REPLACE VIEW"
-        connection.execute(f"{how} scored AS {SCORED}")
-        self._has_view = True
+        how = "CREATE VIEW IF NOT EXISTS" if self._has_views else "CREATE OR REPLACE VIEW"
+        for name, sql in VIEWS.items():
+            connection.execute(f"{how} {name} AS {sql}")
+        self._has_views = True
 
 
 def _upsert(connection: Any, table: Table, columns: Columns) -> None:

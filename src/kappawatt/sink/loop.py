@@ -17,7 +17,7 @@ from flask import Flask
 from kappawatt.bus import connect
 from kappawatt.bus.interface import Bus, Consumer
 from kappawatt.bus.streams import StreamFollower
-from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS, dead_letter
+from kappawatt.bus.topics import LOAD_FORECASTS, METER_FORECASTS, PLANT_PREDICTIONS, STREAMS, TOPICS
 from kappawatt.errors import BusError, TopicUnknown
 from kappawatt.service import Service
 from kappawatt.settings import Settings
@@ -46,10 +46,12 @@ LAG_SECONDS = 1.0
 SETTLE_SECONDS = 5.0  # for a group to share its partitions; until then nobody asks for the lag
 STUCK_SECONDS = 15.0  # messages wait and none came for so long: kafka-python can lose a rebalance
 WARN_SECONDS = 10.0  # between two lines of log about the same busy database
+LANDED = tuple(topic.name for topic in TOPICS if topic is not STREAMS)
+PROMOTABLE = (PLANT_PREDICTIONS.name, LOAD_FORECASTS.name, METER_FORECASTS.name)
 
 
 class Sink:
-    """Lands readings, predictions and rejections in a store.
+    """Lands readings, predictions, forecasts, their errors and rejections in a store.
 
     Parameters
     ----------
@@ -78,10 +80,10 @@ class Sink:
         self._write_seconds = write_seconds
         self._write_rows = write_rows
         self._stopped = threading.Event()
-        self._follower = StreamFollower(bus, PLANT_PREDICTIONS.name)
+        self._followers = [StreamFollower(bus, stream) for stream in PROMOTABLE]
         self._consumer: Consumer | None = None
         self._topics: tuple[str, ...] = ()
-        self._landing = self._nothing()
+        self._landing = Landing()
         self._since = 0.0
         self._opened = self._heard = time.monotonic()
         self._beat = time.monotonic()
@@ -116,15 +118,16 @@ class Sink:
             The bus has failed for longer than the setting `retry_for`.
         """
         self._bus.ensure(TOPICS)
-        promoted = self._follower.read()
+        promoted = {serving.topic for follower in self._followers if (serving := follower.read())}
         try:
-            self._open(promoted.topic if promoted else None)
+            self._open(promoted)
             self._loop()
             self._flush()
         finally:
             if self._consumer is not None:
                 self._consumer.close()
-            self._follower.close()
+            for follower in self._followers:
+                follower.close()
             self.store.close()
 
     def _loop(self) -> None:
@@ -146,10 +149,10 @@ class Sink:
     def step(self) -> None:
         """Poll once; write and commit when it is time."""
         assert self._consumer is not None
-        promoted = self._follower.poll()
-        if promoted is not None and promoted.topic not in self._topics:
+        promoted = {serving.topic for follower in self._followers if (serving := follower.poll())}
+        if not promoted <= set(self._topics):
             self._flush()
-            self._open(promoted.topic)
+            self._open(promoted)
         until_write = self._until_write()
         polled = self._consumer.poll(until_write) if until_write >= SHORTEST_POLL_SECONDS else []
         self._telemetry.polled()
@@ -179,7 +182,7 @@ class Sink:
         if landing.rows and not self._write(landing):
             return
         self._consumer.commit()
-        self._landing = self._nothing()
+        self._landing = Landing()
         self._heard = time.monotonic()
         self._note(landing)
 
@@ -208,7 +211,7 @@ class Sink:
                 self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, not a secret)
             pause = min(2 * pause, longest)
 
-    def _open(self, promoted: str | None) -> None:
+    def _open(self, promoted: set[str]) -> None:
         """Join the group on all topics there are to land.
 
         A topic that was promoted once and then superseded is read to its end: the group's own commit on it
@@ -216,13 +219,11 @@ class Sink:
         """
         if self._consumer is not None:
             self._consumer.close()
-        base = (PLANT_READINGS.name, PLANT_PREDICTIONS.name, dead_letter(PLANT_READINGS).name)
         there = self._bus.topics()
         own = {topic.name for topic in TOPICS}
         sides = {t for t in there if t not in own and (t in self._topics or self._bus.committed(GROUP, t))}
-        if promoted is not None and promoted in there:
-            sides.add(promoted)
-        self._topics = base + tuple(sorted(sides - set(base)))
+        sides |= promoted & set(there)
+        self._topics = LANDED + tuple(sorted(sides - set(LANDED)))
         self._consumer = self._bus.consumer(
             self._topics,
             GROUP,
@@ -234,18 +235,15 @@ class Sink:
 
     def _rewind(self, error: BusError) -> None:
         """Forget what is not committed, and read it again."""
-        self._landing = self._nothing()
+        self._landing = Landing()
         assert self._consumer is not None
         try:
             if isinstance(error, TopicUnknown):  # a side topic was deleted
-                self._open(None)
+                self._open(set())
             else:
                 self._consumer.rewind()
         except BusError as again:
             log.warning("could not go back yet", extra={"error": str(again)})
-
-    def _nothing(self) -> Landing:
-        return Landing(PLANT_READINGS.name, dead_letter(PLANT_READINGS).name)
 
     def _warn(self, landing: Landing) -> None:
         if time.monotonic() - self._warned > WARN_SECONDS:
@@ -277,7 +275,7 @@ class Sink:
         if sum(lags.values()) and now - self._heard > STUCK_SECONDS:
             log.warning("messages wait and none come; joining the group again", extra={"lag": sum(lags.values())})
             self._flush()
-            self._open(None)
+            self._open(set())
 
 
 def build(settings: Settings, telemetry: Telemetry | None = None) -> tuple[Service, Sink]:
@@ -289,7 +287,7 @@ def build(settings: Settings, telemetry: Telemetry | None = None) -> tuple[Servi
     sink = Sink(bus, open_store(settings.database), settings=settings, telemetry=telemetry or Telemetry("sink"))
     service = Service(
         name="sink",
-        summary="Lands readings, predictions and rejections in a database, and runs example queries on it.",
+        summary="Lands readings, predictions, forecasts and rejections in a database, and runs example queries on it.",
         port=PORT,
         routes=sink.add_routes,
     )

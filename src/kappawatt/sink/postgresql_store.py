@@ -11,7 +11,7 @@ from psycopg import errors as reasons
 
 from kappawatt.batch import Columns
 from kappawatt.sink.store import Rows, StoreBusy
-from kappawatt.sink.tables import SCORED, TABLES, Column, Table, Type
+from kappawatt.sink.tables import TABLES, VIEWS, Column, Table, Type
 
 __all__ = ["PostgreSQLStore"]
 
@@ -94,7 +94,8 @@ def _make_tables(connection: psycopg.Connection[Any]) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
         for table in TABLES:
             connection.execute(table.ddl)
-        connection.execute(f"CREATE OR REPLACE VIEW scored AS {SCORED}")
+        for name, sql in VIEWS.items():
+            connection.execute(f"CREATE OR REPLACE VIEW {name} AS {sql}")
 
 
 def _upsert(cursor: psycopg.Cursor[Any], table: Table, columns: Columns) -> None:

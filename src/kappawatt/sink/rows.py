@@ -1,14 +1,13 @@
 """Messages to columns of the tables.
 
 Nothing here raises for a bad message. A reading that is refused is left out, because the worker writes a dead
-letter for it; a prediction or dead letter that cannot be read is kept as a rejection of its own.
+letter for it; a prediction, forecast, error or dead letter that cannot be read is kept as a rejection of its own.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,38 +19,71 @@ from kappawatt.arrow import read_columns
 from kappawatt.batch import Columns
 from kappawatt.bus.envelope import content_type
 from kappawatt.bus.interface import Headers, Records
+from kappawatt.bus.topics import (
+    LOAD_ERRORS,
+    LOAD_FORECASTS,
+    METER_ERRORS,
+    METER_FORECASTS,
+    PLANT_PREDICTIONS,
+    PLANT_READINGS,
+    dead_letter,
+)
+from kappawatt.bus.topics import LOAD_READINGS as LOAD_READINGS_TOPIC
+from kappawatt.bus.topics import METER_READINGS as METER_READINGS_TOPIC
 from kappawatt.codec import ARROW, READABLE, decode_many, parse_timestamp
 from kappawatt.errors import PayloadInvalid
-from kappawatt.events.plant import READING
-from kappawatt.sink.tables import DTYPES, PREDICTIONS, READINGS, REJECTIONS, Table, join
+from kappawatt.events import load, meter, plant
+from kappawatt.schema import Schema
+from kappawatt.sink import checks, forecast_rows
+from kappawatt.sink.tables import (
+    DTYPES,
+    FORECAST_DAYS,
+    FORECAST_ERRORS,
+    FORECASTS,
+    LOAD_READINGS,
+    METER_READINGS,
+    PREDICTIONS,
+    READINGS,
+    REJECTIONS,
+    Table,
+    join,
+)
 
 __all__ = ["Landing"]
 
-LONGEST = 400  # characters of a text column that is not the message itself
 LONGEST_ORIGINAL = 4_000  # characters of a refused message; the whole is on the bus, at its coordinates
-INT32 = 2**31
-INT64 = 2**63
 KINDS = {"f": "numbers", "i": "integers", "bu": "booleans", "M": "times"}
 ANSWERS = ("net_power", "net_power_lower", "net_power_upper")
 BLOCK = ("event_time", *ANSWERS, "extrapolated", "source_offset", "source_row")
 
 
-class _Malformed(Exception):
-    """What is wrong with a message."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A topic of readings: schema of its rows, their table, column of the key, and the time arrival stands in for."""
+
+    schema: Schema
+    table: Table
+    key: str
+    arrival: str | None = None
+
+
+SOURCES = {
+    PLANT_READINGS.name: _Source(plant.READING, READINGS, "plant", "event_time"),
+    LOAD_READINGS_TOPIC.name: _Source(load.READING, LOAD_READINGS, "load_zone"),
+    METER_READINGS_TOPIC.name: _Source(meter.READING, METER_READINGS, "meter_id"),
+}
+DEAD = {dead_letter(topic).name for topic in (PLANT_READINGS, LOAD_READINGS_TOPIC, METER_READINGS_TOPIC)}
+ERRORS = {LOAD_ERRORS.name, METER_ERRORS.name}
+FORECAST_TOPICS = {LOAD_FORECASTS.name, METER_FORECASTS.name}
 
 
 @dataclass(slots=True)
 class Landing:
     """Rows on their way to the database.
 
-    Parameters
-    ----------
-    readings, dead : str
-        Topic names; every other topic holds predictions.
+    A topic that is in no table of ours is a side topic of a replay: what it holds shows in each message.
     """
 
-    readings: str
-    dead: str
     messages: int = 0
     rows: int = 0
     malformed: list[str] = field(default_factory=list)
@@ -60,10 +92,15 @@ class Landing:
     def add(self, records: Records) -> None:
         """Take the messages of one topic partition."""
         self.messages += len(records)
-        if records.topic == self.readings:
-            self._add_readings(records)
-        elif records.topic == self.dead:
-            self._add_dead_letters(records)
+        source = SOURCES.get(records.topic)
+        if source is not None:
+            self._add_readings(records, source)
+        elif records.topic in DEAD:
+            self._add_documents(records, lambda i: (REJECTIONS, _dead_letter(records, i)))
+        elif records.topic in ERRORS:
+            self._add_documents(records, lambda i: (FORECAST_ERRORS, forecast_rows.realised(records, i)))
+        elif records.topic in FORECAST_TOPICS or _is_side_topic_of_forecasts(records):
+            self._add_forecasts(records)
         else:
             self._add_predictions(records)
 
@@ -76,26 +113,31 @@ class Landing:
             self._parts[table.name].append(table.complete(columns, n))
             self.rows += n
 
-    def _add_readings(self, records: Records) -> None:
+    def _add_readings(self, records: Records, source: _Source) -> None:
         for kind, places in _by_content_type(records).items():
             if kind not in READABLE:
                 continue
-            decoded = decode_many([records.values[i] for i in places], kind, READING)
+            decoded = decode_many([records.values[i] for i in places], kind, source.schema)
             rows = np.flatnonzero(decoded.batch.valid)
             message = places[decoded.message[rows]]
             published = np.asarray(records.timestamps, dtype=np.int64)[message].astype("datetime64[ms]")
             columns = {name: column[rows] for name, column in decoded.batch.columns.items()}
-            given = columns["event_time"]
+            keys = _keys(records)[message]
+            if source.arrival is not None:
+                given = columns[source.arrival]
+                columns[source.arrival] = np.where(np.isnat(given), published, given)
+            elif len(rows):
+                own = columns[source.key]
+                keys = np.where(own == None, keys, own)  # noqa: E711 (elementwise)
             columns |= {
-                "plant": _keys(records)[message],
-                "event_time": np.where(np.isnat(given), published, given),
+                source.key: keys,
                 "published": published,
                 "source_topic": _same(records.topic, len(rows)),
                 "source_partition": np.full(len(rows), records.partition),
                 "source_offset": np.asarray(records.offsets, dtype=np.int64)[message],
                 "source_row": decoded.row[rows],
             }
-            self._put(READINGS, columns, len(rows))
+            self._put(source.table, columns, len(rows))
 
     def _add_predictions(self, records: Records) -> None:
         documents: list[dict[str, Any]] = []
@@ -108,29 +150,57 @@ class Landing:
                     self._put(PREDICTIONS, columns, n)
                 else:
                     documents.append(_prediction_event(records, i))
-            except (_Malformed, PayloadInvalid) as error:
+            except (checks.Malformed, PayloadInvalid) as error:
                 self._add_malformed(records, i, str(error))
         self._put_documents(PREDICTIONS, documents)
 
-    def _add_dead_letters(self, records: Records) -> None:
-        documents = []
+    def _add_documents(self, records: Records, read: Callable[[int], tuple[Table, dict[str, Any]]]) -> None:
+        """Take messages that are one row each."""
+        by_table: dict[str, tuple[Table, list[dict[str, Any]]]] = {}
         for i in range(len(records)):
             try:
-                documents.append(_dead_letter(records, i))
-            except _Malformed as error:
+                table, document = read(i)
+                by_table.setdefault(table.name, (table, []))[1].append(document)
+            except checks.Malformed as error:
                 self._add_malformed(records, i, str(error))
-        self._put_documents(REJECTIONS, documents)
+        for table, documents in by_table.values():
+            self._put_documents(table, documents)
+
+    def _add_forecasts(self, records: Records) -> None:
+        for i in range(len(records)):
+            try:
+                fields = checks.parsed(records.values[i])
+                same = forecast_rows.issued(fields, records, i)
+                intervals = forecast_rows.intervals(fields)
+                figures = forecast_rows.figures(fields)
+            except checks.Malformed as error:
+                self._add_malformed(records, i, str(error))
+                continue
+            self._put_rows(FORECASTS, same, intervals)
+            self._put_rows(FORECAST_DAYS, same, figures)
+
+    def _put_rows(self, table: Table, same: Mapping[str, Any], columns: dict[str, NDArray[Any]]) -> None:
+        """Put rows whose other columns all hold the same."""
+        own = columns.pop("own")  # the last part of each row's id
+        n = len(own)
+        for column in table.columns:
+            if column.name in same and column.name not in columns:
+                value = np.empty(n, dtype=DTYPES[column.type])
+                value[:] = same[column.name]
+                columns[column.name] = value
+        columns["id"] = np.array([f"{same['forecast_id']}/{name}" for name in own], dtype=object)
+        self._put(table, columns, n)
 
     def _add_malformed(self, records: Records, i: int, reason: str) -> None:
         place = f"{records.topic}[{records.partition}]@{records.offsets[i]}"
-        self.malformed.append(f"{place}: {reason}"[:LONGEST])
+        self.malformed.append(f"{place}: {reason}"[: checks.LONGEST])
         document = {
             **_coordinates(records, i),
             "reason": "malformed",
-            "message": _text(reason),
+            "message": checks.text(reason),
             "rejected_rows": 1,
-            "content_type": _text(content_type(records.headers[i], records.values[i])),
-            "original": _text(records.values[i].decode("utf-8", "replace"), LONGEST_ORIGINAL),
+            "content_type": checks.text(content_type(records.headers[i], records.values[i])),
+            "original": checks.text(records.values[i].decode("utf-8", "replace"), LONGEST_ORIGINAL),
         }
         self._put_documents(REJECTIONS, [document])
 
@@ -162,27 +232,27 @@ def _prediction_block(records: Records, i: int) -> tuple[dict[str, NDArray[Any]]
     found = read_columns(records.values[i])
     columns = {name: _block_column(found, name, "f") for name in ANSWERS}
     if not all(np.isfinite(column).all() for column in columns.values()):
-        raise _Malformed("got an answer that is not finite, allowed numbers")
+        raise checks.Malformed("got an answer that is not finite, allowed numbers")
     moments = _block_column(found, "event_time", "M")
     n = len(moments)
     if n and not moments.astype(np.int64).min() >= 0:  # NaT is the smallest integer
-        raise _Malformed("event_time: got none or one before 1970, allowed ms since the epoch")
+        raise checks.Malformed("event_time: got none or one before 1970, allowed ms since the epoch")
     try:
         topic, model, version = (same[name] for name in ("source-topic", "model", "model-version"))
-        partition = _whole(int(same["source-partition"]), INT32)
-    except (KeyError, ValueError, _Malformed):
-        raise _Malformed(
+        partition = checks.whole(int(same["source-partition"]), checks.INT32)
+    except (KeyError, ValueError, checks.Malformed):
+        raise checks.Malformed(
             "headers: got no origin, allowed source-topic, source-partition, model, model-version"
         ) from None
     columns |= {
         "plant": _same(_key(records, i), n),
         "event_time": moments,
         "extrapolated": _block_column(found, "extrapolated", "bu"),
-        "model": _same(_text(model), n),
-        "version": _same(_text(version), n),
+        "model": _same(checks.text(model), n),
+        "version": _same(checks.text(version), n),
         "published": np.full(n, records.timestamps[i], dtype="datetime64[ms]"),
         "topic": _same(records.topic, n),
-        "source_topic": _same(_text(topic), n),
+        "source_topic": _same(checks.text(topic), n),
         "source_partition": np.full(n, partition),
         "source_offset": _block_column(found, "source_offset", "i"),
         "source_row": _block_column(found, "source_row", "i"),
@@ -193,54 +263,68 @@ def _prediction_block(records: Records, i: int) -> tuple[dict[str, NDArray[Any]]
 def _block_column(found: Columns, name: str, kind: str) -> NDArray[Any]:
     column = found.get(name)
     if column is None:
-        raise _Malformed(f"{name}: got no such column, allowed {', '.join(BLOCK)}")
+        raise checks.Malformed(f"{name}: got no such column, allowed {', '.join(BLOCK)}")
     if column.dtype.kind not in kind:
-        raise _Malformed(f"{name}: got a column of {column.dtype}, allowed {KINDS[kind]} without nulls")
+        raise checks.Malformed(f"{name}: got a column of {column.dtype}, allowed {KINDS[kind]} without nulls")
     return column
 
 
 def _prediction_event(records: Records, i: int) -> dict[str, Any]:
-    document = _document(records.values[i])
+    document = checks.parsed(records.values[i])
     moment = parse_timestamp(document.get("event_time"))
     if moment is None:
-        raise _Malformed(f"event_time: got {_short(document.get('event_time'))}, allowed an ISO 8601 time with zone")
+        got = checks.short(document.get("event_time"))
+        raise checks.Malformed(f"event_time: got {got}, allowed an ISO 8601 time with zone")
     if type(document.get("extrapolated")) is not bool:
-        raise _Malformed(f"extrapolated: got {_short(document.get('extrapolated'))}, allowed true or false")
+        raise checks.Malformed(f"extrapolated: got {checks.short(document.get('extrapolated'))}, allowed true or false")
     return {
-        "id": _required(document, "id"),
+        "id": checks.required(document, "id"),
         "plant": _key(records, i),
         "event_time": np.datetime64(moment, "ms"),
-        **{name: _finite(document, name) for name in ANSWERS},
+        **{name: checks.finite(document, name) for name in ANSWERS},
         "extrapolated": document["extrapolated"],
-        "model": _required(document, "model"),
-        "version": _required(document, "version"),
+        "model": checks.required(document, "model"),
+        "version": checks.required(document, "version"),
         "published": np.datetime64(records.timestamps[i], "ms"),
         "topic": records.topic,
-        "source_topic": _required(document, "source_topic"),
-        "source_partition": _whole(document.get("source_partition"), INT32),
-        "source_offset": _whole(document.get("source_offset"), INT64),
-        "source_row": _whole(document.get("source_row"), INT32),
+        "source_topic": checks.required(document, "source_topic"),
+        "source_partition": checks.whole(document.get("source_partition"), checks.INT32),
+        "source_offset": checks.whole(document.get("source_offset"), checks.INT64),
+        "source_row": checks.whole(document.get("source_row"), checks.INT32),
     }
 
 
+def _is_side_topic_of_forecasts(records: Records) -> bool:
+    """Whether the first message that can be read is a forecast; a replay's side topic has one kind only."""
+    if records.topic == PLANT_PREDICTIONS.name:
+        return False
+    for value in records.values:
+        if value[:1] == b"{":
+            try:
+                return "quantiles" in checks.parsed(value)
+            except checks.Malformed:
+                continue
+    return False
+
+
 def _dead_letter(records: Records, i: int) -> dict[str, Any]:
-    document = _document(records.values[i])
+    document = checks.parsed(records.values[i])
     arrived = parse_timestamp(document.get("timestamp"))
     original = document.get("original", document.get("original_base64"))
     return {
-        "id": _required(document, "id"),
-        "plant": _text(document.get("key")),
-        "reason": _required(document, "reason"),
-        **{name: _text(document.get(name)) for name in ("field", "got", "allowed", "message")},
-        "rejected_rows": _whole(document.get("rejected_rows", 1), INT64),
+        "id": checks.required(document, "id"),
+        "plant": checks.text(document.get("key")),
+        "reason": checks.required(document, "reason"),
+        **{name: checks.text(document.get(name)) for name in ("field", "got", "allowed", "message")},
+        "rejected_rows": checks.whole(document.get("rejected_rows", 1), checks.INT64),
         "errors": orjson.dumps(document.get("errors")).decode().replace("\x00", ""),
         "arrived": np.datetime64("NaT") if arrived is None else np.datetime64(arrived, "ms"),
         "published": np.datetime64(records.timestamps[i], "ms"),
-        **{name: _text(document.get(name)) for name in ("content_type", "model", "version")},
-        "original": _text(original, LONGEST_ORIGINAL),
-        "source_topic": _required(document, "topic"),
-        "source_partition": _whole(document.get("partition"), INT32),
-        "source_offset": _whole(document.get("offset"), INT64),
+        **{name: checks.text(document.get(name)) for name in ("content_type", "model", "version")},
+        "original": checks.text(original, LONGEST_ORIGINAL),
+        "source_topic": checks.required(document, "topic"),
+        "source_partition": checks.whole(document.get("partition"), checks.INT32),
+        "source_offset": checks.whole(document.get("offset"), checks.INT64),
     }
 
 
@@ -255,55 +339,13 @@ def _coordinates(records: Records, i: int) -> dict[str, Any]:
     }
 
 
-def _document(value: bytes) -> dict[str, Any]:
-    try:
-        document = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise _Malformed(f"got malformed JSON ({error}), allowed an object") from None
-    if not isinstance(document, dict):
-        raise _Malformed(f"got {_short(document)}, allowed an object")
-    return document
-
-
-def _required(document: Mapping[str, Any], name: str) -> str:
-    value = document.get(name)
-    if not isinstance(value, str) or not value or len(value) > LONGEST or "\x00" in value:
-        raise _Malformed(f"{name}: got {_short(value)}, allowed text of 1 to {LONGEST} characters")
-    return value
-
-
-def _finite(document: Mapping[str, Any], name: str) -> float:
-    value: Any = document.get(name)
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise _Malformed(f"{name}: got {_short(value)}, allowed a number")
-    return float(value)
-
-
-def _whole(value: Any, limit: int) -> int:
-    if type(value) is not int or not 0 <= value < limit:
-        raise _Malformed(f"coordinates: got {_short(value)}, allowed an integer from 0 to {limit - 1}")
-    return value
-
-
-def _text(value: Any, longest: int = LONGEST) -> str | None:
-    """A value as text a database takes; PostgreSQL knows no NUL."""
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    return text[:longest].replace("\x00", "\N{REPLACEMENT CHARACTER}")
-
-
-def _short(value: Any) -> str:
-    return repr(value)[:80]
-
-
 def _key(records: Records, i: int) -> str | None:
     key = records.keys[i]
-    return None if key is None else _text(key.decode("utf-8", "replace"))
+    return None if key is None else checks.text(key.decode("utf-8", "replace"))
 
 
 def _keys(records: Records) -> NDArray[Any]:
-    texts = {key: None if key is None else _text(key.decode("utf-8", "replace")) for key in set(records.keys)}
+    texts = {key: None if key is None else checks.text(key.decode("utf-8", "replace")) for key in set(records.keys)}
     keys = np.empty(len(records), dtype=object)
     keys[:] = [texts[key] for key in records.keys]
     return keys

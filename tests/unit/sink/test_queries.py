@@ -23,6 +23,7 @@ from tests.unit.sink.messages import (
     publish,
     publish_readings,
 )
+from tests.unit.sink.test_forecasts import EXPECTED as FORECASTS_EXPECTED
 from tests.unit.sink.test_sink import land_all
 
 TEMPERATURES = [1.0, 1.9, 2.0, -0.5]
@@ -82,7 +83,7 @@ def test_every_query_is_listed_and_runs_on_an_empty_database(settings: Settings)
 
     listed = client.get("/queries").json["queries"]
 
-    assert [query["name"] for query in listed] == [query.name for query in QUERIES] == list(EXPECTED)
+    assert [query["name"] for query in listed] == [query.name for query in QUERIES] == [*EXPECTED, *FORECASTS_EXPECTED]
     for query in listed:
         answer = client.get(f"/queries/{query['name']}").json
         assert answer["rows"] == []

@@ -1,0 +1,13 @@
+"""`kappawatt run`: the whole stream on one machine, as processes, until Ctrl-C.
+
+processes  start, readiness, revival, end
+watch      what passes on the bus, in one line
+demos      the forecasting services and their series
+stack      all of it
+"""
+
+from kappawatt.run.processes import Child, Stack
+from kappawatt.run.stack import PARTS, run_stack, store_name
+from kappawatt.run.watch import ForecastWatch, Watch
+
+__all__ = ["PARTS", "Child", "ForecastWatch", "Stack", "Watch", "run_stack", "store_name"]
