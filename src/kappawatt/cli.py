@@ -1,4 +1,4 @@
-"""The one command line: `kappawatt serve | consume | ingest | train | score | backtest | replay | topics |
+"""The one command line: `kappawatt serve | consume | ingest | train | score | backtest | replay | deploy | topics |
 sink | doctor | run`. Each command reads settings, then calls the module that knows how.
 """
 
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import click
 import orjson
 
 from kappawatt import __version__
+from kappawatt.commands.deploy import deploy
 from kappawatt.errors import KappawattError, SettingInvalid
 from kappawatt.service import Service, find_service, service_names
 from kappawatt.settings import Settings
@@ -142,25 +144,50 @@ def consume(service: Service, **given: Any) -> None:
     show_default=True,
     help="Readings a second.",
 )
-@click.option("--loop", is_flag=True, help="Start again at the end of the file.")
-@click.option("--key", default="plant-1", show_default=True, help="Name of the plant.")
+@click.option("--loop", is_flag=True, help="Start again at the end of the file (plant readings).")
+@click.option("--key", help="Name of the plant, load zone or meter; plant-1, or the file's own, if absent.")
+@click.option("--from", "start", default="", help="Load and meters: a date (local) or ISO 8601 time with zone.")
+@click.option("--until", default="", help="Load and meters: up to here.")
+@click.option(
+    "--backfill",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Load and meters: days before --from (or the file's first days) that are sent at once, as blocks.",
+)
+@click.option(
+    "--known",
+    type=click.Choice(["end", "published"]),
+    default="end",
+    show_default=True,
+    help="Meters: values count as known at the end of their interval, or when the export says they were published.",
+)
+@click.option("--time-zone", default="", help="Load: the clock of the file's labels. [America/New_York]")
 @click.option("--api-key", envvar="KAPPAWATT_API_KEY", help="Key of a gateway that asks for one. [KAPPAWATT_API_KEY]")
 @click.option("--url", help="Address of the ingestor, or of the gateway with /api/sensor-ingestor.")
 @bus_option
 @client_option
-def ingest(file: Path, rate: float, loop: bool, key: str, api_key: str | None, url: str | None, **given: Any) -> None:
-    """Stream FILE (CSV, NDJSON or Arrow, gzip too) at a steady rate."""
-    from kappawatt import ingest as ingesting
-    from kappawatt.bus import connect
+def ingest(file: Path, rate: float, api_key: str | None, url: str | None, **given: Any) -> None:
+    """Stream FILE (CSV, NDJSON or Arrow, gzip too) at a steady rate.
 
+    What it holds is told by its header: plant readings, hourly load as PJM's readers write it, meter exports of Smart
+    Meter Texas or Low Carbon London, or rows of these streams' own schemas.
+    """
+    from kappawatt.bus import connect
+    from kappawatt.ingest import bus_sender, http_sender
+    from kappawatt.ingest.command import Wanted, ingest_file
+    from kappawatt.ingest.intakes import Intake
+    from kappawatt.ingest.senders import Send
+
+    wanted = Wanted(rate=rate, **{f.name: given.pop(f.name) for f in fields(Wanted) if f.name in given})
     settings = Settings.read(**given)
-    if url is not None:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
-        send = ingesting.http_sender(url, key, headers=headers)
-    else:
-        send = ingesting.bus_sender(connect(settings.bus, settings.bus_options()), key)
-    summary = ingesting.ingest(file, send=send, rate=rate, loop=loop, progress=True)
-    click.echo(str(summary))
+
+    def sender(intake: Intake, key: str) -> Send:
+        if url is not None:
+            headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
+            return http_sender(url, key, intake=intake, headers=headers)
+        return bus_sender(connect(settings.bus, settings.bus_options()), key, intake=intake)
+
+    click.echo(str(ingest_file(file, wanted, sender)))
 
 
 @main.command()
@@ -220,21 +247,59 @@ def score(service: Service, path: Path, as_json: bool, **given: Any) -> None:
         click.echo(f"{name:20} {value:.4f}" if isinstance(value, float) else f"{name:20} {value}")
 
 
+DATE = click.DateTime(["%Y-%m-%d"])
+
+
 @main.command()
 @click.argument("service", type=SERVICE)
 @click.option(
     "--data",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of data sets. [KAPPAWATT_DATA]",
+    type=click.Path(exists=True, path_type=Path),
+    help="File of measurements for a service that forecasts (CSV, gzip too); else folder of data [KAPPAWATT_DATA].",
 )
+@click.option("--from", "first", type=DATE, help="First local day to forecast.")
+@click.option("--to", "last", type=DATE, help="Last local day to forecast.")
+@click.option("--issue", metavar="HH:MM", help="Local time forecasts are issued at: 00:00 is when the day begins.")
+@click.option("--retrain", type=click.Choice(["daily", "weekly", "fortnightly", "monthly", "quarterly", "never"]))
+@click.option(
+    "--known",
+    type=click.Choice(["end", "published"]),
+    default="end",
+    show_default=True,
+    help="When an interval is known: at its end, or when the file says it was published.",
+)
+@click.option("--key", default="", help="Name of the series; the file's own if absent.")
+@click.option("--time-zone", default="", help="IANA name; what the file's layout implies if absent.")
+@click.option("--report", type=click.Path(path_type=Path), help="HTML file; scores.json goes beside it.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path(".run/backtest"),
+    show_default=True,
+    help="Where days that are done are kept, so that an interrupted run goes on.",
+)
+@click.option("--fresh", is_flag=True, help="Do not take over days kept from before.")
 @json_option
-def backtest(service: Service, data: Path | None, as_json: bool) -> None:
-    """Evaluate SERVICE's model by its published protocol, trained afresh for each fold."""
-    if service.backtest is None:
-        raise SettingInvalid(f"{service.name} has no model to evaluate")
+def backtest(service: Service, data: Path | None, as_json: bool, **options: Any) -> None:
+    """Evaluate SERVICE's model, trained afresh on what lies before.
+
+    A service that forecasts rolls through the days --from to --to of a FILE and needs nothing else. Others follow
+    their published protocol.
+    """
     from kappawatt import logs
 
     os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
+    if service.fit is not None:
+        from kappawatt.commands.backtest import backtest_file
+
+        logs.set_up(Settings.read())
+        backtest_file(service, data, as_json=as_json, **options)
+        return
+    if service.backtest is None:
+        raise SettingInvalid(f"{service.name} has no model to evaluate")
+    given = [name for name in ("first", "last", "issue", "retrain", "report") if options[name] is not None]
+    if given:
+        raise SettingInvalid(f"--{given[0]}: {service.name} does not forecast; it follows its published protocol")
     settings = Settings.read(data=data)
     logs.set_up(settings)
     service.backtest(settings, as_json=as_json)
@@ -364,8 +429,10 @@ def doctor(wait: float, as_json: bool, **given: Any) -> None:
     type=RATE,
     default=10.0,
     show_default=True,
-    help="Readings a second.",
+    help="Plant readings a second.",
 )
+@click.option("--pace", type=RATE, default=1.0, show_default=True, help="Hours a second of load zones and meters.")
+@click.option("--only", type=click.Choice(["plant", "load", "meter"]), help="Only this part; all of them if absent.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
@@ -375,8 +442,8 @@ def doctor(wait: float, as_json: bool, **given: Any) -> None:
 )
 @click.option("--bus", help="kafka starts a broker here; kafka://HOST:PORT uses yours; embedded bus if absent.")
 @client_option
-def run(rate: float, folder: Path, bus: str | None, **given: Any) -> None:
-    """Run the whole plant-power stream on this machine, until Ctrl-C."""
+def run(rate: float, pace: float, only: str | None, folder: Path, bus: str | None, **given: Any) -> None:
+    """Run the whole stream on this machine, until Ctrl-C: plant predictions, load and meter forecasts."""
     from contextlib import ExitStack
 
     from kappawatt import datasets, logs
@@ -398,12 +465,19 @@ def run(rate: float, folder: Path, bus: str | None, **given: Any) -> None:
         database = os.environ.get("KAPPAWATT_DATABASE") or f"duckdb:{folder}/{store_name(bus, own_broker)}"
         settings = Settings.read(bus=bus or f"embedded:{folder}/bus.sqlite", database=database, **given)
         logs.set_up(settings)
-        dataset = datasets.plant(settings.data, events=True)
         click.echo(f"bus        {settings.bus}")
-        click.echo(f"data       {len(dataset)} readings, {dataset.source}")
-        if dataset.is_synthetic:
-            click.secho("           THIS IS SYNTHETIC DATA: no plant ever said it", fg="yellow", bold=True)
-        run_stack(settings, folder, dataset, rate=rate, say=click.echo, stopped=stopped)
+
+        def plant_readings() -> datasets.Dataset:
+            dataset = datasets.plant(settings.data, events=True)
+            click.echo(f"data       {len(dataset)} readings, {dataset.source}")
+            if dataset.is_synthetic:
+                click.secho("           THIS IS SYNTHETIC DATA: no plant ever said it", fg="yellow", bold=True)
+            return dataset
+
+        run_stack(settings, folder, plant_readings, rate=rate, pace=pace, only=only, say=click.echo, stopped=stopped)
+
+
+main.add_command(deploy)
 
 
 def _needs_model(service: Service) -> None:

@@ -20,7 +20,7 @@ from kappawatt.batch import Answer, Batch, Rejection
 from kappawatt.calendar import DAY, HOUR, Times, day_intervals, local_date, zone_named
 from kappawatt.errors import ArtifactInvalid, HistoryInsufficient, PayloadInvalid, SettingInvalid
 from kappawatt.forecast import LEVELS, MEDIAN, Fan, level_name, naive_fan
-from kappawatt.gaps import MOST_MISSING, fill_gaps, missing_lately, name_spans
+from kappawatt.gaps import MOST_MISSING, fill_gaps, fill_inside, missing_lately, name_spans
 from kappawatt.history import History, Past
 from kappawatt.schema import Kind, Schema, shorten
 
@@ -91,6 +91,9 @@ class Forecaster:
         Artifact to fitted model.
     forecast : callable
         (fitted, Past, starts of the target intervals) to Fan; pure.
+    sees_unknown_end : bool
+        Whether the model knows what to do with a past that ends before the issue time; if not, the gap policy
+        fills what is between.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Forecaster:
     feature_names: tuple[str, ...]
     load: Callable[[Artifact], Any]
     forecast: Callable[[Any, Past, Times], Fan]
+    sees_unknown_end: bool = False
 
     def open(self, artifact: Artifact, lookup: Lookup | None = None) -> ForecastModel:
         """Load a model and have it answer its own example.
@@ -146,7 +150,8 @@ class Forecaster:
                 f"{self.target}: got {hours:g} hours missing in the last 7 days before "
                 f"{_iso(past.issue_time)} ({name_spans(missing, past.step)}), allowed {MOST_MISSING / HOUR:g} at most"
             )
-        known = fill_gaps(past.last(int(self.depth / past.interval)))
+        fill = fill_inside if self.sees_unknown_end else fill_gaps
+        known = fill(past.last(int(self.depth / past.interval)))
         reason = "no model: nothing lies before to train on" if fitted is None else self._why_not(known)
         if reason is None:
             try:

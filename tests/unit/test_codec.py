@@ -266,3 +266,16 @@ def test_another_content_type_is_refused_by_name(given_type: str | None) -> None
 def test_parameters_and_aliases_of_a_content_type_are_understood() -> None:
     assert content_type_of("Application/JSON; charset=utf-8") == JSON
     assert content_type_of("application/jsonlines") == NDJSON
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"), [(b'{"interval_start": 0}', JSON), (b"0,1", CSV), (b'[{"interval_start": 0}]', JSON)]
+)
+def test_a_time_sent_as_a_bare_number_of_milliseconds_is_read(body: bytes, kind: str) -> None:
+    from kappawatt.events import load
+
+    one, many = decode(body, kind, load.READING).batch, decode_many([body], kind, load.READING).batch
+
+    for batch in (one, many):
+        assert not batch.rejections
+        assert str(batch.columns["interval_start"][0]) == "1970-01-01T00:00:00.000"

@@ -44,7 +44,7 @@ TEXAS_STEP = 900  # s
 LONDON_STEP = 1800  # s
 SURPLUS = ":surplus"  # appended to a meter's key for the energy it gave to the grid
 LARGEST = 1000.0  # kWh in one interval: 2 MW, far above any meter that is read in quarter or half hours
-MOST_BYTES = 256 * 2**20  # of one file, unpacked: a decade of twenty meters
+MOST_BYTES = 128 * 2**20  # of one file, unpacked: 46 years of one meter
 SHORTEST = 80  # characters of a bad value that are worth repeating
 
 TEXAS_COLUMNS = (
@@ -282,6 +282,7 @@ def _read(
     lines = csv.reader(io.StringIO(text, newline=""))
     next(lines)
     problems: list[Problem] = []
+    energy = next((name for name in header if name in (TEXAS_COLUMNS[5], *LONDON_ENERGY)), "energy")
     try:
         rows = rows_of(header, lines, problems)
     except csv.Error as error:
@@ -290,7 +291,7 @@ def _read(
     for row in rows:
         by_key.setdefault(row.key, []).append(row)
     zone, step = (TEXAS_ZONE, TEXAS_STEP) if kind is MeterFormat.SMART_METER_TEXAS else (LONDON_ZONE, LONDON_STEP)
-    series = [_as_series(key, own, zone, step, problems) for key, own in sorted(by_key.items())]
+    series = [_as_series(key, own, zone, step, energy, problems) for key, own in sorted(by_key.items())]
     problems.sort(key=lambda problem: problem.line)
     return MeterFile(kind, tuple(one for one in series if len(one)), tuple(problems))
 
@@ -317,7 +318,10 @@ def _text(content: bytes, *, is_whole: bool = True) -> str:
 
 def _header(text: str) -> list[str]:
     first = text[: text.find("\n")] if "\n" in text else text
-    return [name.strip() for name in next(csv.reader([first.strip("\r")]), [])]
+    try:
+        return [name.strip() for name in next(csv.reader([first.strip("\r")]), [])]
+    except csv.Error as error:
+        raise PayloadInvalid(f"header: {error}") from error
 
 
 def _has(header: Sequence[str], names: Iterable[str]) -> bool:
@@ -401,7 +405,7 @@ def _london_rows(header: list[str], lines: Iterable[list[str]], problems: list[P
     return _each_row(lines, problems, max(places) + 1, read)
 
 
-def _as_series(key: str, rows: list[_Row], zone: str, step: int, problems: list[Problem]) -> MeterSeries:
+def _as_series(key: str, rows: list[_Row], zone: str, step: int, energy: str, problems: list[Problem]) -> MeterSeries:
     """Return one meter's rows in UTC; what the clock skipped is left out, what is said twice named."""
     local = np.array([row.start for row in rows], dtype="datetime64[ms]")
     values = np.array([row.value for row in rows])
@@ -420,11 +424,11 @@ def _as_series(key: str, rows: list[_Row], zone: str, step: int, problems: list[
         keep[i] = False
         if not np.isnan(values[i]):
             allowed = f"no energy in an hour that the clock of {zone} skips"
-            problems.append(Problem(rows[i].line, "USAGE_KWH", f"{values[i]:g} at {local[i]}", allowed))
+            problems.append(Problem(rows[i].line, energy, f"{values[i]:g} at {local[i]}", allowed))
     known = to_utc(revised, zone)
     skipped = np.isnat(known) & ~np.isnat(revised)
     known[skipped] = to_utc(revised[skipped] + HOUR, zone)
-    chosen = _without_repeats(rows, starts, known, values, np.flatnonzero(keep), problems)
+    chosen = _without_repeats(rows, starts, known, values, np.flatnonzero(keep), energy, problems)
     estimated = np.array([row.is_estimated for row in rows], dtype=np.bool_)
     return MeterSeries(key, zone, step, starts[chosen], values[chosen], known[chosen], estimated[chosen])
 
@@ -435,6 +439,7 @@ def _without_repeats(
     known: Times,
     values: NDArray[np.float64],
     kept: NDArray[np.intp],
+    energy: str,
     problems: list[Problem],
 ) -> NDArray[np.intp]:
     """Return positions in order of start and publication; of rows that say both the same, the last with a value.
@@ -455,7 +460,7 @@ def _without_repeats(
         drop[place] = True
         if not (np.isnan(values[earlier]) or values[earlier] == values[later]):
             allowed = f"{values[later]:g}, as line {rows[later].line} says of the same interval and time of publication"
-            problems.append(Problem(rows[earlier].line, "energy", f"{values[earlier]:g}", allowed))
+            problems.append(Problem(rows[earlier].line, energy, f"{values[earlier]:g}", allowed))
     return order[~drop]
 
 

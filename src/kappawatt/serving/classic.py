@@ -1,7 +1,7 @@
 """The classic endpoint's form of rows at `/invocations`: features, or bare timestamps, answered by a plain regression.
 
-A service that forecasts may ship a calendar-only regression beside its model. Endpoints of that kind are sent one row of
-features a line; a line may also be the hour itself.
+A service that forecasts may ship a calendar-only regression beside its model. Endpoints of that kind are sent one row
+of features a line; a line may also be the hour itself.
 """
 
 from __future__ import annotations

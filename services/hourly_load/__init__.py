@@ -1,0 +1,1 @@
+"""Hourly load of a zone, forecast for the next whole day."""

@@ -1,0 +1,179 @@
+"""What kind of day a date is: holidays of the country a time zone lies in, and where its sun stands."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ORDINARY", "DayKinds", "Place", "day_kinds", "place_of", "solar_elevation"]
+
+ORDINARY = -1
+MARGIN = 12  # days beyond the asked span, so that neighbours of its ends have a kind
+# Public holidays that most people do not have off in PJM: load shows little of them.
+MINOR = ("Martin Luther King Jr. Day", "Washington's Birthday", "Columbus Day", "Veterans Day", "Juneteenth")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a time zone's own city is.
+
+    Parameters
+    ----------
+    country : str or None
+        ISO 3166 code of two letters; None where the zone names no place.
+    latitude, longitude : float
+        [degrees], north and east positive; NaN where the zone names no place.
+    """
+
+    country: str | None
+    latitude: float
+    longitude: float
+
+
+@dataclass(frozen=True, slots=True)
+class DayKinds:
+    """Kinds of consecutive days.
+
+    Parameters
+    ----------
+    first : datetime64[D]
+    weekday : ndarray of shape (n_days,)
+        0 Monday to 6 Sunday.
+    special : ndarray of shape (n_days,)
+        Number of the holiday, or of the day around one, among `names`; ORDINARY for the others.
+    off : ndarray of bool, shape (n_days,)
+        Whether most people are off work: weekends and major holidays.
+    names : tuple of str
+    """
+
+    first: np.datetime64
+    weekday: NDArray[np.int64]
+    special: NDArray[np.int64]
+    off: NDArray[np.bool_]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.weekday)
+
+
+@lru_cache(maxsize=256)
+def place_of(zone: str) -> Place:
+    """Return country and coordinates of a time zone, from the zone database's own table (`zone.tab`).
+
+    Examples
+    --------
+    >>> place_of("America/New_York").country
+    'US'
+    """
+    for line in _zone_table().splitlines():
+        parts = line.split("\t")
+        if len(parts) >= 3 and parts[2] == zone:
+            latitude, longitude = re.findall(r"[+-]\d+", parts[1])
+            return Place(parts[0], _degrees(latitude, 2), _degrees(longitude, 3))
+    return Place(None, float("nan"), float("nan"))
+
+
+def _zone_table() -> str:
+    try:
+        return (resources.files("tzdata") / "zoneinfo" / "zone.tab").read_text(encoding="utf-8")
+    except (ModuleNotFoundError, OSError):
+        from pathlib import Path
+        from zoneinfo import TZPATH
+
+        tables = [Path(folder) / "zone.tab" for folder in TZPATH]
+        return next((table.read_text(encoding="utf-8") for table in tables if table.is_file()), "")
+
+
+def _degrees(text: str, digits: int) -> float:
+    """Read +DDMM or +DDMMSS (ISO 6709)."""
+    sign, number = (-1.0 if text[0] == "-" else 1.0), text[1:]
+    minutes, seconds = number[digits : digits + 2], number[digits + 2 :] or "0"
+    return sign * (int(number[:digits]) + int(minutes) / 60 + int(seconds) / 3600)
+
+
+@lru_cache(maxsize=512)
+def _holidays(country: str, year: int) -> dict[np.datetime64, str]:
+    """Public holidays of a country in a year; none where the library does not know it."""
+    import holidays
+
+    try:
+        found = holidays.country_holidays(country, years=year)
+    except NotImplementedError:
+        return {}
+    return {np.datetime64(day, "D"): str(name) for day, name in found.items() if day.year == year}
+
+
+@lru_cache(maxsize=64)
+def _year_of_specials(country: str | None, year: int) -> dict[np.datetime64, str]:
+    """Names of the special days of a year: holidays, and the days around those that reach beyond themselves."""
+    found = {} if country is None else dict(_holidays(country, year))
+    for day, name in list(found.items()):
+        if name == "Thanksgiving Day":
+            found.setdefault(day + 1, "day after Thanksgiving")
+        if name == "Independence Day":
+            found.setdefault(day - 1, "day before Independence Day")
+            found.setdefault(day + 1, "day after Independence Day")
+    start, end = np.datetime64(f"{year}-12-23", "D"), np.datetime64(f"{year}-12-31", "D")
+    for offset in range(int((end - start).astype(int)) + 1):
+        found.setdefault(start + offset, f"December {23 + offset}")
+    for day_of_year in (1, 2, 3):
+        found.setdefault(np.datetime64(f"{year}-01-0{day_of_year}", "D"), f"January {day_of_year}")
+    return found
+
+
+@lru_cache(maxsize=64)
+def day_kinds(first: np.datetime64, last: np.datetime64, country: str | None) -> DayKinds:
+    """Return the kinds of all days from `first` to `last`, and of some days beyond either."""
+    begin, end = first - MARGIN, last + MARGIN
+    days = np.arange(begin, end + 1)
+    weekday = (days.astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday
+    special = np.full(len(days), ORDINARY, dtype=np.int64)
+    off = weekday >= 5
+    names: dict[str, int] = {}
+    years = days.astype("datetime64[Y]").astype(int) + 1970
+    for year in range(int(years[0]), int(years[-1]) + 1):
+        holidays_ = {} if country is None else _holidays(country, year)
+        for day, name in _year_of_specials(country, year).items():
+            at = int((day - begin).astype(np.int64))
+            if 0 <= at < len(days):
+                special[at] = names.setdefault(name, len(names))
+                is_major = day in holidays_ and not name.startswith(MINOR)
+                off[at] = off[at] or is_major or name == "day after Thanksgiving"
+    return DayKinds(begin, weekday, special, off, tuple(names))
+
+
+def solar_elevation(times: NDArray[np.datetime64], place: Place) -> NDArray[np.float64]:
+    """Return the height of the sun's centre above the horizon [degrees] at instants (UTC).
+
+    References
+    ----------
+    J. W. Spencer, Fourier series representation of the position of the sun, Search 2 (1971) 172: declination and
+    equation of time, good to 0.05 degrees and half a minute.
+    """
+    moments = np.asarray(times, "datetime64[ms]")
+    day = moments.astype("datetime64[D]")
+    day_of_year = (day - moments.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64)
+    hour = (moments - day.astype("datetime64[ms]")).astype(np.int64) / 3_600_000
+    g = 2 * np.pi * (day_of_year + hour / 24) / 365
+    declination = (
+        0.006918
+        - 0.399912 * np.cos(g)
+        + 0.070257 * np.sin(g)
+        - 0.006758 * np.cos(2 * g)
+        + 0.000907 * np.sin(2 * g)
+        - 0.002697 * np.cos(3 * g)
+        + 0.00148 * np.sin(3 * g)
+    )
+    equation = 229.18 * (
+        0.000075 + 0.001868 * np.cos(g) - 0.032077 * np.sin(g) - 0.014615 * np.cos(2 * g) - 0.040849 * np.sin(2 * g)
+    )  # min
+    hour_angle = np.radians((hour + equation / 60 + place.longitude / 15 - 12) * 15)
+    latitude = np.radians(place.latitude)
+    sine = np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(hour_angle)
+    result: NDArray[np.float64] = np.degrees(np.arcsin(np.clip(sine, -1, 1)))
+    return result

@@ -1,0 +1,99 @@
+"""A series on the clock of its people: one cell an hour of the local day, 24 of them every day.
+
+Load follows the clock on the wall, so that lags count in its hours: a day before is the same hour yesterday, also over
+a change of the clock. The repeated hour of autumn is one cell (its mean), the skipped one of spring takes the hour
+before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.calendar import HOUR, Times, to_local
+from kappawatt.errors import PayloadInvalid
+from kappawatt.history import Past
+
+__all__ = ["HOURS", "WallClock", "wall_clock"]
+
+HOURS = 24  # cells of a day
+STEP = 3600  # s
+
+Cells = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class WallClock:
+    """Hours of local days.
+
+    Parameters
+    ----------
+    time_zone : str
+        IANA name.
+    first : datetime64[D]
+        The local day that cell 0 begins.
+    log_load : ndarray of shape (n_cells,)
+        Natural logarithm of the mean load [MW] of each hour; NaN where unknown or not positive.
+    temperature : ndarray of shape (n_cells + ahead,) or None
+        Air temperature [degC], as far as known; None if it is not known at all.
+    """
+
+    time_zone: str
+    first: np.datetime64
+    log_load: NDArray[np.float64]
+    temperature: NDArray[np.float64] | None
+
+    def cells(self, times: Times) -> Cells:
+        """Return the cell each instant lies in."""
+        since = to_local(times, self.time_zone) - self.first.astype("datetime64[ms]")
+        result: Cells = since // HOUR
+        return result.astype(np.int64)
+
+    def origins(self, issue_times: Times) -> Cells:
+        """Return the first cell that is not wholly known at each issue time: cells before it are."""
+        moments = np.asarray(issue_times, "datetime64[ms]").astype(np.int64)
+        unknown = (moments // (STEP * 1000) * (STEP * 1000)).astype("datetime64[ms]")  # the interval that runs then
+        return self.cells(unknown)
+
+
+def wall_clock(past: Past) -> WallClock:
+    """Return the hours of a series by the clock of its time zone.
+
+    Raises
+    ------
+    PayloadInvalid
+        The series is not hourly, or empty.
+    """
+    if past.step != STEP:
+        raise PayloadInvalid(f"interval: got {past.step} s, allowed {STEP} s")
+    if len(past) == 0:
+        raise PayloadInvalid("load: got no value, allowed a history of weeks")
+    columns: Mapping[str, NDArray[np.float64]] = past.covariates
+    temperature = columns.get("temperature")
+    n = max(len(past), 0 if temperature is None else len(temperature))
+    local = to_local(past.start + np.arange(n) * past.interval, past.time_zone)
+    first = local[0].astype("datetime64[D]")
+    cell = ((local - first.astype("datetime64[ms]")) // HOUR).astype(np.int64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log_load = np.where(past.values > 0, np.log(past.values), np.nan)
+    return WallClock(
+        past.time_zone,
+        first,
+        _into_cells(cell[: len(past)], log_load),
+        None if temperature is None else _into_cells(cell[: len(temperature)], temperature),
+    )
+
+
+def _into_cells(cell: Cells, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of the values of each cell; a skipped cell takes the one before it."""
+    n = int(cell[-1]) + 1
+    count = np.bincount(cell, minlength=n)
+    found = np.full(n, np.nan)
+    present = count > 0
+    found[present] = np.bincount(cell, weights=values, minlength=n)[present] / count[present]
+    skipped = np.flatnonzero(~present[int(cell[0]) :]) + int(cell[0])
+    found[skipped] = found[skipped - 1]
+    return found

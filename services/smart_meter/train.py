@@ -1,0 +1,70 @@
+"""Meters -> fit -> artifact. The model holds nothing of any meter but fingerprints of the days it was trained on."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kappawatt.artifact import find_artifact
+from kappawatt.errors import ModelNotFound
+from kappawatt.events.series_files import SeriesFile
+from kappawatt.gaps import fill_inside
+from kappawatt.history import History, Past
+from services.smart_meter.inference import Fitted, pack, unpack
+from services.smart_meter.model import fit
+
+if TYPE_CHECKING:
+    from kappawatt.settings import Settings
+
+__all__ = ["past_of", "shipped", "train"]
+
+log = logging.getLogger(__name__)
+
+ARTIFACTS = Path(__file__).parent / "artifacts"
+LIBRARIES = ("numpy",)
+
+
+@cache
+def shipped() -> Fitted | None:
+    """Return the model that comes with the service; None if there is none yet."""
+    try:
+        artifact = find_artifact(ARTIFACTS)
+    except ModelNotFound:
+        return None
+    return unpack({name: artifact.read(name) for name in artifact.manifest.files})
+
+
+def train(
+    settings: Settings, *, out: Path | None = None, report: Path | None = None, quick: bool = False
+) -> list[Path]:
+    """Fit one model to all meters and write its artifact.
+
+    Parameters
+    ----------
+    settings : Settings
+        `data` names the folder of data sets.
+    out : Path, optional
+        Folder of model versions; `artifacts` beside this file if absent.
+    report, quick
+        Not used: `kappawatt backtest smart-meter` writes the report.
+    """
+    from kappawatt import datasets
+    from kappawatt.forecast_training import Trained, make_current, save_trained
+    from services.smart_meter.service import FORECASTER
+
+    meters = datasets.meters(settings.data)
+    out = out or ARTIFACTS
+    fitted = fit([past_of(one) for one in meters.series], progress=log.info)
+    artifact = save_trained(out, FORECASTER, Trained("default", pack(fitted), meters.provenance(), {}, LIBRARIES))
+    make_current(out, artifact)
+    return [artifact.path]
+
+
+def past_of(meter: SeriesFile) -> Past:
+    """Return everything a file knows of a meter, gaps inside it filled."""
+    history = History(meter.key, meter.time_zone, meter.step)
+    history.add(meter.starts, meter.values)
+    assert history.clock is not None
+    return fill_inside(history.until(history.clock))
