@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from kappawatt.bus.topics import DAY, TOPICS
 from kappawatt.service import find_service, service_names
@@ -150,7 +152,88 @@ def _ports() -> str:
     return "\n".join([*lines, "| sink | 8090 (probes and queries) | |"])
 
 
-PAGES = {"analytics.md": analytics_page, "events.md": events_page, "settings.md": settings_page}
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+FORECASTERS = ("hourly-load", "smart-meter")
+RESULTS_INTRO = """# Forecasts: backtests
+
+Made from the `scores.json` that stands beside each report. Each local day is forecast whole, trained only on what lies
+before; [how](../forecasts.md). MAPE and sMAPE in percent; rMAE and rCRPS over the seasonal naive (the same local time
+last week); coverage of the interval from quantile 0.05 to 0.95. Files are PJM's hourly load to 2016, London households
+of 2013 and a Smart Meter Texas export of 2022, each by itself.
+"""
+
+
+def results_page() -> str:
+    """Return the page of all committed backtests, from their score files."""
+    lines = [MADE, RESULTS_INTRO]
+    for service in FORECASTERS:
+        runs = [(path, json.loads(path.read_text())) for path in sorted(RESULTS.glob(f"{service}/*/scores.json"))]
+        lines += [f"## {service}\n", RUN_HEAD, "| " + " | ".join(["---"] * 14) + " |"]
+        lines += [_run_row(path, run) for path, run in runs]
+        if len(runs) > 1 and service == "smart-meter":
+            mean = sum(run["rmae"] for _, run in runs) / len(runs)
+            lines.append(f"\nMean rMAE over the {len(runs)} meters: **{mean:.3f}**.")
+        lines.append("")
+        lines += _day_figures(runs)
+        lines += ["```sh", *(_command(run) for _, run in runs), "```", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+RUN_HEAD = (
+    "| report | days | issued | retrained | n | MAE | RMSE | MAPE | sMAPE | rMAE | CRPS | rCRPS | coverage "
+    "| months in 88 to 92 % |"
+)
+
+
+def _run_row(path: Path, run: dict[str, Any]) -> str:
+    name = path.parent.name
+    months = [month["coverage_90"] for month in run["months"].values()]
+    inside = sum(0.88 <= share <= 0.92 for share in months)
+    cells = [
+        f"[{name}]({path.parent.relative_to(RESULTS)}/report.html)",
+        f"{run['from']} to {run['to']}",
+        run["issue"],
+        run["retrain"],
+        f"{run['n']:,}",
+        f"{run['mae']:,.4g}",
+        f"{run['rmse']:,.4g}",
+        f"{run['mape']:.2f}" if run["mape"] is not None else "",
+        f"{run['smape']:.2f}",
+        f"{run['rmae']:.3f}",
+        f"{run['crps']:,.4g}",
+        f"{run['rcrps']:.3f}",
+        f"{run['coverage_90']:.3f}",
+        f"{inside} of {len(months)}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _day_figures(runs: list[tuple[Path, dict[str, Any]]]) -> list[str]:
+    rows = [
+        f"| {path.parent.name} | {name.replace('_', ' ')} | {f['n']} | {f['mae']:.4g} | {f['rmae']:.3f} "
+        f"| {f['crps']:.4g} | {f['coverage_90']:.3f} |"
+        for path, run in runs
+        for name, f in run["day_figures"].items()
+    ]
+    if not rows:
+        return []
+    head = "| meter | figure of the day | days | MAE | rMAE | CRPS | coverage |"
+    return [head, "| " + " | ".join(["---"] * 7) + " |", *rows, ""]
+
+
+def _command(run: dict[str, Any]) -> str:
+    return (
+        f"kappawatt backtest {run['service']} --data {run['data']['file']} --from {run['from']} --to {run['to']} "
+        f"--issue {run['issue']} --retrain {run['retrain']}"
+    )
+
+
+PAGES = {
+    "analytics.md": analytics_page,
+    "events.md": events_page,
+    "settings.md": settings_page,
+    "results/forecasts.md": results_page,
+}
 
 
 def main(folder: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kappawatt.batch import Rejection
 from kappawatt.calendar import DAY, HOUR, Times, day_intervals, day_start, local_date, zone_named
 from kappawatt.codec import column_of, parse_timestamp
-from kappawatt.errors import HistoryInsufficient, PayloadInvalid
+from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
 from kappawatt.forecaster import LONGEST_LEAD, Forecaster, Lookup
 from kappawatt.history import History
 from kappawatt.schema import Field, Kind, shorten
@@ -110,12 +110,9 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
                 "or bring it as history"
             )
         return known
-    zone = document.get("time_zone")
-    if zone is not None and not isinstance(zone, str):
-        raise PayloadInvalid(f"time_zone: got {shorten(zone)!r}, allowed an IANA name")
     step = brought.get("step_seconds", forecaster.steps[0]) if isinstance(brought, dict) else 0
     starts, values = _track(brought, "history", forecaster.request.field(forecaster.target), step, forecaster.steps)
-    history = History(key or "unnamed", zone_named(zone) if zone else forecaster.time_zone, step)
+    history = History(key or "unnamed", _time_zone(document.get("time_zone"), forecaster), step)
     history.add(starts, values)
     covariates = document.get("covariates") or {}
     if not isinstance(covariates, dict) or not covariates.keys() <= set(forecaster.covariates):
@@ -125,6 +122,17 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
         starts, values = _track(track, f"covariates.{name}", forecaster.request.field(name), step, forecaster.steps)
         history.add(starts, np.full(len(starts), np.nan), covariates={name: values})
     return history
+
+
+def _time_zone(given: Any, forecaster: Forecaster) -> str:
+    if given is None:
+        return forecaster.time_zone
+    if not isinstance(given, str):
+        raise PayloadInvalid(f"time_zone: got {shorten(given)!r}, allowed an IANA name")
+    try:
+        return zone_named(given)
+    except SettingInvalid as error:
+        raise PayloadInvalid(str(error)) from None
 
 
 def _track(given: Any, name: str, field: Field, step: Any, steps: Sequence[int]) -> tuple[Times, NDArray[np.float64]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from kappawatt.predictor import Model
+from kappawatt.predictor import Model, Predictor
 from kappawatt.service import Service, find_service, service_names
 from kappawatt.serving.app import create_app
 from kappawatt.serving.models import open_model
 from kappawatt.settings import Settings
 from tests.contract.doors import DOORS, Door, answer_directly, example_rows
 
-PREDICTORS = [name for name in service_names() if find_service(name).predictor]
+PREDICTORS = [name for name in service_names() if isinstance(find_service(name).predictor, Predictor)]
 
 
 @pytest.fixture(scope="module", params=PREDICTORS)

@@ -21,7 +21,9 @@ from kappawatt.errors import NotReady
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from kappawatt.sink import build, loop, open_store
+from kappawatt.sink.tables import TABLES, VIEWS
 from tests.conftest import wait_until
+from tests.unit.sink import test_forecasts as forecasts
 from tests.unit.sink.messages import batch_of, dead_letters_of, predictions_of, publish, publish_readings
 from tests.unit.sink.test_queries import EXPECTED, publish_by_hand
 from tests.unit.sink.test_sink import land_all, malformed_predictions, running, start_sink
@@ -117,8 +119,9 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def settings(settings: Settings, server: Server) -> Settings:
     with psycopg.connect(server.url) as connection:
-        connection.execute("DROP VIEW IF EXISTS scored")
-        connection.execute("DROP TABLE IF EXISTS readings, predictions, rejections")
+        for name in VIEWS:
+            connection.execute(f"DROP VIEW IF EXISTS {name}")
+        connection.execute(f"DROP TABLE IF EXISTS {', '.join(table.name for table in TABLES)}")
     return replace(settings, database=server.url)
 
 
@@ -162,11 +165,48 @@ def test_example_queries_return_the_same_numbers_as_on_duckdb(bus: Bus, settings
     assert [row[: len(expected[0])] for row in answer.json["rows"]] == expected
 
 
+@pytest.mark.parametrize("name", forecasts.EXPECTED)
+def test_queries_on_forecasts_return_the_same_numbers_as_on_duckdb(
+    bus: Bus, settings: Settings, tmp_path: Path, name: str
+) -> None:
+    land_all(settings, forecasts.publish_forecasts_by_hand(bus, tmp_path))
+    service, _ = build(settings)
+
+    answer = create_app(service, settings).test_client().get(f"/queries/{name}")
+
+    expected = forecasts.EXPECTED[name]
+    assert [row[: len(expected[0])] for row in answer.json["rows"]] == expected
+
+
+def test_forecasts_and_series_land_once(bus: Bus, settings: Settings, server: Server, tmp_path: Path) -> None:
+    one = forecasts.issued([10.0, 20.0], {"daily_peak": 30.0})
+    messages = [
+        forecasts.forecast_of(tmp_path, one),
+        *forecasts.errors_of(tmp_path, one, [11.0, 21.0], [float("nan"), 25.0]),
+    ]
+    publish(bus, messages * 2 + forecasts.load_messages("2016-07-01T04", 100))
+
+    land_all(settings, 2 * (2 + 1 + 2) + 100)
+
+    assert [server.ask(f"SELECT count(*), count(DISTINCT id) FROM {name}")[0] for name in forecasts.TABLES] == [
+        (100, 100),
+        (0, 0),
+        (2, 2),
+        (1, 1),
+        (2, 2),
+    ]
+    assert server.ask("SELECT naive, quantile_05 FROM forecast_errors JOIN forecasts USING (id) ORDER BY 2") == [
+        (None, 1.0),
+        (25.0, 11.0),
+    ]
+
+
 def test_queries_run_on_an_empty_database(settings: Settings) -> None:
     service, _ = build(settings)
     client = create_app(service, settings).test_client()
 
-    assert [client.get(f"/queries/{name}").json["rows"] for name in EXPECTED] == [[]] * len(EXPECTED)
+    names = [query["name"] for query in client.get("/queries").json["queries"]]
+    assert [client.get(f"/queries/{name}").json["rows"] for name in names] == [[]] * len(names)
 
 
 def test_a_restart_of_the_server_loses_and_doubles_nothing(

@@ -48,14 +48,18 @@ def forecast_schema(name: str, meaning: str, target: Field, day_figures: tuple[F
     day_figures : tuple of Field
         Figures of the whole target day; each comes with its median, and `_lower` and `_upper` of its 90 % interval.
     """
-    point = Field(target.name, target.unit, "point forecast: the median", example=target.example)
-    quantiles = [Field(level_name(q), target.unit, f"quantile {q:g}", example=target.example) for q in LEVELS]
+
+    def number(name: str, unit: str, meaning: str, example: object) -> Field:
+        return Field(name, unit, meaning, required=False, example=example)  # null in rows that are history
+
+    point = number(target.name, target.unit, "point forecast: the median", target.example)
+    quantiles = [number(level_name(q), target.unit, f"quantile {q:g}", target.example) for q in LEVELS]
     figures = [
-        Field(f.name + end, f.unit, f.meaning + says, example=f.example)
+        number(f.name + end, f.unit, f.meaning + says, f.example)
         for f in day_figures
         for end, says in (("", ", median"), ("_lower", ", quantile 0.05"), ("_upper", ", quantile 0.95"))
     ]
-    filled = Field("filled", "", "intervals of the history that were missing and filled (docs/forecasts.md)", example=0)
+    filled = number("filled", "", "intervals of the history that were missing and filled (docs/forecasts.md)", 0)
     fallback = Field(
         "fallback",
         "",
