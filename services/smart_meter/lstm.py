@@ -31,11 +31,12 @@ from kappawatt.history import Past
 from kappawatt.metrics import mae, rmse
 from kappawatt.onnx import OnnxModel
 
-__all__ = ["Lstm", "forecast", "one_step_scores", "to_onnx", "train_lstm"]
+__all__ = ["LSTM_FILE", "Lstm", "Tutorial", "forecast", "one_step_scores", "to_onnx", "train_lstm"]
 
 Vector = NDArray[np.float64]
 Single = NDArray[np.float32]
 
+LSTM_FILE = "lstm.onnx"
 UNITS = 4
 TRAINING_SHARE = 0.67
 EPOCHS = 40
@@ -188,6 +189,23 @@ def forecast(model: OnnxModel, past: Past, targets: Times, look_back: int = 1) -
         newest = np.concatenate([newest[:, 1:], [[np.float32(answers[step])]]], axis=1).astype(np.float32)
     places = ((targets - past.end) // past.interval).astype(np.int64)
     return Fan(np.repeat(np.maximum(answers[places], 0.0)[:, None], len(LEVELS), axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Tutorial:
+    """The baseline as it serves: a graph that looks back one reading.
+
+    Parameters
+    ----------
+    model : OnnxModel
+        Of `to_onnx`.
+    """
+
+    model: OnnxModel
+
+    def forecast(self, past: Past, targets: Times) -> Fan:
+        """Return the next day, see `forecast`."""
+        return forecast(self.model, past, targets)
 
 
 def one_step_scores(model: OnnxModel, values: Vector, look_back: int = 1) -> dict[str, float]:

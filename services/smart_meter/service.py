@@ -13,20 +13,24 @@ from kappawatt.events import meter
 from kappawatt.forecast import Fan
 from kappawatt.forecaster import Forecaster
 from kappawatt.history import Past
+from kappawatt.onnx import OnnxModel
 from kappawatt.service import Service, Stream
 from services.smart_meter.features import DEPTH, FEATURE_NAMES
 from services.smart_meter.inference import Fitted, unpack
+from services.smart_meter.lstm import LSTM_FILE, Tutorial
 from services.smart_meter.model import fit
 from services.smart_meter.train import shipped, train
 
 
-def load(artifact: Artifact) -> Fitted:
-    """Return the model in an artifact."""
+def load(artifact: Artifact) -> Fitted | Tutorial:
+    """Return the default model, or the tutorial's LSTM in the artifact of the baseline."""
+    if LSTM_FILE in artifact.manifest.files:
+        return Tutorial(OnnxModel(artifact.read(LSTM_FILE)))
     return unpack({name: artifact.read(name) for name in artifact.manifest.files})
 
 
-def forecast(fitted: Fitted, past: Past, targets: Times) -> Fan:
-    """Return quantiles of each interval's energy [kWh], and of the day's total and peak."""
+def forecast(fitted: Fitted | Tutorial, past: Past, targets: Times) -> Fan:
+    """Return quantiles of each interval's energy [kWh]; of the default also those of the day's total and peak."""
     return fitted.forecast(past, targets)
 
 

@@ -1,11 +1,15 @@
-"""Meters -> fit -> artifact. The model holds nothing of any meter but fingerprints of the days it was trained on."""
+"""Meters -> fit -> artifacts: the default and the baseline.
+
+The default holds nothing of any meter but fingerprints of the days it was trained on.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kappawatt.artifact import find_artifact
 from kappawatt.errors import ModelNotFound
@@ -16,6 +20,7 @@ from services.smart_meter.inference import Fitted, pack, unpack
 from services.smart_meter.model import fit
 
 if TYPE_CHECKING:
+    from kappawatt.forecast_training import Trained
     from kappawatt.settings import Settings
 
 __all__ = ["past_of", "shipped", "train"]
@@ -47,8 +52,10 @@ def train(
         `data` names the folder of data sets.
     out : Path, optional
         Folder of model versions; `artifacts` beside this file if absent.
-    report, quick
+    report : Path, optional
         Not used: `kappawatt backtest smart-meter` writes the report.
+    quick : bool
+        Leave the baseline out, which needs TensorFlow.
     """
     from kappawatt import datasets
     from kappawatt.forecast_training import Trained, make_current, save_trained
@@ -56,10 +63,28 @@ def train(
 
     meters = datasets.meters(settings.data)
     out = out or ARTIFACTS
-    fitted = fit([past_of(one) for one in meters.series], progress=log.info)
+    pasts = [past_of(one) for one in meters.series]
+    written = []
+    if not quick:
+        trained = _tutorial(min(pasts, key=lambda past: past.step), meters.provenance())
+        written.append(save_trained(out, FORECASTER, trained).path)
+    fitted = fit(pasts, progress=log.info)
     artifact = save_trained(out, FORECASTER, Trained("default", pack(fitted), meters.provenance(), {}, LIBRARIES))
     make_current(out, artifact)
-    return [artifact.path]
+    return [*written, artifact.path]
+
+
+def _tutorial(past: Past, data: Mapping[str, Any]) -> Trained:
+    """The named baseline: the tutorial's LSTM on one meter, with its scores by the tutorial's own protocol."""
+    from kappawatt.forecast_training import Trained
+    from kappawatt.onnx import OnnxModel
+    from services.smart_meter.lstm import LSTM_FILE, one_step_scores, to_onnx, train_lstm
+
+    log.info("training the tutorial's LSTM on %s", past.key)
+    lstm, _ = train_lstm(past.values)
+    graph = to_onnx(lstm)
+    metrics = {"one_step_67_33": one_step_scores(OnnxModel(graph), past.values)}
+    return Trained("baseline", {LSTM_FILE: graph}, {**data, "meter": past.key}, metrics, ("keras", "tensorflow-cpu"))
 
 
 def past_of(meter: SeriesFile) -> Past:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from werkzeug.serving import make_server
@@ -17,6 +18,7 @@ from kappawatt.bus.answers import answers_of
 from kappawatt.bus.topics import TOPICS
 from kappawatt.bus.worker import Answers, Worker
 from kappawatt.errors import SettingInvalid
+from kappawatt.forecaster import Forecaster
 from kappawatt.service import Service
 from kappawatt.serving.app import create_app
 from kappawatt.serving.models import open_model
@@ -26,6 +28,7 @@ from kappawatt.telemetry import Telemetry
 __all__ = ["consume", "probes", "run_sink", "stop_on_signals"]
 
 PROBE_PORT_OFFSET = 100
+FORECAST_RECORDS = 200  # a message may make a forecast due, 40 ms each, and a group expels who does not poll for 30 s
 
 
 @contextmanager
@@ -65,13 +68,16 @@ def consume(service: Service, settings: Settings) -> None:
     if service.stream is None:
         raise SettingInvalid(f"{service.name} reads no topic; services that do are models")
     stream = service.stream
+    if isinstance(service.predictor, Forecaster):
+        settings = replace(settings, max_records=min(settings.max_records, FORECAST_RECORDS))
     telemetry = Telemetry(service.name)
     bus = connect(settings.bus, settings.bus_options())
     bus.ensure(TOPICS)
 
     def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:
         model = open_model(service, settings, version)
-        return answers_of(model, bus, stream, output, settings.block_rows), model.name, model.version
+        answers = answers_of(model, bus, stream, output, settings.block_rows, telemetry.polled)
+        return answers, model.name, model.version
 
     worker = Worker(
         bus,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kappawatt.bus.forecasting import Forecasting
 from kappawatt.bus.interface import Bus
 from kappawatt.bus.worker import Answering, Answers
@@ -12,9 +14,22 @@ from kappawatt.service import Stream
 __all__ = ["answers_of"]
 
 
-def answers_of(model: Model | ForecastModel, bus: Bus, stream: Stream, output: str, block_rows: int) -> Answers:
-    """Return what turns polls of the stream's source into messages on the topic `output`."""
+def answers_of(
+    model: Model | ForecastModel,
+    bus: Bus,
+    stream: Stream,
+    output: str,
+    block_rows: int,
+    alive: Callable[[], None] = lambda: None,
+) -> Answers:
+    """Return what turns polls of the stream's source into messages on the topic `output`.
+
+    Parameters
+    ----------
+    alive : callable
+        Told now and then while an answer takes long: histories that are read again from the log.
+    """
     if isinstance(model, Model):
         return Answering(model, output, stream.dead.name, block_rows)
     assert stream.errors is not None
-    return Forecasting(bus, model, output=output, errors=stream.errors.name, dead=stream.dead.name)
+    return Forecasting(bus, model, output=output, errors=stream.errors.name, dead=stream.dead.name, alive=alive)

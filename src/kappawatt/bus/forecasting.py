@@ -12,7 +12,7 @@ restart, a rebalance, a rewind after a failed publish) has them read again from 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -71,14 +71,26 @@ class Forecasting:
     model : ForecastModel
     output, errors, dead : str
         Topic names.
+    alive : callable
+        Told now and then while histories are read again, which may take minutes.
     """
 
-    def __init__(self, bus: Bus, model: ForecastModel, *, output: str, errors: str, dead: str) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        model: ForecastModel,
+        *,
+        output: str,
+        errors: str,
+        dead: str,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self._bus = bus
         self.model = model
         self.output = output
         self._errors = errors
         self._dead = dead
+        self._alive = alive
         self._clocks = [parse_clock(text) for text in model.predictor.issue_times]
         self._partitions: dict[tuple[str, int], _Partition] = {}
 
@@ -110,6 +122,7 @@ class Forecasting:
         idle = 0.0
         try:
             while reader.positions().get(where, 0) < end:
+                self._alive()
                 polled = [r for r in reader.poll(0.5) if r.partition == number]
                 idle = 0.0 if polled else idle + 0.5
                 if idle > READ_AGAIN_SECONDS:
