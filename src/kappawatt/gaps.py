@@ -1,8 +1,8 @@
 """The gap policy: which missing intervals are filled before a model sees them, and when a forecast is refused.
 
 A run of up to 3 hours is interpolated; a longer one takes the same local time a week earlier (up to four weeks back,
-then ahead, inside what is known). The answer says how many intervals were filled. More than 24 missing hours in the
-last seven days are refused, with the hours named: a forecast would be made up of what was made up.
+then ahead, inside what is known). The answer says how many intervals of the last five weeks were filled. More than 24
+missing hours in the last seven days are refused, with the hours named: a forecast would be made up of what was made up.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ INTERPOLATED = 3 * HOUR
 MOST_MISSING = 24 * HOUR
 LATELY = 7 * DAY
 WEEKS = (1, 2, 3, 4)
+COUNTED = 35 * DAY  # what was filled longer ago is no news: a missing hour each autumn would be said for ever
 MOST_NAMED = 8  # spans a message names
 
 
@@ -78,7 +79,9 @@ def fill_inside(past: Past) -> Past:
     left = np.flatnonzero(np.isnan(values))
     if len(left):
         _from_other_weeks(past, values, left)
-    return replace(past, values=values, filled=int((gaps & ~np.isnan(values)).sum()))
+    filled = gaps & ~np.isnan(values)
+    lately = past.times >= past.issue_time - COUNTED
+    return replace(past, values=values, filled=int((filled & lately).sum()))
 
 
 def _interpolate(values: NDArray[np.float64], gaps: NDArray[np.bool_], most: int) -> None:

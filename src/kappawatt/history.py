@@ -47,7 +47,7 @@ class Past:
     covariates : mapping of str to ndarray of shape (n + ahead,)
         On the same grid, running on past the last value as far as it was known then. NaN where unknown.
     filled : int
-        How many of `values` the gap policy filled (`kappawatt.gaps`).
+        How many of the last five weeks' `values` the gap policy filled (`kappawatt.gaps`).
     """
 
     key: str
