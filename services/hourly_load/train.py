@@ -69,9 +69,9 @@ def train(
 
 
 def past_of(zone: SeriesFile) -> Past:
-    """Return everything a file knows of a zone, gaps inside it filled."""
+    """Return everything a file knows of a zone, gaps inside it filled; not its weather: when was it known?"""
     history = History(zone.key, zone.time_zone, zone.step)
-    history.add(zone.starts, zone.values, None, zone.covariates)
+    history.add(zone.starts, zone.values)
     assert history.clock is not None
     return fill_inside(history.until(history.clock))
 

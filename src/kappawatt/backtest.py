@@ -31,13 +31,17 @@ from kappawatt.gaps import fill_inside
 from kappawatt.history import History, Past
 from kappawatt.metrics import coverage, crps, mae, mape, mean_width, pinball, rmse, smape
 
-__all__ = ["RETRAIN", "Day", "Fit", "Plan", "Result", "run_backtest", "score_days"]
+__all__ = ["RETRAIN", "SHIPPED", "Day", "Fit", "Plan", "Result", "run_backtest", "score_days"]
 
 log = logging.getLogger(__name__)
 
 Fit = Callable[[Sequence[Past], np.timedelta64, Callable[[str], None]], Any]
 
-RETRAIN = {"daily": 1, "weekly": 7, "fortnightly": 14, "monthly": 28, "quarterly": 91, "never": None}  # days
+SHIPPED = "shipped"
+RETRAIN = {  # days
+    **{"daily": 1, "weekly": 7, "fortnightly": 14, "monthly": 28, "quarterly": 91},
+    **{"never": None, SHIPPED: None},
+}
 LOWER, UPPER = LEVELS.index(0.05), LEVELS.index(0.95)
 DIGITS = 7
 
@@ -53,7 +57,7 @@ class Plan:
     issue : str
         Local clock time: 00:00 is the start of the day itself, any other is on the day before.
     retrain : str
-        A key of `RETRAIN`.
+        A key of `RETRAIN`; `shipped` trains nothing and evaluates the model that comes with the service.
     known : str
         `end`: an interval is known at its end. `published`: when the file says it was published.
     """
@@ -257,6 +261,8 @@ def _train(
         past = history.until(issue_time(date, clock, history.time_zone))
         if len(past):
             pasts.append(fill_inside(past))
+    if not pasts:
+        return None
     say(f"training for {date}")
     try:
         return fit(pasts, clock, say)
@@ -302,7 +308,10 @@ class _Kept:
         self._dates = {str(d) for d in plan.dates}
         self._days: dict[tuple[str, str], Day] = {}
         self._read()
+        cut = self._path.exists() and not self._path.read_bytes().endswith(b"\n")
         self._file = self._path.open("a")
+        if cut:
+            self._file.write("\n")  # the line that was being written when the run was stopped stays one by itself
 
     def _read(self) -> None:
         if not self._path.exists():

@@ -138,6 +138,7 @@ def day_start(dates: Times, zone: str) -> Times:
     skipped = np.isnat(start)
     if skipped.any():
         start = np.where(skipped, to_utc(np.add(midnight, HOUR), zone), start)
+        start = np.where(np.isnat(start), to_utc(np.add(midnight, DAY), zone), start)  # Samoa had no 30 December 2011
     return start
 
 

@@ -260,13 +260,24 @@ DATE = click.DateTime(["%Y-%m-%d"])
 @click.option("--from", "first", type=DATE, help="First local day to forecast.")
 @click.option("--to", "last", type=DATE, help="Last local day to forecast.")
 @click.option("--issue", metavar="HH:MM", help="Local time forecasts are issued at: 00:00 is when the day begins.")
-@click.option("--retrain", type=click.Choice(["daily", "weekly", "fortnightly", "monthly", "quarterly", "never"]))
+@click.option(
+    "--retrain",
+    type=click.Choice(["daily", "weekly", "fortnightly", "monthly", "quarterly", "never", "shipped"]),
+    help="How often it trains; `shipped` does not and evaluates the model that comes with the service.",
+)
 @click.option(
     "--known",
     type=click.Choice(["end", "published"]),
     default="end",
     show_default=True,
     help="When an interval is known: at its end, or when the file says it was published.",
+)
+@click.option(
+    "--weather",
+    type=click.Choice(["none", "perfect"]),
+    default="none",
+    show_default=True,
+    help="What to do with a file's measured weather: leave it out, or take it as if it had been forecast.",
 )
 @click.option("--key", default="", help="Name of the series; the file's own if absent.")
 @click.option("--time-zone", default="", help="IANA name; what the file's layout implies if absent.")
@@ -447,14 +458,16 @@ def run(rate: float, pace: float, only: str | None, folder: Path, bus: str | Non
     from contextlib import ExitStack
 
     from kappawatt import datasets, logs
-    from kappawatt.run import run_stack, store_name
+    from kappawatt.run import alone_in, run_stack, store_name
 
     os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     folder = folder.absolute()
+    bus = bus or os.environ.get("KAPPAWATT_BUS")
     with ExitStack() as cleanup:
+        cleanup.enter_context(alone_in(folder))
         own_broker = bus == "kafka"
         if own_broker:
             from kappawatt.broker import Broker

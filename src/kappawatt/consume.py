@@ -28,6 +28,7 @@ from kappawatt.telemetry import Telemetry
 __all__ = ["consume", "probes", "run_sink", "stop_on_signals"]
 
 PROBE_PORT_OFFSET = 100
+SLICE_SECONDS = 3.0  # of reading histories between two polls
 FORECAST_RECORDS = 200  # a message may make a forecast due, 40 ms each, and a group expels who does not poll for 30 s
 
 
@@ -76,7 +77,7 @@ def consume(service: Service, settings: Settings) -> None:
 
     def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:
         model = open_model(service, settings, version)
-        answers = answers_of(model, bus, stream, output, settings.block_rows, telemetry.polled)
+        answers = answers_of(model, bus, stream, output, settings.block_rows, telemetry.polled, SLICE_SECONDS)
         return answers, model.name, model.version
 
     worker = Worker(

@@ -14,7 +14,8 @@
     └── BusError                  503
         ├── BusUnreachable
         ├── TopicUnknown
-        └── DeliveryFailed
+        ├── DeliveryFailed
+        └── HistoriesBehind            a worker is still reading histories from the log; poll again
 
 An HTTP status stands on the class and nowhere else; no route catches for itself.
 """
@@ -32,6 +33,7 @@ __all__ = [
     "BusUnreachable",
     "ContentTypeUnsupported",
     "DeliveryFailed",
+    "HistoriesBehind",
     "HistoryInsufficient",
     "KappawattError",
     "ModelNotFound",
@@ -50,6 +52,13 @@ class KappawattError(Exception):
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
+
+    @property
+    def parts(self) -> tuple[str | None, str | None, str]:
+        """Field, value got and what is allowed, of a message `FIELD: got VALUE, allowed WHAT`; else the whole of it."""
+        field, is_field, rest = str(self).partition(": got ")
+        got, _, allowed = rest.rpartition(", allowed ")
+        return (field, got, allowed) if is_field and got else (None, None, str(self))
 
 
 class SettingInvalid(KappawattError):
@@ -153,3 +162,7 @@ class TopicUnknown(BusError):
 
 class DeliveryFailed(BusError):
     """The bus did not acknowledge messages within the time allowed."""
+
+
+class HistoriesBehind(BusError):
+    """Histories are still being read from the log; poll again, which shows that the member lives."""

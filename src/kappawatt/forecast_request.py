@@ -13,7 +13,7 @@ from kappawatt.batch import Rejection
 from kappawatt.calendar import DAY, HOUR, Times, day_intervals, day_start, local_date, zone_named
 from kappawatt.codec import column_of, parse_timestamp
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
-from kappawatt.forecaster import LONGEST_LEAD, Forecaster, Lookup
+from kappawatt.forecaster import LONGEST_LEAD, UNNAMED, Forecaster, Lookup
 from kappawatt.history import History
 from kappawatt.schema import Field, Kind, shorten
 
@@ -85,8 +85,14 @@ def read_forecast_request(
         raise HistoryInsufficient(f"history: got no value, allowed {forecaster.target} of some weeks")
     given = _moment(document.get("issue_time"), "issue_time")
     issue_time = history.clock if given is None else given
+    if history.off_grid(np.array([history.first])).any():
+        raise PayloadInvalid(
+            f"history.start: got {history.first}Z, allowed whole multiples of {history.step} s by the local clock"
+        )
     date = _target_date(document.get("target_date"), issue_time, history.time_zone)
     targets = day_intervals(date, history.time_zone, history.step)
+    if not len(targets):
+        raise PayloadInvalid(f"target_date: got {date}, allowed a day that {history.time_zone} has")
     if given is None:
         issue_time = min(issue_time, targets[0])
     if not targets[0] - LONGEST_LEAD <= issue_time <= targets[0]:
@@ -109,10 +115,15 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
                 f"{forecaster.key}: got {shorten(key)!r}, allowed a series whose history is known here; "
                 "or bring it as history"
             )
+        zone = _time_zone(document.get("time_zone"), known.time_zone)
+        if zone != known.time_zone:
+            raise PayloadInvalid(f"time_zone: got {zone!r}, allowed {known.time_zone}, which the series has")
         return known
-    step = brought.get("step_seconds", forecaster.steps[0]) if isinstance(brought, dict) else 0
+    own = forecaster.steps[0] if len(forecaster.steps) == 1 else None  # of several, the request has to say
+    step = brought.get("step_seconds", own) if isinstance(brought, dict) else own
     starts, values = _track(brought, "history", forecaster.request.field(forecaster.target), step, forecaster.steps)
-    history = History(key or "unnamed", _time_zone(document.get("time_zone"), forecaster), step)
+    assert isinstance(step, int)
+    history = History(key or UNNAMED, _time_zone(document.get("time_zone"), forecaster.time_zone), step)
     history.add(starts, values)
     covariates = document.get("covariates") or {}
     if not isinstance(covariates, dict) or not covariates.keys() <= set(forecaster.covariates):
@@ -124,9 +135,9 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
     return history
 
 
-def _time_zone(given: Any, forecaster: Forecaster) -> str:
+def _time_zone(given: Any, absent: str) -> str:
     if given is None:
-        return forecaster.time_zone
+        return absent
     if not isinstance(given, str):
         raise PayloadInvalid(f"time_zone: got {shorten(given)!r}, allowed an IANA name")
     try:
@@ -140,7 +151,8 @@ def _track(given: Any, name: str, field: Field, step: Any, steps: Sequence[int])
     if not isinstance(given, dict) or not given.keys() <= {"start", "values", "step_seconds"}:
         raise PayloadInvalid(f"{name}: got {shorten(given)!r}, allowed an object with start, step_seconds and values")
     if step not in steps or isinstance(step, bool):
-        raise PayloadInvalid(f"{name}.step_seconds: got {shorten(step)!r}, allowed {' or '.join(map(str, steps))}")
+        got = "nothing" if step is None else repr(shorten(step))
+        raise PayloadInvalid(f"{name}.step_seconds: got {got}, allowed {' or '.join(map(str, steps))}")
     start = _moment(given.get("start"), f"{name}.start")
     values = given.get("values")
     if start is None:

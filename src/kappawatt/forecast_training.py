@@ -51,11 +51,14 @@ def save_trained(out: Path, forecaster: Forecaster, trained: Trained) -> Artifac
         digest.update(name.encode() + trained.files[name])
     folder = out / f"{trained.kind}-{digest.hexdigest()[:8]}"
     request = example_request(forecaster, EXAMPLE_KEY)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    if (folder / "manifest.json").exists():
+        created = open_artifact(folder).manifest.created  # the same model once more
     manifest = Manifest(
         model=forecaster.name,
         version=folder.name,
         kind=trained.kind,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=created,
         data=trained.data,
         feature_names=forecaster.feature_names,
         training_range={},

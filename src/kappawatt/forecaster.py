@@ -24,12 +24,14 @@ from kappawatt.gaps import MOST_MISSING, fill_gaps, fill_inside, missing_lately,
 from kappawatt.history import History, Past
 from kappawatt.schema import Kind, Schema, shorten
 
-__all__ = ["ForecastModel", "Forecaster", "Issued", "Lookup", "grid_of", "history_of"]
+__all__ = ["EVER", "UNNAMED", "ForecastModel", "Forecaster", "Issued", "Lookup", "grid_of", "history_of"]
 
 log = logging.getLogger(__name__)
 
 LONGEST_LEAD = 36 * HOUR  # from the issue time to the start of the target day
 EXAMPLE_TOLERANCE = 1e-5  # relative; another CPU may round a sum differently
+EVER = np.datetime64("9999-12-31", "ms")  # as of now: whatever came late counts
+MOST_DAYS = 62  # in a request; each is a forecast of its own
 UNNAMED = "unnamed"  # a series brought without a name
 LOWER, UPPER = LEVELS.index(0.05), LEVELS.index(0.95)
 
@@ -267,12 +269,20 @@ class _Rows:
         try:
             history = self._history(key, rows, wanted)
         except (HistoryInsufficient, PayloadInvalid, SettingInvalid) as error:
-            self._refuse(wanted, "history_missing", forecaster.key, key, str(error))
+            missing = isinstance(error, HistoryInsufficient)
+            self._refuse(wanted, "history_missing" if missing else "out_of_range", *error.parts)
             return
         starts = self._batch.columns["interval_start"][wanted]
         dates = local_date(starts, history.time_zone)
-        for date in np.unique(dates):
-            self._add_day(history, date, wanted[dates == date])
+        issue_times = self._batch.columns["issue_time"][wanted]
+        asked = list(dict.fromkeys(zip(dates.tolist(), issue_times.tolist(), strict=True)))
+        if len(asked) > MOST_DAYS:
+            self._refuse(wanted, "out_of_range", "interval_start", f"{len(asked)} days", f"{MOST_DAYS} in a request")
+            return
+        for date, moment in asked:
+            own = dates == np.datetime64(date, "D")
+            own &= np.isnat(issue_times) if moment is None else issue_times == np.datetime64(moment, "ms")
+            self._add_day(history, np.datetime64(date, "D"), wanted[own])
 
     def _history(self, key: str, rows: NDArray[np.intp], wanted: NDArray[np.intp]) -> History:
         """The history the rows bring, or else the one known from the bus."""
@@ -281,20 +291,24 @@ class _Rows:
         if len(wanted) == len(rows):
             known = self._model.lookup(key) if self._model.lookup else None
             if known is None or known.clock is None:
-                raise HistoryInsufficient("a series whose history is known here, or rows with its history")
+                raise HistoryInsufficient(
+                    f"{forecaster.key}: got {key}, allowed a series whose history is known here, or rows that bring it"
+                )
+            zone = _time_zone(columns, forecaster, known.time_zone)
+            if zone != known.time_zone:
+                raise PayloadInvalid(f"time_zone: got {zone}, allowed {known.time_zone}, which the series has")
             return known
         return history_of(key, columns, forecaster)
 
     def _add_day(self, history: History, date: np.datetime64, rows: NDArray[np.intp]) -> None:
-        forecaster = self._model.predictor
         starts = self._batch.columns["interval_start"][rows]
         targets = day_intervals(date, history.time_zone, history.step)
         place = np.searchsorted(targets, starts)
         begin = targets[0]
         assert history.clock is not None
-        given = self._batch.columns["issue_time"][rows]
+        given = self._batch.columns["issue_time"][rows[:1]]
         given = given[~np.isnat(given)]
-        issue_time = given.min() if len(given) else min(history.clock, begin)
+        issue_time = given[0] if len(given) else min(history.clock, begin)
         if not begin - LONGEST_LEAD <= issue_time <= begin:
             if len(given):
                 allowed = f"{_iso(begin - LONGEST_LEAD)} to {_iso(begin)}, which is before the day of {_iso(starts[0])}"
@@ -313,9 +327,9 @@ class _Rows:
         if not len(rows):
             return
         try:
-            issued = self._model.issue(history.until(issue_time), targets)
+            issued = self._model.issue(history.until(issue_time, None if len(given) else EVER), targets)
         except HistoryInsufficient as error:
-            self._refuse(rows, "history_gap", forecaster.target, None, str(error))
+            self._refuse(rows, "history_gap", *error.parts)
             return
         self._fill(rows, place, issued)
 
@@ -330,9 +344,9 @@ class _Rows:
         self._columns["filled"][rows] = issued.filled
         self._columns["fallback"][rows] = issued.fallback is not None
 
-    def _refuse(self, rows: NDArray[np.intp], code: str, field: str, got: Any, allowed: str) -> None:
+    def _refuse(self, rows: NDArray[np.intp], code: str, field: str | None, got: Any, allowed: str) -> None:
         self._valid[rows] = False
-        self._rejections += [Rejection(row, code, field, shorten(got), allowed) for row in rows.tolist()]
+        self._rejections += [Rejection(row, code, field, got, allowed) for row in rows.tolist()]
 
 
 def history_of(key: str, columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> History:
@@ -361,9 +375,9 @@ def grid_of(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> tupl
     return _time_zone(columns, forecaster), _step(columns, forecaster)
 
 
-def _time_zone(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> str:
+def _time_zone(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster, absent: str | None = None) -> str:
     named = [zone for zone in columns.get("time_zone", ()) if zone is not None]
-    return zone_named(named[0]) if named else forecaster.time_zone
+    return zone_named(named[0]) if named else absent or forecaster.time_zone
 
 
 def _step(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> int:
@@ -374,7 +388,10 @@ def _step(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> int:
     else:
         starts = np.unique(columns["interval_start"])
         step = forecaster.steps[0]
-        if len(starts) > 1 and len(forecaster.steps) > 1:
+        if len(forecaster.steps) > 1:
+            if len(starts) < 2:
+                lengths = " or ".join(map(str, forecaster.steps))
+                raise PayloadInvalid(f"interval_seconds: got nothing, allowed {lengths}: a single row does not show it")
             step = int(np.diff(starts).min() / np.timedelta64(1, "s"))
     if step not in forecaster.steps:
         raise PayloadInvalid(f"interval: got {step} s, allowed {' or '.join(map(str, forecaster.steps))} s")

@@ -1,7 +1,7 @@
 """The gap policy: which missing intervals are filled before a model sees them, and when a forecast is refused.
 
 A run of up to 3 hours is interpolated; a longer one takes the same local time a week earlier (up to four weeks back,
-then ahead, inside what is known). The answer says how many intervals of the last five weeks were filled. More than 24
+then ahead, inside what is known). The answer says how many intervals of the last five weeks were filled. More than 25
 missing hours in the last seven days are refused, with the hours named: a forecast would be made up of what was made up.
 """
 
@@ -19,7 +19,7 @@ from kappawatt.history import Past
 __all__ = ["MOST_MISSING", "fill_gaps", "fill_inside", "missing_lately", "name_spans"]
 
 INTERPOLATED = 3 * HOUR
-MOST_MISSING = 24 * HOUR
+MOST_MISSING = 25 * HOUR  # the longest local day: values that are published next morning
 LATELY = 7 * DAY
 WEEKS = (1, 2, 3, 4)
 COUNTED = 35 * DAY  # what was filled longer ago is no news: a missing hour each autumn would be said for ever

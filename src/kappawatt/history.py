@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.calendar import Instant, Times, as_instant
+from kappawatt.calendar import Instant, Times, as_instant, utc_offset
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["History", "Past"]
@@ -221,6 +221,8 @@ class History:
     def _add(
         self, moments: NDArray[np.int64], values: Vector, known: Times | None, covariates: Mapping[str, Vector]
     ) -> Times:
+        if self._phase is None and np.isnan(np.asarray(values, np.float64)).all():
+            return np.empty(0, "datetime64[ms]")  # what is ahead of a series that has no value yet is not kept
         phase = int(moments[0] % self._unit) if self._phase is None else self._phase
         numbers, rest = np.divmod(moments - phase, self._unit)
         if rest.any():
@@ -235,6 +237,20 @@ class History:
         for name, column in covariates.items():
             self._add_covariate(name, numbers, np.asarray(column, np.float64), when)
         return (np.unique(changed) * self._unit + phase).astype("datetime64[ms]")
+
+    def _end_of(self, number: int) -> int:
+        return (number + 1) * self._unit + (self._phase or 0)
+
+    def off_grid(self, starts: Times) -> NDArray[np.bool_]:
+        """Return True where an interval of this series cannot begin: no whole multiple of the step by the local
+        clock, or not on the grid of the values there are.
+        """
+        moments = np.asarray(starts, "datetime64[ms]")
+        off = (moments.astype(np.int64) + utc_offset(moments, self.time_zone)) % self._unit != 0
+        if self._phase is not None:
+            off |= (moments.astype(np.int64) - self._phase) % self._unit != 0
+        result: NDArray[np.bool_] = off
+        return result
 
     def _start_of(self, number: int) -> Instant:
         return np.datetime64(number * self._unit + (self._phase or 0), "ms")
@@ -265,20 +281,18 @@ class History:
         return np.array(changed, np.int64)
 
     def _add_covariate(self, name: str, numbers: NDArray[np.int64], values: Vector, known: Times | None) -> None:
-        has = np.flatnonzero(~np.isnan(values))
+        has = np.flatnonzero(~np.isnan(values) & (numbers < self._end + AHEAD_INTERVALS))
         if not len(has):
             return
-        if len(self._target.values) == 0:
-            self._make_room(int(numbers[has].min()), int(numbers[has].max()), True)
         ahead = int(numbers[has].max()) + 1 - self._base - len(self._target.values)
         if ahead > 0:
-            self._grow(min(ahead, AHEAD_INTERVALS))
+            self._grow(ahead)
         track = self._covariates.setdefault(name, _Track(np.full(len(self._target.values), np.nan)))
         for i in has.tolist():
             place = int(numbers[i]) - self._base
             if 0 <= place < len(track.values):
                 at = BEGINNING if known is None or np.isnat(known[i]) else int(known[i].astype(np.int64))
-                track.put(place, int(numbers[i]), float(values[i]), at, BEGINNING)
+                track.put(place, int(numbers[i]), float(values[i]), at, self._end_of(int(numbers[i])))
 
     def _make_room(self, oldest: int, newest: int, is_empty: bool) -> None:
         """Have positions for intervals from `oldest` to `newest`, as far as the bound allows."""
@@ -298,6 +312,7 @@ class History:
 
     def _grow(self, by: int) -> None:
         """Add positions at the end, and forget the oldest beyond the bound."""
+        by = max(by, 86_400 // self.step)  # a day at a time: arrays are copied
         length = len(self._target.values)
         drop = max(0, length + by - self._most - AHEAD_INTERVALS)
         if drop >= length:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from kappawatt.bus.forecasting import Forecasting
@@ -21,6 +22,7 @@ def answers_of(
     output: str,
     block_rows: int,
     alive: Callable[[], None] = lambda: None,
+    slice_seconds: float = math.inf,
 ) -> Answers:
     """Return what turns polls of the stream's source into messages on the topic `output`.
 
@@ -28,8 +30,18 @@ def answers_of(
     ----------
     alive : callable
         Told now and then while an answer takes long: histories that are read again from the log.
+    slice_seconds : float
+        See `Forecasting`.
     """
     if isinstance(model, Model):
         return Answering(model, output, stream.dead.name, block_rows)
     assert stream.errors is not None
-    return Forecasting(bus, model, output=output, errors=stream.errors.name, dead=stream.dead.name, alive=alive)
+    return Forecasting(
+        bus,
+        model,
+        output=output,
+        errors=stream.errors.name,
+        dead=stream.dead.name,
+        alive=alive,
+        slice_seconds=slice_seconds,
+    )

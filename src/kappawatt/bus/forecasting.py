@@ -12,8 +12,11 @@ restart, a rebalance, a rewind after a failed publish) has them read again from 
 from __future__ import annotations
 
 import logging
+import math
+import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -28,9 +31,10 @@ from kappawatt.bus.series_book import Entry, SeriesBook, Step
 from kappawatt.bus.worker import Outcome, carried_headers
 from kappawatt.calendar import DAY, Times, day_intervals, issue_time, local_date, parse_clock
 from kappawatt.codec import READABLE, decode_many
-from kappawatt.errors import BusError, HistoryInsufficient
+from kappawatt.errors import BusError, HistoriesBehind, HistoryInsufficient
 from kappawatt.forecast import naive_values
 from kappawatt.forecaster import Forecaster, ForecastModel, Issued
+from kappawatt.schema import shorten
 
 __all__ = ["Forecasting", "decoded_messages"]
 
@@ -73,6 +77,9 @@ class Forecasting:
         Topic names.
     alive : callable
         Told now and then while histories are read again, which may take minutes.
+    slice_seconds : float
+        How long to read histories before `HistoriesBehind` asks for another poll: a group expels a member that does
+        not poll.
     """
 
     def __init__(
@@ -84,6 +91,7 @@ class Forecasting:
         errors: str,
         dead: str,
         alive: Callable[[], None] = lambda: None,
+        slice_seconds: float = math.inf,
     ) -> None:
         self._bus = bus
         self.model = model
@@ -91,15 +99,24 @@ class Forecasting:
         self._errors = errors
         self._dead = dead
         self._alive = alive
+        self._slice_seconds = slice_seconds
         self._clocks = [parse_clock(text) for text in model.predictor.issue_times]
         self._partitions: dict[tuple[str, int], _Partition] = {}
 
     def answer(self, polled: Sequence[Records]) -> Outcome:
-        """Return everything to publish for `polled`."""
+        """Return everything to publish for `polled`.
+
+        Raises
+        ------
+        HistoriesBehind
+            Histories are not read up to these messages yet; nothing of them was taken.
+        """
         outcome = Outcome()
+        first = {(r.topic, r.partition): r for r in reversed(polled)}
+        for records in first.values():  # all before anything is taken: this may take several polls
+            self._partition(records)
         for records in polled:
-            partition = self._partition(records)
-            self._take(records, partition, outcome, quiet=False)
+            self._take(records, self._partition(records), outcome, quiet=False)
         return outcome
 
     def _partition(self, records: Records) -> _Partition:
@@ -120,8 +137,11 @@ class Forecasting:
         reader = self._bus.reader([topic], every)
         started = state.next_offset
         idle = 0.0
+        until = time.monotonic() + self._slice_seconds
         try:
             while reader.positions().get(where, 0) < end:
+                if time.monotonic() > until:
+                    raise HistoriesBehind(f"{topic}[{number}]: read up to {state.next_offset} of {end}")
                 self._alive()
                 polled = [r for r in reader.poll(0.5) if r.partition == number]
                 idle = 0.0 if polled else idle + 0.5
@@ -143,24 +163,15 @@ class Forecasting:
         refused: list[tuple[int, Rejection]] = []
         for message, batch, rows in decoded_messages(records, self.model.predictor):
             outcome.rows += len(rows)
-            refused += [(message, r.at(r.row - int(rows[0]))) for r in batch.rejections if rows[0] <= r.row <= rows[-1]]
-            arrived = records.timestamps[message]
+            for rejection in rejections_of(batch, rows):
+                refused.append((message, rejection.at(rejection.row - int(rows[0]))))
             valid = rows[batch.valid[rows]]
-            for step in state.book.steps(records.keys[message], batch, valid, arrived) if len(valid) else ():
-                if isinstance(step, Rejection):
-                    refused.append((message, step.at(step.row - int(rows[0]))))
-                    continue
-                origin = {
-                    "source_topic": records.topic,
-                    "source_partition": records.partition,
-                    "source_offset": records.offsets[message],
-                }
-                for found in self._follow(step, origin, carried_headers(records.headers[message]), quiet):
-                    if isinstance(found, Outgoing):
-                        outcome.outgoing.append(found)
-                    else:
-                        refused.append((message, found))
-            outcome.event_times.append(np.array([arrived], dtype=np.int64))
+            for found in self._answer_message(records, message, batch, valid, state, quiet) if len(valid) else ():
+                if isinstance(found, Outgoing):
+                    outcome.outgoing.append(found)
+                else:
+                    refused.append((message, found.at(found.row - int(rows[0]))))
+            outcome.event_times.append(np.array([records.timestamps[message]], dtype=np.int64))
         state.next_offset = records.next_offset
         if quiet:
             return
@@ -172,23 +183,53 @@ class Forecasting:
                 dead_letter_message(self._dead, records, message, reasons, self.model.name, self.model.version)
             )
 
+    def _answer_message(
+        self,
+        records: Records,
+        message: int,
+        batch: Batch,
+        rows: NDArray[np.intp],
+        state: _Partition,
+        quiet: bool,
+    ) -> Iterator[Outgoing | Rejection]:
+        """What one message's valid rows lead to; whatever fails on it, the stream goes on."""
+        origin = {
+            "source_topic": records.topic,
+            "source_partition": records.partition,
+            "source_offset": records.offsets[message],
+        }
+        carried = carried_headers(records.headers[message])
+        try:
+            for step in state.book.steps(records.keys[message], batch, rows, records.timestamps[message]):
+                if isinstance(step, Rejection):
+                    yield step
+                else:
+                    yield from self._follow(step, int(rows[0]), origin, carried, quiet)
+        except Exception as error:  # a message nobody thought of must not end the worker at each restart
+            log.exception("a message could not be dealt with", extra=origin)
+            yield Rejection(int(rows[0]), "model_failed", None, shorten(str(error)), "a message that can be answered")
+
     def _follow(
-        self, step: Step, origin: dict[str, Any], carried: Headers, quiet: bool
+        self, step: Step, row: int, origin: dict[str, Any], carried: Headers, quiet: bool
     ) -> Iterator[Outgoing | Rejection]:
         """What one message means for one series: truth for open forecasts, corrections, a new forecast."""
         if not len(step.changed):
             return
+        assert step.after is not None
         open_: list[_Open] = step.entry.notes.setdefault("open", [])
         for forecast in open_:
+            yield from self._correct(step, row, forecast, origin, carried, quiet)
             if not quiet:
                 yield from self._realised(step, forecast, origin)
-            yield from self._correct(step, forecast, origin, carried, quiet)
+            if forecast.targets[-1] < step.after - DAY:  # a revision has it computed again
+                forecast.issued.clear()
+                forecast.naive.clear()
         due = self._due(step)
         if due is not None:
             open_.append(due)
             del open_[:-MOST_OPEN]
             if not quiet:
-                yield from self._publish(step.entry, due, due.issue_time, origin, carried)
+                yield from self._publish(step.entry, due, due.issue_time, row, origin, carried)
 
     def _due(self, step: Step) -> _Open | None:
         """The newest forecast whose issue time the clock has just reached, if any of its day is still to come."""
@@ -208,19 +249,26 @@ class Forecasting:
         issue, date = max(found)
         targets = day_intervals(date, history.time_zone, history.step)
         first = history.first
-        if targets[-1] < step.after:
+        if not len(targets) or targets[-1] < step.after:
             return None
         if first is None or first > targets[0] - WEEK:
             return None  # a series so young that not even the seasonal naive can say anything
         return _Open(issue, targets, [issue])
 
     def _publish(
-        self, entry: Entry, forecast: _Open, known_at: np.datetime64, origin: dict[str, Any], carried: Headers
+        self,
+        entry: Entry,
+        forecast: _Open,
+        known_at: np.datetime64,
+        row: int,
+        origin: dict[str, Any],
+        carried: Headers,
     ) -> Iterator[Outgoing | Rejection]:
         try:
             issued = self._issued(entry, forecast, known_at)
         except HistoryInsufficient as error:
-            yield Rejection(0, "history_gap", self.model.predictor.target, None, str(error))
+            field, got, allowed = error.parts
+            yield Rejection(row, "history_gap", field, got, allowed)
             return
         if known_at != forecast.issue_time and self._same_as_before(entry, forecast, known_at, issued):
             return
@@ -235,15 +283,25 @@ class Forecasting:
             return False
         return np.array_equal(before.fan.quantiles, issued.fan.quantiles) and before.fallback == issued.fallback
 
+    def _last_published(self, entry: Entry, forecast: _Open, moment: np.datetime64) -> np.datetime64:
+        """The newest version that was published by `moment`: a correction that changed nothing never was."""
+        for known_at in reversed([at for at in forecast.known_at[1:] if at <= moment]):
+            if not self._same_as_before(entry, forecast, known_at, self._issued(entry, forecast, known_at)):
+                return known_at
+        return forecast.issue_time
+
     def _issued(self, entry: Entry, forecast: _Open, known_at: np.datetime64) -> Issued:
         issued = forecast.issued.get(known_at)
         if issued is None:
             past = entry.history.until(forecast.issue_time, known_at)
-            issued = forecast.issued[known_at] = self.model.issue(past, forecast.targets)
+            issued = self.model.issue(past, forecast.targets)
+            forecast.naive[known_at] = naive_values(issued.past, forecast.targets)
+            nothing = replace(issued.past, values=np.empty(0), covariates={})
+            issued = forecast.issued[known_at] = replace(issued, past=nothing)
         return issued
 
     def _correct(
-        self, step: Step, forecast: _Open, origin: dict[str, Any], carried: Headers, quiet: bool
+        self, step: Step, row: int, forecast: _Open, origin: dict[str, Any], carried: Headers, quiet: bool
     ) -> Iterator[Outgoing | Rejection]:
         interval = np.timedelta64(step.entry.history.step * 1000, "ms")
         assert step.after is not None
@@ -255,7 +313,7 @@ class Forecasting:
         forecast.issued.pop(step.known_at, None)
         forecast.naive.pop(step.known_at, None)
         if not quiet:
-            yield from self._publish(step.entry, forecast, step.known_at, origin, carried)
+            yield from self._publish(step.entry, forecast, step.known_at, row, origin, carried)
 
     def _realised(self, step: Step, forecast: _Open, origin: dict[str, Any]) -> Iterator[Outgoing]:
         """The error of each interval whose truth this message brought, of the last forecast made before it began."""
@@ -265,15 +323,13 @@ class Forecasting:
         truths = np.intersect1d(changed, targets)
         measured = step.entry.history.measured(truths)
         for start in truths:
-            known_at = max((at for at in forecast.known_at if at <= start), default=forecast.issue_time)
             try:
+                known_at = self._last_published(step.entry, forecast, start)
                 issued = self._issued(step.entry, forecast, known_at)
             except HistoryInsufficient:
                 continue  # it was refused when it was due, and a dead letter says so
             at = int(np.searchsorted(forecast.targets, start))
-            naive = forecast.naive.get(known_at)
-            if naive is None:
-                naive = forecast.naive[known_at] = naive_values(issued.past, forecast.targets)
+            naive = forecast.naive[known_at]
             document = error_document(self.model, issued, known_at, at, measured[start], float(naive[at]))
             yield error_message(self._errors, document, origin)
 
@@ -293,6 +349,15 @@ def decoded_messages(records: Records, forecaster: Forecaster) -> Iterator[tuple
         starts = np.searchsorted(decoded.message, np.arange(len(places) + 1))
         for n, i in enumerate(places):
             yield i, decoded.batch, np.arange(starts[n], starts[n + 1], dtype=np.intp)
+
+
+def rejections_of(batch: Batch, rows: NDArray[np.intp]) -> Sequence[Rejection]:
+    """The rejections of a message's rows; a batch has them in order of rows."""
+    if not batch.rejections or not len(rows):
+        return ()
+    first = bisect_left(batch.rejections, int(rows[0]), key=lambda r: r.row)
+    last = bisect_right(batch.rejections, int(rows[-1]), key=lambda r: r.row)
+    return batch.rejections[first:last]
 
 
 def _before(records: Records, end: int) -> Records:

@@ -12,14 +12,20 @@ from numpy.typing import NDArray
 from kappawatt.batch import Batch, Columns, Rejection
 from kappawatt.calendar import DAY, HOUR, Times
 from kappawatt.errors import PayloadInvalid, SettingInvalid
-from kappawatt.forecaster import Forecaster, grid_of
+from kappawatt.forecaster import UNNAMED, Forecaster, grid_of
 from kappawatt.history import History
+from kappawatt.schema import shorten
 
 __all__ = ["Entry", "SeriesBook", "Step"]
 
 AHEAD_MOST = DAY  # a measurement of an interval that begins later than this after it arrived is a wrong clock
+COVARIATES_AHEAD = 15 * DAY
 CORRECTABLE = 4 * DAY  # forecasts issued so long ago are still corrected, so their history is kept
 INSTANT = np.timedelta64(1, "ms")
+NOT_EARLY = (
+    f"an interval that begins at most {AHEAD_MOST / HOUR:g} hours after its message arrives "
+    f"({COVARIATES_AHEAD / DAY:g} days if it has no measurement)"
+)
 
 
 @dataclass(slots=True)
@@ -90,38 +96,51 @@ class SeriesBook:
             Timestamp of the message [ms].
         """
         keys = batch.columns[self._forecaster.key][rows]
-        stands_in = message_key.decode("utf-8", "replace") if message_key else "unnamed"
-        names = np.array([key or stands_in for key in keys], dtype=object)
-        for name in dict.fromkeys(names.tolist()):
-            own = rows if (names == name).all() else rows[names == name]
+        own_key = message_key.decode("utf-8", "replace") if message_key else None
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(keys.tolist()):
+            if own_key is not None and key is not None and key != own_key:
+                allowed = f"{shorten(own_key)!r}, which is the message's key"
+                yield Rejection(int(rows[place]), "out_of_range", self._forecaster.key, shorten(key), allowed)
+                continue
+            places.setdefault(key or own_key or UNNAMED, []).append(place)
+        for name, own_places in places.items():
+            own = rows[own_places]
             columns = {n: column[own] for n, column in batch.columns.items()}
-            early = self._early(columns, arrived)
-            if early.any():
-                yield from self._refuse_early(own[early], columns["interval_start"][early])
-                columns = {n: column[~early] for n, column in columns.items()}
-                if early.all():
-                    continue
             try:
-                yield self._note(name, columns)
+                entry = self._entry(name, columns)
             except (PayloadInvalid, SettingInvalid) as error:
-                field, _, rest = str(error).partition(": ")
-                yield Rejection(int(own[0]), "out_of_range", field, None, rest)
+                for row in own.tolist():
+                    yield Rejection(row, "out_of_range", *error.parts)
+                continue
+            refused = np.zeros(len(own), np.bool_)
+            step = entry.history.step
+            for mask, allowed in (
+                (self._early(columns, arrived), NOT_EARLY),
+                (entry.history.off_grid(columns["interval_start"]), f"whole multiples of {step} s by the local clock"),
+            ):
+                for place in np.flatnonzero(mask & ~refused).tolist():
+                    start = f"{columns['interval_start'][place]}Z"
+                    yield Rejection(int(own[place]), "out_of_range", "interval_start", start, allowed)
+                refused |= mask
+            if not refused.all():
+                yield self._note(name, entry, {n: column[~refused] for n, column in columns.items()})
 
     def _early(self, columns: Columns, arrived: int) -> NDArray[np.bool_]:
-        limit = np.datetime64(arrived, "ms") + AHEAD_MOST
-        result: NDArray[np.bool_] = (columns["interval_start"] > limit) & ~np.isnan(columns[self._forecaster.target])
+        ahead = columns["interval_start"] - np.datetime64(arrived, "ms")
+        is_measured = ~np.isnan(columns[self._forecaster.target])
+        result: NDArray[np.bool_] = np.where(is_measured, ahead > AHEAD_MOST, ahead > COVARIATES_AHEAD)
         return result
 
-    def _refuse_early(self, rows: NDArray[np.intp], starts: Times) -> Iterator[Rejection]:
-        allowed = f"an interval that begins at most {AHEAD_MOST / HOUR:g} hours after its message arrives"
-        for row, start in zip(rows.tolist(), starts, strict=True):
-            yield Rejection(row, "out_of_range", "interval_start", f"{start}Z", allowed)
-
-    def _note(self, name: str, columns: Columns) -> Step:
-        forecaster = self._forecaster
+    def _entry(self, name: str, columns: Columns) -> Entry:
+        """The series' entry; errors as in `grid_of`."""
         entry = self._entries.get(name)
         if entry is None:
             entry = self._entries[name] = Entry(self._new(name, columns))
+        return entry
+
+    def _note(self, name: str, entry: Entry, columns: Columns) -> Step:
+        forecaster = self._forecaster
         history = entry.history
         before = history.clock
         starts = columns["interval_start"]
@@ -130,9 +149,10 @@ class SeriesBook:
         moment = starts.min() if before is None else before + INSTANT
         known = columns["available_at"].astype("datetime64[ms]")
         late = np.zeros(len(starts), np.bool_) if before is None else starts + interval <= before
-        known = np.where(np.isnat(known) & late, moment, known)
-        ahead = np.isnat(known) & np.isnan(columns[forecaster.target])
-        known = np.where(ahead, moment, known)
+        # Nothing that comes after the clock has passed it was known earlier, whatever available_at says.
+        ahead = np.isnan(columns[forecaster.target])
+        known = np.where(late | ahead, np.fmax(known, moment), known)
+        known = np.where(np.isnat(known), starts + interval, known)
         covariates = {n: columns[n] for n in forecaster.covariates if n in columns}
         changed = history.add(starts, columns[forecaster.target], known, covariates)
         return Step(name, entry, before, history.clock, changed, moment)

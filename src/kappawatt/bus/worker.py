@@ -34,7 +34,7 @@ from kappawatt.bus.envelope import (
 from kappawatt.bus.interface import Bus, Consumer, Headers, Outgoing, Producer, Records
 from kappawatt.bus.streams import Serving, StreamFollower, group_of
 from kappawatt.codec import READABLE, ManyDecoded, decode_many
-from kappawatt.errors import BusError, Overloaded
+from kappawatt.errors import BusError, HistoriesBehind, Overloaded
 from kappawatt.predictor import Model
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
@@ -342,6 +342,9 @@ class Worker:
                     if promoted is not None:
                         self._serve(promoted)
                         return
+            except HistoriesBehind as error:
+                log.info("reading histories", extra={"at": str(error)})
+                self._rewind(consumer)
             except (BusError, Overloaded) as error:
                 failing_since = failing_since or time.monotonic()
                 failing = time.monotonic() - failing_since

@@ -5,29 +5,55 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import click
 import numpy as np
 import orjson
 
-from kappawatt.backtest import Plan, Result, run_backtest
+from kappawatt.backtest import SHIPPED, Plan, Result, run_backtest
+from kappawatt.calendar import zone_named
 from kappawatt.errors import SettingInvalid
 from kappawatt.events.series_files import SeriesFile, read_series_file
 from kappawatt.forecaster import Forecaster
 from kappawatt.service import Service
+from kappawatt.serving.models import open_model
+from kappawatt.settings import Settings
 
 __all__ = ["backtest_file", "fingerprint"]
 
-CORE = ("backtest.py", "calendar.py", "forecast.py", "forecaster.py", "gaps.py", "history.py")
+log = logging.getLogger(__name__)
+
+CORE = (
+    *("backtest.py", "calendar.py", "forecast.py", "forecaster.py", "gaps.py", "history.py"),
+    *("events/load_files.py", "events/meter_files.py", "events/series_files.py"),
+)
+MOST_UNREADABLE = 0.05
+SAY_SECONDS = 15.0  # between two lines of progress where there is no terminal
 PROBLEMS_SHOWN = 5
-SCORES_SHOWN = ("n", "mae", "rmse", "mape", "smape", "rmae", "crps", "rcrps", "coverage_90", "width_90", "days")
+SCORES_SHOWN = (
+    "n",
+    "mae",
+    "rmse",
+    "mape",
+    "smape",
+    "rmae",
+    "crps",
+    "rcrps",
+    "coverage_90",
+    "width_90",
+    "days",
+    "refused_days",
+)
 
 
 def backtest_file(
@@ -39,6 +65,7 @@ def backtest_file(
     issue: str | None,
     retrain: str | None,
     known: str,
+    weather: str,
     key: str,
     time_zone: str,
     report: Path | None,
@@ -51,11 +78,17 @@ def backtest_file(
     assert isinstance(forecaster, Forecaster)
     assert service.fit is not None
     if data is None or not data.is_file():
-        raise SettingInvalid(f"--data: got {str(data)!r}, allowed a file of measurements")
+        raise SettingInvalid(f"--data: got {data or 'nothing'}, allowed a file of measurements")
     if first is None or last is None:
         raise SettingInvalid("--from, --to: got nothing, allowed the first and last local day to forecast (YYYY-MM-DD)")
+    if time_zone:
+        zone_named(time_zone)
     series = read_series_file(data, key=key, time_zone=time_zone)
     _tell_problems(series)
+    _check_series(series, forecaster, known)
+    if any(one.covariates for one in series) and weather == "none":
+        click.echo("weather: left out, the file does not say when it was known; --weather perfect uses it", err=True)
+        series = [replace(one, covariates={}) for one in series]
     plan = Plan(
         np.datetime64(first.date(), "D"),
         np.datetime64(last.date(), "D"),
@@ -67,12 +100,44 @@ def backtest_file(
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     content = hashlib.sha256(data.read_bytes()).hexdigest()
-    result = _run(service, forecaster, series, plan, folder, fingerprint(service, content + key + time_zone))
-    scores = {**result.scores, "data": {"file": data.name, "sha256": content}}
+    try:
+        own = fingerprint(service, content + key + time_zone + weather)
+        result = _run(service, forecaster, series, plan, folder, own)
+    except KeyboardInterrupt:
+        click.echo("\nstopped; the same command goes on where it was", err=True)
+        raise
+    scores = {**result.scores, "weather": weather, "data": {"file": data.name, "sha256": content}}
     path = report or folder / f"{plan.first}-{plan.last}-{plan.issue.replace(':', '')}" / "report.html"
-    _write_report(path, result, scores, series)
-    _print(scores, path, as_json)
+    try:
+        written = _write_report(path, result, scores, series)
+    except OSError as error:
+        raise SettingInvalid(f"--report: got {path}, allowed a file that can be written ({error.strerror})") from error
+    _tell_unscored(result)
+    _print(scores, path if written else None, as_json)
     return result
+
+
+def _check_series(series: list[SeriesFile], forecaster: Forecaster, known: str) -> None:
+    """Refuse what the forecaster cannot forecast, and files of which much cannot be read."""
+    for one in series:
+        if one.step not in forecaster.steps:
+            allowed = " or ".join(map(str, forecaster.steps))
+            raise SettingInvalid(f"--data: got {one.key} every {one.step} s, allowed {allowed} s for {forecaster.name}")
+        if known == "published" and np.isnat(one.known).all():
+            raise SettingInvalid(f"--known: got published, allowed end: the file does not say when {one.key} was")
+    rows, problems = sum(map(len, series)), sum(len(one.problems) for one in series)
+    if problems > MOST_UNREADABLE * (rows + problems):
+        raise SettingInvalid(f"--data: got {problems} of {rows + problems} rows that cannot be read, allowed 5 %")
+
+
+def _tell_unscored(result: Result) -> None:
+    """Say which days have no score, and why."""
+    refused = [day for day in result.days if day.refused is not None]
+    unmeasured = sum(not np.isfinite(day.measured).any() for day in result.days if day.refused is None)
+    if refused:
+        click.echo(f"{len(refused)} days refused; {refused[0].key} {refused[0].date}: {refused[0].refused}", err=True)
+    if unmeasured:
+        click.echo(f"{unmeasured} days without a measurement", err=True)
 
 
 def fingerprint(service: Service, content: str) -> str:
@@ -81,6 +146,9 @@ def fingerprint(service: Service, content: str) -> str:
 
     digest = hashlib.sha256(content.encode())
     core = Path(__file__).parents[1]
+    for path in sorted((service.folder / "artifacts").rglob("*")):
+        if path.is_file() and path.name != "manifest.json":
+            digest.update(path.read_bytes())  # training may start from the shipped model
     for path in (*sorted(service.folder.glob("*.py")), *(core / name for name in CORE)):
         digest.update(path.read_bytes())
     for name in ("numpy", "xgboost-cpu", "xgboost", "scikit-learn", "onnxruntime", "holidays"):
@@ -98,22 +166,34 @@ def _run(
 
     assert service.fit is not None
     with tqdm(unit="day", file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
+        last = monotonic()
 
         def progress(done: int, total: int, what: str) -> None:
+            nonlocal last
+            if bar.disable and monotonic() - last > SAY_SECONDS:
+                last = monotonic()
+                log.info("%d of %d days", done, total, extra={"at": what})
             bar.total = total
             bar.set_postfix_str(what, refresh=False)
             bar.update(done - bar.n)
             bar.refresh()
 
-        return run_backtest(forecaster, service.fit, series, plan, folder=folder, fingerprint=print_, progress=progress)
+        fit = service.fit
+        if plan.retrain == SHIPPED:
+            fitted = open_model(service, Settings.read()).fitted
+
+            def fit(*_: Any) -> Any:
+                return fitted
+
+        return run_backtest(forecaster, fit, series, plan, folder=folder, fingerprint=print_, progress=progress)
 
 
 def _writable(folder: Path) -> Path:
     """The folder, or a temporary one where it cannot be written (a read-only checkout)."""
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK):
-        return folder
+        if os.access(folder, os.W_OK):
+            return folder
     other = Path(tempfile.gettempdir()) / "kappawatt-backtest"
     other.mkdir(exist_ok=True)
     click.echo(f"{folder} cannot be written; days are kept in {other}", err=True)
@@ -128,7 +208,8 @@ def _tell_problems(series: list[SeriesFile]) -> None:
         click.echo(f"left out: {len(problems) - PROBLEMS_SHOWN} more rows", err=True)
 
 
-def _write_report(path: Path, result: Result, scores: dict[str, Any], series: list[SeriesFile]) -> None:
+def _write_report(path: Path, result: Result, scores: dict[str, Any], series: list[SeriesFile]) -> bool:
+    """Write scores and, where matplotlib is, the report; return whether the report was written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_name("scores.json").write_text(json.dumps(scores, indent=1) + "\n")
     try:
@@ -137,7 +218,7 @@ def _write_report(path: Path, result: Result, scores: dict[str, Any], series: li
         from kappawatt.backtest_report import write_backtest_report
     except ImportError:
         click.echo("no report: matplotlib is not installed (pip install 'kappawatt[train]')", err=True)
-        return
+        return False
     data = scores["data"]
     write_backtest_report(
         path,
@@ -145,15 +226,17 @@ def _write_report(path: Path, result: Result, scores: dict[str, Any], series: li
         source=f"Data: {data['file']}, SHA-256 {data['sha256'][:16]}…, {', '.join(scores['series'][:8])}",
         time_zones={one.key: one.time_zone for one in series},
     )
+    return True
 
 
-def _print(scores: dict[str, Any], report: Path, as_json: bool) -> None:
+def _print(scores: dict[str, Any], report: Path | None, as_json: bool) -> None:
     if as_json:
-        click.echo(orjson.dumps({**scores, "report": str(report)}).decode())
+        click.echo(orjson.dumps({**scores, "report": str(report) if report else None}).decode())
         return
     for name in SCORES_SHOWN:
         value = scores[name]
         click.echo(f"{name:16} {'-' if value is None else f'{value:.4f}' if isinstance(value, float) else value}")
     for name, figure in scores["day_figures"].items():
         click.echo(f"{name:16} mae {figure['mae']:.4f}  rmae {figure['rmae']:.4f}")
-    click.echo(f"report           {report}")
+    if report:
+        click.echo(f"report           {report}")

@@ -2,12 +2,14 @@
 
 processes  start, readiness, revival, end
 watch      what passes on the bus, in one line
+alone      one run in a folder
 demos      the forecasting services and their series
 stack      all of it
 """
 
+from kappawatt.run.alone import alone_in
 from kappawatt.run.processes import Child, Stack
 from kappawatt.run.stack import PARTS, run_stack, store_name
 from kappawatt.run.watch import ForecastWatch, Watch
 
-__all__ = ["PARTS", "Child", "ForecastWatch", "Stack", "Watch", "run_stack", "store_name"]
+__all__ = ["PARTS", "Child", "ForecastWatch", "Stack", "Watch", "alone_in", "run_stack", "store_name"]

@@ -58,7 +58,10 @@ def create_app(
         if service.predictor is not None:
             if isinstance(service.predictor, Forecaster):
                 context.histories = _follow_histories(service, service.predictor, settings)
-            lookup = context.histories.history if context.histories else None
+            lookup = None
+            if context.histories is not None:
+                lookup = context.histories.history
+                context.ready.append(context.histories.why_behind)
             context.models = Models(service, settings, context.telemetry, lookup)
             context.ready.append(context.models.why_not_ready)
             predict.add_routes(app, context)

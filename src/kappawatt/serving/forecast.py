@@ -12,7 +12,7 @@ from kappawatt.calendar import as_instant
 from kappawatt.codec import JSON, load_json
 from kappawatt.errors import ContentTypeUnsupported
 from kappawatt.forecast_request import example_request, read_forecast_request, request_schema
-from kappawatt.forecaster import Forecaster, ForecastModel
+from kappawatt.forecaster import EVER, Forecaster, ForecastModel
 from kappawatt.serving.body import read_body
 from kappawatt.serving.openapi import operation
 from kappawatt.serving.predict import VERSION
@@ -52,11 +52,12 @@ def add_routes(app: Flask, context: Context, forecaster: Forecaster) -> None:
         assert isinstance(model, ForecastModel)
         if request.mimetype != JSON:
             raise ContentTypeUnsupported(f"content-type: got {request.mimetype[:80]!r}, allowed {JSON}")
-        history, targets, issue_time = read_forecast_request(load_json(read_body()), forecaster, model.lookup)
-        issued = model.issue(history.until(issue_time), targets)
+        document = load_json(read_body())
+        history, targets, issue_time = read_forecast_request(document, forecaster, model.lookup)
+        as_of = None if document.get("issue_time") is not None else EVER
+        issued = model.issue(history.until(issue_time, as_of), targets)
         context.telemetry.rows_at("http").inc(len(targets))
-        document = forecast_document(model, issued, as_instant(issue_time))
-        return Response(orjson.dumps(document), content_type=JSON)
+        return Response(orjson.dumps(forecast_document(model, issued, as_instant(issue_time))), content_type=JSON)
 
     @app.get("/series", provide_automatic_options=False)
     @operation(

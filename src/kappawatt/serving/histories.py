@@ -53,6 +53,11 @@ class Histories(SurvivingThread):
         self._source = source
         self._forecaster = forecaster
         self._book = SeriesBook(forecaster)
+        self._behind = "not looked at the bus yet"
+
+    def why_behind(self) -> str | None:
+        """Return None once everything was read that the bus had when reading began, or while there is no bus."""
+        return None if self.failure is not None or not self._behind else f"histories: {self._behind}"
 
     def history(self, key: str) -> History | None:
         """Return the history of a series; None if none is known (yet)."""
@@ -65,30 +70,37 @@ class Histories(SurvivingThread):
     def _run(self) -> None:
         bus = self._open_bus()
         if bus is None:
+            self._behind = ""
             self.stopped.wait(WAIT_SECONDS)
             return
         try:
             self._read(bus)
         except TopicUnknown:
+            self._behind = ""
             self.stopped.wait(WAIT_SECONDS)
         finally:
             bus.close()
 
     def _read(self, bus: Bus) -> None:
-        bus.offsets(self._source)
-        self._book = SeriesBook(self._forecaster)
+        ends = {(self._source, partition): known.end for partition, known in bus.offsets(self._source).items()}
+        book = SeriesBook(self._forecaster)  # what was read before stays until this one has caught up
         reader = bus.reader([self._source], {})
         try:
             while not self.stopped.is_set():
-                for records in reader.poll(POLL_SECONDS):
-                    self._take(records)
+                positions = reader.positions()
+                left = sum(max(0, end - positions.get(where, 0)) for where, end in ends.items())
+                if left == 0:
+                    self._book = book
+                self._behind = f"{left} messages of {self._source} left to read" if left else ""
                 self.failure = None
+                for records in reader.poll(POLL_SECONDS):
+                    self._take(book, records)
         finally:
             reader.close()
 
-    def _take(self, records: Records) -> None:
+    def _take(self, book: SeriesBook, records: Records) -> None:
         for message, batch, rows in decoded_messages(records, self._forecaster):
             valid = rows[batch.valid[rows]]
             if len(valid):
-                for _ in self._book.steps(records.keys[message], batch, valid, records.timestamps[message]):
+                for _ in book.steps(records.keys[message], batch, valid, records.timestamps[message]):
                     pass  # what is refused here is a dead letter of the worker's

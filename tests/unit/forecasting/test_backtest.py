@@ -216,6 +216,7 @@ def test_a_file_becomes_scores_and_a_report(tmp_path: Path, capsys: pytest.Captu
         issue="12:00",
         retrain=None,
         known="end",
+        weather="none",
         key="",
         time_zone="",
         report=tmp_path / "r" / "report.html",

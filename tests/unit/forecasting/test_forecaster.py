@@ -124,7 +124,7 @@ def test_a_long_gap_is_refused_and_its_hours_are_named(model: ForecastModel) -> 
     begin, end = times[-60], times[-30]
     assert (
         f"{np.datetime_as_string(begin, 'm')}Z to {np.datetime_as_string(end, 'm')}Z (30 h)"
-        in found.rejections[0].allowed
+        in found.rejections[0].got
     )
     assert not found.valid[-24:].any()
 
