@@ -134,9 +134,13 @@ class _Track:
         self.values[place] = versions[-1][1]
         return True
 
-    def known(self, first: int, last: int, base: int, known_at: int) -> Vector:
-        """Copy positions [first, last) as they were known at `known_at`; `base` is position 0's number."""
+    def known(self, first: int, last: int, base: int, known_at: int, ended: int) -> Vector:
+        """Copy positions [first, last) as they were known at `known_at`.
+
+        `base` is position 0's number, `ended` the number of the first interval that had not ended by then.
+        """
         column = self.values[first:last].copy()
+        column[max(0, ended - base - first) :] = np.nan
         for number, versions in self.versions.items():
             place = number - base - first
             if 0 <= place < len(column):
@@ -349,12 +353,14 @@ class History:
         at = issue if known_at is None else int(as_instant(known_at).astype(np.int64))
         last = min(max(0, (issue - (self._phase or 0)) // self._unit - self._base), len(self._target.values))
         first = max(0, min(last, self._end - self._base) - self._most) if self._end != BEGINNING else 0
-        values = self._target.known(first, last, self._base, at)
+        ended = (at - (self._phase or 0)) // self._unit
+        values = self._target.known(first, last, self._base, at, ended)
         known = np.flatnonzero(~np.isnan(values))
         skip, stop = (int(known[0]), int(known[-1]) + 1) if len(known) else (0, 0)
         first += skip
         covariates = {
-            name: track.known(first, len(track.values), self._base, at) for name, track in self._covariates.items()
+            name: track.known(first, len(track.values), self._base, at, ended)
+            for name, track in self._covariates.items()
         }
         return Past(
             self.key,

@@ -140,8 +140,6 @@ class Forecasting:
         until = time.monotonic() + self._slice_seconds
         try:
             while reader.positions().get(where, 0) < end:
-                if time.monotonic() > until:
-                    raise HistoriesBehind(f"{topic}[{number}]: read up to {state.next_offset} of {end}")
                 self._alive()
                 polled = [r for r in reader.poll(0.5) if r.partition == number]
                 idle = 0.0 if polled else idle + 0.5
@@ -151,6 +149,8 @@ class Forecasting:
                     kept = _before(records, end)
                     if len(kept):
                         self._take(kept, state, Outcome(), quiet=True)
+                if time.monotonic() > until and state.next_offset < end:
+                    raise HistoriesBehind(f"{topic}[{number}]: read up to {state.next_offset} of {end}")
         finally:
             reader.close()
         state.next_offset = max(state.next_offset, end)

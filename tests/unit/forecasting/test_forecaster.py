@@ -123,8 +123,7 @@ def test_a_long_gap_is_refused_and_its_hours_are_named(model: ForecastModel) -> 
     assert len(found.rejections) == 24
     begin, end = times[-60], times[-30]
     assert (
-        f"{np.datetime_as_string(begin, 'm')}Z to {np.datetime_as_string(end, 'm')}Z (30 h)"
-        in found.rejections[0].got
+        f"{np.datetime_as_string(begin, 'm')}Z to {np.datetime_as_string(end, 'm')}Z (30 h)" in found.rejections[0].got
     )
     assert not found.valid[-24:].any()
 
