@@ -330,7 +330,7 @@ def test_stream_of_forecasts_begins_with_the_state_and_goes_on(
     values = loads(times)
     load.measure("PJME", times[:KEPT], values[:KEPT])
     eventually(lambda: row(app.test_client(), "PJME"))
-    response = app.test_client().get("/api/stream?forecasts=1&service=hourly-load&key=PJME&limit=1")
+    response = app.test_client().get("/api/stream?forecasts=1&service=hourly-load&key=PJME&limit=5")
     parts = events(response)
     kind, state = next(parts)
     assert kind == "state"
