@@ -1,4 +1,4 @@
-"""The command line: `python -m bench http|stream|blocks|footprint|all`."""
+"""The command line: `python -m bench http|stream|blocks|footprint|all` and `python -m bench forecasts`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import blocks, footprint, http, models, stream
+from bench import blocks, footprint, forecasts, http, models, stream
 from bench.environments import ROOT, machine
 from bench.measure import Figure, say
 from bench.processes import BenchError
@@ -21,6 +21,8 @@ PARTS = ("http", "stream", "blocks", "footprint")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts asked for; 1 when one could not be measured, 2 when a target was missed with --strict."""
     given = _parser().parse_args(arguments)
+    if given.part == "forecasts":
+        return _forecasts(given)
     parts = PARTS if given.part == "all" else (given.part,)
     figures: list[Figure] = []
     failed = False
@@ -42,6 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if failed:
         return 1
     return 2 if given.strict and any(figure.met is False for figure in figures) else 0
+
+
+def _forecasts(given: argparse.Namespace) -> int:
+    """Not one of `all`: it takes data, and an hour."""
+    try:
+        document = forecasts.run(given)
+    except BenchError as error:
+        say(f"forecasts: {error}")
+        return 1
+    table = forecasts.markdown(document)
+    print(table)
+    if given.json:
+        given.json.write_text(json.dumps(document, indent=1) + "\n")
+    if given.markdown:
+        given.markdown.write_text(table)
+    return 1 if any("not_run" in row for case in document["cases"] for row in case["methods"]) else 0
 
 
 def _run(part: str, given: argparse.Namespace) -> list[Figure]:
@@ -72,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("part", choices=(*PARTS, "all"))
+    add("part", choices=(*PARTS, "forecasts", "all"))
     add(
         "--cache",
         type=lambda text: Path(text).resolve(),
@@ -110,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         default=stream.DEFAULT_SIDES,
         help=f"of stream, comma separated: {', '.join(stream.SIDES)}",
     )
+    forecasts.add_options(parser)
     return parser
 
 

@@ -18,6 +18,7 @@ __all__ = ["ENVIRONMENTS", "environment", "kappawatt", "kappawatt_version", "mac
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTALL_SECONDS = 900
+NEWER_PYTHONS = 4  # minor versions that are looked for, from the oldest that would do on
 
 SKLEARN = "scikit-learn==1.9.1"  # a joblib file is read by the version that wrote it
 
@@ -36,7 +37,11 @@ ENVIRONMENTS = {
         "pyarrow",
     ),
     "models": (SKLEARN, "skl2onnx>=1.17,<2", "joblib", "numpy"),
+    "statsforecast": ("statsforecast==2.1.1",),
+    "openstef": ("openstef==4.7.0",),
 }
+
+PYTHONS = {"openstef": (3, 12)}  # oldest Python of an environment that needs a newer one than kappawatt
 
 
 def environment(name: str, cache: Path) -> Path:
@@ -47,10 +52,24 @@ def environment(name: str, cache: Path) -> Path:
     if not stamp.exists() or stamp.read_text() != wanted:
         say(f"installing {', '.join(ENVIRONMENTS[name])} into {folder}")
         shutil.rmtree(folder, ignore_errors=True)
-        _call([sys.executable, "-m", "venv", str(folder)])
+        _call([_python(name), "-m", "venv", str(folder)])
         _call([str(folder / "bin" / "pip"), "install", "--quiet", *ENVIRONMENTS[name]])
         stamp.write_text(wanted)
     return folder / "bin"
+
+
+def _python(name: str) -> str:
+    """Return an interpreter that the environment `name` can be made with: this one, or a newer one on PATH."""
+    oldest = PYTHONS.get(name, (0, 0))
+    if sys.version_info[:2] >= oldest:
+        return sys.executable
+    tried = [f"python{oldest[0]}.{minor}" for minor in range(oldest[1], oldest[1] + NEWER_PYTHONS)]
+    for command in tried:
+        found = shutil.which(command)
+        # A command may be there and not run: a shim of pyenv for a version that is not chosen.
+        if found and subprocess.run([found, "-V"], capture_output=True, timeout=60, check=False).returncode == 0:
+            return found
+    raise BenchError(f"{name} needs Python {oldest[0]}.{oldest[1]} or newer: none of {', '.join(tried)} on PATH runs")
 
 
 def versions(python: Path, *packages: str) -> dict[str, str]:
