@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -66,13 +67,11 @@ RETRAIN = {"hourly-load": "quarterly", "smart-meter": "weekly"}  # quarterly: a 
 @cache
 def scores(run: Run) -> dict[str, Any]:
     """Run the command as a person would and read its line."""
-    arguments = [
-        "backtest", run.service, "--data", str(Path(FOLDER or "") / run.file), "--from", run.first, "--to", run.last,
-        "--issue", run.issue, "--retrain", RETRAIN[run.service], "--json",
-    ]  # fmt: skip
-    runner = CliRunner()
-    with runner.isolated_filesystem():
-        result = runner.invoke(main, arguments, catch_exceptions=False)
+    with TemporaryDirectory() as folder:
+        span = ["--from", run.first, "--to", run.last, "--issue", run.issue]
+        data = ["--data", str(Path(FOLDER or "") / run.file), "--folder", folder]
+        arguments = ["backtest", run.service, *data, *span, "--retrain", RETRAIN[run.service], "--json"]
+        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return found
