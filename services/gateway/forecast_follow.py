@@ -18,6 +18,7 @@ from kappawatt.bus.interface import Bus, Consumer, Records, TopicPartition
 from kappawatt.bus.series_book import AHEAD_MOST
 from kappawatt.bus.streams import Serving, StreamFollower
 from kappawatt.codec import READABLE, decode_many
+from kappawatt.forecaster import UNNAMED
 from kappawatt.surviving import SurvivingThread
 from services.gateway.forecast_hub import FORECAST, FORECAST_ERROR, READING, ForecastHub
 from services.gateway.forecast_view import ForecastView
@@ -220,4 +221,4 @@ class ForecastFollower(SurvivingThread):
 
 
 def _text(key: bytes | None) -> str:
-    return key.decode("utf-8", "replace") if key else "unnamed"
+    return key.decode("utf-8", "replace") if key else UNNAMED

@@ -11,15 +11,13 @@ import numpy as np
 
 from kappawatt.calendar import HOUR, Times, to_local
 from kappawatt.events.series_files import SeriesFile
-from kappawatt.gaps import fill_inside
-from kappawatt.history import History, Past
 from services.hourly_load.inference import Classic, pack, pack_classic
 from services.hourly_load.model import fit, fit_classic
 
 if TYPE_CHECKING:
     from kappawatt.settings import Settings
 
-__all__ = ["past_of", "reproduce_published", "train"]
+__all__ = ["reproduce_published", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +43,7 @@ def train(
         Skip the reproduction of the published score.
     """
     from kappawatt import datasets
-    from kappawatt.forecast_training import Trained, make_current, save_trained
+    from kappawatt.forecast_training import Trained, make_current, past_of, save_trained
     from services.hourly_load.service import FORECASTER
 
     zones = datasets.load_zones(settings.data)
@@ -66,14 +64,6 @@ def train(
         written.append(artifact.path)
     make_current(out, artifact)
     return written
-
-
-def past_of(zone: SeriesFile) -> Past:
-    """Return everything a file knows of a zone, gaps inside it filled; not its weather: when was it known?"""
-    history = History(zone.key, zone.time_zone, zone.step)
-    history.add(zone.starts, zone.values)
-    assert history.clock is not None
-    return fill_inside(history.until(history.clock))
 
 
 def labels_of(zone: SeriesFile) -> Times:

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kappawatt.artifact import find_artifact
 from kappawatt.errors import ModelNotFound
-from kappawatt.events.series_files import SeriesFile
-from kappawatt.gaps import fill_inside
-from kappawatt.history import History, Past
+from kappawatt.history import Past
 from services.smart_meter.inference import Fitted, pack, unpack
 from services.smart_meter.model import fit
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from kappawatt.forecast_training import Trained
     from kappawatt.settings import Settings
 
-__all__ = ["past_of", "shipped", "train"]
+__all__ = ["shipped", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ def train(
         Leave the baseline out, which needs TensorFlow.
     """
     from kappawatt import datasets
-    from kappawatt.forecast_training import Trained, make_current, save_trained
+    from kappawatt.forecast_training import Trained, make_current, past_of, save_trained
     from services.smart_meter.service import FORECASTER
 
     meters = datasets.meters(settings.data)
@@ -85,11 +83,3 @@ def _tutorial(past: Past, data: Mapping[str, Any]) -> Trained:
     graph = to_onnx(lstm)
     metrics = {"one_step_67_33": one_step_scores(OnnxModel(graph), past.values)}
     return Trained("baseline", {LSTM_FILE: graph}, {**data, "meter": past.key}, metrics, ("keras", "tensorflow-cpu"))
-
-
-def past_of(meter: SeriesFile) -> Past:
-    """Return everything a file knows of a meter, gaps inside it filled."""
-    history = History(meter.key, meter.time_zone, meter.step)
-    history.add(meter.starts, meter.values)
-    assert history.clock is not None
-    return fill_inside(history.until(history.clock))

@@ -25,7 +25,7 @@ from kappawatt import __version__
 from kappawatt.calendar import Times, day_intervals, issue_time, local_date, parse_clock
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
 from kappawatt.events.series_files import SeriesFile
-from kappawatt.forecast import LEVELS, MEDIAN, naive_fan
+from kappawatt.forecast import LEVELS, LOWER, MEDIAN, UPPER, naive_fan
 from kappawatt.forecaster import Forecaster
 from kappawatt.gaps import fill_inside
 from kappawatt.history import History, Past
@@ -42,7 +42,6 @@ RETRAIN = {  # days
     **{"daily": 1, "weekly": 7, "fortnightly": 14, "monthly": 28, "quarterly": 91},
     **{"never": None, SHIPPED: None},
 }
-LOWER, UPPER = LEVELS.index(0.05), LEVELS.index(0.95)
 DIGITS = 7
 
 
@@ -220,20 +219,17 @@ def run_backtest(
 
 def _history(one: SeriesFile, plan: Plan) -> History:
     history = History(one.key, one.time_zone, one.step)
-    known = one.known if plan.known == "published" else None
-    if known is None:
-        # Without publication times only the newest revision counts; it stands last.
+    if plan.known == "published":
+        history.add(one.starts, one.values, one.known, one.covariates)
+    else:  # only the newest revision counts; it stands last
         history.add(one.starts, np.where(_is_last(one.starts), one.values, np.nan), None, one.covariates)
-    else:
-        history.add(one.starts, one.values, known, one.covariates)
     return history
 
 
 def _is_last(starts: Times) -> NDArray[np.bool_]:
     """Whether no later row has the same start."""
-    last = np.ones(len(starts), np.bool_)
+    last = np.zeros(len(starts), np.bool_)
     _, first_from_behind = np.unique(starts[::-1], return_index=True)
-    last[:] = False
     last[len(starts) - 1 - first_from_behind] = True
     return last
 

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from kappawatt.backtest import Day, Result
 from kappawatt.calendar import to_local
-from kappawatt.forecast import LEVELS, MEDIAN
+from kappawatt.forecast import LEVELS, LOWER, MEDIAN, UPPER
 from kappawatt.report import BLUE, INK, ORANGE, canvas, figure, table, write_page
 
 __all__ = ["write_backtest_report"]
 
-LOWER, UPPER = LEVELS.index(0.05), LEVELS.index(0.95)
 QUARTERS = LEVELS.index(0.25), LEVELS.index(0.75)
 SHOWN_DAYS = 14  # of the excerpt
 WORST = 10

@@ -179,6 +179,7 @@ def as_instant(moment: Instant | str | int) -> Instant:
     return np.array([moment]).astype("datetime64[ms]")[0]  # type: ignore[no-any-return]
 
 
+@lru_cache(maxsize=4096)
 def issue_time(date: Instant, clock: np.timedelta64, zone: str) -> Instant:
     """Return when the forecast for a local day is issued: the last `clock` at or before the day begins.
 
@@ -191,11 +192,6 @@ def issue_time(date: Instant, clock: np.timedelta64, zone: str) -> Instant:
     >>> str(noon)
     '2016-07-01T16:00:00.000'
     """
-    return _issue_time(date, clock, zone)
-
-
-@lru_cache(maxsize=4096)
-def _issue_time(date: Instant, clock: np.timedelta64, zone: str) -> Instant:
     if clock == np.timedelta64(0, "ms"):
         start: Instant = day_start(np.array([date]), zone)[0]
         return start

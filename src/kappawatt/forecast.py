@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from kappawatt.calendar import Times, same_local_time
 from kappawatt.history import Past
 
-__all__ = ["LEVELS", "MEDIAN", "Fan", "level_name", "naive_fan", "naive_values"]
+__all__ = ["LEVELS", "LOWER", "MEDIAN", "UPPER", "Fan", "level_name", "naive_fan", "naive_values"]
 
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # 0.05 to 0.95
 MEDIAN = LEVELS.index(0.5)
+LOWER, UPPER = LEVELS.index(0.05), LEVELS.index(0.95)  # of the 90 % interval
 WEEK = 7  # days
 MOST_WEEKS = 4
 

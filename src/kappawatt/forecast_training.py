@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from kappawatt.artifact import Artifact, Manifest, open_artifact, save_artifact
+from kappawatt.events.series_files import SeriesFile
 from kappawatt.forecast_request import example_request, read_forecast_request
 from kappawatt.forecaster import Forecaster, ForecastModel
+from kappawatt.gaps import fill_inside
+from kappawatt.history import History, Past
 
-__all__ = ["Trained", "make_current", "save_trained"]
+__all__ = ["Trained", "make_current", "past_of", "save_trained"]
 
 EXAMPLE_KEY = "example"
 
@@ -75,6 +78,14 @@ def save_trained(out: Path, forecaster: Forecaster, trained: Trained) -> Artifac
     save_artifact(folder, trained.files, replace(manifest, example={"request": request, "answer": answer}))
     forecaster.open(open_artifact(folder))
     return open_artifact(folder)
+
+
+def past_of(series: SeriesFile) -> Past:
+    """Return everything a file knows of a series, gaps inside it filled; not its weather: when was it known?"""
+    history = History(series.key, series.time_zone, series.step)
+    history.add(series.starts, series.values)
+    assert history.clock is not None
+    return fill_inside(history.until(history.clock))
 
 
 def make_current(out: Path, artifact: Artifact) -> None:

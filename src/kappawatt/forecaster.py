@@ -19,7 +19,7 @@ from kappawatt.artifact import Artifact, Manifest
 from kappawatt.batch import Answer, Batch, Rejection
 from kappawatt.calendar import DAY, HOUR, Times, day_intervals, local_date, zone_named
 from kappawatt.errors import ArtifactInvalid, HistoryInsufficient, PayloadInvalid, SettingInvalid
-from kappawatt.forecast import LEVELS, MEDIAN, Fan, level_name, naive_fan
+from kappawatt.forecast import LEVELS, LOWER, MEDIAN, UPPER, Fan, level_name, naive_fan
 from kappawatt.gaps import MOST_MISSING, fill_gaps, fill_inside, missing_lately, name_spans
 from kappawatt.history import History, Past
 from kappawatt.schema import Kind, Schema, shorten
@@ -33,7 +33,6 @@ EXAMPLE_TOLERANCE = 1e-5  # relative; another CPU may round a sum differently
 EVER = np.datetime64("9999-12-31", "ms")  # as of now: whatever came late counts
 MOST_DAYS = 62  # in a request; each is a forecast of its own
 UNNAMED = "unnamed"  # a series brought without a name
-LOWER, UPPER = LEVELS.index(0.05), LEVELS.index(0.95)
 
 Lookup = Callable[[str], History | None]
 

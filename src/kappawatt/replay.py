@@ -172,7 +172,8 @@ def _run(
     last = time.monotonic()
     try:
         while any(at < ends[p] for (_, p), at in reader.positions().items()):
-            polled = [r for r in (_before(r, ends[r.partition]) for r in reader.poll(POLL_SECONDS)) if len(r)]
+            # What came after the replay began is the live stream's.
+            polled = [r for r in (r.before(ends[r.partition]) for r in reader.poll(POLL_SECONDS)) if len(r)]
             if not polled:
                 if time.monotonic() - last > IDLE_SECONDS:
                     raise BusError(f"{source}: got nothing for {IDLE_SECONDS:g} s, allowed messages up to {ends}")
@@ -188,17 +189,6 @@ def _run(
     finally:
         producer.close()
         reader.close()
-
-
-def _before(records: Any, end: int) -> Any:
-    """The messages below `end`: those that came after the replay began are the live stream's."""
-    n = len(records.offsets)
-    while n and records.offsets[n - 1] >= end:
-        n -= 1
-    if n == len(records.offsets):
-        return records
-    parts = ("offsets", "timestamps", "keys", "values", "headers")
-    return replace(records, **{name: getattr(records, name)[:n] for name in parts})
 
 
 def _like(topic: Topic, name: str) -> Topic:

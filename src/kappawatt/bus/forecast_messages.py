@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from kappawatt.bus.interface import Headers, Outgoing, Records
 from kappawatt.calendar import Times
 from kappawatt.codec import JSON
-from kappawatt.forecast import LEVELS, MEDIAN
+from kappawatt.forecast import LEVELS, LOWER, MEDIAN, UPPER
 from kappawatt.forecaster import ForecastModel, Issued
+from kappawatt.metrics import crps
 
 __all__ = [
     "error_document",
@@ -33,7 +34,6 @@ __all__ = [
 ]
 
 HEADERS: Headers = (("content-type", JSON.encode()),)
-LOWER, UPPER = LEVELS.index(0.05), LEVELS.index(0.95)
 
 
 def instants(times: Times) -> list[str]:
@@ -98,9 +98,6 @@ def error_document(
         What was measured, and what the seasonal naive had said (NaN where it could not).
     """
     quantiles = issued.fan.quantiles[at]
-    level = np.array(LEVELS)
-    difference = measured - quantiles
-    pinball = float(np.mean(np.maximum(level * difference, (level - 1) * difference)))
     median, lower, upper = (float(quantiles[i]) for i in (MEDIAN, LOWER, UPPER))
     start = issued.targets[at]
     past = issued.past
@@ -118,7 +115,7 @@ def error_document(
         "lower": lower,
         "upper": upper,
         "covered": bool(lower <= measured <= upper),
-        "crps": 2 * pinball,
+        "crps": crps(np.array([measured]), quantiles[None, :], LEVELS),
         "fallback": issued.fallback is not None,
         "model": model.name,
         "version": model.version,

@@ -45,6 +45,14 @@ MOST_OPEN = 8  # forecasts of a series that truth and late data are still held a
 READ_AGAIN_SECONDS = 30.0  # without a message while histories are read again
 
 
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What a forecast said, and what the seasonal naive did, as of one `known_at`; without the past behind them."""
+
+    issued: Issued
+    naive: NDArray[np.float64]
+
+
 @dataclass(slots=True)
 class _Open:
     """A forecast that was due, and its corrections. Fans are computed when they are needed: they depend only on
@@ -53,8 +61,7 @@ class _Open:
     issue_time: np.datetime64
     targets: Times
     known_at: list[np.datetime64]
-    issued: dict[np.datetime64, Issued] = field(default_factory=dict)
-    naive: dict[np.datetime64, NDArray[np.float64]] = field(default_factory=dict)
+    versions: dict[np.datetime64, _Version] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -146,7 +153,7 @@ class Forecasting:
                 if idle > READ_AGAIN_SECONDS:
                     raise BusError(f"{topic}[{number}]: got nothing for {idle:g} s, allowed messages up to {end}")
                 for records in polled:
-                    kept = _before(records, end)
+                    kept = records.before(end)
                     if len(kept):
                         self._take(kept, state, Outcome(), quiet=True)
                 if time.monotonic() > until and state.next_offset < end:
@@ -222,8 +229,7 @@ class Forecasting:
             if not quiet:
                 yield from self._realised(step, forecast, origin)
             if forecast.targets[-1] < step.after - DAY:  # a revision has it computed again
-                forecast.issued.clear()
-                forecast.naive.clear()
+                forecast.versions.clear()
         due = self._due(step)
         if due is not None:
             open_.append(due)
@@ -265,7 +271,7 @@ class Forecasting:
         carried: Headers,
     ) -> Iterator[Outgoing | Rejection]:
         try:
-            issued = self._issued(entry, forecast, known_at)
+            issued = self._version(entry, forecast, known_at).issued
         except HistoryInsufficient as error:
             field, got, allowed = error.parts
             yield Rejection(row, "history_gap", field, got, allowed)
@@ -278,7 +284,7 @@ class Forecasting:
     def _same_as_before(self, entry: Entry, forecast: _Open, known_at: np.datetime64, issued: Issued) -> bool:
         earlier = [at for at in forecast.known_at if at < known_at]
         try:
-            before = self._issued(entry, forecast, earlier[-1])
+            before = self._version(entry, forecast, earlier[-1]).issued
         except HistoryInsufficient:
             return False
         return np.array_equal(before.fan.quantiles, issued.fan.quantiles) and before.fallback == issued.fallback
@@ -286,19 +292,19 @@ class Forecasting:
     def _last_published(self, entry: Entry, forecast: _Open, moment: np.datetime64) -> np.datetime64:
         """The newest version that was published by `moment`: a correction that changed nothing never was."""
         for known_at in reversed([at for at in forecast.known_at[1:] if at <= moment]):
-            if not self._same_as_before(entry, forecast, known_at, self._issued(entry, forecast, known_at)):
+            issued = self._version(entry, forecast, known_at).issued
+            if not self._same_as_before(entry, forecast, known_at, issued):
                 return known_at
         return forecast.issue_time
 
-    def _issued(self, entry: Entry, forecast: _Open, known_at: np.datetime64) -> Issued:
-        issued = forecast.issued.get(known_at)
-        if issued is None:
-            past = entry.history.until(forecast.issue_time, known_at)
-            issued = self.model.issue(past, forecast.targets)
-            forecast.naive[known_at] = naive_values(issued.past, forecast.targets)
+    def _version(self, entry: Entry, forecast: _Open, known_at: np.datetime64) -> _Version:
+        version = forecast.versions.get(known_at)
+        if version is None:
+            issued = self.model.issue(entry.history.until(forecast.issue_time, known_at), forecast.targets)
+            naive = naive_values(issued.past, forecast.targets)
             nothing = replace(issued.past, values=np.empty(0), covariates={})
-            issued = forecast.issued[known_at] = replace(issued, past=nothing)
-        return issued
+            version = forecast.versions[known_at] = _Version(replace(issued, past=nothing), naive)
+        return version
 
     def _correct(
         self, step: Step, row: int, forecast: _Open, origin: dict[str, Any], carried: Headers, quiet: bool
@@ -310,8 +316,7 @@ class Forecasting:
             return
         if forecast.known_at[-1] != step.known_at:
             forecast.known_at.append(step.known_at)
-        forecast.issued.pop(step.known_at, None)
-        forecast.naive.pop(step.known_at, None)
+        forecast.versions.pop(step.known_at, None)
         if not quiet:
             yield from self._publish(step.entry, forecast, step.known_at, row, origin, carried)
 
@@ -325,12 +330,12 @@ class Forecasting:
         for start in truths:
             try:
                 known_at = self._last_published(step.entry, forecast, start)
-                issued = self._issued(step.entry, forecast, known_at)
+                version = self._version(step.entry, forecast, known_at)
             except HistoryInsufficient:
                 continue  # it was refused when it was due, and a dead letter says so
             at = int(np.searchsorted(forecast.targets, start))
-            naive = forecast.naive[known_at]
-            document = error_document(self.model, issued, known_at, at, measured[start], float(naive[at]))
+            naive = float(version.naive[at])
+            document = error_document(self.model, version.issued, known_at, at, measured[start], naive)
             yield error_message(self._errors, document, origin)
 
 
@@ -358,18 +363,3 @@ def rejections_of(batch: Batch, rows: NDArray[np.intp]) -> Sequence[Rejection]:
     first = bisect_left(batch.rejections, int(rows[0]), key=lambda r: r.row)
     last = bisect_right(batch.rejections, int(rows[-1]), key=lambda r: r.row)
     return batch.rejections[first:last]
-
-
-def _before(records: Records, end: int) -> Records:
-    n = int(np.searchsorted(np.asarray(records.offsets), end))
-    if n == len(records):
-        return records
-    return Records(
-        records.topic,
-        records.partition,
-        records.offsets[:n],
-        records.timestamps[:n],
-        records.keys[:n],
-        records.values[:n],
-        records.headers[:n],
-    )

@@ -8,10 +8,11 @@ Both implementations pass `tests/contract/test_bus_contract.py`. Nothing touches
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from kappawatt.bus.topics import Topic
@@ -83,6 +84,27 @@ class Records:
     def next_offset(self) -> int:
         """The offset to commit once all of these are dealt with."""
         return self.offsets[-1] + 1
+
+    def pick(self, places: Sequence[int]) -> Records:
+        """Return the messages at these places."""
+
+        def pick(values: Sequence[Any]) -> list[Any]:
+            return [values[i] for i in places]
+
+        return Records(
+            self.topic,
+            self.partition,
+            pick(self.offsets),
+            pick(self.timestamps),
+            pick(self.keys),
+            pick(self.values),
+            pick(self.headers),
+        )
+
+    def before(self, offset: int) -> Records:
+        """Return the messages below an offset."""
+        n = bisect_left(self.offsets, offset)
+        return self if n == len(self) else self.pick(range(n))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,23 +202,8 @@ def _by_content_type(polled: Sequence[Records]) -> dict[str, list[Records]]:
             groups[kinds[0]].append(records)
             continue
         for kind in dict.fromkeys(kinds):
-            groups[kind].append(_subset(records, [i for i, k in enumerate(kinds) if k == kind]))
+            groups[kind].append(records.pick([i for i, k in enumerate(kinds) if k == kind]))
     return groups
-
-
-def _subset(records: Records, places: Sequence[int]) -> Records:
-    def pick(values: Sequence[Any]) -> list[Any]:
-        return [values[i] for i in places]
-
-    return Records(
-        records.topic,
-        records.partition,
-        pick(records.offsets),
-        pick(records.timestamps),
-        pick(records.keys),
-        pick(records.values),
-        pick(records.headers),
-    )
 
 
 def _by_key(records: Records) -> Iterator[tuple[bytes | None, NDArray[np.bool_] | None]]:
