@@ -1,0 +1,104 @@
+{{- /* RELEASE-SERVICE, shortened to what DNS allows; the role's own suffix comes after it. */}}
+{{- define "service.fullname" -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "service.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- /* Of pods: nothing that changes without need for a new pod. */}}
+{{- define "service.podLabels" -}}
+{{ include "service.selector" . }}
+app.kubernetes.io/version: {{ include "service.tag" . | trunc 63 | quote }}
+app.kubernetes.io/component: {{ .Values.component }}
+app.kubernetes.io/part-of: kappawatt
+{{- end }}
+
+{{- define "service.labels" -}}
+{{ include "service.podLabels" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "kappawatt-%s" .Chart.Version }}
+{{- end }}
+
+{{- define "service.tag" -}}
+{{ .Values.image.tag | default .Values.global.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "service.image" -}}
+{{- $global := .Values.global.image -}}
+{{- $own := .Values.image -}}
+{{- with $own.registry | default $global.registry }}{{ . }}/{{ end -}}
+{{ $own.repository | default $global.repository }}/{{ $own.name | default .Chart.Name }}
+{{- if $own.digest }}@{{ $own.digest }}{{ else }}:{{ include "service.tag" . }}{{ end }}
+{{- end }}
+
+{{- /* "true" or empty: auto asks whether the cluster knows the API. Takes {given, api, root}. */}}
+{{- define "kappawatt.auto" -}}
+{{- if eq (toString .given) "auto" }}{{ if .root.Capabilities.APIVersions.Has .api }}true{{ end }}
+{{- else if .given }}true{{ end }}
+{{- end }}
+
+{{- define "service.accessSecret" -}}
+{{ .Values.access.existingSecret | default (printf "%s-api-keys" (include "service.fullname" .)) }}
+{{- end }}
+
+{{- define "service.env" -}}
+- {name: KAPPAWATT_SERVICE, value: {{ .Chart.Name }}}
+- {name: KAPPAWATT_LOG_LEVEL, value: {{ .Values.global.logLevel | upper }}}
+- {name: KAPPAWATT_STATE, value: /tmp}
+- {name: KAPPAWATT_DRAIN_SECONDS, value: {{ .Values.drainSeconds | quote }}}
+{{- if .Values.usesBus }}
+{{ include "kafka.env" . }}
+{{- end }}
+{{- if eq .Values.access.mode "keys" }}
+- {name: KAPPAWATT_API_KEYS, value: /run/secrets/access/keys}
+- {name: KAPPAWATT_RATE_LIMIT, value: {{ .Values.access.rateLimit | quote }}}
+{{- else if eq .Values.access.mode "open" }}
+- {name: KAPPAWATT_OPEN_ACCESS, value: "true"}
+{{- end }}
+{{- if .Values.artifacts.existingClaim }}
+- {name: KAPPAWATT_ARTIFACTS, value: /models}
+{{- end }}
+{{- if .Values.database.existingSecret }}
+- name: KAPPAWATT_DATABASE
+  valueFrom: {secretKeyRef: {name: {{ .Values.database.existingSecret }}, key: url}}
+{{- else if .Values.database.existingClaim }}
+- {name: KAPPAWATT_DATABASE, value: "duckdb:/data/kappawatt.duckdb"}
+{{- end }}
+{{- range $name, $value := .Values.env }}
+- {name: {{ $name }}, value: {{ $value | quote }}}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "service.volumeMounts" -}}
+- {name: tmp, mountPath: /tmp}
+{{- if .Values.usesBus }}{{ include "kafka.volumeMount" . }}{{ end }}
+{{- if eq .Values.access.mode "keys" }}
+- {name: access, mountPath: /run/secrets/access, readOnly: true}
+{{- end }}
+{{- if .Values.artifacts.existingClaim }}
+- {name: models, mountPath: /models, readOnly: true}
+{{- end }}
+{{- if .Values.database.existingClaim }}
+- {name: data, mountPath: /data}
+{{- end }}
+{{- end }}
+
+{{- define "service.volumes" -}}
+- {name: tmp, emptyDir: {sizeLimit: 256Mi}}
+{{- if .Values.usesBus }}{{ include "kafka.volume" . }}{{ end }}
+{{- if eq .Values.access.mode "keys" }}
+- {name: access, secret: {secretName: {{ include "service.accessSecret" . }}, items: [{key: keys, path: keys}]}}
+{{- end }}
+{{- with .Values.artifacts.existingClaim }}
+- {name: models, persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}}
+{{- end }}
+{{- with .Values.database.existingClaim }}
+- {name: data, persistentVolumeClaim: {claimName: {{ . }}}}
+{{- end }}
+{{- end }}

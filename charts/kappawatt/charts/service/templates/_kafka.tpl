@@ -1,0 +1,45 @@
+{{- /* How anything in the release talks to Kafka; the umbrella's tests use these too. */}}
+
+{{- /* Brokers: your own, or the umbrella's single node, named so that other namespaces find it. */}}
+{{- define "kafka.bootstrap" -}}
+{{ .Values.global.kafka.bootstrapServers | default (printf "%s-kafka.%s.svc:9092" .Release.Name .Release.Namespace) }}
+{{- end }}
+
+{{- /* Ports of the brokers, as JSON. */}}
+{{- define "kafka.ports" -}}
+{{- $ports := list }}
+{{- range splitList "," (include "kafka.bootstrap" .) }}
+{{- $ports = append $ports (splitList ":" . | last | int) }}
+{{- end }}
+{{- uniq $ports | toJson }}
+{{- end }}
+
+{{- define "kafka.env" -}}
+{{- $kafka := .Values.global.kafka -}}
+- {name: KAPPAWATT_BUS, value: {{ printf "kafka://%s" (include "kafka.bootstrap" .) | quote }}}
+- {name: KAPPAWATT_KAFKA_CLIENT, value: {{ $kafka.client }}}
+- {name: KAPPAWATT_KAFKA_SECURITY_PROTOCOL, value: {{ $kafka.securityProtocol }}}
+{{- if $kafka.saslMechanism }}
+- {name: KAPPAWATT_KAFKA_SASL_MECHANISM, value: {{ $kafka.saslMechanism }}}
+- {name: KAPPAWATT_KAFKA_SASL_USERNAME, value: {{ $kafka.saslUsername | quote }}}
+- {name: KAPPAWATT_KAFKA_SASL_PASSWORD_FILE, value: /run/secrets/kafka/password}
+{{- end }}
+{{- if and $kafka.existingSecret (hasSuffix "SSL" $kafka.securityProtocol) }}
+- {name: KAPPAWATT_KAFKA_SSL_CA_LOCATION, value: /run/secrets/kafka/ca.pem}
+{{- end }}
+{{- range $name, $value := $kafka.settings }}
+- {name: {{ printf "KAPPAWATT_KAFKA_%s" ($name | replace "." "_" | upper) }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "kafka.volumeMount" -}}
+{{- if .Values.global.kafka.existingSecret }}
+- {name: kafka, mountPath: /run/secrets/kafka, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "kafka.volume" -}}
+{{- with .Values.global.kafka.existingSecret }}
+- {name: kafka, secret: {secretName: {{ . }}}}
+{{- end }}
+{{- end }}

@@ -1,0 +1,50 @@
+"""The chart as helm renders it, and questions about what came out."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "kappawatt"
+RELEASE, NAMESPACE = "kw", "energy"
+EVERY_API = ("keda.sh/v1alpha1", "monitoring.coreos.com/v1")
+
+Document = dict[str, Any]
+
+
+def helm_template(
+    *settings: str, values: Path | None = None, apis: tuple[str, ...] = (), tests: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run `helm template` with `--set` for each of `settings`."""
+    command = ["helm", "template", RELEASE, str(CHART), "-n", NAMESPACE]
+    command += [f"--set={setting}" for setting in settings] + [f"--api-versions={api}" for api in apis]
+    command += ["-f", str(values)] if values else []
+    command += [] if tests else ["--skip-tests"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def rendered(*settings: str, **options: Any) -> list[Document]:
+    """Return all objects; an error of helm's is one of the test's."""
+    made = helm_template(*settings, **options)
+    assert made.returncode == 0, made.stderr
+    return [document for document in yaml.safe_load_all(made.stdout) if document]
+
+
+def of_kind(documents: list[Document], kind: str) -> dict[str, Document]:
+    """Return objects of one kind by name."""
+    return {each["metadata"]["name"]: each for each in documents if each["kind"] == kind}
+
+
+def pods(documents: list[Document]) -> Iterator[tuple[str, Document, Mapping[str, str]]]:
+    """Yield name, spec and labels of everything that becomes a pod."""
+    for each in documents:
+        if each["kind"] in ("Deployment", "StatefulSet"):
+            template = each["spec"]["template"]
+            yield each["metadata"]["name"], template["spec"], template["metadata"]["labels"]
+        elif each["kind"] == "Pod":
+            yield each["metadata"]["name"], each["spec"], each["metadata"]["labels"]
