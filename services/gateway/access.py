@@ -105,7 +105,8 @@ def read_access(settings: Settings) -> Access:
     Raises
     ------
     SettingInvalid
-        The gateway would listen beyond localhost without keys, or keys or rate limit cannot be read.
+        The gateway would listen beyond localhost without keys though nobody said so, or keys or rate limit cannot
+        be read.
     """
     try:
         limit = parse(settings.rate_limit)
@@ -114,13 +115,14 @@ def read_access(settings: Settings) -> Access:
         raise SettingInvalid(f"KAPPAWATT_RATE_LIMIT: got {settings.rate_limit!r}, allowed {allowed}") from None
     if settings.api_keys is not None:
         return Access(read_keys(settings.api_keys), limit)
-    if not is_loopback(settings.host):
+    if not settings.open_access and not is_loopback(settings.host):
         raise SettingInvalid(
             f"KAPPAWATT_API_KEYS: got nothing while KAPPAWATT_HOST is {settings.host!r}; beyond "
             "localhost the gateway needs a file of keys, one `role:sha256-of-key:name` a line (role reader, "
-            "writer or admin; hash with `printf %s KEY | sha256sum`), or KAPPAWATT_HOST=127.0.0.1"
+            "writer or admin; hash with `printf %s KEY | sha256sum`), KAPPAWATT_OPEN_ACCESS=true where the network "
+            "alone decides who reaches it, or KAPPAWATT_HOST=127.0.0.1"
         )
-    return Access(None, limit)
+    return Access(None, limit, any_name=settings.open_access)
 
 
 class Access:
@@ -129,14 +131,17 @@ class Access:
     Parameters
     ----------
     keys : sequence of Key or None
-        None: no keys and no rate limits; only pages served from this machine may call.
+        None: no keys and no rate limits.
     limit : RateLimitItem
         Requests a key, or without one an address, may make.
+    any_name : bool
+        Whether without keys the gateway may be called by other names than localhost's.
     """
 
-    def __init__(self, keys: Sequence[Key] | None, limit: RateLimitItem) -> None:
+    def __init__(self, keys: Sequence[Key] | None, limit: RateLimitItem, *, any_name: bool = False) -> None:
         self._keys = None if keys is None else tuple(keys)
         self._limit = limit
+        self._any_name = any_name
         self._window = MovingWindowRateLimiter(MemoryStorage())
 
     @property
@@ -155,7 +160,7 @@ class Access:
         """Let the request pass; else raise Unauthorized, Forbidden or Overloaded."""
         _refuse_foreign_page(asked)
         if self._keys is None:
-            if asked.path not in UNLIMITED_PATHS:
+            if not self._any_name and asked.path not in UNLIMITED_PATHS:
                 _refuse_foreign_name(asked)
             return
         key = self.find(_presented(asked))
@@ -246,7 +251,11 @@ def _refuse_foreign_page(asked: Request) -> None:
 
 
 def _refuse_foreign_name(asked: Request) -> None:
-    """Without keys, a name that was made to point at this machine (DNS rebinding) must not reach it."""
+    """Without keys, a name that was made to point at this machine (DNS rebinding) must not reach it.
+
+    With open access nobody knows the names it is called by: a balancer's, a node's, a Service's. So this check goes,
+    and the one of the Origin stays, which a rebound name passes. Where browsers can reach the gateway, keys are better.
+    """
     name = urlsplit(f"//{asked.host}").hostname or ""
     if not is_loopback(name):
         raise Forbidden(f"Host: got {name[:200]!r}, allowed localhost while the gateway asks for no API keys")

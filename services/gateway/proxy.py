@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
@@ -14,6 +15,7 @@ from flask import Request, Response
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    NameResolutionError,
     NewConnectionError,
     ReadTimeoutError,
     TimeoutError,
@@ -22,6 +24,7 @@ from urllib3.exceptions import (
 from kappawatt.errors import KappawattError, PayloadInvalid, SettingInvalid
 from kappawatt.serving.body import read_body
 from services.gateway.breaker import Breaker
+from services.gateway.connections import connections
 
 __all__ = [
     "METHODS",
@@ -34,6 +37,8 @@ __all__ = [
     "trace_parent",
 ]
 
+log = logging.getLogger(__name__)
+
 # A service itself says which of these a path of its own knows (405 with Allow).
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 OWN_NAMES = ("forecasts", "latest", "recent", "rejections", "services", "session", "stream", "summary")
@@ -45,9 +50,14 @@ CONNECT_SECONDS = 1.0
 READ_SECONDS = 30.0
 TRIES = 3
 BACKOFF_SECONDS = 0.1  # before the second try, doubled before the third
+# A connection that does not come about carries nothing, so any request may try again. Behind one address there may be
+# several processes, and one that has just died is still among them for a second or two.
+REFUSED_SECONDS = 2.0
+REFUSED_BACKOFF_SECONDS = (0.02, 0.25)  # before the second try; doubled up to
 WHOLE_BYTES = 1 << 20  # answers up to this size are read before the first byte is passed on
 CHUNK_BYTES = 1 << 16
 KEPT_CONNECTIONS = 32  # by service
+MOST_SERVICES = 100  # with kept connections
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
      "trailer", "transfer-encoding", "upgrade")
@@ -163,6 +173,8 @@ class Proxy:
     targets : mapping of str to Target
     connect_seconds, read_seconds : float
         How long a connection, and the next byte of an answer, may take.
+    refused_seconds : float
+        How long connections are tried that do not come about.
     """
 
     def __init__(
@@ -171,10 +183,26 @@ class Proxy:
         *,
         connect_seconds: float = CONNECT_SECONDS,
         read_seconds: float = READ_SECONDS,
+        refused_seconds: float = REFUSED_SECONDS,
     ) -> None:
-        self.targets = dict(targets)
+        self._given = dict(targets)
+        self.targets: Mapping[str, Target] = self._given  # replaced as a whole, never changed
         self._timeout = urllib3.Timeout(connect=connect_seconds, read=read_seconds)
-        self._pools = urllib3.PoolManager(num_pools=max(10, len(targets)), maxsize=KEPT_CONNECTIONS, retries=False)
+        self._refused_seconds = refused_seconds
+        self._pools = connections(KEPT_CONNECTIONS, MOST_SERVICES)
+
+    def found(self, targets: Iterable[Target]) -> None:
+        """Have exactly these beside those given, which win; one that has not changed keeps its breaker."""
+        known, merged = self.targets, dict(self._given)
+        for target in targets:
+            if target.name not in self._given:
+                before = known.get(target.name)
+                merged[target.name] = before if before is not None and before == target else target
+        if merged != known:
+            came, gone = sorted(merged.keys() - known.keys()), sorted(known.keys() - merged.keys())
+            moved = sorted(name for name in merged.keys() & known.keys() if merged[name] != known[name])
+            log.info("services changed", extra={"came": came, "gone": gone, "moved": moved})
+            self.targets = merged
 
     def close(self) -> None:
         """Close kept connections."""
@@ -206,25 +234,35 @@ class Proxy:
     def call(
         self, target: Target, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> urllib3.BaseHTTPResponse:
-        """Ask with retries behind the breaker. What was (or could have been) received is asked again only if
-        it is a GET or HEAD; a POST that changes nothing, only if no connection came about.
+        """Ask behind the breaker, again if no connection came about, and again if it broke off before an answer
+        and asking twice changes nothing.
         """
         target.breaker.enter()
-        for tried in range(1, TRIES + 1):
+        began = time.monotonic()
+        refused = broken = 0
+        while True:
             try:
                 answer = self._send(target, method, url, headers, body, self._timeout, preload=False)
             except HTTPError as error:
-                if tried == TRIES or not _may_repeat(method, url, error):
+                if isinstance(error, ConnectTimeoutError):  # refusals and unknown names are among them
+                    shortest, longest = REFUSED_BACKOFF_SECONDS
+                    pause = min(shortest * 2**refused, longest)
+                    refused += 1
+                    is_over = time.monotonic() + pause > began + self._refused_seconds
+                else:
+                    pause = BACKOFF_SECONDS * 2**broken
+                    broken += 1
+                    is_over = broken == TRIES or not _may_repeat(method, url, error)
+                if is_over:
                     target.breaker.failed()
                     raise _failure(target, error) from error
-                time.sleep(BACKOFF_SECONDS * 2 ** (tried - 1))
+                time.sleep(pause)
             except BaseException:
                 target.breaker.failed()
                 raise
             else:
                 target.breaker.succeeded()
                 return answer
-        raise AssertionError("unreachable")
 
     def _send(
         self,
@@ -251,9 +289,14 @@ class Proxy:
 
 
 def _may_repeat(method: str, url: str, error: HTTPError) -> bool:
-    if method in ("GET", "HEAD"):
-        return not isinstance(error, ReadTimeoutError)  # three times the time-out helps nobody
-    return method == "POST" and asks_only(url.partition("?")[0]) and isinstance(error, NewConnectionError)
+    """Whether a request that may have been received may be sent once more.
+
+    An Idempotency-Key does not make it so: the ingestor remembers keys in a file of its own, and behind an address
+    with several ingestors the second request may come to another one.
+    """
+    if isinstance(error, ReadTimeoutError):  # three times the time-out helps nobody
+        return False
+    return method in ("GET", "HEAD") or (method == "POST" and asks_only(url.partition("?")[0]))
 
 
 def _failure(target: Target, error: HTTPError) -> KappawattError:
@@ -264,6 +307,8 @@ def _failure(target: Target, error: HTTPError) -> KappawattError:
 
 def _reason(error: HTTPError) -> str:
     """What happened, without the address of the service, which is nobody's business outside."""
+    if isinstance(error, NameResolutionError):
+        return "its name is not known"
     if isinstance(error, NewConnectionError):  # urllib3 counts it among the time-outs, so it comes first
         return "connection refused"
     if isinstance(error, ConnectTimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -263,14 +264,14 @@ class _Kept:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._kept: dict[str, tuple[float, Any]] = {}
+        self._kept: dict[str, tuple[float, Mapping[str, Target], Any]] = {}
 
     def ask(self, path: str, seconds: float) -> dict[str, tuple[int, bytes] | str]:
         """GET `path` of every service at once; by name, status and body, or why there is none."""
-        kept = self._kept.get(path)
-        if kept is not None and time.monotonic() - kept[0] < KEPT_SECONDS:
-            return kept[1]  # type: ignore[no-any-return]
         targets = self._gateway.proxy.targets
+        kept = self._kept.get(path)
+        if kept is not None and time.monotonic() - kept[0] < KEPT_SECONDS and kept[1] is targets:
+            return kept[2]  # type: ignore[no-any-return]
 
         def fetch(target: Target) -> tuple[int, bytes] | str:
             try:
@@ -282,7 +283,7 @@ class _Kept:
         if targets:
             with ThreadPoolExecutor(min(8, len(targets))) as pool:
                 answers = dict(zip(targets, pool.map(fetch, targets.values()), strict=True))
-        self._kept[path] = (time.monotonic(), answers)
+        self._kept[path] = (time.monotonic(), targets, answers)
         return answers
 
 
@@ -297,11 +298,15 @@ def _add_services(app: Flask, gateway: Gateway) -> None:
     )
     def services() -> Response:
         rows = []
-        for name, answer in kept.ask("/readyz", PROBE_SECONDS).items():
+        answers, targets = kept.ask("/readyz", PROBE_SECONDS), gateway.proxy.targets
+        for name, answer in answers.items():
+            if name not in targets:  # it has just gone
+                continue
             reason = None if isinstance(answer, tuple) and answer[0] == 200 else _why(answer)
-            circuit = gateway.proxy.targets[name].breaker.state
+            circuit = targets[name].breaker.state
             rows.append({"name": name, "ready": reason is None, "reason": reason, "circuit": circuit})
-        return _json({"services": rows})
+        discovery = None if gateway.discovery is None else {"kind": "kubernetes", "failure": gateway.discovery.failure}
+        return _json({"services": rows, "discovery": discovery})
 
 
 def _why(answer: tuple[int, bytes] | str) -> str:
@@ -355,7 +360,7 @@ def _add_proxy(app: Flask, gateway: Gateway) -> None:
         if target is None:
             if name in ("latest", "forecasts") and request.method not in ("GET", "HEAD"):
                 raise MethodNotAllowed(["GET", "HEAD"])
-            known = ", ".join(gateway.proxy.targets) or "none: KAPPAWATT_SERVICES is empty"
+            known = ", ".join(gateway.proxy.targets) or f"none: {gateway.why_no_services()}"
             raise NotFound(f"service: got {name[:80]!r}, allowed {known}")
         return gateway.proxy.forward(target, rest, request, g.request_id, g.trace_parent)
 

@@ -17,6 +17,7 @@ from kappawatt.serving.context import Context
 from kappawatt.settings import Settings
 from kappawatt.surviving import SurvivingThread
 from services.gateway.access import Access, read_access
+from services.gateway.discovery import LABEL, KubernetesDiscovery, check_discovery
 from services.gateway.follow import Follower, LagWatch
 from services.gateway.forecast_follow import ForecastFollower
 from services.gateway.forecast_hub import ForecastHub
@@ -48,11 +49,17 @@ class Gateway:
     forecast_hub: ForecastHub
     forecast_followers: Sequence[ForecastFollower]
     open_bus: Callable[[], Bus]
+    discovery: KubernetesDiscovery | None
 
     @property
     def streams(self) -> int:
         """How many event streams are open."""
         return self.hub.clients + self.forecast_hub.clients
+
+    def why_no_services(self) -> str:
+        """Return why there are none, if there are none."""
+        found = "" if self.discovery is None else f", and no Service with a port `http` has the label {LABEL}"
+        return f"KAPPAWATT_SERVICES is empty{found}"
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the dashboard's tiles."""
@@ -75,15 +82,15 @@ class Gateway:
 
     def start(self) -> None:
         """Start reading the bus."""
-        for thread in self._threads:
+        for thread in self.threads:
             thread.start()
 
     def stop(self) -> None:
         """Let streams end, stop reading, close connections."""
         self.end_streams()
-        for thread in self._threads:
+        for thread in self.threads:
             thread.stopped.set()
-        for thread in self._threads:
+        for thread in self.threads:
             thread.stop()
         self.proxy.close()
 
@@ -93,14 +100,17 @@ class Gateway:
         self.forecast_hub.close()
 
     @property
-    def _threads(self) -> tuple[SurvivingThread, ...]:
-        return (self.follower, self.lag, *self.forecast_followers)
+    def threads(self) -> tuple[SurvivingThread, ...]:
+        """What runs beside the requests."""
+        found = () if self.discovery is None else (self.discovery,)
+        return (self.follower, self.lag, *self.forecast_followers, *found)
 
 
 def check(settings: Settings) -> None:
     """Raise SettingInvalid if services, keys or rate limit cannot be used, or keys are missing."""
     read_access(settings)
     parse_services(settings.services)
+    check_discovery(settings)
 
 
 def open_gateway(context: Context) -> Gateway:
@@ -113,7 +123,9 @@ def open_gateway(context: Context) -> Gateway:
     """
     settings = context.settings
     access = read_access(settings)
-    targets = parse_services(settings.services)
+    check_discovery(settings)
+    proxy = Proxy(parse_services(settings.services))
+    discovery = KubernetesDiscovery(proxy.found) if settings.discovery == "kubernetes" else None
 
     def open_bus() -> Bus:
         return connect(settings.bus, settings.bus_options())
@@ -139,9 +151,12 @@ def open_gateway(context: Context) -> Gateway:
     forecasts = {stream.service: ForecastView(stream) for stream in FORECAST_STREAMS}
     forecast_hub = ForecastHub()
     readers = tuple(ForecastFollower(open_bus, each, forecast_hub, view) for each in forecasts.values())
-    context.alive += [thread.why_dead for thread in (follower, lag, *readers)]
-    gateway = Gateway(access, Proxy(targets), view, hub, follower, lag, forecasts, forecast_hub, readers, open_bus)
+    gateway = Gateway(access, proxy, view, hub, follower, lag, forecasts, forecast_hub, readers, open_bus, discovery)
+    context.alive += [thread.why_dead for thread in gateway.threads]
+    if discovery is not None:
+        context.ready.append(discovery.why_not_ready)
     _end_streams_on_termination(gateway)
+    context.drain.when_begun(gateway.end_streams)
     gateway.start()
     return gateway
 

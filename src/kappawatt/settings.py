@@ -71,10 +71,17 @@ class Settings:
         "`kafka-python`, or `confluent` for the accelerator",
         _choice("kafka-python", "confluent"),
     )
-    host: str = _setting("127.0.0.1", "address to listen on; beyond localhost the gateway demands API keys")
+    host: str = _setting(
+        "127.0.0.1", "address to listen on; beyond localhost the gateway demands API keys, or open access"
+    )
     port: int = _setting(0, "port to listen on; 0 is the service's own", _number(0, 65535))
     workers: int = _setting(1, "serving processes", _number(1, 64))
     threads: int = _setting(4, "threads a serving process answers with", _number(1, 256))
+    drain_seconds: float = _setting(
+        0.0,
+        "seconds `serve` answers on after SIGTERM, already unready, so that balancers turn away from it first",
+        _number(0, 600, False),
+    )
     probe_port: int = _setting(
         0,
         "port for probes and metrics of `consume` and `sink`; 0 is the service's port + 100",
@@ -115,7 +122,18 @@ class Settings:
         "duckdb:.run/kappawatt.duckdb", "analytics store of `sink`: `duckdb:FILE` or `postgresql://...`"
     )
     services: str = _setting("", "where the gateway finds services: `name=http://host:port`, comma separated")
+    discovery: str = _setting(
+        "static",
+        "how the gateway finds more of them: `static` not at all, `kubernetes` by the label `kappawatt.io/service` "
+        "of the Services in its namespace",
+        _choice("static", "kubernetes"),
+    )
     api_keys: Path | None = _setting(None, "file of API keys, one `role:sha256-of-key:name` a line", _path)
+    open_access: bool = _setting(
+        False,
+        "whether a gateway without API keys may listen beyond localhost: whoever reaches it may do everything",
+        _flag,
+    )
     rate_limit: str = _setting("100/second", "requests a client may make at the gateway, where keys are asked for")
     state: Path | None = _setting(
         None,

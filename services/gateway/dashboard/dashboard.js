@@ -384,7 +384,7 @@ async function loadServices() {
     item.title = `circuit ${s.circuit}`;
     return item;
   });
-  $("services").replaceChildren(...(items.length ? items : [element("li", "none: KAPPAWATT_SERVICES is empty")]));
+  $("services").replaceChildren(...(items.length ? items : [element("li", "none yet")]));
   return services;
 }
 

@@ -49,6 +49,7 @@ def create_app(
     app = Flask(f"kappawatt.{service.name}", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     context = Context(service, settings, telemetry or Telemetry(service.name))
+    context.ready.append(context.drain.why_not_ready)
     app.extensions["kappawatt"] = context
     books = Bookkeeping(context.telemetry)
     _add_bookkeeping(app, books)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kappawatt.service import Service
+from kappawatt.serving.drain import Drain
 from kappawatt.serving.fast_lane import Lane
 from kappawatt.serving.models import Models
 from kappawatt.settings import Settings
@@ -31,6 +32,8 @@ class Context:
         Each returns None, or why the process should be restarted.
     lanes : dict of str to (str, Lane)
         Paths that `FastLane` answers before Flask.
+    drain : Drain
+        Whether the process was told to end; a route with answers that do not end by themselves asks to be told.
     """
 
     service: Service
@@ -41,3 +44,4 @@ class Context:
     ready: list[Callable[[], str | None]] = field(default_factory=list)
     alive: list[Callable[[], str | None]] = field(default_factory=list)
     lanes: dict[str, tuple[str, Lane]] = field(default_factory=dict)
+    drain: Drain = field(default_factory=Drain)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from gunicorn.workers.gthread import ThreadWorker
+from kappawatt.serving.lingering_worker import LingeringWorker
 
 __all__ = ["InlineWorker", "is_complete"]
 
@@ -53,7 +53,7 @@ class _OneSend:
         return getattr(self._inner, name)
 
 
-class InlineWorker(ThreadWorker):  # type: ignore[misc]
+class InlineWorker(LingeringWorker):
     """See the module's words; everything not said here is gthread's."""
 
     def init_process(self) -> None:
@@ -78,8 +78,7 @@ class InlineWorker(ThreadWorker):  # type: ignore[misc]
             self.keepalived_conns.append(conn)
             return
         self.poller.unregister(client)
-        self.nr_conns -= 1
-        conn.close(graceful=True)
+        self.close_gracefully(conn)
 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> Any:
         """As gthread, but a body that was read to its end needs no draining, nor the timeouts set around it."""

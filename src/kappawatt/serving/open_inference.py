@@ -112,7 +112,7 @@ def add_routes(app: Flask, context: Context) -> None:
         answers={200: {"type": "object"}} | errors(503),
     )
     def v2_ready() -> Response:
-        reason = models.why_not_ready()
+        reason = context.drain.why_not_ready() or models.why_not_ready()
         return _json({"ready": True}) if reason is None else _json({"error": reason}, 503)
 
     @app.get("/v2", provide_automatic_options=False)

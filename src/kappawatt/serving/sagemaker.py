@@ -32,7 +32,7 @@ def add_routes(app: Flask, context: Context) -> None:
     @app.get("/ping", provide_automatic_options=False)
     @operation("SageMaker: ready?", tag="sagemaker", answers={200: None, 503: "problem"})
     def ping() -> Response:
-        reason = models.why_not_ready()
+        reason = context.drain.why_not_ready() or models.why_not_ready()
         if reason is not None:
             raise NotReady(reason)
         return Response(b"", content_type=JSON)

@@ -16,12 +16,15 @@ from gunicorn.app.base import BaseApplication
 from kappawatt import logs
 from kappawatt.parent import end_with_parent
 from kappawatt.service import Service
+from kappawatt.serving.drain import Drain, HeldTermination
 from kappawatt.serving.inline_worker import InlineWorker
+from kappawatt.serving.lingering_worker import LingeringWorker
 from kappawatt.settings import Settings
 
 __all__ = ["metrics_folder", "serve"]
 
 GRACE_SECONDS = 25  # platforms send SIGKILL 30 s after SIGTERM
+LEAST_GRACE_SECONDS = 5
 REQUEST_SECONDS = 60
 
 
@@ -37,6 +40,41 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         return self._make_app()
+
+
+class _DrainingServer(_Server):
+    """A server that answers on for a while after SIGTERM."""
+
+    def __init__(self, make_app: Callable[[], Flask], options: dict[str, Any], seconds: float) -> None:
+        self._termination = HeldTermination(seconds)
+        self._drain = Drain()  # of this process, once it is a worker and has its app
+        self._after_fork = options["post_fork"]
+        hooks = {
+            "when_ready": self._termination.hold_termination,
+            "post_fork": self._begin_worker,
+            "post_worker_init": self._begin_serving,
+            "pre_request": self._close_after_answer,
+            "graceful_timeout": max(LEAST_GRACE_SECONDS, int(GRACE_SECONDS - seconds)),
+        }
+        super().__init__(make_app, options | hooks)
+
+    def load(self) -> Flask:
+        app = super().load()
+        self._drain = app.extensions["kappawatt"].drain
+        self._termination.listen(self._drain)
+        return app
+
+    def _begin_worker(self, arbiter: Any, worker: Any) -> None:
+        self._termination.forget_telling()
+        self._after_fork(arbiter, worker)
+
+    def _begin_serving(self, worker: Any) -> None:
+        _freeze(worker)
+        self._termination.note_serving()
+
+    def _close_after_answer(self, worker: Any, request: Any) -> None:
+        if self._drain.has_begun:
+            request.force_close()
 
 
 @contextmanager
@@ -56,7 +94,7 @@ def metrics_folder(workers: int) -> Iterator[None]:
 
 
 def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -> None:
-    """Serve `make_app()` until SIGTERM; requests at hand are finished first.
+    """Serve `make_app()` until SIGTERM, and KAPPAWATT_DRAIN_SECONDS longer; requests at hand are finished first.
 
     Raises
     ------
@@ -71,7 +109,7 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
         "bind": f"{host}:{port}",
         "workers": settings.workers,
         # A model computes and never waits; routes of other services wait for brokers and other services.
-        "worker_class": "gthread" if service.predictor is None else InlineWorker,
+        "worker_class": LingeringWorker if service.predictor is None else InlineWorker,
         "threads": max(settings.threads, service.threads),
         "keepalive": 75,
         "limit_request_line": 8190,
@@ -83,11 +121,17 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
         "loglevel": "warning",
         "control_socket_disable": True,
         "post_fork": lambda server, worker: _after_fork(settings),
-        # What was loaded stays: the garbage collector need not look at it again and again.
-        "post_worker_init": lambda worker: gc.freeze(),
+        "post_worker_init": _freeze,
         "child_exit": _forget_child if settings.workers > 1 else lambda server, worker: None,
     }
-    _Server(make_app, options).run()
+    if settings.drain_seconds:
+        _DrainingServer(make_app, options, settings.drain_seconds).run()
+    else:
+        _Server(make_app, options).run()
+
+
+def _freeze(worker: Any) -> None:
+    gc.freeze()  # what was loaded stays: the garbage collector need not look at it again and again
 
 
 def _after_fork(settings: Settings) -> None:

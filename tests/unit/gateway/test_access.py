@@ -172,6 +172,35 @@ def test_beyond_localhost_the_gateway_does_not_start_without_keys(open_gateway: 
         open_gateway(host="0.0.0.0")
 
 
+def test_open_access_lets_everybody_in_by_any_name(open_gateway: Gateways, serve: Any) -> None:
+    service = Flask("any")
+    service.post("/<path:path>")(lambda path: Response("{}"))
+    client = open_gateway(host="0.0.0.0", open_access=True, services=f"plant-power={serve(service)}").test_client()
+
+    for name in ("10.1.2.3:30080", "gateway.kappawatt.svc", "power.example.org"):
+        assert client.get("/api/summary", headers={"Host": name}).status_code == 200
+        assert client.post("/api/plant-power/readings/plant-1", headers={"Host": name}).status_code == 200
+
+
+def test_open_access_still_refuses_writes_by_pages_of_others(open_gateway: Gateways) -> None:
+    client = open_gateway(host="0.0.0.0", open_access=True).test_client()
+    sent = {"Host": "power.example.org", "Origin": "https://evil.example"}
+
+    assert client.post("/api/plant-power/readings/plant-1", headers=sent).status_code == 403
+
+
+def test_open_access_beside_keys_asks_for_keys(open_gateway: Gateways, keys: Path) -> None:
+    client = open_gateway(host="0.0.0.0", open_access=True, api_keys=keys).test_client()
+
+    assert client.get("/api/summary").status_code == 401
+
+
+@pytest.mark.parametrize("text", ["maybe", "2"])
+def test_open_access_is_true_or_false(text: str) -> None:
+    with pytest.raises(SettingInvalid, match=r"KAPPAWATT_OPEN_ACCESS: got .* allowed true or false"):
+        Settings.read({"KAPPAWATT_OPEN_ACCESS": text})
+
+
 def test_rate_limit_that_cannot_be_read_stops_the_start() -> None:
     with pytest.raises(SettingInvalid, match="KAPPAWATT_RATE_LIMIT"):
         read_access(Settings(rate_limit="many"))

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -62,9 +63,9 @@ def silent() -> Iterator[str]:
 def quick(app: Flask, address: str) -> Any:
     """A client of `app` whose proxy waits 0.3 s."""
     targets = parse_services(f"plant-power={address}")
-    proxy = Proxy(targets, connect_seconds=0.3, read_seconds=0.3)
+    proxy = Proxy(targets, connect_seconds=0.3, read_seconds=0.3, refused_seconds=0.3)
     own = app.extensions[EXTENSION].proxy
-    own.targets, own._timeout = proxy.targets, proxy._timeout
+    own.targets, own._timeout, own._refused_seconds = proxy.targets, proxy._timeout, proxy._refused_seconds
     return app.test_client()
 
 
@@ -227,30 +228,44 @@ def test_silent_service_is_504_and_asked_once(open_gateway: Gateways, silent: st
     assert time.monotonic() - began < 0.8
 
 
-def test_get_is_asked_again_when_the_connection_breaks(open_gateway: Gateways) -> None:
+@pytest.mark.parametrize(("method", "path"), [("GET", "params"), ("POST", "predict"), ("POST", "v2/models/m/infer")])
+def test_what_changes_nothing_is_asked_again_when_the_connection_breaks(
+    open_gateway: Gateways, method: str, path: str
+) -> None:
     with BreakingServer(times=2) as server:
-        answer = quick(open_gateway(), server.address).get("/api/plant-power/params")
+        answer = quick(open_gateway(), server.address).open(f"/api/plant-power/{path}", method=method, data=b"{}")
 
     assert answer.status_code == 200
     assert server.asked == 3
 
 
-@pytest.mark.parametrize("path", ["predict", "readings"])
-def test_post_that_was_sent_is_never_sent_again(open_gateway: Gateways, path: str) -> None:
+def test_a_request_that_breaks_every_connection_is_given_up(open_gateway: Gateways) -> None:
+    with BreakingServer(times=9) as server:
+        answer = quick(open_gateway(), server.address).post("/api/plant-power/predict", data=b"{}")
+
+    assert answer.status_code == 502
+    assert server.asked == 3
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "1"}], ids=["plain", "with a key"])
+def test_post_that_may_have_changed_something_is_never_sent_again(
+    open_gateway: Gateways, headers: dict[str, str]
+) -> None:
     with BreakingServer(times=2) as server:
-        answer = quick(open_gateway(), server.address).post(f"/api/plant-power/{path}", data=b"{}")
+        client = quick(open_gateway(), server.address)
+        answer = client.post("/api/plant-power/readings/plant-1", data=b"{}", headers=headers)
 
     assert answer.status_code == 502
     assert server.asked == 1
 
 
-@pytest.mark.parametrize(("path", "status"), [("predict", 200), ("readings", 502)])
-def test_only_posts_that_change_nothing_wait_for_a_service_that_starts(
-    open_gateway: Gateways, closed_port: int, path: str, status: int
+@pytest.mark.parametrize("path", ["predict", "readings/plant-1"])
+def test_any_request_waits_a_moment_for_a_service_that_starts(
+    open_gateway: Gateways, closed_port: int, path: str
 ) -> None:
     client = quick(open_gateway(), f"http://127.0.0.1:{closed_port}")
-    late = threading.Timer(0.05, lambda: server.__enter__())
     server = BreakingServer(times=0, port=closed_port)
+    late = threading.Timer(0.05, lambda: server.__enter__())
     late.start()
     try:
         answer = client.post(f"/api/plant-power/{path}", data=b"{}")
@@ -258,7 +273,79 @@ def test_only_posts_that_change_nothing_wait_for_a_service_that_starts(
         late.join()
         server.__exit__()
 
-    assert answer.status_code == status
+    assert answer.status_code == 200
+    assert server.asked == 1
+
+
+def test_connections_are_kept_while_they_are_used(open_gateway: Gateways) -> None:
+    with ClosingServer(after=60.0) as server:
+        client = quick(open_gateway(), server.address)
+        statuses = {client.post("/api/plant-power/readings/plant-1", data=b"{}").status_code for _ in range(20)}
+
+    assert statuses == {200}
+    assert server.connections == 1
+
+
+def test_a_connection_the_service_closes_while_it_is_idle_costs_no_request(
+    open_gateway: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request is sent in the moment in which the service closes what nobody used for 0.2 s."""
+    monkeypatch.setattr("services.gateway.connections.IDLE_SECONDS", 0.1)
+    with ClosingServer(after=0.2) as server:
+        client = quick(open_gateway(), server.address)
+        statuses = set()
+        for i in range(30):
+            statuses.add(client.post("/api/plant-power/readings/plant-1", data=b"{}").status_code)
+            time.sleep(0.19 + 0.001 * (i % 20))
+
+    assert statuses == {200}
+    assert server.connections == 30
+
+
+def test_services_found_later_stand_beside_those_given_which_win() -> None:
+    proxy = Proxy(parse_services("plant-power=http://given:1"))
+    found = parse_services("plant-power=http://found:1,smart-meter=http://found:2")
+
+    proxy.found(found.values())
+    assert {name: target.host for name, target in proxy.targets.items()} == {
+        "plant-power": "given",
+        "smart-meter": "found",
+    }
+
+    proxy.found([])
+    assert set(proxy.targets) == {"plant-power"}
+
+
+def test_a_found_service_keeps_its_breaker_until_it_moves() -> None:
+    proxy = Proxy({})
+    proxy.found(parse_services("a=http://x:1,b=http://x:2").values())
+    before = dict(proxy.targets)
+
+    proxy.found(parse_services("a=http://x:1,b=http://x:3").values())
+
+    assert proxy.targets["a"].breaker is before["a"].breaker
+    assert proxy.targets["b"].breaker is not before["b"].breaker
+
+
+def test_a_service_found_later_is_forwarded_to_listed_and_documented(
+    open_gateway: Gateways, serve: Any, mirror: Flask
+) -> None:
+    mirror.get("/openapi.json", endpoint="document")(lambda: {"openapi": "3.1.0", "paths": {"/x": {"get": {}}}})
+    app = open_gateway()
+    client, proxy = app.test_client(), app.extensions[EXTENSION].proxy
+    assert client.get("/api/services").get_json()["services"] == []
+    assert "/api/mirror/x" not in client.get("/openapi.json").get_json()["paths"]
+
+    proxy.found(parse_services(f"mirror={serve(mirror)}").values())
+
+    assert [row["name"] for row in client.get("/api/services").get_json()["services"]] == ["mirror"]
+    assert "/api/mirror/x" in client.get("/openapi.json").get_json()["paths"]
+    assert client.get("/api/mirror/params").get_json()["path"] == "/params"
+
+    proxy.found([])
+
+    assert client.get("/api/services").get_json()["services"] == []
+    assert client.get("/api/mirror/params").status_code == 404
 
 
 def test_circuit_opens_after_failures_and_says_when_to_come_back(open_gateway: Gateways, closed_port: int) -> None:
@@ -388,3 +475,38 @@ class BreakingServer:
                 self.asked += 1
                 if self.asked > self._times:
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+
+
+class ClosingServer:
+    """Answers on kept connections, and closes those on which nothing came for `after` seconds."""
+
+    def __init__(self, after: float) -> None:
+        self.connections = 0
+        self._after = after
+
+    def __enter__(self) -> ClosingServer:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        connection.settimeout(self._after)
+        with connection, suppress(OSError):
+            while data := connection.recv(65536):
+                if b"{}" not in data:  # headers and body may come one after the other
+                    continue
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
