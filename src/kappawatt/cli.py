@@ -413,17 +413,24 @@ def sink(**given: Any) -> None:
 
 @main.command()
 @click.option("--wait", default=10.0, show_default=True, help="Seconds to wait for the probe's answer.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice([*service_names(), "sink"]),
+    help="Look at this service (or the sink) alone; may be given again. All of them if absent.",
+)
 @bus_option
 @client_option
 @json_option
-def doctor(wait: float, as_json: bool, **given: Any) -> None:
+def doctor(wait: float, only: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Look at every hop: bus, topics, consumer lag, and a probe reading that has to come back answered."""
     from kappawatt.doctor import examine
 
     settings = Settings.read(**given)
-    services = [find_service(name) for name in service_names()]
+    services = [find_service(name) for name in service_names() if not only or name in only]
+    sink = not only or "sink" in only
     well = True
-    for finding in examine(settings.bus, settings.bus_options(), services, probe_seconds=wait):
+    for finding in examine(settings.bus, settings.bus_options(), services, probe_seconds=wait, sink=sink):
         well &= finding.is_well
         if as_json:
             row = {"check": finding.check, "ok": finding.is_well, "detail": finding.detail}

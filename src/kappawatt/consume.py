@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import signal
 import threading
 import time
@@ -13,11 +14,11 @@ from typing import Any
 
 from werkzeug.serving import make_server
 
-from kappawatt.bus import connect
+from kappawatt.bus import Bus, connect
 from kappawatt.bus.answers import answers_of
 from kappawatt.bus.topics import TOPICS
 from kappawatt.bus.worker import Answers, Worker
-from kappawatt.errors import SettingInvalid
+from kappawatt.errors import BusUnreachable, SettingInvalid
 from kappawatt.forecaster import Forecaster
 from kappawatt.service import Service
 from kappawatt.serving.app import create_app
@@ -27,7 +28,10 @@ from kappawatt.telemetry import Telemetry
 
 __all__ = ["consume", "probes", "run_sink", "stop_on_signals"]
 
+log = logging.getLogger(__name__)
+
 PROBE_PORT_OFFSET = 100
+WAIT_SECONDS = 1.0  # between two questions to a bus that is not there yet
 SLICE_SECONDS = 3.0  # of reading histories between two polls
 FORECAST_RECORDS = 200  # a message may make a forecast due, 40 ms each, and a group expels who does not poll for 30 s
 
@@ -72,32 +76,46 @@ def consume(service: Service, settings: Settings) -> None:
     if isinstance(service.predictor, Forecaster):
         settings = replace(settings, max_records=min(settings.max_records, FORECAST_RECORDS))
     telemetry = Telemetry(service.name)
-    bus = connect(settings.bus, settings.bus_options())
-    bus.ensure(TOPICS)
-
-    def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:
-        model = open_model(service, settings, version)
-        answers = answers_of(model, bus, stream, output, settings.block_rows, telemetry.polled, SLICE_SECONDS)
-        return answers, model.name, model.version
-
-    worker = Worker(
-        bus,
-        open_answers,
-        stream=stream.output.name,
-        source=stream.source.name,
-        service=service.name,
-        settings=settings,
-        telemetry=telemetry,
-    )
     app = create_app(service, settings, telemetry=telemetry, serve_model=False)
     context = app.extensions["kappawatt"]
-    context.alive.append(poll_question(telemetry, settings))
     context.ready.append(lambda: None if telemetry.last_poll else "no poll of the bus yet")
-    stop_on_signals(worker.stop)
     with probes(app, settings, service.port + PROBE_PORT_OFFSET):
+        bus = _open_bus(settings)
+
+        def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:
+            model = open_model(service, settings, version)
+            answers = answers_of(model, bus, stream, output, settings.block_rows, telemetry.polled, SLICE_SECONDS)
+            return answers, model.name, model.version
+
+        worker = Worker(
+            bus,
+            open_answers,
+            stream=stream.output.name,
+            source=stream.source.name,
+            service=service.name,
+            settings=settings,
+            telemetry=telemetry,
+        )
+        context.alive.append(poll_question(telemetry, settings))
+        stop_on_signals(worker.stop)
         gc.freeze()  # what was loaded stays
         worker.run()
     bus.close()
+
+
+def _open_bus(settings: Settings) -> Bus:
+    """Return the bus with all topics; one that does not answer yet gets as long as one that stops answering."""
+    bus = connect(settings.bus, settings.bus_options())
+    deadline = time.monotonic() + settings.retry_for
+    while True:
+        try:
+            bus.ensure(TOPICS)
+            return bus
+        except BusUnreachable as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("bus is not there yet; asking again", extra={"error": str(error)})
+            time.sleep(WAIT_SECONDS)
 
 
 def run_sink(settings: Settings) -> None:

@@ -40,11 +40,12 @@ class Finding:
 
 
 def examine(
-    url: str, options: BusOptions, services: list[Service], *, probe_seconds: float = 10.0
+    url: str, options: BusOptions, services: list[Service], *, probe_seconds: float = 10.0, sink: bool = True
 ) -> Iterator[Finding]:
     """Look at each hop in the order a reading takes; stop where nothing behind can be told.
 
-    The probe is a reading with the key `kappawatt-doctor`; it stays in the log like any other.
+    The probe is a reading with the key `kappawatt-doctor`; it stays in the log like any other. `sink` says whether
+    there has to be one.
     """
     try:
         bus = connect(url, options)
@@ -65,7 +66,7 @@ def examine(
             if service.stream is not None:
                 yield from _examine_stream(bus, service, service.stream, probe_seconds)
         for source in (PLANT_READINGS, LOAD_READINGS, METER_READINGS):
-            if source is PLANT_READINGS or _held(bus, source.name):
+            if sink and (source is PLANT_READINGS or _held(bus, source.name)):
                 yield _group(bus, "sink", SINK_GROUP, source.name, "`kappawatt sink`")
     finally:
         bus.close()

@@ -176,6 +176,13 @@ def test_what_scales_by_itself_has_no_number_of_replicas(everything: list[Docume
         assert ("replicas" in deployment["spec"]) == (name not in targets), name
 
 
+def test_a_new_image_touches_neither_kafka_nor_its_volume() -> None:
+    """Else every upgrade would stop the bus."""
+    first, second = (of_kind(rendered(f"global.image.tag={tag}"), "StatefulSet") for tag in ("1.0.0", "1.0.1"))
+
+    assert first == second
+
+
 def test_pods_get_a_token_only_where_the_api_is_used(everything: list[Document]) -> None:
     with_token = {name for name, spec, _ in pods(everything) if spec.get("automountServiceAccountToken", True)}
 

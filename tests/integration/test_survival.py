@@ -178,6 +178,21 @@ def test_a_broker_that_restarts_is_waited_for(rig: Rig, tmp_path: Path) -> None:
     assert len(seen) == 3000
 
 
+def test_a_worker_that_comes_before_the_bus_waits_for_it(tmp_path: Path) -> None:
+    """As in a cluster where everything starts at once: alive, not ready, and never ended."""
+    with Broker(tmp_path / "kafka") as broker:
+        url = f"kafka://{broker.bootstrap}"
+        broker.stop()
+        worker = Process(tmp_path, "consume", GROUP, KAPPAWATT_BUS=url, **SESSION)
+        with stopped_at_the_end(worker):
+            wait_until(lambda: get(worker.url("/healthz"))[0] == 200, 30, "the probes of a worker without a bus")
+            assert get(worker.url("/readyz"))[0] == 503
+            broker.start()
+            worker.wait_ready()
+
+            assert worker.terminate() == 0
+
+
 def rows_answered(process: Process) -> int:
     text = get(process.url("/metrics"))[1].decode()
     found = re.search(r'kappawatt_rows_total\{door="bus".*\} ([\d.]+)', text)

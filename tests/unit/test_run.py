@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
 from kappawatt.bus import Bus, Outgoing
 from kappawatt.bus.topics import LOAD_ERRORS, LOAD_FORECASTS
@@ -196,3 +197,18 @@ def test_doctor_says_what_it_knows_of_a_forecasting_service_without_a_probe(bus:
     assert "start it with `kappawatt consume fake-load`" in unread["fake-load group"][1]
     assert read["fake-load group"] == (True, "fake-load is 0 messages behind on load.readings {0: 0, 1: 0, 2: 0, 3: 0}")
     assert "newest on load.forecasts: PJME as of 2016-07-01T16:00:00Z by version 1" in read["fake-load forecasts"][1]
+
+
+def test_doctor_looks_at_what_it_is_told_to_alone(bus: Bus, settings: Settings) -> None:
+    def checks(*only: str) -> set[str]:
+        arguments = ["doctor", "--bus", settings.bus, "--json", "--wait", "0.1", *(f"--only={name}" for name in only)]
+        printed = CliRunner().invoke(main, arguments).output
+        return {orjson.loads(line)["check"] for line in printed.splitlines()}
+
+    everything, one, sink = checks(), checks("plant-power"), checks("sink")
+
+    assert {"plant-power group", "hourly-load group", "sink group"} <= everything
+    assert "plant-power group" in one
+    assert not {"hourly-load group", "sink group"} & one
+    assert "sink group" in sink
+    assert "plant-power group" not in sink

@@ -1,8 +1,8 @@
-{{- /* Takes {root, name, component}. */}}
+{{- /* Takes {root, name, component, version}; the version is that of the images if absent. */}}
 {{- define "kappawatt.podLabels" -}}
 app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/version: {{ .root.Values.global.image.tag | default .root.Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/version: {{ .version | default .root.Values.global.image.tag | default .root.Chart.AppVersion | trunc 63 | quote }}
 app.kubernetes.io/component: {{ .component }}
 app.kubernetes.io/part-of: kappawatt
 {{- end }}
