@@ -124,7 +124,8 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0))
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     load = os.getloadavg()[0]
-    software = f"Linux {platform.release()}, Python {platform.python_version()}"
+    release = platform.release().partition("-")[0]  # the distribution's own suffix says nothing
+    software = f"Linux {release}, Python {platform.python_version()}"
     return f"{cores} cores {model}, {gigabytes:.0f} GiB, {software}, load {load:.1f}"
 
 
