@@ -93,6 +93,17 @@ class Settings:
         None, "folder of model versions (or one artifact); empty is the one shipped", _path
     )
     model_version: str = _setting("", "version to serve; empty is the current one")
+    model_url: str = _setting(
+        "",
+        "`s3://BUCKET/KEY` of a `model.tar.gz` that a Lambda function fetches and keeps; "
+        "empty is the one in its package",
+    )
+    model_check_seconds: float = _setting(
+        60.0, "seconds after which a Lambda function asks S3 whether another model is there", _number(1, 86400, False)
+    )
+    cors_origins: str = _setting(
+        "", "origins whose pages may ask a Lambda function, comma separated, or `*`; empty none"
+    )
     max_body_bytes: int = _setting(8_388_608, "largest request body [bytes]", _number(1_000, 1_000_000_000))
     max_in_flight_bytes: int = _setting(
         33_554_432, "most bytes published and not yet acknowledged [bytes]", _number(1_000, 10_000_000_000)
