@@ -7,10 +7,11 @@ BUS ?=
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run install check test test-integration test-browser test-accuracy test-all bench docs clean
+.PHONY: help run install check test test-integration test-browser test-accuracy test-platforms test-e2e test-all bench docs \
+	render images images-test lock sbom audit lambda lambda-measure clean
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/.run-stamp $(if $(filter kafka,$(BUS)),.venv/.broker-stamp) ## stream plant readings through everything: RATE=10 BUS=kafka|kafka://host:port
 	@exec $(BIN)/kappawatt run --rate $(RATE) $(if $(BUS),--bus $(BUS))
@@ -22,8 +23,8 @@ check: .venv/.dev-stamp ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: .venv/.dev-stamp ## unit and contract tests
-	$(PYTEST) tests/unit tests/contract
+test: .venv/.dev-stamp ## unit and contract tests, and the chart's where helm is on PATH
+	$(PYTEST) tests/unit tests/contract tests/charts
 
 test-integration: .venv/.dev-stamp ## real Kafka (KAPPAWATT_TEST_KAFKA, else one is started), PostgreSQL, killed processes
 	$(PYTEST) tests/integration
@@ -34,6 +35,12 @@ test-browser: .venv/.dev-stamp ## the dashboard in headless Chromium
 test-accuracy: .venv/.dev-stamp ## models against their published baselines (KAPPAWATT_DATA)
 	$(PYTEST) tests/accuracy
 
+test-platforms: images ## images, compose, Marathon; needs docker
+	$(PYTEST) tests/images tests/compose tests/marathon
+
+test-e2e: images ## the chart and the plain manifests on the cluster of KUBECONFIG; KAPPAWATT_LOAD_IMAGES='kind load docker-image'
+	$(PYTEST) tests/e2e
+
 test-all: check test test-integration test-browser test-accuracy ## all of the above
 
 bench: .venv/.dev-stamp ## every figure of docs/performance.md, measured again
@@ -41,6 +48,32 @@ bench: .venv/.dev-stamp ## every figure of docs/performance.md, measured again
 
 docs: .venv/.dev-stamp ## write the pages made from code
 	$(BIN)/python -m kappawatt.docs docs
+
+render: .venv/.dev-stamp ## write k8s/, marathon/ and the chart's page from the chart's values; needs helm
+	$(BIN)/python -m tools.render_chart_page
+	$(BIN)/python -m tools.render_kubernetes
+	$(BIN)/python -m tools.render_marathon
+
+images: .venv/.dev-stamp ## build all container images: PYTHON_IMAGE=python:3.13-slim@sha256:...
+	$(BIN)/python -m tools.images build $(IMAGES)
+
+images-test: images ## the images, run as platforms run them; needs docker
+	$(PYTEST) tests/images
+
+lock: .venv/.dev-stamp ## write docker/requirements from pyproject.toml; UPGRADE=1 takes newer versions
+	$(BIN)/python -m tools.images lock $(if $(UPGRADE),--upgrade)
+
+sbom: images ## dist/sbom/NAME.cdx.json: what is in each image, CycloneDX
+	$(BIN)/python -m tools.images sbom
+
+audit: .venv/.dev-stamp ## ask for known vulnerabilities of what images install
+	$(BIN)/python -m tools.images audit
+
+lambda: .venv/.dev-stamp ## dist/lambda/plant-power.zip and its model for S3: SERVICE=smart-meter
+	$(BIN)/python -m serverless.build $(or $(SERVICE),plant-power)
+
+lambda-measure: lambda ## cold starts of that package under AWS's own runtime client
+	$(BIN)/python -m serverless.measure $(or $(SERVICE),plant-power)
 
 clean: ## remove what was made here
 	rm -rf .venv .run .bench .mypy_cache .pytest_cache .ruff_cache

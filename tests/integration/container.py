@@ -36,7 +36,29 @@ def make_read_only(folder: Path) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
 
 
-class Container:
+class Endpoint:
+    """What answers on a port of this machine."""
+
+    port: int
+
+    def send(
+        self, path: str, body: bytes | None = None, method: str | None = None, **headers: str
+    ) -> tuple[int, bytes, float]:
+        """Status, body and seconds; status 0 where nobody answers."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, method=method)
+        for name, value in headers.items():
+            request.add_header(name.replace("_", "-"), value)
+        begun = time.monotonic()
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read(), time.monotonic() - begun
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(), time.monotonic() - begun
+        except OSError:
+            return 0, b"", time.monotonic() - begun
+
+
+class Container(Endpoint):
     """One run of the entry point, to which read-only files are read-only even if root runs the tests."""
 
     def __init__(
@@ -70,22 +92,6 @@ class Container:
             self.process.kill()
             self.process.wait(20)
         self.log.unlink()
-
-    def send(
-        self, path: str, body: bytes | None = None, method: str | None = None, **headers: str
-    ) -> tuple[int, bytes, float]:
-        """Status, body and seconds; status 0 where nobody answers."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, method=method)
-        for name, value in headers.items():
-            request.add_header(name.replace("_", "-"), value)
-        begun = time.monotonic()
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, answer.read(), time.monotonic() - begun
-        except urllib.error.HTTPError as error:
-            return error.code, error.read(), time.monotonic() - begun
-        except OSError:
-            return 0, b"", time.monotonic() - begun
 
     def wait_ready(self, seconds: float = 60) -> Container:
         wait_until(lambda: self.send("/ping")[0] == 200 or self.process.poll() is not None, seconds, "ping")

@@ -37,6 +37,16 @@ def is_taken(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def children(process: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, check=False)
+    return [int(word) for word in found.stdout.split()]
+
+
+def has_handler(process: int, number: signal.Signals) -> bool:
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return bool(int(lines["SigCgt"], 16) >> (number - 1) & 1)
+
+
 def unpack(service: Service, base: Path) -> None:
     """As the platform does before the container starts."""
     archive = base / "model.tar.gz"
@@ -216,15 +226,17 @@ def test_sigterm_while_it_starts_ends_it(after: float) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="a process 1 needs root and unshare")
-@pytest.mark.parametrize("after", [0.3, 3.0])
+@pytest.mark.parametrize("after", [0.0, 3.0])
 def test_as_process_1_of_a_container_it_hears_sigterm(after: float) -> None:
     service = find_service("plant-power")
     with opt_ml() as base:
         unpack(service, base)
         with Container(base, "serve", free_port(), as_process_1=True, KAPPAWATT_SERVICE=service.name) as container:
+            process_1 = wait_until(lambda: children(container.process.pid), what="a process 1")[0]
+            # Until it has a handler the kernel keeps the signal from it, and a busy machine takes a while to get there.
+            wait_until(lambda: has_handler(process_1, signal.SIGTERM), what="a handler")
             time.sleep(after)
-            found = subprocess.run(["pgrep", "-P", str(container.process.pid)], capture_output=True, check=True)
-            os.kill(int(found.stdout.split()[0]), signal.SIGTERM)
+            os.kill(process_1, signal.SIGTERM)
 
             assert container.process.wait(30) in (0, 143), container.log.read_text()
 
@@ -237,11 +249,7 @@ def test_the_platforms_number_of_workers_is_used() -> None:
         with Container(base, "serve", free_port(), **environment) as container:
             container.wait_ready()
 
-            def children() -> list[bytes]:
-                found = subprocess.run(["pgrep", "-P", str(container.process.pid)], capture_output=True, check=False)
-                return found.stdout.split()
-
-            wait_until(lambda: len(children()) == 2, 20, "two workers")
+            wait_until(lambda: len(children(container.process.pid)) == 2, 20, "two workers")
 
 
 def test_a_damaged_model_fails_the_ping_and_the_log_says_why() -> None:
@@ -264,10 +272,10 @@ def test_a_damaged_model_fails_the_ping_and_the_log_says_why() -> None:
     [
         ("serve", {}, "KAPPAWATT_SERVICE: got nothing"),
         ("serve", {"KAPPAWATT_SERVICE": "nobody"}, "got 'nobody', allowed"),
-        ("serve", {"KAPPAWATT_SERVICE": "gateway"}, "gateway has no model"),
+        ("train", {"KAPPAWATT_SERVICE": "gateway"}, "gateway has no model to train"),
         ("serve", {"KAPPAWATT_SERVICE": "plant-power", "SAGEMAKER_BIND_TO_PORT": "http"}, "SAGEMAKER_BIND_TO_PORT"),
         ("serve", {"KAPPAWATT_SERVICE": "plant-power", "SAGEMAKER_MULTI_MODEL": "true"}, "SAGEMAKER_MULTI_MODEL"),
-        ("server", {"KAPPAWATT_SERVICE": "plant-power"}, "got 'server', allowed serve or train"),
+        ("server", {"KAPPAWATT_SERVICE": "plant-power"}, "got 'server', allowed serve, consume"),
     ],
     ids=lambda value: str(value)[:30],
 )

@@ -1,8 +1,9 @@
-"""What a SageMaker container does: serve a model, or train one.
+"""What a container does: serve, answer a topic, land the bus in a database, or train.
 
-KAPPAWATT_SERVICE names the service. Everything else is where and how the platform says it: the model in
-`/opt/ml/model`, port 8080, training data and hyperparameters in `/opt/ml/input`, the reason of a failed training in
-`/opt/ml/output/failure`. SAGEMAKER_BASE_DIR stands for `/opt/ml`, as in AWS's own toolkits.
+KAPPAWATT_SERVICE names the service, which every image sets. Every role listens on port 8080 of every address. The
+model is in `/opt/ml/model` if that folder exists (SageMaker's place), else where KAPPAWATT_ARTIFACTS says, else the
+one that the image ships. `train` finds data and hyperparameters in `/opt/ml/input` and leaves the reason of a failure
+in `/opt/ml/output/failure`. SAGEMAKER_BASE_DIR stands for `/opt/ml`, as in AWS's own toolkits.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from typing import Any
 import orjson
 
 from kappawatt import logs
+from kappawatt.deploy.health import PORT
 from kappawatt.errors import KappawattError, SettingInvalid
 from kappawatt.service import Service, find_service
 from kappawatt.settings import Settings
 
-__all__ = ["serve", "serve_settings", "train"]
+__all__ = ["consume", "serve", "serve_settings", "sink", "train", "worker_settings"]
 
 log = logging.getLogger(__name__)
 
 BASE = "/opt/ml"
-PORT = 8080
 FAILURE_CHARACTERS = 1024  # shown as FailureReason; what stands behind them is cut off
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "ERROR"}
 RESERVED = ("sagemaker_", "_tuning")  # hyperparameters that AWS's own SDK and tuner add
@@ -37,11 +38,12 @@ YES, NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 def serve(environ: Mapping[str, str]) -> int:
-    """Serve the model in `model/` until SIGTERM; 1 if it cannot begin."""
-    from kappawatt.serving.server import metrics_folder
-    from kappawatt.serving.server import serve as serve_app
+    """Serve over HTTP until SIGTERM; 1 if it cannot begin."""
 
-    try:
+    def run() -> None:
+        from kappawatt.serving.server import metrics_folder
+        from kappawatt.serving.server import serve as serve_app
+
         service = _service(environ)
         settings = serve_settings(environ)
         logs.set_up(settings)
@@ -49,14 +51,41 @@ def serve(environ: Mapping[str, str]) -> int:
             from kappawatt.serving.app import create_app
 
             serve_app(service, settings, lambda: create_app(service, settings))
-    except SettingInvalid as error:
-        print(f"kappawatt-container: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return _run(run)
+
+
+def consume(environ: Mapping[str, str]) -> int:
+    """Answer the service's topic until SIGTERM; 1 if it cannot begin or the bus failed for too long."""
+
+    def run() -> None:
+        from kappawatt.consume import consume as run_worker
+
+        service = _service(environ)
+        settings = worker_settings(environ)
+        logs.set_up(settings)
+        _warn_of_own_bus(environ, settings)
+        run_worker(service, settings)
+
+    return _run(run)
+
+
+def sink(environ: Mapping[str, str]) -> int:
+    """Land what passes on the bus in the database until SIGTERM; 1 if it cannot begin or bus or database failed."""
+
+    def run() -> None:
+        from kappawatt.consume import run_sink
+
+        settings = worker_settings(environ)
+        logs.set_up(settings)
+        _warn_of_own_bus(environ, settings)
+        run_sink(settings)
+
+    return _run(run)
 
 
 def serve_settings(environ: Mapping[str, str]) -> Settings:
-    """Return the settings of a serving container; what the platform says stands above KAPPAWATT_*.
+    """Return the settings of a serving container; what SageMaker says stands above KAPPAWATT_*.
 
     Raises
     ------
@@ -65,15 +94,14 @@ def serve_settings(environ: Mapping[str, str]) -> Settings:
     """
     if environ.get("SAGEMAKER_MULTI_MODEL", "").lower() == "true":
         raise SettingInvalid("SAGEMAKER_MULTI_MODEL: got 'true', allowed false: one container serves one model")
-    workers = _whole(environ, "SAGEMAKER_MODEL_SERVER_WORKERS", 1, 64)
-    return Settings.read(
-        environ,
-        host="0.0.0.0",  # noqa: S104 - the platform's network reaches the container, and nothing else does
-        port=_whole(environ, "SAGEMAKER_BIND_TO_PORT", 1, 65535) or PORT,
-        workers=workers,
-        log_level=_log_level(environ),
-        artifacts=_base(environ) / "model",
-    )
+    settings = _settings(environ, workers=_whole(environ, "SAGEMAKER_MODEL_SERVER_WORKERS", 1, 64))
+    return replace(settings, port=_whole(environ, "SAGEMAKER_BIND_TO_PORT", 1, 65535) or settings.port or PORT)
+
+
+def worker_settings(environ: Mapping[str, str]) -> Settings:
+    """Return the settings of a container that reads the bus and answers probes; SettingInvalid as above."""
+    settings = _settings(environ)
+    return replace(settings, probe_port=settings.probe_port or PORT)
 
 
 def train(environ: Mapping[str, str]) -> int:
@@ -89,26 +117,59 @@ def train(environ: Mapping[str, str]) -> int:
         settings = replace(settings, data=_channel(base, settings.data))
         for path in service.train(settings, out=base / "model", **options):
             log.info("written", extra={"path": str(path)})
+    except ModuleNotFoundError as error:
+        _write_failure(base / "output" / "failure", SettingInvalid(_missing(error)))
+        return 1
     except Exception as error:  # whatever it is, the platform shows only what stands in that file
         _write_failure(base / "output" / "failure", error)
         return 1
     return 0
 
 
+def _run(role: Callable[[], None]) -> int:
+    try:
+        role()
+    except KappawattError as error:
+        print(f"kappawatt-container: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    return f"train: got an image without {error.name}, allowed one with kappawatt's extra train"
+
+
 def _base(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("SAGEMAKER_BASE_DIR") or BASE)
+
+
+def _settings(environ: Mapping[str, str], **given: Any) -> Settings:
+    """Return settings of any role: reached from outside, and the model is the one the platform put there, if any."""
+    mounted = _base(environ) / "model"
+    return Settings.read(
+        environ,
+        host="0.0.0.0",  # noqa: S104 - the platform's network reaches the container, and nothing else does
+        log_level=_log_level(environ),
+        artifacts=mounted if mounted.is_dir() else None,
+        **given,
+    )
+
+
+def _warn_of_own_bus(environ: Mapping[str, str], settings: Settings) -> None:
+    if not environ.get("KAPPAWATT_BUS"):
+        log.warning("KAPPAWATT_BUS is not set: this bus is seen by nobody else", extra={"bus": settings.bus})
 
 
 def _service(environ: Mapping[str, str]) -> Service:
     name = environ.get("KAPPAWATT_SERVICE", "")
     if not name:
         raise SettingInvalid("KAPPAWATT_SERVICE: got nothing, allowed the name of a service, plant-power")
+    if name == "sink":
+        raise SettingInvalid("KAPPAWATT_SERVICE: sink has only the role sink")
     try:
         service = find_service(name)
     except SettingInvalid as error:
         raise SettingInvalid(f"KAPPAWATT_SERVICE: {error}") from None
-    if service.predictor is None:
-        raise SettingInvalid(f"KAPPAWATT_SERVICE: {name} has no model")
     return service
 
 
