@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from flask import Flask
 
+from kappawatt.errors import PayloadInvalid
 from kappawatt.predictor import Model, Predictor
 from kappawatt.service import Service, find_service, service_names
 from kappawatt.serving.app import create_app
 from kappawatt.serving.models import open_model
 from kappawatt.settings import Settings
 from tests.contract.doors import DOORS, Door, answer_directly, example_rows
+from tests.unit.serverless.doors import LAMBDA_DOORS, LambdaDoor, kafka_records
 
 PREDICTORS = [name for name in service_names() if isinstance(find_service(name).predictor, Predictor)]
 
@@ -40,6 +44,25 @@ def test_every_door_gives_the_same_bits(app: Flask, model: Model, service: Servi
 
     names = model.predictor.response.names
     assert [{name: row[name] for name in names} for row in got] == expected
+
+
+@pytest.mark.parametrize("door", LAMBDA_DOORS, ids=lambda door: door.__name__)
+@pytest.mark.parametrize("n", [1, 3, 70])
+def test_a_lambda_function_gives_the_same_bits(
+    app: Flask, model: Model, service: Service, door: LambdaDoor, n: int, tmp_path: Path
+) -> None:
+    rows = example_rows(service, n)
+    if door is kafka_records and service.stream is None:
+        with pytest.raises(
+            PayloadInvalid, match=f"got Kafka records for {service.name}, allowed HTTP: it reads no topic"
+        ):
+            door(service, rows, tmp_path)
+        return
+
+    got = door(service, rows, tmp_path)
+
+    names = model.predictor.response.names
+    assert [{name: row[name] for name in names} for row in got] == answer_directly(app, model, rows)
 
 
 @pytest.mark.parametrize("n", [2, 49, 50, 51, 1000])
