@@ -1,0 +1,50 @@
+"""These tests need a cluster that is theirs to use, and the images in it.
+
+KUBECONFIG              names the cluster; node ports have to answer on 127.0.0.1
+KAPPAWATT_LOAD_IMAGES   command that brings images of the local Docker engine into it (`kind load docker-image`)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.e2e.cluster import ROOT, load_images, run
+
+TAG, NEXT_TAG = "0.1.0", "0.1.0-next"
+KAFKA_IMAGE = "apache/kafka:4.3.1"
+SERVICES = ("plant-power", "hourly-load", "smart-meter", "mlp-regressor", "sensor-ingestor", "gateway")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cluster() -> None:
+    """Skip with the reason where there is nothing to run on."""
+    if "KUBECONFIG" not in os.environ:
+        pytest.skip("KUBECONFIG: got nothing, allowed the path of a cluster's configuration")
+    for tool in ("kubectl", "helm", "docker"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool}: not on PATH")
+    if subprocess.run(["docker", "info"], capture_output=True, timeout=60, check=False).returncode:
+        pytest.skip("docker: no engine answers")
+
+
+@pytest.fixture(scope="session")
+def images(cluster: None) -> None:
+    """This checkout's images under TAG, the same programs under NEXT_TAG, and a Kafka, in the cluster.
+
+    The image of the next version is built upon the first: what is tested is how one takes the other's place.
+    """
+    known = run("docker", "images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    missing = [name for name in SERVICES if f"kappawatt/{name}:{TAG}" not in known]
+    assert not missing, f"images of {', '.join(missing)} are not built: run `make images`"
+    for name in SERVICES:
+        recipe = f"FROM kappawatt/{name}:{TAG}\nLABEL org.opencontainers.image.version={NEXT_TAG}\n"
+        run("docker", "build", "-q", "-t", f"kappawatt/{name}:{NEXT_TAG}", "-", given=recipe, seconds=120)
+    if KAFKA_IMAGE not in known:
+        pulled = subprocess.run(["docker", "pull", "-q", KAFKA_IMAGE], capture_output=True, timeout=600, check=False)
+        if pulled.returncode:  # no registry: an image like it, of the jars that `kappawatt.broker` uses
+            run(str(ROOT / ".venv/bin/python"), "tests/e2e/kafka_image/build.py", seconds=600)
+    load_images(*(f"kappawatt/{name}:{tag}" for name in SERVICES for tag in (TAG, NEXT_TAG)), KAFKA_IMAGE)
