@@ -8,17 +8,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 from flask import Flask, Response, request
 
-from kappawatt.batch import Batch
 from kappawatt.bus import Bus, Producer, connect
-from kappawatt.bus.interface import Headers
+from kappawatt.bus.interface import Headers, Outgoing
 from kappawatt.codec import CSV, JSON, content_type_of
-from kappawatt.errors import BusError, NotReady, PayloadInvalid, RowsRejected
+from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid, RowsRejected
 from kappawatt.events.series_files import SeriesKind
 from kappawatt.ingest.bodies import read_rows
 from kappawatt.ingest.intakes import INTAKES, Intake
@@ -35,7 +35,7 @@ __all__ = ["add_routes"]
 
 log = logging.getLogger(__name__)
 
-PUBLISH_SECONDS = 10.0  # below what clients, gateways and the lease of an Idempotency-Key wait
+PUBLISH_SECONDS = 10.0  # below what clients and gateways wait; the bus may go on, see DeliveryLate
 READY_SECONDS = 1.0  # between two questions to the bus about its health
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -146,6 +146,16 @@ def _add_door(app: Flask, intake: Intake, post: _Post) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A body that was read: what goes on the bus, and the answer once it is there."""
+
+    messages: list[Outgoing]
+    accepted: int
+    rejections: list[str]
+    answer: Stored
+
+
 class _Post:
     """One request to one door: read, publish, answer; once for each Idempotency-Key."""
 
@@ -163,30 +173,43 @@ class _Post:
         body = read_body()
         claim = request.headers.get("Idempotency-Key")
         if claim is None:
-            return self._publish(key, content_type, body, known)
+            rows = self._read(key, content_type, body, known)
+            self._publish(rows)
+            return _response(rows.answer)
         if not IDEMPOTENCY_KEY.fullmatch(claim):
             raise PayloadInvalid(f"Idempotency-Key: got {claim[:80]!r}, allowed 1 to 200 printable ASCII characters")
         return self._once(claim, key, content_type, body, known)
 
-    def _publish(self, key: str, content_type: str, body: bytes, known: str) -> Response:
+    def _read(self, key: str, content_type: str, body: bytes, known: str) -> _Read:
         intake = self._intake
         rows = read_rows(intake, body, content_type, key, as_published=known == "published")
-        messages = self._door.publish(rows.batch, key, intake)
+        messages = reading_messages(
+            rows.batch, key, intake=intake, headers=_trace(), block_rows=self._context.settings.block_rows
+        )
         accepted = int(rows.batch.valid.sum())
-        telemetry, name = self._context.telemetry, self._context.service.name
-        telemetry.rows.labels(name, "http").inc(accepted)
-        for rejection in rows.rejections:
-            telemetry.rejections.labels(name, "http", rejection.code).inc()
-        document = {"accepted": accepted, "messages": messages, "topic": intake.topic.name, "key": key}
+        document = {"accepted": accepted, "messages": len(messages), "topic": intake.topic.name, "key": key}
         if rows.rejections:
-            return rejected(RowsRejected(rows.rejections), **document)
-        return Response(orjson.dumps(document | {"rejected": 0}), 202, content_type=JSON)
+            response = rejected(RowsRejected(rows.rejections), **document)
+        else:
+            response = Response(orjson.dumps(document | {"rejected": 0}), 202, content_type=JSON)
+        answer = Stored(response.status_code, response.content_type or JSON, response.get_data())
+        return _Read(messages, accepted, [rejection.code for rejection in rows.rejections], answer)
+
+    def _publish(self, rows: _Read) -> None:
+        self._door.publish(rows.messages)
+        self._count(rows)
+
+    def _count(self, rows: _Read) -> None:
+        telemetry, name = self._context.telemetry, self._context.service.name
+        telemetry.rows.labels(name, "http").inc(rows.accepted)
+        for code in rows.rejections:
+            telemetry.rejections.labels(name, "http", code).inc()
 
     def _once(self, claim: str, key: str, content_type: str, body: bytes, known: str) -> Response:
         parts = (self._intake.path, key, content_type, known)
         found = self._answers.begin(claim, fingerprint(*(part.encode() for part in parts), body))
         if isinstance(found, Stored):
-            replay = Response(found.body, found.status, content_type=found.content_type)
+            replay = _response(found)
             replay.headers["Idempotent-Replay"] = "true"
             return replay
         if found is Verdict.OTHER_REQUEST:
@@ -196,16 +219,29 @@ class _Post:
             response = problem(409, "Request in progress", f"Idempotency-Key {claim!r}: {found.value}; ask again")
             response.headers["Retry-After"] = "1"
             return response
-        is_published = False
         try:
-            response = self._publish(key, content_type, body, known)
-            is_published = True
-        finally:
-            if not is_published:
-                _survive(lambda: self._answers.forget(claim))
-        stored = Stored(response.status_code, response.content_type or JSON, response.get_data())
-        _survive(lambda: self._answers.finish(claim, stored))
-        return response
+            rows = self._read(key, content_type, body, known)
+            self._publish(rows)
+        except DeliveryLate as late:
+            late.outcome.add_done_callback(lambda outcome: self._decided(claim, rows, outcome.result()))
+            raise
+        except BaseException:
+            _survive(lambda: self._answers.forget(claim))
+            raise
+        _survive(lambda: self._answers.finish(claim, rows.answer))
+        return _response(rows.answer)
+
+    def _decided(self, claim: str, rows: _Read, is_stored: bool) -> None:
+        """The bus has said at last what became of a request that was answered 503; repeats were answered 409."""
+        if is_stored:
+            self._count(rows)
+            _survive(lambda: self._answers.finish(claim, rows.answer))
+        else:
+            _survive(lambda: self._answers.forget(claim))
+
+
+def _response(answer: Stored) -> Response:
+    return Response(answer.body, answer.status, content_type=answer.content_type)
 
 
 def _survive(remember: Callable[[], None]) -> None:
@@ -240,14 +276,11 @@ class _Door:
         self._asked = float("-inf")
         self._reason: str | None = "bus: not asked yet"
 
-    def publish(self, batch: Batch, key: str, intake: Intake) -> int:
-        """Publish the valid rows and return once they are acknowledged; how many messages they were."""
-        block_rows = self._settings.block_rows
-        messages = reading_messages(batch, key, intake=intake, headers=_trace(), block_rows=block_rows)
+    def publish(self, messages: list[Outgoing]) -> None:
+        """Publish and return once everything is acknowledged."""
         if messages:
             _, producer = self._connected()
             producer.publish(messages, timeout=PUBLISH_SECONDS, wait_for_room=False)
-        return len(messages)
 
     def why_not_ready(self) -> str | None:
         """Return None if the bus has the topics. One thread asks; the others hear the last answer."""

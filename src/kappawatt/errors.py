@@ -15,6 +15,7 @@
         ├── BusUnreachable
         ├── TopicUnknown
         ├── DeliveryFailed
+        │   └── DeliveryLate
         └── HistoriesBehind            a worker is still reading histories from the log; poll again
 
 An HTTP status stands on the class and nowhere else; no route catches for itself.
@@ -22,6 +23,7 @@ An HTTP status stands on the class and nowhere else; no route catches for itself
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = [
     "BusUnreachable",
     "ContentTypeUnsupported",
     "DeliveryFailed",
+    "DeliveryLate",
     "HistoriesBehind",
     "HistoryInsufficient",
     "KappawattError",
@@ -162,6 +165,20 @@ class TopicUnknown(BusError):
 
 class DeliveryFailed(BusError):
     """The bus did not acknowledge messages within the time allowed."""
+
+
+class DeliveryLate(DeliveryFailed):
+    """The bus has not acknowledged messages yet, and still may.
+
+    Attributes
+    ----------
+    outcome : Future[bool]
+        Decided later, in a thread of the bus's client: whether all of them were stored. If not, some may have been.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome: Future[bool] = Future()
 
 
 class HistoriesBehind(BusError):

@@ -14,7 +14,7 @@ from kappawatt.broker import Broker
 from kappawatt.bus.connect import connect
 from kappawatt.bus.interface import BusOptions, Outgoing
 from kappawatt.bus.kafka import unpacking
-from kappawatt.errors import BusUnreachable, DeliveryFailed, Overloaded, SettingInvalid
+from kappawatt.errors import BusUnreachable, DeliveryFailed, DeliveryLate, Overloaded, SettingInvalid
 from tests.bus_contract import *  # noqa: F403
 from tests.bus_contract import World, new_group, numbered, publish, read_all, until
 
@@ -85,15 +85,34 @@ def test_a_frozen_broker_fills_the_room_and_no_more(shaky: World, fragile: Broke
     producer.publish([Outgoing(topic, b"before")])
     fragile.pause()
     try:
-        with pytest.raises(DeliveryFailed, match=topic):
+        with pytest.raises(DeliveryLate, match=topic) as late:
             producer.publish([Outgoing(topic, bytes(90_000))], timeout=0.5)
+        assert not late.value.outcome.done()
 
         with pytest.raises(Overloaded):
             producer.publish([Outgoing(topic, bytes(90_000))], wait_for_room=False)
     finally:
         fragile.resume()
-    until(lambda: producer._room.used == 0)  # what was late is stored in the end
+    assert late.value.outcome.result(30)  # what was late is stored in the end
+    until(lambda: producer._room.used == 0)
     producer.publish([Outgoing(topic, b"after")])
+
+
+def test_what_a_broker_never_took_is_said_to_be_given_up(
+    shaky: World, fragile: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**shaky.options.client, "delivery.timeout.ms": "3000", "request.timeout.ms": "2000"}
+    topic = shaky.topic().name
+    producer: Any = shaky.keep(shaky.bus(client=options).producer())
+    producer.publish([Outgoing(topic, b"before")])
+    fragile.pause()
+    try:
+        with pytest.raises(DeliveryLate) as late:
+            producer.publish([Outgoing(topic, b"lost")], timeout=0.5)
+
+        assert not late.value.outcome.result(30)
+    finally:
+        fragile.resume()
 
 
 def test_a_message_larger_than_allowed_is_refused_with_both_sizes(world: World, topic: str) -> None:

@@ -47,7 +47,7 @@ def test_score_reads_columns_in_any_order_and_leaves_out_what_cannot_be_scored(t
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("score", "plant-powr", "--data", __file__), "allowed gateway, hourly-load, plant-power"),
+        (("score", "plant-powr", "--data", __file__), "allowed gateway, hourly-load, mlp-regressor"),
         (("score", "plant-power", "--data", "nowhere.csv"), "nowhere.csv"),
         (("score", "gateway", "--data", __file__), "gateway has no model"),
         (("score", "plant-power", "--data", __file__), "allowed"),

@@ -144,7 +144,10 @@ class Producer(Protocol):
         Overloaded
             There is no room and `wait_for_room` is False; nothing of this call was sent.
         DeliveryFailed
-            Not all were acknowledged within `timeout` seconds; some may have been stored.
+            Not all were acknowledged; some may have been stored.
+        DeliveryLate
+            Not all were acknowledged within `timeout` seconds; the client tries on, and its
+            `outcome` tells what became of them.
         TopicUnknown
             A topic does not exist; topics are never created by publishing.
         """

@@ -18,7 +18,7 @@ from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Records, header
 from kappawatt.bus.topics import TOPICS
 from kappawatt.codec import ARROW, CSV, JSON, NDJSON, decode
-from kappawatt.errors import DeliveryFailed, Overloaded
+from kappawatt.errors import DeliveryFailed, DeliveryLate, Overloaded
 from kappawatt.events.plant import READING
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
@@ -273,6 +273,28 @@ def test_a_failed_publish_keeps_its_idempotency_key_free(
     assert (refused.headers.get("Retry-After") == "3") is (status == 429)
     assert retried.status_code == 202
     assert "Idempotent-Replay" not in retried.headers
+
+
+@pytest.mark.parametrize("is_stored", [True, False], ids=["stored", "given up"])
+def test_a_late_delivery_keeps_its_idempotency_key_until_it_is_decided(
+    door: Door, monkeypatch: pytest.MonkeyPatch, is_stored: bool
+) -> None:
+    late = DeliveryLate("1 message not acknowledged within 10 s")
+
+    def fail(self: Any, *arguments: Any) -> None:
+        raise late
+
+    with monkeypatch.context() as broken:
+        broken.setattr(routes._Door, "publish", fail)
+        refused = door.post(GOOD, Idempotency_Key="k1")
+    undecided = door.post(GOOD, Idempotency_Key="k1")
+    late.outcome.set_result(is_stored)
+    decided = door.post(GOOD, Idempotency_Key="k1")
+
+    assert (refused.status_code, undecided.status_code, decided.status_code) == (503, 409, 202)
+    assert decided.json["accepted"] == 1
+    assert ("Idempotent-Replay" in decided.headers) is is_stored
+    assert len(door.messages()) == (0 if is_stored else 1)
 
 
 def test_a_full_buffer_is_429_with_retry_after_and_stores_nothing(

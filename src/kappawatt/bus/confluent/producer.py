@@ -15,11 +15,11 @@ from confluent_kafka import KafkaError, KafkaException
 from kappawatt.bus.confluent.cluster import Cluster
 from kappawatt.bus.confluent.trouble import UNKNOWN, Trouble
 from kappawatt.bus.interface import Outgoing
-from kappawatt.bus.kafka_clients import CLOSE_SECONDS, CONNECT_SECONDS, Chooser
+from kappawatt.bus.kafka_clients import CLOSE_SECONDS, CONNECT_SECONDS, DELIVERY_SECONDS, Chooser
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.room import Room
 from kappawatt.bus.topics import LARGEST_MESSAGE
-from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed
+from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, DeliveryLate
 
 __all__ = ["ClusterProducer"]
 
@@ -30,7 +30,7 @@ PRODUCER: dict[str, Any] = {
     "compression.type": "lz4",
     "batch.size": 256 * 1024,
     "linger.ms": 0,  # while a request is under way the next batch fills
-    "delivery.timeout.ms": 120_000,
+    "delivery.timeout.ms": int(DELIVERY_SECONDS * 1000),
     "message.max.bytes": LARGEST_MESSAGE,
     "queue.buffering.max.messages": 0,  # no bound in messages: Room bounds the bytes
     "queue.buffering.max.kbytes": 2_000_000,
@@ -79,19 +79,26 @@ class ClusterProducer:
                     produced += 1
             except (KafkaException, BufferError, BusError) as error:
                 batch.expect(produced)
-                _release_when_done(batch, held.pop_all().close)
+                _when_decided(batch, held.pop_all().close)
                 if isinstance(error, BusError):
                     raise
                 raise DeliveryFailed(f"{messages[produced].topic}: {error}") from error
             batch.expect(produced)
             if not batch.done.wait(max(0.0, deadline - time.monotonic())):
                 waiting = batch.total - batch.count
-                _release_when_done(batch, held.pop_all().close)
                 reason = self._trouble.last.str() if self._trouble.last else "no answer"
-                raise DeliveryFailed(
+                late = DeliveryLate(
                     f"{self._cluster.url}: {waiting} messages to {', '.join(counts)} not acknowledged within"
                     f" {timeout:g} s: {reason}"
                 )
+                room = held.pop_all()
+
+                def decided() -> None:
+                    room.close()
+                    late.outcome.set_result(batch.error is None)
+
+                _when_decided(batch, decided)
+                raise late
         if batch.error is not None:
             if batch.error.code() in UNKNOWN:
                 raise self._cluster.unknown(batch.place.partition("[")[0])
@@ -168,12 +175,12 @@ class Batch:
             self.done.set()
 
 
-def _release_when_done(batch: Batch, release: Callable[[], None]) -> None:
-    """Keep the room of what still waits in the client until it is stored or given up."""
+def _when_decided(batch: Batch, call: Callable[[], None]) -> None:
+    """Call `call` once every message is stored or given up; what waits in the client keeps its room until then."""
 
     def wait() -> None:
         batch.done.wait()
-        release()
+        call()
 
     threading.Thread(target=wait, name="kafka-late", daemon=True).start()
 

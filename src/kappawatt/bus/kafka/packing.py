@@ -16,7 +16,7 @@ from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.kafka.unpacking import MAGIC
 from kappawatt.errors import DeliveryFailed
 
-__all__ = ["enqueue", "release_when_done"]
+__all__ = ["enqueue", "when_decided"]
 
 MERGED = 64  # so many messages for one partition share the batch that waits already
 
@@ -79,11 +79,11 @@ def _add(accumulator: Any, queue: Any, filled: list[ProducerBatch]) -> None:
             accumulator._incomplete.add(batch)
 
 
-def release_when_done(batches: list[ProducerBatch], release: Callable[[], None]) -> None:
-    """Call `release` once every batch is stored or given up."""
+def when_decided(batches: list[ProducerBatch], call: Callable[[bool], None]) -> None:
+    """Call `call` once every batch is stored or given up, with whether all are stored."""
     waiting = [batch for batch in batches if not batch.is_done]
     if not waiting:
-        release()
+        call(_are_stored(batches))
         return
     left = [len(waiting)]
     lock = threading.Lock()
@@ -93,7 +93,11 @@ def release_when_done(batches: list[ProducerBatch], release: Callable[[], None])
             left[0] -= 1
             last = left[0] == 0
         if last:
-            release()
+            call(_are_stored(batches))
 
     for batch in waiting:
         batch.produce_future.add_both(one_done)
+
+
+def _are_stored(batches: list[ProducerBatch]) -> bool:
+    return all(batch.produce_future.succeeded() and batch.produce_future.value[2] is None for batch in batches)

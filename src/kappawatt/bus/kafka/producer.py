@@ -17,12 +17,12 @@ from kafka.producer.producer_batch import ProducerBatch
 from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.kafka.cluster import Cluster
 from kappawatt.bus.kafka.failures import is_unknown, named
-from kappawatt.bus.kafka.packing import enqueue, release_when_done
-from kappawatt.bus.kafka_clients import ANSWER_SECONDS, CLOSE_SECONDS, CONNECT_SECONDS, Chooser
+from kappawatt.bus.kafka.packing import enqueue, when_decided
+from kappawatt.bus.kafka_clients import ANSWER_SECONDS, CLOSE_SECONDS, CONNECT_SECONDS, DELIVERY_SECONDS, Chooser
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.room import Room
 from kappawatt.bus.topics import LARGEST_MESSAGE
-from kappawatt.errors import BusUnreachable, DeliveryFailed
+from kappawatt.errors import BusUnreachable, DeliveryFailed, DeliveryLate
 
 __all__ = ["ClusterProducer"]
 
@@ -36,7 +36,7 @@ PRODUCER = {
     "linger_ms": 0,  # while a batch is under way the next one fills
     "max_block_ms": int(ANSWER_SECONDS * 1000),
     "request_timeout_ms": 20_000,
-    "delivery_timeout_ms": 120_000,
+    "delivery_timeout_ms": int(DELIVERY_SECONDS * 1000),
     "reconnect_backoff_max_ms": 1_000,
     "metrics_enabled": False,
 }
@@ -67,9 +67,17 @@ class ClusterProducer:
                 for place, share in self._by_place(client, messages).items():
                     sent += enqueue(client, place, share)
                 self._wait(sent, deadline, timeout)
-            except BaseException:
+            except BaseException as error:
                 # what still waits in the client keeps its room until it is stored or given up
-                release_when_done(sent, held.pop_all().close)
+                room = held.pop_all()
+                outcome = error.outcome if isinstance(error, DeliveryLate) else None
+
+                def decided(are_stored: bool) -> None:
+                    room.close()
+                    if outcome is not None:
+                        outcome.set_result(are_stored)
+
+                when_decided(sent, decided)
                 raise
 
     def _connected(self, deadline: float) -> KafkaProducer:
@@ -117,7 +125,7 @@ class ClusterProducer:
         if late:
             waiting = sum(batch.record_count for batch in late)
             places = ", ".join(sorted({named(batch.topic_partition) for batch in late}))
-            raise DeliveryFailed(
+            raise DeliveryLate(
                 f"{self._cluster.url}: {waiting} messages to {places} not acknowledged within {timeout:g} s"
             )
         for batch in sent:
