@@ -1,4 +1,4 @@
-"""Plain manifests in k8s/, rendered by helm from the chart: `python tools/render_kubernetes.py [--check]`.
+"""Plain manifests in k8s/, rendered by helm from the chart: `python -m tools.render_kubernetes [--check]`.
 
 One file an object, in a folder a service, and a kustomization that names them all, so that `kubectl apply -k k8s/`
 does what `helm install` does. What needs KEDA or the Prometheus operator stands in components of its own.
@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
+from tools.rendered import Rendered
+
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts" / "kappawatt"
 OUT = ROOT / "k8s"
 VALUES = OUT / "values.yaml"  # written by hand: how the plain manifests differ from the chart's defaults
-KEPT = ("README.md", VALUES.name)
+RENDERED = Rendered(OUT, ("README.md", VALUES.name))
 RELEASE = NAMESPACE = "kappawatt"
 MARK = "# Made by `make render` from charts/kappawatt; edit the chart instead.\n"
 COMPONENTS = {"keda.sh": "keda", "monitoring.coreos.com": "monitoring"}
@@ -37,7 +38,8 @@ def render() -> list[Document]:
     made = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if made.returncode:
         raise click.ClickException(made.stderr.strip())
-    return [document for document in yaml.safe_load_all(made.stdout) if document]
+    documents = [document for document in yaml.safe_load_all(made.stdout) if document]
+    return [each for each in documents if each["metadata"]["labels"]["app.kubernetes.io/component"] != "test"]
 
 
 def component_of(document: Document) -> str | None:
@@ -91,30 +93,7 @@ def _text(document: Document) -> str:
     return MARK + yaml.safe_dump(document, sort_keys=False, width=120)
 
 
-def stale(wanted: dict[str, str]) -> list[str]:
-    """Return paths that are missing, differ, or should not be there."""
-    there = {str(path.relative_to(OUT)) for path in OUT.rglob("*") if path.is_file()} - set(KEPT)
-    differ = {path for path, text in wanted.items() if path in there and (OUT / path).read_text() != text}
-    return sorted((there ^ wanted.keys()) | differ)
-
-
-@click.command(help=(__doc__ or "").split("\n\n")[0])
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 if k8s/ is stale.")
-def main(check: bool) -> None:
-    wanted = files()
-    old = stale(wanted)
-    if check:
-        for path in old:
-            click.echo(f"k8s/{path} is stale", err=True)
-        sys.exit(1 if old else 0)
-    for path in old:
-        if path not in wanted:
-            (OUT / path).unlink()
-            continue
-        (OUT / path).parent.mkdir(parents=True, exist_ok=True)
-        (OUT / path).write_text(wanted[path])
-    click.echo(f"k8s: {len(wanted)} files, {len(old)} written")
-
+main = RENDERED.command(__doc__, files)
 
 if __name__ == "__main__":
     main()

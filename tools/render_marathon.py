@@ -1,4 +1,4 @@
-"""Marathon definitions in marathon/, rendered from the chart's values: `python tools/render_marathon.py [--check]`.
+"""Marathon definitions in marathon/, rendered from the chart's values: `python -m tools.render_marathon [--check]`.
 
 Both values files of the chart and `marathon/values.yaml` are merged as helm would. A service that serves becomes
 `apps/NAME.json`, its worker `apps/NAME-consume.json`, and all but those left out the group in `group.json`: once with
@@ -9,7 +9,6 @@ node selectors, which services are enabled by default) is not read.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,13 @@ from typing import Any
 import click
 import yaml
 
+from tools.rendered import Rendered
+
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts" / "kappawatt"
 OUT = ROOT / "marathon"
 OWN = OUT / "values.yaml"
-KEPT = (OWN.name, "README.md")
+RENDERED = Rendered(OUT, (OWN.name, "README.md"))
 FOLDERS = {"secrets": "", "open": "open/"}  # of each variant
 SANDBOX = "/mnt/mesos/sandbox"  # where a container finds what was fetched
 ROLES = ("serve", "consume")
@@ -329,30 +330,7 @@ def _text(document: App) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def stale(wanted: dict[str, str], out: Path = OUT) -> list[str]:
-    """Return paths that are missing, differ, or should not be there."""
-    there = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - set(KEPT)
-    differ = {path for path, text in wanted.items() if path in there and (out / path).read_text() != text}
-    return sorted((there ^ wanted.keys()) | differ)
-
-
-@click.command(help=(__doc__ or "").split("\n\n")[0])
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 if marathon/ is stale.")
-def main(check: bool) -> None:
-    wanted = files()
-    old = stale(wanted)
-    if check:
-        for path in old:
-            click.echo(f"marathon/{path} is stale", err=True)
-        sys.exit(1 if old else 0)
-    for path in old:
-        if path not in wanted:
-            (OUT / path).unlink()
-            continue
-        (OUT / path).parent.mkdir(parents=True, exist_ok=True)
-        (OUT / path).write_text(wanted[path])
-    click.echo(f"marathon: {len(wanted)} files, {len(old)} written")
-
+main = RENDERED.command(__doc__, files)
 
 if __name__ == "__main__":
     main()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import kubernetes_validate.utils
@@ -25,6 +26,8 @@ from tests.charts.rendering import (
     pods,
     rendered,
 )
+from tools import render_kubernetes
+from tools.rendered import Rendered
 
 OWN_KAFKA = ("kafka.enabled=false", "global.kafka.bootstrapServers=a.example:9094\\,b.example:9095")
 SECURE = ("global.kafka.securityProtocol=SASL_SSL", "global.kafka.saslMechanism=SCRAM-SHA-512",
@@ -286,21 +289,17 @@ def test_from_outside_only_the_gateway_is_reached_and_nothing_goes_out_but_where
 
 def test_the_plain_manifests_are_what_the_chart_makes() -> None:
     checked = subprocess.run(
-        [os.environ.get("PYTHON", str(ROOT / ".venv/bin/python")), "tools/render_kubernetes.py", "--check"],
+        [sys.executable, "-m", "tools.render_kubernetes", "--check"],
         cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
     assert checked.returncode == 0, checked.stderr + "run `make render`"
 
 
-def test_a_stale_plain_manifest_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
-    from tools import render_kubernetes
-
+def test_a_stale_plain_manifest_is_noticed(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
-    monkeypatch.setattr(render_kubernetes, "OUT", tmp_path / "k8s")
+    folder = Rendered(tmp_path / "k8s", render_kubernetes.RENDERED.kept)
     (tmp_path / "k8s/gateway/service.yaml").write_text("changed")
     (tmp_path / "k8s/left-over.yaml").write_text("")
 
-    assert render_kubernetes.stale(render_kubernetes.files()) == ["gateway/service.yaml", "left-over.yaml"]
+    assert folder.stale(render_kubernetes.files()) == ["gateway/service.yaml", "left-over.yaml"]

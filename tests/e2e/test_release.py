@@ -90,7 +90,7 @@ def story(images: None) -> Iterator[Story]:
 
 def test_helm_says_what_to_do_next_and_its_tests_pass(story: Story) -> None:
     notes = run("helm", "get", "notes", "kw", "-n", story.release.namespace)
-    tested = run("helm", "test", "kw", "-n", story.release.namespace, "--timeout", "180s", seconds=200)
+    tested = run("helm", "test", "kw", "-n", story.release.namespace, "--logs", "--timeout", "180s", seconds=200)
 
     assert f"helm -n {story.release.namespace} test kw" in notes
     assert tested.count("Phase:") >= 2

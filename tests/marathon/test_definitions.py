@@ -16,6 +16,7 @@ import yaml
 from kappawatt.service import find_service, service_names
 from tests.marathon.rules import violations
 from tools import render_marathon
+from tools.rendered import Rendered
 
 ROOT = Path(__file__).parents[2]
 MARATHON = ROOT / "marathon"
@@ -33,7 +34,11 @@ def read(name: str) -> App:
 
 def test_they_are_up_to_date() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools/render_marathon.py"), "--check"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tools.render_marathon", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert done.returncode == 0, f"run `make render`\n{done.stderr}"
@@ -41,16 +46,15 @@ def test_they_are_up_to_date() -> None:
 
 def test_a_change_of_the_values_makes_them_stale(tmp_path: Path) -> None:
     wanted = render_marathon.files()
-    for path, text in wanted.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-    assert render_marathon.stale(wanted, tmp_path) == []
+    folder = Rendered(tmp_path, ())
+    folder.write(wanted)
+    assert folder.stale(wanted) == []
 
     (tmp_path / "apps" / "gateway.json").write_text("{}")
     (tmp_path / "apps" / "gone.json").write_text("{}")
     (tmp_path / "group.json").unlink()
 
-    assert render_marathon.stale(wanted, tmp_path) == ["apps/gateway.json", "apps/gone.json", "group.json"]
+    assert folder.stale(wanted) == ["apps/gateway.json", "apps/gone.json", "group.json"]
 
 
 @pytest.mark.parametrize("name", FILES)
