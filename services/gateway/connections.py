@@ -9,11 +9,13 @@ one that was used within the last second is safe, and an older one is closed her
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 import urllib3
 
-__all__ = ["IDLE_SECONDS", "connections"]
+__all__ = ["IDLE_SECONDS", "connections", "keep_only"]
 
 IDLE_SECONDS = 1.0
 
@@ -37,8 +39,16 @@ class _FreshTlsPool(_FreshPool, urllib3.HTTPSConnectionPool):
     """The same with TLS."""
 
 
-def connections(kept: int, services: int) -> urllib3.PoolManager:
-    """Return a manager that keeps up to `kept` connections to each of `services` services."""
-    manager = urllib3.PoolManager(num_pools=services, maxsize=kept, retries=False)
+def connections(kept: int, addresses: int) -> urllib3.PoolManager:
+    """Return a manager that keeps up to `kept` connections to each of `addresses` hosts and ports."""
+    manager = urllib3.PoolManager(num_pools=addresses, maxsize=kept, retries=False)
     manager.pool_classes_by_scheme = {"http": _FreshPool, "https": _FreshTlsPool}
     return manager
+
+
+def keep_only(manager: urllib3.PoolManager, addresses: Collection[tuple[str, int]]) -> None:
+    """Let go of connections to all other hosts and ports; one in use ends with its request."""
+    for key in manager.pools.keys():  # noqa: SIM118 (it refuses to be iterated, and gives a copy of its keys)
+        if (key.key_host, key.key_port) not in addresses:
+            with suppress(KeyError):
+                del manager.pools[key]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlsplit
 
 import urllib3
@@ -24,10 +25,11 @@ from urllib3.exceptions import (
 from kappawatt.errors import KappawattError, PayloadInvalid, SettingInvalid
 from kappawatt.serving.body import read_body
 from services.gateway.breaker import Breaker
-from services.gateway.connections import connections
+from services.gateway.connections import connections, keep_only
 
 __all__ = [
     "METHODS",
+    "Address",
     "Proxy",
     "ServiceSlow",
     "ServiceUnreachable",
@@ -53,11 +55,12 @@ BACKOFF_SECONDS = 0.1  # before the second try, doubled before the third
 # A connection that does not come about carries nothing, so any request may try again. Behind one address there may be
 # several processes, and one that has just died is still among them for a second or two.
 REFUSED_SECONDS = 2.0
-REFUSED_BACKOFF_SECONDS = (0.02, 0.25)  # before the second try; doubled up to
+REFUSED_BACKOFF_SECONDS = (0.02, 0.25)  # before the second try of an address; doubled up to
+MOST_INSTANCES = 3  # tried for one Idempotency-Key, before the service's own address
 WHOLE_BYTES = 1 << 20  # answers up to this size are read before the first byte is passed on
 CHUNK_BYTES = 1 << 16
-KEPT_CONNECTIONS = 32  # by service
-MOST_SERVICES = 100  # with kept connections
+KEPT_CONNECTIONS = 32  # by address
+MOST_ADDRESSES = 100  # with kept connections
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
      "trailer", "transfer-encoding", "upgrade")
@@ -86,21 +89,64 @@ class ServiceSlow(KappawattError):
     title = "Gateway time-out"
 
 
+Address = tuple[str, int]
+"""Host and port."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one service is."""
+    """Where one service is.
+
+    Parameters
+    ----------
+    name, scheme : str
+    host, port : str, int
+        Its address, behind which there may be several instances.
+    breaker : Breaker
+    instances : tuple of Address
+        Those that are ready, if requests with one Idempotency-Key are to come to the same one.
+    """
 
     name: str
     scheme: str
     host: str
     port: int
     breaker: Breaker = field(compare=False)
+    instances: tuple[Address, ...] = ()
+
+    @property
+    def address(self) -> Address:
+        """Where any instance answers."""
+        return self.host, self.port
 
     @property
     def netloc(self) -> str:
         """What the Host header says."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+    def addresses(self, idempotency_key: str | None) -> list[Address]:
+        """Return where a request may go, best first.
+
+        Instances are ranked by rendezvous hashing: every gateway ranks alike, and one that comes or goes takes or
+        leaves only the keys for which it is the first.
+
+        Examples
+        --------
+        >>> target = Target("a", "http", "a.svc", 80, Breaker("a"), (("10.0.0.1", 80), ("10.0.0.2", 80)))
+        >>> target.addresses(None)
+        [('a.svc', 80)]
+        >>> target.addresses("key 1")
+        [('10.0.0.2', 80), ('10.0.0.1', 80), ('a.svc', 80)]
+        """
+        if idempotency_key is None:
+            return [self.address]
+
+        def weight(instance: Address) -> bytes:
+            host, port = instance
+            return hashlib.blake2b(f"{host} {port} {idempotency_key}".encode(), digest_size=8).digest()
+
+        return [*sorted(self.instances, key=weight, reverse=True)[:MOST_INSTANCES], self.address]
 
 
 def parse_services(text: str) -> dict[str, Target]:
@@ -189,20 +235,23 @@ class Proxy:
         self.targets: Mapping[str, Target] = self._given  # replaced as a whole, never changed
         self._timeout = urllib3.Timeout(connect=connect_seconds, read=read_seconds)
         self._refused_seconds = refused_seconds
-        self._pools = connections(KEPT_CONNECTIONS, MOST_SERVICES)
+        self._pools = connections(KEPT_CONNECTIONS, MOST_ADDRESSES)
 
     def found(self, targets: Iterable[Target]) -> None:
-        """Have exactly these beside those given, which win; one that has not changed keeps its breaker."""
+        """Have exactly these beside those given, which win; one whose address has not changed keeps its breaker."""
         known, merged = self.targets, dict(self._given)
         for target in targets:
             if target.name not in self._given:
                 before = known.get(target.name)
-                merged[target.name] = before if before is not None and before == target else target
+                if before is not None and before.address == target.address:
+                    target = replace(target, breaker=before.breaker)
+                merged[target.name] = target
         if merged != known:
             came, gone = sorted(merged.keys() - known.keys()), sorted(known.keys() - merged.keys())
             moved = sorted(name for name in merged.keys() & known.keys() if merged[name] != known[name])
             log.info("services changed", extra={"came": came, "gone": gone, "moved": moved})
             self.targets = merged
+            keep_only(self._pools, {at for each in merged.values() for at in (each.address, *each.instances)})
 
     def close(self) -> None:
         """Close kept connections."""
@@ -226,7 +275,7 @@ class Proxy:
         """GET a document for the gateway itself, without the breaker; return status and body."""
         timeout = urllib3.Timeout(connect=min(seconds, CONNECT_SECONDS), read=seconds)
         try:
-            answer = self._send(target, "GET", path, {}, None, timeout, preload=True)
+            answer = self._send(target, target.address, "GET", path, {}, None, timeout, preload=True)
         except HTTPError as error:
             raise ServiceUnreachable(f"{target.name}: {_reason(error)}") from error
         return answer.status, answer.data
@@ -234,21 +283,24 @@ class Proxy:
     def call(
         self, target: Target, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> urllib3.BaseHTTPResponse:
-        """Ask behind the breaker, again if no connection came about, and again if it broke off before an answer
-        and asking twice changes nothing.
+        """Ask behind the breaker, at the next address if no connection came about, and again if it broke off before
+        an answer and asking twice changes nothing.
         """
         target.breaker.enter()
         began = time.monotonic()
+        addresses = target.addresses(headers.get("Idempotency-Key"))
         refused = broken = 0
         while True:
             try:
-                answer = self._send(target, method, url, headers, body, self._timeout, preload=False)
+                address = addresses[refused % len(addresses)]
+                answer = self._send(target, address, method, url, headers, body, self._timeout, preload=False)
             except HTTPError as error:
                 if isinstance(error, ConnectTimeoutError):  # refusals and unknown names are among them
-                    shortest, longest = REFUSED_BACKOFF_SECONDS
-                    pause = min(shortest * 2**refused, longest)
                     refused += 1
-                    is_over = time.monotonic() + pause > began + self._refused_seconds
+                    rounds, others = divmod(refused, len(addresses))
+                    shortest, longest = REFUSED_BACKOFF_SECONDS
+                    pause = 0.0 if others else min(shortest * 2 ** (rounds - 1), longest)
+                    is_over = not others and time.monotonic() + pause > began + self._refused_seconds
                 else:
                     pause = BACKOFF_SECONDS * 2**broken
                     broken += 1
@@ -267,6 +319,7 @@ class Proxy:
     def _send(
         self,
         target: Target,
+        address: Address,
         method: str,
         url: str,
         headers: Mapping[str, str],
@@ -274,7 +327,7 @@ class Proxy:
         timeout: urllib3.Timeout,
         preload: bool,
     ) -> urllib3.BaseHTTPResponse:
-        pool = self._pools.connection_from_host(target.host, target.port, target.scheme)
+        pool = self._pools.connection_from_host(*address, target.scheme)
         return pool.urlopen(
             method,
             url,
@@ -291,8 +344,8 @@ class Proxy:
 def _may_repeat(method: str, url: str, error: HTTPError) -> bool:
     """Whether a request that may have been received may be sent once more.
 
-    An Idempotency-Key does not make it so: the ingestor remembers keys in a file of its own, and behind an address
-    with several ingestors the second request may come to another one.
+    An Idempotency-Key does not make it so: each ingestor remembers keys in a file of its own, and one that has just
+    died would hand the second request on to another one.
     """
     if isinstance(error, ReadTimeoutError):  # three times the time-out helps nobody
         return False

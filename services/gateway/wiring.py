@@ -102,7 +102,7 @@ class Gateway:
     @property
     def threads(self) -> tuple[SurvivingThread, ...]:
         """What runs beside the requests."""
-        found = () if self.discovery is None else (self.discovery,)
+        found = () if self.discovery is None else self.discovery.threads
         return (self.follower, self.lag, *self.forecast_followers, *found)
 
 

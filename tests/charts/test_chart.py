@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from kappawatt.service import find_service, service_names
+from services.gateway.discovery import BY_IDEMPOTENCY_KEY, ROUTE_BY
 from tests.charts.network import Network, Peer
 from tests.charts.rendering import (
     CHART,
@@ -110,6 +111,7 @@ def test_the_api_server_admits_every_object(settings: tuple[str, ...], restricte
         (("global.kafka.securityProtocol=SASL_SSL",), "global.kafka.existingSecret: got nothing"),
         (("sink.enabled=true",), "sink.database: got nothing"),
         (("gateway.access.mode=maybe",), "mode"),
+        (("plant-power.service.routeBy=cookie",), "routeBy"),
         (("gateway.ingress.enabled=true",), "ingress.hosts: got none"),
         (("gateway.httpRoute.enabled=true",), "httpRoute.parentRefs: got none"),
     ],
@@ -191,7 +193,35 @@ def test_pods_get_a_token_only_where_the_api_is_used(everything: list[Document])
 
     assert with_token == {f"{RELEASE}-gateway-serve"}
     rules = [rule for each in of_kind(everything, "Role").values() for rule in each["rules"]]
-    assert rules == [{"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch"]}]
+    reading = ["get", "list", "watch"]
+    assert rules == [
+        {"apiGroups": [""], "resources": ["services"], "verbs": reading},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": reading},
+    ]
+
+
+def test_only_the_ingestor_is_routed_by_idempotency_key(everything: list[Document]) -> None:
+    annotations = {
+        name: each["metadata"].get("annotations", {}) for name, each in of_kind(everything, "Service").items()
+    }
+
+    assert {name: each[ROUTE_BY] for name, each in annotations.items() if ROUTE_BY in each} == {
+        f"{RELEASE}-sensor-ingestor": BY_IDEMPOTENCY_KEY
+    }
+
+
+def test_routing_stands_beside_a_services_own_annotations_and_can_be_switched_off() -> None:
+    name, own = "sensor-ingestor", "sensor-ingestor.service.annotations.team=plant"
+
+    def annotations(*settings: str) -> dict[str, str] | None:
+        found: dict[str, str] | None = of_kind(rendered(*settings), "Service")[f"{RELEASE}-{name}"]["metadata"].get(
+            "annotations"
+        )
+        return found
+
+    assert annotations(own) == {"team": "plant", ROUTE_BY: BY_IDEMPOTENCY_KEY}
+    assert annotations(own, f"{name}.service.routeBy=") == {"team": "plant"}
+    assert annotations(f"{name}.service.routeBy=") is None
 
 
 def test_every_container_is_bounded_unprivileged_and_cannot_write_its_image(everything: list[Document]) -> None:

@@ -11,8 +11,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,21 @@ import pytest
 import urllib3
 import yaml
 
+from kappawatt.bus import connect
+from kappawatt.bus.topics import TOPICS
 from services.gateway.breaker import CircuitOpen
-from services.gateway.discovery import LABEL, KubernetesDiscovery
-from services.gateway.proxy import Proxy, Target, parse_services
+from services.gateway.discovery import BY_IDEMPOTENCY_KEY, LABEL, ROUTE_BY, KubernetesDiscovery
+from services.gateway.proxy import Address, Proxy, Target, parse_services
 from tests.conftest import wait_until
 from tests.integration.processes import Process, get, stopped_at_the_end
 
 SEEN_SECONDS = 2.0
 KUBECONFIG = os.environ.get("KUBECONFIG", "")  # the discovery under test gets another one
-ROLE = [{"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch"]}]
+VERBS = ["get", "list", "watch"]
+ROLE = [
+    {"apiGroups": [""], "resources": ["services"], "verbs": VERBS},
+    {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": VERBS},
+]
 
 
 def kubectl(*arguments: str, manifest: Any = None) -> str:
@@ -40,16 +47,41 @@ def kubectl(*arguments: str, manifest: Any = None) -> str:
     return done.stdout
 
 
-def service(name: str, label: str | None, ports: dict[str, int] | None = None) -> dict[str, Any]:
+def service(
+    name: str, label: str | None, ports: dict[str, int] | None = None, route_by: str | None = None
+) -> dict[str, Any]:
+    """A Service; one that is routed has no selector, so that its slices are those made here alone."""
     numbers = {"http": 8080} if ports is None else ports
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": name, "labels": {} if label is None else {LABEL: label}},
+        "metadata": {
+            "name": name,
+            "labels": {} if label is None else {LABEL: label},
+            "annotations": {} if route_by is None else {ROUTE_BY: route_by},
+        },
         "spec": {
-            "selector": {"app": "nobody"},
+            "selector": {"app": "nobody"} if route_by is None else None,
             "ports": [{"name": n, "port": p, "targetPort": 8080} for n, p in numbers.items()],
         },
+    }
+
+
+def routed(name: str = "a", label: str = "sensor-ingestor") -> dict[str, Any]:
+    return service(name, label, route_by=BY_IDEMPOTENCY_KEY)
+
+
+def slice_of(name: str, ready: dict[str, bool], port: int = 8080, suffix: str = "1") -> dict[str, Any]:
+    """The EndpointSlice of a Service with endpoints that are ready or not."""
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": f"{name}-{suffix}", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": port, "protocol": "TCP"}, {"name": "probes", "port": 1, "protocol": "TCP"}],
+        "endpoints": [
+            {"addresses": [address], "conditions": {"ready": is_ready}} for address, is_ready in ready.items()
+        ],
     }
 
 
@@ -67,15 +99,19 @@ class Namespace:
         return kubectl("-n", self.name, *arguments)
 
 
-def account_kubeconfig(namespace: str, folder: Path, server: str | None = None) -> Path:
-    kubectl("-n", namespace, "create", "serviceaccount", "gateway")
-    rules = {
+def give_role(namespace: str, rules: list[dict[str, Any]]) -> None:
+    role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
         "metadata": {"name": "gateway"},
-        "rules": ROLE,
+        "rules": rules,
     }
-    kubectl("-n", namespace, "apply", "-f", "-", manifest=rules)
+    kubectl("-n", namespace, "apply", "-f", "-", manifest=role)
+
+
+def account_kubeconfig(namespace: str, folder: Path) -> Path:
+    kubectl("-n", namespace, "create", "serviceaccount", "gateway")
+    give_role(namespace, ROLE)
     kubectl(
         "-n", namespace, "create", "rolebinding", "gateway", "--role=gateway", f"--serviceaccount={namespace}:gateway"
     )
@@ -108,6 +144,7 @@ def services(namespace: Namespace) -> Iterator[Namespace]:
     """The namespace, empty again afterwards."""
     yield namespace
     namespace.run("delete", "service", "-l", LABEL, "--ignore-not-found")
+    namespace.run("delete", "endpointslice", "--all", "--ignore-not-found")
 
 
 def test_in_a_pod_the_account_is_the_pods_and_services_have_their_names(
@@ -121,7 +158,7 @@ def test_in_a_pod_the_account_is_the_pods_and_services_have_their_names(
     (tmp_path / "namespace").write_text(services.name)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port or "443")
-    monkeypatch.setattr("services.gateway.discovery.ACCOUNT", tmp_path)
+    monkeypatch.setattr("services.gateway.watch.ACCOUNT", tmp_path)
     monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
     services.apply(service("a", "plant-power"))
@@ -136,11 +173,15 @@ class Seen:
     """A discovery that runs, and what it said."""
 
     proxy: Proxy
-    thread: KubernetesDiscovery
+    discovery: KubernetesDiscovery
     told: list[list[Target]] = field(default_factory=list)
 
     def names(self) -> set[str]:
         return set(self.proxy.targets)
+
+    def instances(self, name: str = "sensor-ingestor") -> tuple[Address, ...]:
+        target = self.proxy.targets.get(name)
+        return () if target is None else target.instances
 
 
 @contextmanager
@@ -153,12 +194,14 @@ def discovering(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, given: str = 
         told.append(list(targets))
         proxy.found(targets)
 
-    thread = KubernetesDiscovery(changed)
-    thread.start()
+    discovery = KubernetesDiscovery(changed)
+    for thread in discovery.threads:
+        thread.start()
     try:
-        yield Seen(proxy, thread, told)
+        yield Seen(proxy, discovery, told)
     finally:
-        thread.stop()
+        for thread in discovery.threads:
+            thread.stop()
         proxy.close()
 
 
@@ -202,7 +245,7 @@ def test_services_that_were_there_are_there_when_the_gateway_is_ready(
     services.apply(service("a", "plant-power"), service("b", "smart-meter", {"probes": 1, "http": 9000}))
 
     with discovering(services.kubeconfig, monkeypatch) as seen:
-        wait_until(lambda: seen.thread.why_not_ready() is None, 20, "listed")
+        wait_until(lambda: seen.discovery.why_not_ready() is None, 20, "listed")
 
         assert seen.names() == {"plant-power", "smart-meter"}
         assert seen.proxy.targets["smart-meter"].port == 9000
@@ -267,12 +310,12 @@ def test_of_two_services_with_one_label_the_older_one_stays(
 
 
 def test_watches_that_end_are_begun_again(services: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.gateway.discovery.WATCH_SECONDS", (1, 1))
+    monkeypatch.setattr("services.gateway.watch.WATCH_SECONDS", (1, 1))
     with discovering(services.kubeconfig, monkeypatch) as seen:
         wait_until(lambda: len(seen.told) >= 3, 30, "listed three times")
         services.apply(service("a", "plant-power"))
         wait_until(lambda: "plant-power" in seen.names(), 2 * SEEN_SECONDS, "found")
-        assert seen.thread.failure is None
+        assert seen.discovery.failure is None
 
 
 def test_a_watch_from_an_expired_place_begins_with_a_listing(
@@ -289,13 +332,137 @@ def test_a_watch_from_an_expired_place_begins_with_a_listing(
         return ordinary(self, method, url, **given)
 
     monkeypatch.setattr(urllib3.PoolManager, "request", from_the_beginning)
-    caplog.set_level("INFO", "services.gateway.discovery")
+    caplog.set_level("INFO", "services.gateway.watch")
     with discovering(services.kubeconfig, monkeypatch) as seen:
         wait_until(lambda: len(seen.told) >= 2, 20, "listed again")
         assert asked
         assert "the watch has expired" in caplog.text
         services.apply(service("a", "plant-power"))
         wait_until(lambda: "plant-power" in seen.names(), SEEN_SECONDS, "found")
+
+
+def test_instances_of_a_routed_service_are_its_ready_endpoints_as_they_come_and_go(
+    services: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.apply(routed(), slice_of("a", {"10.9.0.1": True, "10.9.0.2": False}), slice_of("b", {"10.9.0.9": True}))
+
+    with discovering(services.kubeconfig, monkeypatch) as seen:
+        wait_until(lambda: seen.discovery.why_not_ready() is None, 20, "listed")
+        assert seen.instances() == (("10.9.0.1", 8080),)
+        breaker = seen.proxy.targets["sensor-ingestor"].breaker
+
+        services.apply(slice_of("a", {"10.9.0.1": True, "10.9.0.2": True}))
+        wait_until(lambda: len(seen.instances()) == 2, SEEN_SECONDS, "the second one is ready")
+        services.apply(slice_of("a", {"10.9.0.3": True}, suffix="2"))
+        wait_until(lambda: len(seen.instances()) == 3, SEEN_SECONDS, "one of a second slice is seen")
+        services.run("delete", "endpointslice", "a-1")
+        wait_until(lambda: seen.instances() == (("10.9.0.3", 8080),), SEEN_SECONDS, "those of the first have gone")
+
+        services.run("annotate", "service", "a", f"{ROUTE_BY}-")
+        wait_until(lambda: seen.instances() == (), SEEN_SECONDS, "it does not ask for it any more")
+        assert seen.proxy.targets["sensor-ingestor"].breaker is breaker
+
+
+def test_instances_are_found_of_a_service_that_asks_for_it_later(
+    services: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.apply(service("a", "sensor-ingestor"), slice_of("a", {"10.9.0.1": True}))
+
+    with discovering(services.kubeconfig, monkeypatch) as seen:
+        wait_until(lambda: "sensor-ingestor" in seen.names(), 20, "found")
+        assert seen.instances() == ()
+        services.run("annotate", "service", "a", f"{ROUTE_BY}={BY_IDEMPOTENCY_KEY}")
+        wait_until(lambda: seen.instances() == (("10.9.0.1", 8080),), SEEN_SECONDS, "its instances are found")
+
+
+def test_an_account_that_may_not_list_endpointslices_leaves_the_services_address(
+    services: Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("services.gateway.watch.RETRY_SECONDS", (0.1, 0.1))
+    services.apply(routed(), slice_of("a", {"10.9.0.1": True}))
+    give_role(services.name, ROLE[:1])
+    try:
+        with discovering(services.kubeconfig, monkeypatch) as seen:
+            wait_until(lambda: seen.discovery.why_not_ready() is None, 20, "listed")
+            time.sleep(1.0)  # it is asked again meanwhile
+            assert seen.names() == {"sensor-ingestor"}
+            assert seen.instances() == ()
+            said = [record.message for record in caplog.records if "Service's address" in record.message]
+            assert len(said) == 1
+            assert "allowed an account that may get, list and watch endpointslices" in (seen.discovery.failure or "")
+
+            give_role(services.name, ROLE)
+            wait_until(lambda: seen.instances() == (("10.9.0.1", 8080),), 20, "it may now")
+            assert seen.discovery.failure is None
+    finally:
+        give_role(services.name, ROLE)
+
+
+def own_address() -> str:
+    """An address of this machine that an EndpointSlice may hold: not of its loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(("192.0.2.1", 9))  # nothing is sent
+        except OSError:
+            pytest.skip("this machine has no address but its loopback's")
+        return str(asking.getsockname()[0])
+
+
+def is_ready(url: str) -> bool:
+    return get(url)[0] == 200
+
+
+def post(gateway: Process, key: str) -> Any:
+    reading = {"ambient_temperature": 15, "exhaust_vacuum": 42, "ambient_pressure": 1024, "relative_humidity": 73}
+    return urllib3.request(
+        "POST",
+        gateway.url("/api/sensor-ingestor/readings/plant-1"),
+        json=reading,
+        headers={"Idempotency-Key": key},
+        retries=False,
+    )
+
+
+def test_a_reading_sent_twice_through_the_gateway_is_stored_once_though_ingestors_share_nothing(
+    services: Namespace, tmp_path: Path
+) -> None:
+    host, bus = own_address(), f"embedded:{tmp_path / 'bus.sqlite'}"
+    with closing(connect(bus)) as made:
+        made.ensure(TOPICS)
+    ingestors = []
+    for number in range(3):
+        environment = {"KAPPAWATT_HOST": host, "KAPPAWATT_STATE": str(tmp_path / str(number)), "KAPPAWATT_BUS": bus}
+        ingestors.append(Process(tmp_path, "serve", "sensor-ingestor", **environment))
+    gateway = Process(
+        tmp_path,
+        "serve",
+        "gateway",
+        KUBECONFIG=str(services.kubeconfig),
+        KAPPAWATT_DISCOVERY="kubernetes",
+        KAPPAWATT_BUS=bus,
+    )
+    with stopped_at_the_end(gateway, *ingestors):
+        for each in ingestors:
+            url = f"http://{host}:{each.port}/readyz"
+            wait_until(partial(is_ready, url), 60, f"{each.log} ready")
+        slices = [slice_of("a", {host: True}, each.port, str(each.port)) for each in ingestors]
+        services.apply(routed(), *slices)
+        gateway.wait_ready()
+        keys = [f"reading-{number}" for number in range(24)]
+        wait_until(lambda: post(gateway, "first").status == 202, 20, "the instances are seen")
+
+        first, again = ([post(gateway, key) for key in keys] for _ in range(2))
+        assert {answer.status for answer in [*first, *again]} == {202}
+        assert not any("Idempotent-Replay" in answer.headers for answer in first)
+        assert all("Idempotent-Replay" in answer.headers for answer in again)
+
+        # One goes: its keys move, and no other does.
+        gone = ingestors.pop()
+        assert gone.terminate() == 0
+        services.run("delete", "endpointslice", f"a-{gone.port}")
+        moved = [key for key in keys if "Idempotent-Replay" not in post(gateway, key).headers]
+        assert 0 < len(moved) < len(keys)
+        assert all("Idempotent-Replay" in post(gateway, key).headers for key in keys)
 
 
 class Line:
@@ -374,16 +541,16 @@ def test_services_last_seen_stay_while_the_api_server_is_away(
     with discovering(kubeconfig, monkeypatch) as seen:
         wait_until(lambda: "plant-power" in seen.names(), 20, "found")
         laid.cut()
-        wait_until(lambda: seen.thread.failure is not None, 20, "the failure is noted")
+        wait_until(lambda: seen.discovery.failure is not None, 20, "the failure is noted")
         services.apply(service("b", "smart-meter"))
         services.run("delete", "service", "a")
 
         assert seen.names() == {"plant-power"}
-        assert seen.thread.why_not_ready() is None
+        assert seen.discovery.why_not_ready() is None
 
         laid.mend()
         wait_until(lambda: seen.names() == {"smart-meter"}, 20, "what happened meanwhile is seen")
-        assert seen.thread.failure is None
+        assert seen.discovery.failure is None
 
 
 def test_without_the_role_the_gateway_is_not_ready_and_says_why(
@@ -395,9 +562,9 @@ def test_without_the_role_the_gateway_is_not_ready_and_says_why(
     path.write_text(yaml.safe_dump(config))
 
     with discovering(path, monkeypatch) as seen:
-        wait_until(lambda: seen.thread.failure is not None, 20, "refused")
+        wait_until(lambda: seen.discovery.failure is not None, 20, "refused")
         assert seen.told == []
-        reason = seen.thread.why_not_ready()
+        reason = seen.discovery.why_not_ready()
         assert reason is not None
         assert "403 Forbidden, allowed an account that may get, list and watch services" in reason
 
@@ -412,6 +579,7 @@ def test_the_account_may_nothing_else(services: Namespace) -> None:
         )
         return done.stdout.strip() == "yes"
 
-    assert all(may(verb, "services") for verb in ROLE[0]["verbs"])
-    assert not any(may(verb, "services") for verb in ("create", "delete", "patch"))
+    for kind in ("services", "endpointslices.discovery.k8s.io"):
+        assert all(may(verb, kind) for verb in VERBS)
+        assert not any(may(verb, kind) for verb in ("create", "delete", "patch"))
     assert not any(may("get", what) for what in ("secrets", "pods", "configmaps", "endpoints"))
