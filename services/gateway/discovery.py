@@ -130,7 +130,10 @@ class KubernetesDiscovery:
         slices = self._slices.objects
         if slices is None or self._slices.is_refused:
             return self._slices.failure or ()
-        return _ready(service, slices.values()) or f"no EndpointSlice has a ready endpoint with a port {PORT_NAME}"
+        return (
+            _staying(service, slices.values())
+            or f"no EndpointSlice has an endpoint that stays, with a port {PORT_NAME}"
+        )
 
 
 def _log_new(what: str, reasons: Mapping[str, str], known: Mapping[str, str]) -> None:
@@ -156,8 +159,13 @@ def _target(service: Object, namespace: str) -> Target | str:
     return Target(name, "http", host, ports[PORT_NAME], Breaker(name))
 
 
-def _ready(service: Object, slices: Iterable[Object]) -> tuple[Address, ...]:
-    """Return the addresses of a Service's ready endpoints, of its first family: with two, each pod has two."""
+def _staying(service: Object, slices: Iterable[Object]) -> tuple[Address, ...]:
+    """Return the addresses of a Service's endpoints that are not on their way out, ready or not.
+
+    All instances turn unready when the bus is away, and ready again one by one: keys that moved to the first would
+    leave those that know them. One that cannot be reached hands its keys on by refusing the connection. Of two
+    families it is the first: each pod has an address of both.
+    """
     name, family = service["metadata"]["name"], service["spec"].get("ipFamilies", ["IPv4"])[0]
     addresses = {
         (endpoint["addresses"][0], port["port"])
@@ -166,6 +174,6 @@ def _ready(service: Object, slices: Iterable[Object]) -> tuple[Address, ...]:
         for port in each.get("ports") or ()
         if port.get("name") == PORT_NAME and port.get("port")
         for endpoint in each.get("endpoints") or ()
-        if endpoint.get("conditions", {}).get("ready", True)  # absent means ready
+        if not endpoint.get("conditions", {}).get("terminating", False)
     }
     return tuple(sorted(addresses))

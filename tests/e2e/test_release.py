@@ -131,6 +131,7 @@ def test_without_a_key_nothing_is_said_and_a_reader_may_not_write(story: Story) 
         )
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(asked, timeout=10)
+        refused.value.close()
         assert refused.value.code == expected
 
 

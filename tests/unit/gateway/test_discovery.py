@@ -16,7 +16,7 @@ from flask import Flask, Response, request
 
 from kappawatt.errors import SettingInvalid
 from kappawatt.settings import Settings
-from services.gateway.discovery import LABEL, ROUTE_BY, KubernetesDiscovery, _ready, _target, check_discovery
+from services.gateway.discovery import LABEL, ROUTE_BY, KubernetesDiscovery, _staying, _target, check_discovery
 from services.gateway.proxy import Address, Target
 from services.gateway.watch import _context
 
@@ -117,6 +117,7 @@ READY, OTHER = endpoint("10.1.0.1", ready=True), endpoint("10.1.0.2", ready=True
         ([slice_of(OTHER, READY)], [("10.1.0.1", 8080), ("10.1.0.2", 8080)]),
         ([slice_of(READY), slice_of(READY, OTHER)], [("10.1.0.1", 8080), ("10.1.0.2", 8080)]),
         ([slice_of(READY, endpoint("10.1.0.3", ready=False, serving=True, terminating=True))], [("10.1.0.1", 8080)]),
+        ([slice_of(endpoint("10.1.0.1", ready=False, serving=False, terminating=False))], [("10.1.0.1", 8080)]),
         ([slice_of(endpoint("10.1.0.1"))], [("10.1.0.1", 8080)]),
         ([slice_of(READY, ports=[{"name": "grpc", "port": 1}, {"name": "http", "port": 9}])], [("10.1.0.1", 9)]),
         ([slice_of(READY, ports=[{"name": "grpc", "port": 1}])], []),
@@ -127,20 +128,20 @@ READY, OTHER = endpoint("10.1.0.1", ready=True), endpoint("10.1.0.2", ready=True
         ([slice_of(endpoints=None)], []),
         ([], []),
     ],
-    ids=["all that are ready", "each once", "one that ends", "nothing said of it", "its own port", "no port http",
-         "no name of a port", "of another service", "one address of a pod", "no address", "no endpoints",
+    ids=["all there are", "each once", "one that ends", "one that is not ready", "nothing said of it",
+         "its own port", "no port http", "no name of a port", "of another service", "one address of a pod", "no address", "no endpoints",
          "no slices"],
 )  # fmt: skip
-def test_instances_are_ready_endpoints_with_a_port_named_http(
+def test_instances_are_endpoints_that_stay_with_a_port_named_http(
     slices: Sequence[dict[str, Any]], instances: list[Address]
 ) -> None:
-    assert list(_ready(service(), slices)) == instances
+    assert list(_staying(service(), slices)) == instances
 
 
 def test_instances_of_an_ipv6_service_have_ipv6_addresses() -> None:
     slices = [slice_of(READY), slice_of(endpoint("fd00::1", ready=True), addressType="IPv6")]
 
-    assert _ready(service(ipFamilies=["IPv6", "IPv4"]), slices) == (("fd00::1", 8080),)
+    assert _staying(service(ipFamilies=["IPv6", "IPv4"]), slices) == (("fd00::1", 8080),)
 
 
 class Cluster:
@@ -274,7 +275,7 @@ def test_instances_last_seen_stay_while_the_api_server_fails(discover: Any, even
 @pytest.mark.parametrize(
     ("route_by", "slices", "reason"),
     [
-        ("idempotency-key", [], "no EndpointSlice has a ready endpoint with a port http"),
+        ("idempotency-key", [], "no EndpointSlice has an endpoint that stays, with a port http"),
         ("cookie", [slice_of(READY)], "got 'cookie', allowed idempotency-key"),
     ],
 )
