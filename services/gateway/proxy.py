@@ -104,7 +104,7 @@ class Target:
         Its address, behind which there may be several instances.
     breaker : Breaker
     instances : tuple of Address
-        Those that are ready, if requests with one Idempotency-Key are to come to the same one.
+        Those there are, if requests with one Idempotency-Key are to come to the same one.
     """
 
     name: str

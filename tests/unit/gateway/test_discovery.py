@@ -129,8 +129,8 @@ READY, OTHER = endpoint("10.1.0.1", ready=True), endpoint("10.1.0.2", ready=True
         ([], []),
     ],
     ids=["all there are", "each once", "one that ends", "one that is not ready", "nothing said of it",
-         "its own port", "no port http", "no name of a port", "of another service", "one address of a pod", "no address", "no endpoints",
-         "no slices"],
+         "its own port", "no port http", "no name of a port", "of another service", "one address of a pod",
+         "no address", "no endpoints", "no slices"],
 )  # fmt: skip
 def test_instances_are_endpoints_that_stay_with_a_port_named_http(
     slices: Sequence[dict[str, Any]], instances: list[Address]
