@@ -13,8 +13,7 @@ import pytest
 from kappawatt import __version__
 from kappawatt.service import service_names
 from tests.compose.stack import Stack, defaults, docker, has_image, why_not
-from tests.e2e.kafka_image.build import IMAGE as KAFKA_IMAGE
-from tests.e2e.kafka_image.build import build as build_kafka
+from tests.kafka_image import build as kafka_image
 
 HERE = Path(__file__).parent
 BASE = os.environ.get("PYTHON_IMAGE", "python:3.13-slim")
@@ -40,8 +39,7 @@ def stack() -> Iterator[Stack]:
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    if not can_have(KAFKA_IMAGE):
-        build_kafka(base=BASE)
+    kafka_image.ensure()
     postgres = defaults()["POSTGRES_IMAGE"]
     if not has_image(POSTGRES_IMAGE) and not can_have(postgres):
         build(HERE / "postgres_image", POSTGRES_IMAGE)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import wait_until
-from tests.e2e.kafka_image.build import IMAGE, build
+from tests.kafka_image.build import IMAGE, ensure
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -46,8 +46,7 @@ def image() -> str:
         or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
     ):
         pytest.skip("no docker daemon answers")
-    if not docker("image", "ls", "-q", IMAGE):
-        build(base=os.environ.get("PYTHON_IMAGE", "python:3.13-slim"))
+    ensure()
     return IMAGE
 
 

