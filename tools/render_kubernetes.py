@@ -67,6 +67,8 @@ def files() -> dict[str, str]:
         name = document["metadata"]["name"].removeprefix(f"{RELEASE}-")
         suffix = name.removeprefix(owner).strip("-")
         folder = f"components/{part}/" if part else ""
+        if part:  # a component's own `namespace` would move everything of the overlay that includes it
+            document["metadata"]["namespace"] = NAMESPACE
         path = f"{owner}-{kind}.yaml" if part else f"{owner}/{'-'.join(filter(None, [suffix, kind]))}.yaml"
         assert folder + path not in written, folder + path
         written[folder + path] = _text(document)

@@ -18,10 +18,15 @@ Document = dict[str, Any]
 
 
 def helm_template(
-    *settings: str, values: Path | None = None, apis: tuple[str, ...] = (), tests: bool = False
+    *settings: str,
+    values: Path | None = None,
+    apis: tuple[str, ...] = (),
+    tests: bool = False,
+    release: str = RELEASE,
+    chart: Path = CHART,
 ) -> subprocess.CompletedProcess[str]:
     """Run `helm template` with `--set` for each of `settings`."""
-    command = ["helm", "template", RELEASE, str(CHART), "-n", NAMESPACE]
+    command = ["helm", "template", release, str(chart), "-n", NAMESPACE]
     command += [f"--set={setting}" for setting in settings] + [f"--api-versions={api}" for api in apis]
     command += ["-f", str(values)] if values else []
     command += [] if tests else ["--skip-tests"]
@@ -33,6 +38,20 @@ def rendered(*settings: str, **options: Any) -> list[Document]:
     made = helm_template(*settings, **options)
     assert made.returncode == 0, made.stderr
     return [document for document in yaml.safe_load_all(made.stdout) if document]
+
+
+def notes(*settings: str) -> str:
+    """Return what helm says after an installation."""
+    command = ["helm", "install", RELEASE, str(CHART), "-n", NAMESPACE, "--dry-run=client"]
+    command += [f"--set={setting}" for setting in settings]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return made.stdout.partition("NOTES:")[2]
+
+
+def environment(document: Document) -> dict[str, str | None]:
+    """Return a Deployment's or a Pod's environment by name; what is taken from elsewhere has no value."""
+    spec = document["spec"] if document["kind"] == "Pod" else document["spec"]["template"]["spec"]
+    return {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}
 
 
 def of_kind(documents: list[Document], kind: str) -> dict[str, Document]:
