@@ -1,16 +1,24 @@
-"""The tables of values in charts/kappawatt/README.md, from the comments in values.yaml: `[--check]`."""
+"""What in the chart follows from the rest of it: `[--check]`.
+
+The tables of values in its README.md, from the comments in values.yaml; and the services in values.schema.json, from
+the aliases in Chart.yaml.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import yaml
 
 CHART = Path(__file__).parents[1] / "charts" / "kappawatt"
 PAGE = CHART / "README.md"
+SCHEMA = CHART / "values.schema.json"
+SERVICE = {"type": "object", "description": "See charts/service/values.schema.json."}
 TABLES = {
     "shared": (CHART / "values.yaml", ("global", "kafka", "grafana", "tests")),
     "service": (CHART / "charts/service/values.yaml", None),
@@ -56,14 +64,30 @@ def page() -> str:
     return text
 
 
-@click.command(help=__doc__)
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 if the page is stale.")
+def schema() -> str:
+    """Return the umbrella's schema with an entry for each service that it includes, and for no other."""
+    found = json.loads(SCHEMA.read_text())
+    services = [each["alias"] for each in yaml.safe_load((CHART / "Chart.yaml").read_text())["dependencies"]]
+    shared = {name: each for name, each in found["properties"].items() if each != SERVICE}
+    found["properties"] = shared | dict.fromkeys(services, SERVICE)
+    return json.dumps(found, indent=2) + "\n"
+
+
+def stale() -> list[Path]:
+    """Return the files that are not what they are to be."""
+    return [path for path, made in ((PAGE, page()), (SCHEMA, schema())) if path.read_text() != made]
+
+
+@click.command(help=(__doc__ or "").split("\n\n")[0])
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if a file is stale.")
 def main(check: bool) -> None:
-    made = page()
-    if check and made != PAGE.read_text():
-        click.echo(f"{PAGE.name} of the chart is stale", err=True)
-        sys.exit(1)
-    PAGE.write_text(made)
+    if check:
+        old = stale()
+        for path in old:
+            click.echo(f"charts/kappawatt/{path.name} is stale", err=True)
+        sys.exit(1 if old else 0)
+    PAGE.write_text(page())
+    SCHEMA.write_text(schema())
 
 
 if __name__ == "__main__":

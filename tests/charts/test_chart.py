@@ -22,21 +22,36 @@ from tests.charts.rendering import (
     RELEASE,
     ROOT,
     Document,
+    environment,
     helm_template,
+    notes,
     of_kind,
     pods,
     rendered,
 )
-from tools import render_kubernetes
+from tools import render_chart_page, render_kubernetes
 from tools.rendered import Rendered
 
 OWN_KAFKA = ("kafka.enabled=false", "global.kafka.bootstrapServers=a.example:9094\\,b.example:9095")
 SECURE = ("global.kafka.securityProtocol=SASL_SSL", "global.kafka.saslMechanism=SCRAM-SHA-512",
           "global.kafka.saslUsername=plant", "global.kafka.existingSecret=kafka-login")  # fmt: skip
+OWN_AUTHORITY = "global.kafka.caKey=ca.crt"
+NO_SERVICES = tuple(f"{name}.enabled=false" for name in (*service_names(), "sink"))
 SINK = ("sink.enabled=true", "sink.database.existingSecret=analytics")
 INSTALLATIONS: dict[str, tuple[str, ...]] = {
     "as it comes": (),
-    "your own Kafka, by SASL_SSL": (*OWN_KAFKA, *SECURE),
+    "your own Kafka, by SASL_SSL": (*OWN_KAFKA, *SECURE, OWN_AUTHORITY),
+    "your own Kafka, by SASL_SSL with a public authority": (*OWN_KAFKA, *SECURE),
+    "Kafka alone": NO_SERVICES,
+    "settings of one service's own": (
+        "plant-power.env.KAPPAWATT_LOG_LEVEL=DEBUG",
+        "plant-power.extraEnv[0].name=KAPPAWATT_STATE",
+        "plant-power.extraEnv[0].value=/tmp/state",
+    ),
+    "another cluster's DNS": (
+        "global.networkPolicy.dns.peers[0].ipBlock.cidr=169.254.20.10/32",
+        "global.networkPolicy.dns.ports={53,5353}",
+    ),
     "with the sink on PostgreSQL": SINK,
     "with the sink on a DuckDB volume": ("sink.enabled=true", "sink.database.existingClaim=analytics"),
     "open, at a node port": (
@@ -108,20 +123,166 @@ def test_the_api_server_admits_every_object(settings: tuple[str, ...], restricte
         (("global.kafka.securityProtocol=TLS",), "securityProtocol"),
         (("global.kafka.bootstrapServers=my kafka",), "bootstrapServers"),
         (("kafka.enabled=false",), "global.kafka.bootstrapServers: got nothing"),
-        (("global.kafka.securityProtocol=SASL_SSL",), "global.kafka.existingSecret: got nothing"),
+        ((*OWN_KAFKA, "global.kafka.securityProtocol=SASL_SSL"), "global.kafka.existingSecret: got nothing"),
         (("sink.enabled=true",), "sink.database: got nothing"),
         (("gateway.access.mode=maybe",), "mode"),
         (("plant-power.service.routeBy=cookie",), "routeBy"),
         (("gateway.ingress.enabled=true",), "ingress.hosts: got none"),
         (("gateway.httpRoute.enabled=true",), "httpRoute.parentRefs: got none"),
+        ((*OWN_KAFKA, *SECURE, "global.kafka.saslMechanism="), "global.kafka.saslMechanism: got nothing"),
+        ((*OWN_KAFKA, *SECURE, "global.kafka.saslUsername="), "global.kafka.saslUsername: got nothing"),
+        (("global.kafka.securityProtocol=SSL",), "global.kafka.securityProtocol: got SSL while kafka.enabled is true"),
+        (OWN_KAFKA[1:], "kafka.enabled: got true while global.kafka.bootstrapServers is a.example:9094,b.example:9095"),
+        ((*OWN_KAFKA, OWN_AUTHORITY), "global.kafka.existingSecret: got nothing while caKey is ca.crt"),
+        (("plant-power.port=9000",), "additional properties 'port' not allowed"),
+        (("plant-power.env.KAPPAWATT_PROBE_PORT=http",), "plant-power.env: got KAPPAWATT_PROBE_PORT, allowed names"),
+        (("plant-power.extraEnv[0].name=KAPPAWATT_PORT",), "plant-power.env: got KAPPAWATT_PORT, allowed names"),
+        (("plant-power.extraEnv[0].value=x",), "missing property 'name'"),
+        (("plant-power.access.mode=keys",), 'plant-power.access.mode: got "keys", allowed nothing'),
+        (("sink.access.existingSecret=mine", *SINK), 'sink.access.existingSecret: got "mine", allowed nothing'),
+        (("gateway.access.mode=",), "gateway.access.mode: got nothing, allowed keys or open"),
+        (("plant-power.serve.autoscaling.minReplicas=7",),
+         "plant-power.serve.autoscaling.minReplicas: got 7, allowed at most maxReplicas (6)"),
+        (("plant-power.consume.autoscaling.maxReplicas=2", "plant-power.consume.autoscaling.minReplicas=3"),
+         "plant-power.consume.autoscaling.minReplicas: got 3, allowed at most maxReplicas (2)"),
+        (("plant-power.drainSeconds=15",),
+         "plant-power.terminationGracePeriodSeconds: got 40, allowed more than 40"),
+        (("plant-power.ingress.enabled=true", "plant-power.ingress.hosts[0].host=a.example"),
+         "plant-power.networkPolicy.ingressFrom: got nothing while ingress.enabled is true"),
+        (("plant-power.httpRoute.enabled=true", "plant-power.httpRoute.parentRefs[0].name=door"),
+         "plant-power.networkPolicy.ingressFrom: got nothing while httpRoute.enabled is true"),
+        (("plant-power.service.type=NodePort",),
+         "plant-power.networkPolicy.ingressFrom: got nothing while service.type is NodePort"),
+        (("gateway.service.type=LoadBalancer", "gateway.networkPolicy.ingressFromAnywhere=false"),
+         "gateway.networkPolicy.ingressFrom: got nothing while service.type is LoadBalancer"),
     ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
-)
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)  # fmt: skip
 def test_a_value_that_cannot_be_used_is_refused_by_name(settings: tuple[str, ...], said: str) -> None:
     made = helm_template(*settings)
 
     assert made.returncode != 0
     assert said in made.stderr
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("plant-power.service.type=NodePort", "plant-power.networkPolicy.ingressFromAnywhere=true"),
+        ("plant-power.service.type=NodePort", "plant-power.networkPolicy.ingressFrom[0].ipBlock.cidr=10.0.0.0/8"),
+        ("plant-power.service.type=NodePort", "global.networkPolicy.enabled=false"),
+        ("plant-power.drainSeconds=60", "plant-power.terminationGracePeriodSeconds=86"),
+        ("plant-power.serve.autoscaling.minReplicas=7", "plant-power.serve.autoscaling.enabled=false"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_asked_for_in_full_is_not_refused(settings: tuple[str, ...]) -> None:
+    assert rendered(*settings)
+
+
+def test_a_name_that_would_be_cut_is_refused_and_the_longest_has_its_secret_where_it_is_mounted() -> None:
+    longest = "r" * 34
+
+    refused = helm_template(release="r" * 35)
+    documents = rendered(release=longest, apis=EVERY_API, tests=True)
+
+    assert f"name of the release: got {'r' * 35} (35 characters), allowed 34 characters at most" in refused.stderr
+    mounted = {
+        volume["secret"]["secretName"]
+        for _, spec, _ in pods(documents)
+        for volume in spec["volumes"]
+        if "secret" in volume
+    }
+    assert mounted == of_kind(documents, "Secret").keys() == {f"{longest}-gateway-api-keys"}
+    for name in (each for each in of_kind(documents, "Deployment") if "gateway" not in each):
+        assert name.startswith(f"{longest}-")
+        assert name.endswith(("-serve", "-consume"))
+    (asked,) = [each for name, each in of_kind(documents, "Pod").items() if name.endswith("gateway")]
+    assert environment(asked)["KAPPAWATT_GATEWAY_URL"] == f"http://{longest}-gateway:8080"
+    assert f"{longest}-gateway" in of_kind(documents, "Service")
+
+
+@pytest.mark.parametrize(("settings", "ca"), [((OWN_AUTHORITY,), "ca.crt"), ((), None)], ids=["own", "public"])
+def test_the_authority_of_kafkas_certificates_is_a_file_only_where_the_secret_has_one(
+    settings: tuple[str, ...], ca: str | None
+) -> None:
+    documents = rendered(*OWN_KAFKA, *SECURE, *settings, apis=EVERY_API, tests=True)
+
+    for document in (*of_kind(documents, "Deployment").values(), *of_kind(documents, "Pod").values()):
+        path = environment(document).get("KAPPAWATT_KAFKA_SSL_CA_LOCATION")
+        assert path == (f"/run/secrets/kafka/{ca}" if ca else None)
+    for trigger in of_kind(documents, "TriggerAuthentication").values():
+        keys = {each["parameter"]: each["key"] for each in trigger["spec"]["secretTargetRef"]}
+        assert keys == {"password": "password"} | ({"ca": ca} if ca else {})
+
+
+def test_tls_by_a_public_authority_and_without_a_user_needs_no_secret() -> None:
+    documents = rendered(*OWN_KAFKA, "global.kafka.securityProtocol=SSL", apis=EVERY_API)
+
+    assert not of_kind(documents, "TriggerAuthentication")
+    for scaled in of_kind(documents, "ScaledObject").values():
+        assert scaled["spec"]["triggers"][0]["metadata"]["tls"] == "enable"
+        assert "authenticationRef" not in scaled["spec"]["triggers"][0]
+
+
+def test_a_services_own_environment_stands_above_the_charts_and_no_name_is_there_twice() -> None:
+    documents = rendered(
+        "plant-power.env.KAPPAWATT_LOG_LEVEL=DEBUG",
+        "plant-power.env.KAPPAWATT_STATE=/tmp/below",
+        "plant-power.extraEnv[0].name=KAPPAWATT_STATE",
+        "plant-power.extraEnv[0].value=/tmp/above",
+        "global.kafka.settings.security\\.protocol=SSL",
+        tests=True,
+    )
+
+    for name, spec, _ in pods(documents):
+        names = [each["name"] for each in spec["containers"][0]["env"]]
+        assert len(names) == len({*names}), name
+    deployments = of_kind(documents, "Deployment")
+    own = environment(deployments[f"{RELEASE}-plant-power-serve"])
+    assert (own["KAPPAWATT_LOG_LEVEL"], own["KAPPAWATT_STATE"]) == ("DEBUG", "/tmp/above")
+    assert environment(deployments[f"{RELEASE}-hourly-load-serve"])["KAPPAWATT_LOG_LEVEL"] == "INFO"
+
+
+def test_kafka_can_be_a_release_of_its_own() -> None:
+    documents = rendered(*NO_SERVICES, apis=EVERY_API, tests=True)
+
+    assert [name for name, _, _ in pods(documents)] == [f"{RELEASE}-kafka"]
+
+
+def test_pods_that_are_not_ready_do_not_keep_a_node_from_being_drained(everything: list[Document]) -> None:
+    budgets = of_kind(everything, "PodDisruptionBudget")
+
+    assert budgets
+    assert {each["spec"]["unhealthyPodEvictionPolicy"] for each in budgets.values()} == {"AlwaysAllow"}
+
+
+def test_another_port_of_the_gateway_is_what_its_test_asks_and_what_helm_says() -> None:
+    settings = ("gateway.service.port=80",)
+
+    asked = environment(of_kind(rendered(*settings, tests=True), "Pod")[f"{RELEASE}-test-gateway"])
+
+    assert asked["KAPPAWATT_GATEWAY_URL"] == f"http://{RELEASE}-gateway:80"
+    assert f"port-forward service/{RELEASE}-gateway 8000:80" in notes(*settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        ((), "URL=http://127.0.0.1:8000"),
+        (INSTALLATIONS["behind an ingress"], "URL=https://a.example"),
+        (INSTALLATIONS["open, at a node port"], "URL=http://$NODE:$(kubectl -n energy get service kw-gateway"),
+        (("gateway.service.type=LoadBalancer",), "URL=http://$(kubectl -n energy get service kw-gateway"),
+    ],
+)
+def test_what_helm_says_can_be_typed_as_it_stands(settings: tuple[str, ...], address: str) -> None:
+    said = notes(*settings)
+
+    assert address in said
+    assert ("$KEY" in said) == ("  KEY=$(kubectl " in said) == ("gateway.access.mode=open" not in settings)
+    for line in (line for line in said.splitlines() if line.startswith("  curl ")):
+        assert "$URL/api/" in line
+        assert subprocess.run(["bash", "-n"], input=line, text=True, capture_output=True).returncode == 0
 
 
 def test_every_service_has_an_alias_and_only_services_do() -> None:
@@ -131,9 +292,39 @@ def test_every_service_has_an_alias_and_only_services_do() -> None:
 
 
 def test_the_page_of_values_is_made_of_their_comments_and_no_value_is_without() -> None:
-    from tools import render_chart_page
-
     assert render_chart_page.PAGE.read_text() == render_chart_page.page(), "run `make render`"
+
+
+def test_a_new_alias_is_all_that_the_chart_needs_for_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chart = tmp_path / "kappawatt"
+    shutil.copytree(CHART, chart)
+    alias = "  - {name: service, version: 0.1.0, alias: wind-power, condition: wind-power.enabled}\n"
+    (chart / "Chart.yaml").write_text((CHART / "Chart.yaml").read_text() + alias)
+    monkeypatch.setattr(render_chart_page, "CHART", chart)
+    monkeypatch.setattr(render_chart_page, "SCHEMA", chart / "values.schema.json")
+    assert render_chart_page.stale() == [chart / "values.schema.json"]
+
+    (chart / "values.schema.json").write_text(render_chart_page.schema())  # `make render`
+
+    documents = rendered("wind-power.usesBus=false", "plant-power.enabled=false", chart=chart, tests=True)
+    assert f"{RELEASE}-wind-power-serve" in of_kind(documents, "Deployment")
+    expected = environment(of_kind(documents, "Pod")[f"{RELEASE}-test-gateway"])["KAPPAWATT_EXPECTED"]
+    assert expected is not None
+    assert expected.split(",") == ["hourly-load", "sensor-ingestor", "smart-meter", "wind-power"]
+
+
+def test_the_schema_knows_the_services_that_the_umbrella_includes() -> None:
+    assert render_chart_page.SCHEMA.read_text() == render_chart_page.schema(), "run `make render`"
+
+
+def test_helms_test_waits_for_every_service_that_the_gateway_can_find(everything: list[Document]) -> None:
+    labels = [each["metadata"]["labels"] for each in of_kind(everything, "Service").values()]
+    found = {each["kappawatt.io/service"] for each in labels if "kappawatt.io/service" in each}
+
+    expected = environment(of_kind(everything, "Pod")[f"{RELEASE}-test-gateway"])["KAPPAWATT_EXPECTED"]
+
+    assert expected is not None
+    assert {*expected.split(",")} == found == {*service_names(), "sink"} - {"gateway"}
 
 
 def test_each_role_that_a_service_has_is_a_deployment(everything: list[Document]) -> None:
@@ -229,7 +420,7 @@ def test_every_container_is_bounded_unprivileged_and_cannot_write_its_image(ever
         assert spec["securityContext"]["runAsNonRoot"], name
         assert spec["enableServiceLinks"] is False, name  # KAPPAWATT_KAFKA_PORT would be taken for a setting
         for container in spec["containers"]:
-            assert container["resources"]["limits"]["memory"], name
+            assert container["resources"]["limits"].keys() == {"cpu", "memory"}, name  # a quota may ask for both
             assert container["resources"]["requests"]["cpu"], name
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
@@ -315,6 +506,53 @@ def test_from_outside_only_the_gateway_is_reached_and_nothing_goes_out_but_where
         assert network.allows(own, internet, 443) == (short == "gateway-serve"), name  # the Kubernetes API
         assert network.allows(own, internet, 5432) == (short == "sink-consume"), name
         assert not network.allows(own, internet, 80), name
+
+
+def test_a_second_release_reaches_the_kafka_of_the_first_and_its_gateway_the_second() -> None:
+    second = rendered(
+        *NO_SERVICES, "smart-meter.enabled=true", "grafana.enabled=false",
+        "kafka.enabled=false", f"global.kafka.bootstrapServers={RELEASE}-kafka:9092",
+        release="mine",
+    )  # fmt: skip
+    documents = [*rendered(), *second]
+    network = Network(NAMESPACE, tuple(of_kind(documents, "NetworkPolicy").values()))
+    peers = {name: Peer(NAMESPACE, labels) for name, _, labels in pods(documents)}
+    kafka = peers[f"{RELEASE}-kafka"]
+
+    assert network.allows(peers["mine-smart-meter-serve"], kafka, 9092)
+    assert network.allows(peers["mine-smart-meter-consume"], kafka, 9092)
+    assert network.allows(peers[f"{RELEASE}-gateway-serve"], peers["mine-smart-meter-serve"], 8080)
+    assert not network.allows(Peer(NAMESPACE, {"app": "of somebody else"}), kafka, 9092)
+
+
+def test_dns_is_where_the_cluster_has_it() -> None:
+    namespace = "kubernetes\\.io/metadata\\.name=openshift-dns"
+    documents = rendered(
+        f"global.networkPolicy.dns.peers[0].namespaceSelector.matchLabels.{namespace}",
+        "global.networkPolicy.dns.ports={5353}",
+    )
+    network = Network(NAMESPACE, tuple(of_kind(documents, "NetworkPolicy").values()))
+    own = next(Peer(NAMESPACE, labels) for name, _, labels in pods(documents) if name.endswith("plant-power-serve"))
+
+    for protocol in ("UDP", "TCP"):
+        assert network.allows(own, Peer("openshift-dns", {}), 5353, protocol)
+        assert not network.allows(own, Peer("kube-system", {}), 53, protocol)
+
+
+def test_the_overlay_of_the_page_puts_everything_into_the_namespace_of_the_base(tmp_path: Path) -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl: not on PATH")
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    overlay = (ROOT / "k8s/README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "kustomization.yaml").write_text(overlay.replace("path/to/k8s", "k8s"))
+
+    made = subprocess.run(["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=60)
+
+    assert made.returncode == 0, made.stderr
+    documents = [each for each in yaml.safe_load_all(made.stdout) if each["kind"] != "Namespace"]
+    assert {"ScaledObject", "ServiceMonitor", "PrometheusRule"} <= {each["kind"] for each in documents}
+    for each in documents:
+        assert each["metadata"].get("namespace") == "kappawatt", (each["kind"], each["metadata"]["name"])
 
 
 def test_the_plain_manifests_are_what_the_chart_makes() -> None:

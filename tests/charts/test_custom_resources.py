@@ -24,10 +24,13 @@ MODULES = {
     "gateway.networking.k8s.io": ("sigs.k8s.io/gateway-api@v1.2.1", "config/crd/standard"),
 }
 ALL = (
+    "kafka.enabled=false",
+    "global.kafka.bootstrapServers=a.example:9094",
     "gateway.httpRoute.enabled=true",
     "gateway.httpRoute.parentRefs[0].name=door",
     "global.kafka.securityProtocol=SASL_SSL",
     "global.kafka.saslMechanism=SCRAM-SHA-512",
+    "global.kafka.saslUsername=plant",
     "global.kafka.existingSecret=login",
 )
 
@@ -74,10 +77,12 @@ def _strict(schema: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
+@pytest.mark.parametrize("authority", ["", "ca.pem"], ids=["public authority", "own authority"])
 @pytest.mark.parametrize("group", MODULES)
-def test_an_object_is_valid_by_its_definition(group: str) -> None:
+def test_an_object_is_valid_by_its_definition(group: str, authority: str) -> None:
     schemas = _schemas(group)
-    objects = [each for each in rendered(*ALL, apis=EVERY_API) if each["apiVersion"].startswith(group)]
+    documents = rendered(*ALL, f"global.kafka.caKey={authority}", apis=EVERY_API)
+    objects = [each for each in documents if each["apiVersion"].startswith(group)]
 
     assert objects
     for each in objects:

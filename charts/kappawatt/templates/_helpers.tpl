@@ -13,6 +13,21 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "kappawatt-%s" .root.Chart.Version }}
 {{- end }}
 
+{{- /* "true" or empty: auto asks whether the cluster knows the API. Takes {given, api, root}. */}}
+{{- define "kappawatt.auto" -}}
+{{- if eq (toString .given) "auto" }}{{ if .root.Capabilities.APIVersions.Has .api }}true{{ end }}
+{{- else if .given }}true{{ end }}
+{{- end }}
+
+{{- /* Environment entries of which none has another's name, which the API server would refuse: the last one counts. */}}
+{{- define "kappawatt.lastOfEachName" -}}
+{{- $last := dict }}
+{{- range $index, $entry := . }}{{ $_ := set $last $entry.name $index }}{{ end }}
+{{- $kept := list }}
+{{- range $index, $entry := . }}{{ if eq $index (index $last $entry.name) }}{{ $kept = append $kept $entry }}{{ end }}{{ end }}
+{{- toYaml $kept }}
+{{- end }}
+
 {{- /* A Pod of `helm test`: takes {root, name, command}. */}}
 {{- define "kappawatt.testPod" -}}
 apiVersion: v1
@@ -39,13 +54,14 @@ spec:
       image: {{ with $image.registry }}{{ . }}/{{ end }}{{ $image.repository }}/{{ .root.Values.tests.image }}:{{ $image.tag | default .root.Chart.AppVersion }}
       imagePullPolicy: {{ $image.pullPolicy }}
       command: {{- toYaml .command | nindent 8 }}
-      env: {{- include "kafka.env" .root | nindent 8 }}
+      env:
+        {{- include "kappawatt.lastOfEachName" (include "kafka.env" .root | fromYamlArray) | nindent 8 }}
         - name: KAPPAWATT_GATEWAY_URL
-          value: http://{{ .root.Release.Name }}-gateway:8080
+          value: http://{{ .root.Release.Name }}-gateway:{{ dig "service" "port" 8080 .root.Values.gateway }}
         {{- with .env }}{{ . | nindent 8 }}{{ end }}
       resources:
         requests: {cpu: 50m, memory: 64Mi}
-        limits: {memory: 256Mi}
+        limits: {cpu: "1", memory: 256Mi}
       securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}

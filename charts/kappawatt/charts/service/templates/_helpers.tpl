@@ -34,10 +34,9 @@ helm.sh/chart: {{ printf "kappawatt-%s" .Chart.Version }}
 {{- if $own.digest }}@{{ $own.digest }}{{ else }}:{{ include "service.tag" . }}{{ end }}
 {{- end }}
 
-{{- /* "true" or empty: auto asks whether the cluster knows the API. Takes {given, api, root}. */}}
-{{- define "kappawatt.auto" -}}
-{{- if eq (toString .given) "auto" }}{{ if .root.Capabilities.APIVersions.Has .api }}true{{ end }}
-{{- else if .given }}true{{ end }}
+{{- /* Where every role listens, in every image. */}}
+{{- define "service.port" -}}
+8080
 {{- end }}
 
 {{- define "service.accessSecret" -}}
@@ -45,6 +44,15 @@ helm.sh/chart: {{ printf "kappawatt-%s" .Chart.Version }}
 {{- end }}
 
 {{- define "service.env" -}}
+{{- $entries := include "service.ownEnv" . | fromYamlArray }}
+{{- range $name, $value := .Values.env }}
+{{- $entries = append $entries (dict "name" $name "value" $value) }}
+{{- end }}
+{{- include "kappawatt.lastOfEachName" (concat $entries .Values.extraEnv) }}
+{{- end }}
+
+{{- /* What the chart sets; `env` and `extraEnv` stand above it. */}}
+{{- define "service.ownEnv" -}}
 - {name: KAPPAWATT_SERVICE, value: {{ .Chart.Name }}}
 - {name: KAPPAWATT_LOG_LEVEL, value: {{ .Values.global.logLevel | upper }}}
 - {name: KAPPAWATT_STATE, value: /tmp}
@@ -66,12 +74,6 @@ helm.sh/chart: {{ printf "kappawatt-%s" .Chart.Version }}
   valueFrom: {secretKeyRef: {name: {{ .Values.database.existingSecret }}, key: url}}
 {{- else if .Values.database.existingClaim }}
 - {name: KAPPAWATT_DATABASE, value: "duckdb:/data/kappawatt.duckdb"}
-{{- end }}
-{{- range $name, $value := .Values.env }}
-- {name: {{ $name }}, value: {{ $value | quote }}}
-{{- end }}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
 {{- end }}
 {{- end }}
 

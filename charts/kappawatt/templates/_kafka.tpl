@@ -1,4 +1,4 @@
-{{- /* How anything in the release talks to Kafka; the umbrella's tests use these too. */}}
+{{- /* How anything in the release talks to Kafka: services, tests, and Kafka alone, where no service is enabled. */}}
 
 {{- /* Brokers: your own, or the umbrella's single node, named so that other namespaces find it. */}}
 {{- define "kafka.bootstrap" -}}
@@ -14,18 +14,23 @@
 {{- uniq $ports | toJson }}
 {{- end }}
 
+{{- /* "true" or empty: whether the brokers' certificates are of an authority of their own. */}}
+{{- define "kafka.authority" -}}
+{{- if and .Values.global.kafka.caKey (hasSuffix "SSL" .Values.global.kafka.securityProtocol) }}true{{ end }}
+{{- end }}
+
 {{- define "kafka.env" -}}
 {{- $kafka := .Values.global.kafka -}}
 - {name: KAPPAWATT_BUS, value: {{ printf "kafka://%s" (include "kafka.bootstrap" .) | quote }}}
 - {name: KAPPAWATT_KAFKA_CLIENT, value: {{ $kafka.client }}}
 - {name: KAPPAWATT_KAFKA_SECURITY_PROTOCOL, value: {{ $kafka.securityProtocol }}}
-{{- if $kafka.saslMechanism }}
+{{- if hasPrefix "SASL" $kafka.securityProtocol }}
 - {name: KAPPAWATT_KAFKA_SASL_MECHANISM, value: {{ $kafka.saslMechanism }}}
 - {name: KAPPAWATT_KAFKA_SASL_USERNAME, value: {{ $kafka.saslUsername | quote }}}
 - {name: KAPPAWATT_KAFKA_SASL_PASSWORD_FILE, value: /run/secrets/kafka/password}
 {{- end }}
-{{- if and $kafka.existingSecret (hasSuffix "SSL" $kafka.securityProtocol) }}
-- {name: KAPPAWATT_KAFKA_SSL_CA_LOCATION, value: /run/secrets/kafka/ca.pem}
+{{- if include "kafka.authority" . }}
+- {name: KAPPAWATT_KAFKA_SSL_CA_LOCATION, value: /run/secrets/kafka/{{ $kafka.caKey }}}
 {{- end }}
 {{- range $name, $value := $kafka.settings }}
 - {name: {{ printf "KAPPAWATT_KAFKA_%s" ($name | replace "." "_" | upper) }}, value: {{ $value | quote }}}
