@@ -17,6 +17,7 @@ from typing import Any
 import click
 import yaml
 
+from kappawatt.deploy.health import PORT
 from tools.rendered import Rendered
 
 ROOT = Path(__file__).parents[1]
@@ -231,7 +232,7 @@ def _container(role: Role) -> Values:
         "docker": docker,
         "portMappings": [
             {
-                "containerPort": role.values["port"],
+                "containerPort": PORT,
                 "hostPort": 0,
                 "protocol": "tcp",
                 "name": "http",
@@ -253,13 +254,13 @@ def _environment(role: Role) -> dict[str, str]:
     values = role.values
     env = {
         "KAPPAWATT_SERVICE": role.service,
-        "KAPPAWATT_PORT" if role.role == "serve" else "KAPPAWATT_PROBE_PORT": str(values["port"]),
+        "KAPPAWATT_PORT" if role.role == "serve" else "KAPPAWATT_PROBE_PORT": str(PORT),
         "KAPPAWATT_LOG_LEVEL": values["global"]["logLevel"].upper(),
         "KAPPAWATT_STATE": "/tmp",  # noqa: S108
         "KAPPAWATT_DRAIN_SECONDS": str(values["drainSeconds"]),
     }
     if values["usesBus"]:
-        env |= _kafka(values["global"]["kafka"])
+        env |= _kafka(values["global"]["kafka"], has_authority=_has_authority(role))
     if values["access"]["mode"] == "keys":
         env |= {"KAPPAWATT_API_KEYS": f"{SANDBOX}/api-keys", "KAPPAWATT_RATE_LIMIT": values["access"]["rateLimit"]}
     elif values["access"]["mode"] == "open":
@@ -272,7 +273,13 @@ def _environment(role: Role) -> dict[str, str]:
     return env | {name: str(value) for name, value in values["env"].items()}
 
 
-def _kafka(kafka: Values) -> dict[str, str]:
+def _has_authority(role: Role) -> bool:
+    """Whether Kafka's certificates are of an authority of their own, and not of one that every image knows."""
+    protocol: str = role.values["global"]["kafka"]["securityProtocol"]
+    return role.values["usesBus"] and protocol.endswith("SSL") and bool(role.values["marathon"]["kafkaAuthority"])
+
+
+def _kafka(kafka: Values, *, has_authority: bool) -> dict[str, str]:
     env = {
         "KAPPAWATT_BUS": f"kafka://{kafka['bootstrapServers']}",
         "KAPPAWATT_KAFKA_CLIENT": kafka["client"],
@@ -281,7 +288,7 @@ def _kafka(kafka: Values) -> dict[str, str]:
     if kafka["saslMechanism"]:
         env["KAPPAWATT_KAFKA_SASL_MECHANISM"] = kafka["saslMechanism"]
         env["KAPPAWATT_KAFKA_SASL_USERNAME"] = kafka["saslUsername"]
-    if kafka["securityProtocol"].endswith("SSL"):
+    if has_authority:
         env["KAPPAWATT_KAFKA_SSL_CA_LOCATION"] = f"{SANDBOX}/kafka-ca.pem"
     return env | {
         f"KAPPAWATT_KAFKA_{name.replace('.', '_').upper()}": str(value) for name, value in kafka["settings"].items()
@@ -303,7 +310,7 @@ def _fetched(role: Role) -> list[Values]:
     fetched: list[Values] = [dict(item) for item in marathon["fetch"]]
     if role.values["access"]["mode"] == "keys":
         fetched.append({"uri": marathon["apiKeys"], "extract": False, "destPath": "api-keys"})
-    if role.values["usesBus"] and role.values["global"]["kafka"]["securityProtocol"].endswith("SSL"):
+    if _has_authority(role):
         fetched.append({"uri": marathon["kafkaAuthority"], "extract": False, "destPath": "kafka-ca.pem"})
     return fetched
 

@@ -178,3 +178,35 @@ def test_a_value_that_marathon_cannot_have_is_refused_by_name(monkeypatch: pytes
 
     with pytest.raises(Exception, match=r"sink\.database\.existingClaim: Marathon has no claims"):
         render_marathon.app_of(sink)
+
+
+def _role(values: dict[str, Any], service: str) -> render_marathon.Role:
+    (found,) = [role for role in render_marathon.roles_of(values) if role.service == service]
+    return found
+
+
+def test_a_public_authority_of_kafkas_certificates_is_no_file() -> None:
+    own, public = (render_marathon.values_of("secrets") for _ in range(2))
+    for service in (*service_names(), SINK):
+        public[service]["marathon"] = public[service]["marathon"] | {"kafkaAuthority": ""}
+
+    before, after = (render_marathon.app_of(_role(values, "gateway")) for values in (own, public))
+
+    assert before["env"].pop("KAPPAWATT_KAFKA_SSL_CA_LOCATION").endswith("/kafka-ca.pem")
+    assert after["env"] == before["env"]
+    assert [each["destPath"] for each in before["fetch"]] == ["api-keys", "kafka-ca.pem"]
+    assert [each["destPath"] for each in after["fetch"]] == ["api-keys"]
+
+
+def test_the_page_adds_to_the_gateway_what_is_rendered_for_a_sink_in_the_group() -> None:
+    page = (ROOT / "docs/deploy-marathon.md").read_text()
+    values = render_marathon.values_of("open")
+    alone = render_marathon.app_of(_role(values, "gateway"))
+    for service in (*service_names(), SINK):
+        values[service]["marathon"] = values[service]["marathon"] | {"leftOut": []}
+
+    together = render_marathon.app_of(_role(values, "gateway"))
+
+    added = together["env"]["KAPPAWATT_SERVICES"].removeprefix(alone["env"]["KAPPAWATT_SERVICES"])
+    assert added.startswith(",sink=http://")
+    assert f'.env.KAPPAWATT_SERVICES += "{added}"' in page
