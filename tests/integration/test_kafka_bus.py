@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from kappawatt.bus.interface import BusOptions, Outgoing
 from kappawatt.bus.kafka import unpacking
 from kappawatt.errors import BusUnreachable, DeliveryFailed, DeliveryLate, Overloaded, SettingInvalid
 from tests.bus_contract import *  # noqa: F403
-from tests.bus_contract import World, new_group, numbered, publish, read_all, until
+from tests.bus_contract import World, new_group, new_topic, numbered, publish, read_all, until
 
 CLIENTS = ("kafka-python", "confluent")
 SESSION = 6.0  # the shortest a broker allows by default
@@ -98,6 +100,42 @@ def test_a_frozen_broker_fills_the_room_and_no_more(shaky: World, fragile: Broke
     producer.publish([Outgoing(topic, b"after")])
 
 
+@pytest.fixture
+def narrow(world: World) -> str:
+    """The name of a topic that takes 20 kB at once."""
+    topic = replace(new_topic(partitions=1), max_message_bytes=20_000)
+    world.bus().ensure([topic])
+    return topic.name
+
+
+def test_a_batch_that_the_broker_finds_too_large_is_decided_all_the_same(world: World, narrow: str) -> None:
+    bus = world.bus()
+    producer: Any = world.keep(bus.producer())
+    messages = [Outgoing(narrow, random.randbytes(1000)) for _ in range(64)]
+
+    is_split = True  # by one client; the other one says that it failed
+    try:
+        producer.publish(messages, timeout=10)
+    except DeliveryFailed as failed:
+        is_split = isinstance(failed, DeliveryLate)
+    producer.publish([Outgoing(narrow, b"after")], timeout=10)
+
+    stored = sum(known.end - known.begin for known in bus.offsets(narrow).values())
+    assert stored == (65 if is_split else 1)
+    assert producer._room.used == 0
+
+
+def test_a_message_that_the_broker_finds_too_large_fails_and_others_go_on(world: World, narrow: str) -> None:
+    producer: Any = world.keep(world.bus().producer())
+
+    with pytest.raises(DeliveryFailed, match=r"(?i)too.?large") as failed:
+        producer.publish([Outgoing(narrow, random.randbytes(30_000))], timeout=10)
+    producer.publish([Outgoing(narrow, b"after")], timeout=10)
+
+    assert not isinstance(failed.value, DeliveryLate)
+    assert producer._room.used == 0
+
+
 def test_what_a_broker_never_took_is_said_to_be_given_up(
     shaky: World, fragile: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +151,7 @@ def test_what_a_broker_never_took_is_said_to_be_given_up(
         assert not late.value.outcome.result(30)
     finally:
         fragile.resume()
+    producer.publish([Outgoing(topic, b"after")])
 
 
 def test_a_message_larger_than_allowed_is_refused_with_both_sizes(world: World, topic: str) -> None:

@@ -61,6 +61,8 @@ class ClusterProducer:
             held.enter_context(self._room.reserve(size, wait=wait_for_room, timeout=timeout))
             client = self._connected(deadline)
             counts = {topic: self._partitions(topic) for topic in {message.topic for message in messages}}
+            if time.monotonic() > deadline:
+                raise BusUnreachable(f"{self._cluster.url}: topics not told within {timeout:g} s; nothing was sent")
             batch = Batch()
             choose = self._chooser.choose
             produced = 0

@@ -16,7 +16,7 @@ from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.kafka.unpacking import MAGIC
 from kappawatt.errors import DeliveryFailed
 
-__all__ = ["enqueue", "when_decided"]
+__all__ = ["decide_with_halves", "enqueue", "when_decided"]
 
 MERGED = 64  # so many messages for one partition share the batch that waits already
 
@@ -97,6 +97,32 @@ def when_decided(batches: list[ProducerBatch], call: Callable[[bool], None]) -> 
 
     for batch in waiting:
         batch.produce_future.add_both(one_done)
+
+
+def decide_with_halves(client: KafkaProducer) -> None:
+    """Have a batch that the broker finds too large, and the client splits, decided when its halves are.
+
+    The client tells the futures of single records, which batches here do not have, and never the batch's own.
+    """
+    accumulator = client._accumulator
+    split = accumulator.split_and_reenqueue
+
+    def split_and_tell(batch: ProducerBatch, now: float | None = None) -> int:
+        made: int = split(batch, now)
+        halves = [
+            each
+            for each in accumulator._incomplete.all()
+            if each is not batch and each.topic_partition == batch.topic_partition and each.created == batch.created
+        ]
+
+        def decided(are_stored: bool) -> None:
+            failed = next((half.produce_future.value[2] for half in halves if not _are_stored([half])), None)
+            batch.produce_future.success((None, None, failed))
+
+        when_decided(halves, decided)
+        return made
+
+    accumulator.split_and_reenqueue = split_and_tell
 
 
 def _are_stored(batches: list[ProducerBatch]) -> bool:

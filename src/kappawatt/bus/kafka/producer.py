@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -13,11 +14,12 @@ from kafka import KafkaProducer
 from kafka import TopicPartition as Place
 from kafka import errors as kafka_errors
 from kafka.producer.producer_batch import ProducerBatch
+from kafka.producer.transaction_manager import TransactionState
 
 from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.kafka.cluster import Cluster
 from kappawatt.bus.kafka.failures import is_unknown, named
-from kappawatt.bus.kafka.packing import enqueue, when_decided
+from kappawatt.bus.kafka.packing import decide_with_halves, enqueue, when_decided
 from kappawatt.bus.kafka_clients import ANSWER_SECONDS, CLOSE_SECONDS, CONNECT_SECONDS, DELIVERY_SECONDS, Chooser
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.room import Room
@@ -25,6 +27,8 @@ from kappawatt.bus.topics import LARGEST_MESSAGE
 from kappawatt.errors import BusUnreachable, DeliveryFailed, DeliveryLate
 
 __all__ = ["ClusterProducer"]
+
+log = logging.getLogger(__name__)
 
 PRODUCER = {
     "acks": "all",
@@ -40,6 +44,17 @@ PRODUCER = {
     "reconnect_backoff_max_ms": 1_000,
     "metrics_enabled": False,
 }
+
+
+def _is_spent(client: KafkaProducer) -> bool:
+    """Whether a client will never send again: after a fatal error, or without a producer id.
+
+    kafka-python 3.0 drops its id when it gives up a batch that it had sent, as it should, and then asks for a new one
+    only in a state that it does not return to.
+    """
+    manager = client._transaction_manager
+    is_lost = manager._current_state is TransactionState.READY and not manager.has_producer_id()
+    return is_lost or bool(manager.has_fatal_error())
 
 
 class ClusterProducer:
@@ -64,7 +79,10 @@ class ClusterProducer:
             self._check_sizes(client, messages, max(sizes))
             sent: list[ProducerBatch] = []
             try:
-                for place, share in self._by_place(client, messages).items():
+                shares = self._by_place(client, messages)
+                if time.monotonic() > deadline:
+                    raise BusUnreachable(f"{self._cluster.url}: topics not told within {timeout:g} s; nothing was sent")
+                for place, share in shares.items():
                     sent += enqueue(client, place, share)
                 self._wait(sent, deadline, timeout)
             except BaseException as error:
@@ -84,9 +102,16 @@ class ClusterProducer:
         if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise BusUnreachable(f"{self._cluster.url}: still connecting")
         try:
+            if self._client is not None and _is_spent(self._client):
+                log.warning(
+                    "the Kafka client sends nothing more; it gets a successor", extra={"bus": self._cluster.url}
+                )
+                self._client.close(timeout=0)
+                self._client = None
             if self._client is None or self._pid != os.getpid():
                 left = min(CONNECT_SECONDS, max(0.1, deadline - time.monotonic()))
                 self._client = self._cluster.open(KafkaProducer, left, Role.PRODUCER, PRODUCER)
+                decide_with_halves(self._client)
                 self._pid = os.getpid()
             return self._client
         finally:
@@ -119,7 +144,6 @@ class ClusterProducer:
 
     def _wait(self, sent: list[ProducerBatch], deadline: float, timeout: float) -> None:
         for batch in sent:
-            # a batch the broker finds too large is split by the client, and then never done itself
             batch.produce_future.wait(max(0.0, deadline - time.monotonic()))
         late = [batch for batch in sent if not batch.is_done]
         if late:
