@@ -76,6 +76,7 @@ def consume(service: Service, settings: Settings) -> None:
     if isinstance(service.predictor, Forecaster):
         settings = replace(settings, max_records=min(settings.max_records, FORECAST_RECORDS))
     telemetry = Telemetry(service.name)
+    telemetry.will_poll()
     app = create_app(service, settings, telemetry=telemetry, serve_model=False)
     context = app.extensions["kappawatt"]
     context.ready.append(lambda: None if telemetry.last_poll else "no poll of the bus yet")
@@ -123,6 +124,7 @@ def run_sink(settings: Settings) -> None:
     from kappawatt.sink import build
 
     telemetry = Telemetry("sink")
+    telemetry.will_poll()
     service, sink = build(settings, telemetry)
     app = create_app(service, settings, telemetry=telemetry)
     stop_on_signals(sink.stop)

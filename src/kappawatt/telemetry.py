@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
@@ -24,6 +25,8 @@ class Telemetry:
         self.service = service
         self.started = time.time()
         self.last_poll: float | None = None
+        self._waits_since: float | None = None  # monotonic: when a consumer began that has not polled yet
+        self._held: set[tuple[str, int]] = set()
         self._rows_at: dict[str, Counter] = {}
         registry = self.registry = CollectorRegistry()
         self.requests = Counter(
@@ -82,6 +85,18 @@ class Telemetry:
             counter = self._rows_at[door] = self.rows.labels(self.service, door)
         return counter
 
+    def lags(self, lags: Mapping[tuple[str, int], int]) -> None:
+        """Note the lag of each partition that is held now, by topic and number; others are forgotten."""
+        for topic, partition in self._held - lags.keys():
+            self.consumer_lag.remove(self.service, topic, str(partition))
+        self._held = set(lags)
+        for (topic, partition), lag in lags.items():
+            self.consumer_lag.labels(self.service, topic, str(partition)).set(lag)
+
+    def will_poll(self) -> None:
+        """Note that this process is about to read the bus: until it does, the age of its last poll counts from here."""
+        self._waits_since = time.monotonic()
+
     def polled(self) -> None:
         """Note that the bus was polled just now."""
         self.last_poll = time.monotonic()
@@ -93,8 +108,9 @@ class Telemetry:
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
-        if self.last_poll is not None:
-            self.poll_age.labels(self.service).set(time.monotonic() - self.last_poll)
+        since = self.last_poll or self._waits_since
+        if since is not None:
+            self.poll_age.labels(self.service).set(time.monotonic() - since)
         if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

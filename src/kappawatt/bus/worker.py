@@ -387,8 +387,7 @@ class Worker:
             observe_many(self._telemetry, service, ages)
 
     def _note_lag(self, consumer: Consumer) -> None:
-        for (topic, partition), lag in consumer.lag().items():
-            self._telemetry.consumer_lag.labels(self._telemetry.service, topic, str(partition)).set(lag)
+        self._telemetry.lags(consumer.lag())
 
 
 def observe_many(telemetry: Telemetry, service: str, seconds: NDArray[np.float64]) -> None:

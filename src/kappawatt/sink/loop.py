@@ -270,8 +270,7 @@ class Sink:
         self._next_lag = now + LAG_SECONDS
         assert self._consumer is not None
         lags = self._consumer.lag()
-        for (topic, partition), lag in lags.items():
-            self._telemetry.consumer_lag.labels(self._telemetry.service, topic, str(partition)).set(lag)
+        self._telemetry.lags(lags)
         if sum(lags.values()) and now - self._heard > STUCK_SECONDS:
             log.warning("messages wait and none come; joining the group again", extra={"lag": sum(lags.values())})
             self._flush()
