@@ -36,7 +36,7 @@ __all__ = ["ARCHITECTURES", "MOST_UNZIPPED", "MOST_ZIPPED", "SERVICES", "Package
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "serverless" / "requirements.txt"
 OUT = ROOT / "dist" / "lambda"
-SERVICES = ("plant-power", "smart-meter")  # the others need libraries that are not locked here: they have images
+SERVICES = ("plant-power", "smart-meter", "mlp-regressor")  # hourly-load needs libraries that are not locked here
 # Amazon Linux 2023, which python3.13 runs on, has glibc 2.34; wheels for 2.28 and older run there.
 ARCHITECTURES = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
 MOST_ZIPPED = 50 * 1024 * 1024  # Lambda's limits of a direct upload, and unpacked
@@ -159,9 +159,9 @@ def _copy_sources(folder: Path, service: Service, artifact: Path) -> None:
         shutil.copy(path, target)
     shutil.copytree(artifact, target / "artifacts" / artifact.name)
     (target / "artifacts" / CURRENT).write_text(artifact.name + "\n")
-    own = folder / f"kappawatt-{__version__}.dist-info"  # where the version is read from
-    own.mkdir()
-    (own / "METADATA").write_text(f"Metadata-Version: 2.1\nName: kappawatt\nVersion: {__version__}\n")
+    metadata = folder / f"kappawatt-{__version__}.dist-info"  # where the version is read from
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: kappawatt\nVersion: {__version__}\n")
 
 
 def _precompile(folder: Path) -> bool:
@@ -172,7 +172,9 @@ def _precompile(folder: Path) -> bool:
     command = [str(python), "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     command += ["-s", str(folder), "-p", "/var/task"]  # the path that tracebacks show
     environment = {"PYTHONHASHSEED": "0", "PATH": os.environ.get("PATH", "")}  # sets are written in the seed's order
-    subprocess.run([*command, str(folder)], env=environment, capture_output=True, check=False)  # noqa: S603
+    done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise SettingInvalid(f"compileall: {(done.stdout + done.stderr).decode(errors='replace').strip()[-500:]}")
     return True
 
 

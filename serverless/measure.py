@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _measure(task: Path, service: str, runs: int, environment: dict[str, str]) -> dict[str, Any]:
-    event = _event(service)
+    event, calls = _event(service), max(1, WARM_CALLS // runs)
     init, first, warm, used, memory = [], [], [], [], []
     for _ in range(runs):
         with LocalFunction(task, KAPPAWATT_SERVICE=service, **environment) as function:
@@ -69,9 +69,9 @@ def _measure(task: Path, service: str, runs: int, environment: dict[str, str]) -
             first.append(time.perf_counter() - function.started_at)
             used.append(function.processor_time())
             started = time.perf_counter()
-            for _ in range(WARM_CALLS // runs):
+            for _ in range(calls):
                 _answer(function, event)
-            warm.append((time.perf_counter() - started) / (WARM_CALLS // runs))
+            warm.append((time.perf_counter() - started) / calls)
             memory.append(function.peak_memory())
     spread = {"init_s": init, "first_answer_s": first, "warm_answer_s": warm, "processor_s": used}
     found = {name: [min(v), statistics.median(v), max(v)] for name, v in spread.items()}
@@ -121,6 +121,7 @@ def _model_in_s3(service: str) -> Iterator[dict[str, str]]:
             "AWS_ENDPOINT_URL_S3",
             "AWS_ACCESS_KEY_ID",
             "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
             "AWS_REGION",
             "AWS_DEFAULT_REGION",
         )

@@ -9,11 +9,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import logging
 import re
 import shutil
 import tarfile
 import tempfile
+import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ from kappawatt.errors import ArtifactInvalid, NotReady, SettingInvalid
 
 __all__ = ["S3Model", "StoredModel", "unpack_archive"]
 
+log = logging.getLogger(__name__)
+
 MOST_ARCHIVE_BYTES = 128 * 1024 * 1024  # it is held in memory while it is unpacked
 MOST_UNPACKED_BYTES = 256 * 1024 * 1024  # half of the /tmp a function has, so that old and new fit beside each other
 PLAIN_NAME = re.compile(r"\w[\w.+-]*")
@@ -30,7 +35,9 @@ PLAIN_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
 ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[^/].*)")
 CONNECT_SECONDS = 1.5
 READ_SECONDS = 3.0
-ATTEMPTS = 2  # all of them end within the 10 s that a function has to start
+ATTEMPTS = 2
+FETCH_SECONDS = 9.0  # attempts and download together: within the 10 s that a function has to start
+CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,8 @@ class S3Model:
         Raises
         ------
         NotReady
-            S3 did not answer, or there is no such object, or it may not be read; the next look asks again.
+            S3 did not answer, or there is no such object, or it may not be read, or there is no room for it; the next
+            look asks again. The error has S3's code alone, for callers may be strangers: its words are logged.
         ArtifactInvalid
             What lies there is no archive of an artifact; the next look downloads it only if it has changed.
         """
@@ -83,12 +91,13 @@ class S3Model:
         if found is None:
             return None
         etag, content = found
-        self._etag = etag
         folder = self._folder / hashlib.sha256(etag.encode()).hexdigest()[:16]
         try:
             unpack_archive(content, folder)
-        except ArtifactInvalid as error:
-            raise ArtifactInvalid(f"{self.address}: {error}") from error
+        except ArtifactInvalid:
+            self._etag = etag
+            raise
+        self._etag = etag
         return StoredModel(etag, folder)
 
     def keep_only(self, model: StoredModel | None) -> None:
@@ -100,6 +109,7 @@ class S3Model:
     def _ask(self) -> tuple[str, bytes] | None:
         """Return the object's ETag and content; None if it has not changed."""
         errors = _botocore().exceptions
+        until = time.monotonic() + FETCH_SECONDS
         try:
             if self._client is None:
                 self._client = _make_client()
@@ -109,16 +119,27 @@ class S3Model:
             if size > MOST_ARCHIVE_BYTES:
                 answer["Body"].close()
                 self._etag = answer["ETag"]
-                raise ArtifactInvalid(f"{self.address}: got {size} bytes, allowed {MOST_ARCHIVE_BYTES}")
-            return answer["ETag"], answer["Body"].read()
+                raise ArtifactInvalid(f"archive: got {size} bytes, allowed {MOST_ARCHIVE_BYTES}")
+            return answer["ETag"], b"".join(self._chunks(answer["Body"], until))
         except errors.ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if status == 304:
                 return None
             said = error.response.get("Error", {})
-            raise NotReady(f"{self.address}: {said.get('Code', status)}: {said.get('Message', error)}") from error
+            raise self._unavailable(str(said.get("Code", status)), said.get("Message", error)) from error
         except (errors.BotoCoreError, OSError) as error:
-            raise NotReady(f"{self.address}: {type(error).__name__}: {error}") from error
+            raise self._unavailable(type(error).__name__, error) from error
+
+    def _chunks(self, body: Any, until: float) -> Iterator[bytes]:
+        for chunk in body.iter_chunks(CHUNK_BYTES):
+            yield chunk
+            if time.monotonic() > until:
+                body.close()
+                raise self._unavailable("too slow", f"not whole after {FETCH_SECONDS:g} s")
+
+    def _unavailable(self, code: str, words: object) -> NotReady:
+        log.warning("S3 has no model for us", extra={"address": self.address, "code": code, "error": str(words)})
+        return NotReady(f"model: it could not be fetched: {code}")
 
 
 def unpack_archive(content: bytes, folder: Path) -> None:
@@ -131,6 +152,8 @@ def unpack_archive(content: bytes, folder: Path) -> None:
     ------
     ArtifactInvalid
         It is damaged, holds anything else, or has no manifest.
+    NotReady
+        `folder` cannot be written.
     """
     files: dict[str, bytes] = {}
     try:
@@ -143,7 +166,8 @@ def unpack_archive(content: bytes, folder: Path) -> None:
                 name = entry.name.removeprefix("./")
                 if entry.isdir() and name in ("", "."):
                     continue
-                if entry.type not in PLAIN_FILES or PLAIN_NAME.fullmatch(name) is None or name in files:
+                is_plain = entry.type in PLAIN_FILES and not entry.issparse()  # a sparse one unpacks to what it claims
+                if not is_plain or PLAIN_NAME.fullmatch(name) is None or name in files:
                     raise ArtifactInvalid(
                         f"archive: got {entry.name[:80]!r}, allowed plain files at the root, once each"
                     )
@@ -167,7 +191,7 @@ def _write(files: dict[str, bytes], folder: Path) -> None:
         work.rename(folder)
     except OSError as error:
         shutil.rmtree(work, ignore_errors=True)
-        raise ArtifactInvalid(f"{folder}: {error.strerror}") from error
+        raise NotReady(f"model: it could not be unpacked: {error.strerror}") from error
 
 
 def _make_client() -> Any:

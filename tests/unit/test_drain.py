@@ -17,7 +17,7 @@ def app(settings: Settings) -> Flask:
     return create_app(fakes.SERVICE, settings)
 
 
-@pytest.mark.parametrize("path", ["/readyz", "/v2/health/ready", "/ping"])
+@pytest.mark.parametrize("path", ["/readyz", "/v2/health/ready", "/v2/models/fake-power/ready", "/ping"])
 def test_readiness_ends_when_draining_begins(app: Flask, path: str) -> None:
     client = app.test_client()
     assert client.get(path).status_code == 200

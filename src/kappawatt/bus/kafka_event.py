@@ -139,6 +139,6 @@ def _bytes(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
-def _headers(given: list[Mapping[str, list[int]]]) -> Headers:
+def _headers(given: list[Mapping[str, list[int] | None]]) -> Headers:
     # Java's bytes have a sign, and some pollers hand them on as they are.
-    return tuple((name, bytes(value & 0xFF for value in values)) for one in given for name, values in one.items())
+    return tuple((name, bytes(value & 0xFF for value in values or ())) for one in given for name, values in one.items())

@@ -178,7 +178,10 @@ def _read_2(event: Mapping[str, Any]) -> Request:
 def _body(event: Mapping[str, Any]) -> tuple[bytes, KappawattError | None]:
     text = event.get("body") or ""
     if not event.get("isBase64Encoded"):
-        return text.encode(), None
+        try:
+            return text.encode(), None
+        except UnicodeEncodeError as error:
+            return b"", PayloadInvalid(f"body: got {error.object[error.start]!r} in it, allowed text")
     try:
         return base64.b64decode(text, validate=True), None
     except (binascii.Error, ValueError) as error:

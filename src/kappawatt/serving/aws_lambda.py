@@ -65,7 +65,8 @@ def make_handler(environ: Mapping[str, str] = os.environ) -> Function:
     settings = function_settings(environ)
     logs.set_up(settings)
     function = Function(service, settings, has_bus=bool(environ.get("KAPPAWATT_BUS")))
-    gc.freeze()  # what was loaded stays
+    if not settings.model_url:
+        gc.freeze()  # what was loaded stays
     return function
 
 
@@ -127,7 +128,11 @@ class Function:
     def _answer_rows(self, rows: Any, left: float, request_id: str) -> Any:
         """Answer a direct invocation with the document that `/predict` answers rows with."""
         headers = {"content-type": "application/json"}
-        asked = Request("", "POST", "/predict", "", headers, orjson.dumps(rows), "", request_id)
+        try:
+            body = orjson.dumps(rows)
+        except orjson.JSONEncodeError as error:
+            raise PayloadInvalid(f"rows: {error}") from None
+        asked = Request("", "POST", "/predict", "", headers, body, "", request_id)
         reply = self._send(asked, left)
         document = orjson.loads(reply.body)
         if reply.status >= 500:
@@ -201,11 +206,13 @@ class _WarmApp:
             app = self._make(replace(self._settings, artifacts=found.folder))
             reason = app.extensions["kappawatt"].models.why_not_ready()
             if reason is not None:
-                raise ArtifactInvalid(f"{store.address}: {reason}")
+                raise ArtifactInvalid(reason)
         except (NotReady, ArtifactInvalid) as error:
             self.reason = str(error)
             serving = "nothing yet" if self._model is None else "the model fetched before"
-            log.warning("no other model from S3", extra={"error": str(error), "serving": serving})
+            log.warning(
+                "no other model from S3", extra={"address": store.address, "error": self.reason, "serving": serving}
+            )
         else:
             self._app, self._model = app, found
             log.info("model from S3", extra={"address": store.address, "etag": found.etag})

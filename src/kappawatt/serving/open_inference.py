@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kappawatt import __version__
 from kappawatt.batch import Answer, Batch, Rejection
 from kappawatt.codec import Decoded, column_of, load_json
-from kappawatt.errors import KappawattError, ModelNotFound, PayloadInvalid, RowsRejected
+from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInvalid, RowsRejected
 from kappawatt.schema import Field, Kind, Schema, shorten
 from kappawatt.serving.body import read_body
 from kappawatt.serving.models import AnyModel
@@ -154,6 +154,9 @@ def add_routes(app: Flask, context: Context) -> None:
     def v2_model_ready(name: str, version: str | None) -> Response:
         try:
             model_of(name, version)
+            reason = context.drain.why_not_ready()
+            if reason is not None:
+                raise NotReady(reason)
             return _json({"name": name, "ready": True})
         except KappawattError as error:
             return _error(error)

@@ -124,6 +124,12 @@ def test_a_path_keeps_its_bytes() -> None:
     assert environ["PATH_INFO"].encode("latin-1").decode() == "/series/über all"
 
 
+def test_a_body_that_is_no_text_is_refused_as_a_request_and_not_as_an_event() -> None:
+    asked = read_event(http_api() | {"body": "\ud800", "isBase64Encoded": False})
+
+    assert str(asked.refused) == "body: got '\\ud800' in it, allowed text"
+
+
 @pytest.mark.parametrize("broken", ["requestContext", "rawPath"])
 def test_an_event_without_a_part_is_named(broken: str) -> None:
     event = http_api()

@@ -213,6 +213,11 @@ def test_a_retry_is_asked_for_where_one_may_help() -> None:
     assert function(http_api(body=json.dumps(READING)))["statusCode"] == 503
 
 
+def test_a_number_that_no_json_reader_takes_is_refused_by_name(function: Function) -> None:
+    with pytest.raises(PayloadInvalid, match="rows: Integer exceeds 64-bit range"):
+        function({"rows": [2**70]})
+
+
 @pytest.mark.parametrize("event", [{}, {"detail-type": "Scheduled Event"}, [], "text", None, {"rows": [], "more": 1}])
 def test_an_event_of_another_kind_is_named(function: Function, event: Any) -> None:
     with pytest.raises(PayloadInvalid, match=r"event: got .* allowed a request of API Gateway"):

@@ -104,12 +104,15 @@ def test_an_event_that_comes_twice_overwrites_and_does_not_double(function: Func
 
 
 def test_messages_are_read_as_kafka_had_them() -> None:
-    given = Records(READINGS, 2, [7, 9], [1, 2], [None, b"\xff\x00"], [b"\x80abc", b""], [(("a", b"\xfe"),), ()])
+    given = Records(
+        READINGS, 2, [7, 9], [1, 2], [None, b"\xff\x00"], [b"\x80abc", b""], [(("a", b"\xfe"),), (("b", b""),)]
+    )
     event = kafka([given])
     messages = event["records"]["plant.readings-2"]
     messages.reverse()
     messages[1]["headers"] = [{"a": [-2]}]  # a byte with a sign, as Java writes it
     messages[0]["value"] = None
+    messages[0]["headers"] = [{"b": None}]
 
     (found,) = read_kafka_event(event)
 

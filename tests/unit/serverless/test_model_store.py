@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import tarfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from kappawatt import model_store
 from kappawatt.artifact import open_artifact
 from kappawatt.deploy.pack import pack_artifact
-from kappawatt.errors import ArtifactInvalid, SettingInvalid
+from kappawatt.errors import ArtifactInvalid, NotReady, SettingInvalid
 from kappawatt.model_store import S3Model, unpack_archive
 from tests import fakes
 
@@ -102,6 +106,85 @@ def test_a_bomb_is_refused_before_it_is_whole(monkeypatch: pytest.MonkeyPatch, t
 
     with pytest.raises(ArtifactInvalid, match="got more than 1000000 bytes, allowed 1000000"):
         unpack_archive(bomb, tmp_path / "model")
+
+
+def test_a_sparse_file_is_refused_for_it_unpacks_to_whatever_it_claims(tmp_path: Path) -> None:
+    def claim(entry: tarfile.TarInfo) -> None:
+        entry.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(2**40), "GNU.sparse.name": entry.name}
+
+    with pytest.raises(ArtifactInvalid, match=r"'manifest\.json', allowed plain files"):
+        unpack_archive(archive(("manifest.json", b""), change=claim), tmp_path / "model")
+
+
+class Bucket:
+    """A client of S3 with one object, which it sends as slowly as told."""
+
+    def __init__(self, content: bytes, seconds: float = 0.0) -> None:
+        self.content, self.seconds, self.asked = content, seconds, 0
+
+    def get_object(self, IfNoneMatch: str = "", **place: str) -> dict[str, Any]:
+        self.asked += 1
+        if IfNoneMatch == "one":
+            raise ClientError({"ResponseMetadata": {"HTTPStatusCode": 304}}, "GetObject")
+        return {"ETag": "one", "ContentLength": len(self.content), "Body": self}
+
+    def iter_chunks(self, size: int) -> Iterator[bytes]:
+        for start in range(0, len(self.content), size):
+            time.sleep(self.seconds)
+            yield self.content[start : start + size]
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_model_that_found_no_room_is_unpacked_by_the_next_look(
+    packed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = S3Model("s3://bucket/key", tmp_path, Bucket(packed))
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "write_bytes", full)
+        with pytest.raises(NotReady, match="could not be unpacked: No space left on device"):
+            store.look()
+    found = store.look()
+
+    assert found is not None
+    assert open_artifact(found.folder).manifest.version == "1"
+    assert store.look() is None
+
+
+def test_a_damaged_model_is_downloaded_once(tmp_path: Path) -> None:
+    store = S3Model("s3://bucket/key", tmp_path, Bucket(b"damaged"))
+
+    with pytest.raises(ArtifactInvalid):
+        store.look()
+
+    assert store.look() is None
+
+
+def test_a_download_that_takes_too_long_is_given_up(
+    packed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_store, "FETCH_SECONDS", 0.05)
+    monkeypatch.setattr(model_store, "CHUNK_BYTES", 64)
+
+    with pytest.raises(NotReady, match="could not be fetched: too slow"):
+        S3Model("s3://bucket/key", tmp_path, Bucket(packed, seconds=0.02)).look()
+
+
+def test_a_refusal_tells_its_code_and_not_who_asked_for_what(tmp_path: Path) -> None:
+    class Refusing(Bucket):
+        def get_object(self, **place: str) -> dict[str, Any]:
+            said = {"Code": "AccessDenied", "Message": "User: arn:aws:sts::123456789012:assumed-role/r is not allowed"}
+            raise ClientError({"Error": said, "ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")
+
+    with pytest.raises(NotReady) as refused:
+        S3Model("s3://secret-bucket/key", tmp_path, Refusing(b"")).look()
+
+    assert str(refused.value) == "model: it could not be fetched: AccessDenied"
 
 
 @pytest.mark.parametrize(
