@@ -30,6 +30,9 @@ PREFIX = os.environ.get("IMAGE_PREFIX", "kappawatt/")  # registry.example/energy
 LABEL = "org.opencontainers.image."
 OPTIONAL = ("fast-kafka", "train")  # extras that EXTRAS may name, beside the image's own
 TRAINING = "train"
+TRAINED_OUTSIDE = ("smart-meter-train",)  # TensorFlow is in no image
+FUNCTION, FUNCTION_LOCK = "lambda", ROOT / "serverless" / "requirements.txt"
+COPIED = ("src", "services", "docker", "pyproject.toml", "README.md", ".dockerignore")
 COMPILED = ("setuptools>=77", "wheel")  # gunicorn_h1c's build backend: it has no wheel for Linux
 
 
@@ -47,8 +50,11 @@ def image_names() -> list[str]:
 
 def extras_of(name: str) -> list[str]:
     """Return the extras of pyproject.toml that an image, or an optional part of one, has."""
-    wanted = {"sink": ["sink", "postgresql"]}.get(name, [name])
     known = project()["optional-dependencies"]
+    wanted = {
+        "sink": ["sink", "postgresql"],
+        TRAINING: [TRAINING, *(extra for extra in known if extra.endswith("-train") and extra not in TRAINED_OUTSIDE)],
+    }.get(name, [name])
     return [extra for extra in wanted if extra in known]
 
 
@@ -81,7 +87,7 @@ def epoch() -> int:
 def revision() -> str:
     """Return the commit that is built, `-dirty` if the checkout has changes; empty outside of a checkout."""
     commit = _git("rev-parse", "HEAD")
-    return commit + ("-dirty" if commit and _git("status", "--porcelain", "--", "src", "services", "docker") else "")
+    return commit + ("-dirty" if commit and _git("status", "--porcelain", "--", *COPIED) else "")
 
 
 def build_arguments(name: str, extras: Sequence[str] = ()) -> dict[str, str]:
@@ -122,12 +128,12 @@ def names() -> None:
 @main.command()
 @click.option("--upgrade", is_flag=True, help="Take the newest versions allowed, not those locked.")
 def lock(upgrade: bool) -> None:
-    """Write docker/requirements: exact versions and hashes of what images install."""
+    """Write docker/requirements and the function's: exact versions and hashes of what is installed."""
     REQUIREMENTS.mkdir(exist_ok=True)
     every = sorted({extra for extras in locks().values() for extra in extras})
     agreed = REQUIREMENTS / "all.txt"
     options = ["--upgrade"] if upgrade else []
-    _compile("pyproject.toml", agreed, *options, *_each("--extra", every))
+    _compile("pyproject.toml", agreed, *options, *_each("--extra", [*every, FUNCTION]))
     hashes = ["--generate-hashes", "--constraint", str(agreed.relative_to(ROOT))]
     core = REQUIREMENTS / "core.txt"
     _compile("pyproject.toml", core, *hashes)
@@ -135,6 +141,8 @@ def lock(upgrade: bool) -> None:
     for name, extras in locks().items():
         if extras:
             _compile("pyproject.toml", REQUIREMENTS / f"{name}.txt", *hashes, *_each("--extra", extras), *in_core)
+    left_out = ["--no-emit-package", "gunicorn-h1c"]  # a function has no server, and there is no wheel of it
+    _compile("pyproject.toml", FUNCTION_LOCK, *hashes, "--extra", FUNCTION, *left_out)
     with tempfile.NamedTemporaryFile("w", suffix=".in") as backend:
         backend.write("\n".join([*project()["build-system"]["requires"], *COMPILED]))
         backend.flush()
@@ -156,7 +164,19 @@ def _each(option: str, values: Sequence[str] | dict[str, str]) -> list[str]:
 
 def _compile(source: str, target: Path, *options: str) -> None:
     run(
-        *("uv", "pip", "compile", source, "--universal", "--python-version", PYTHON, "--quiet", "--no-annotate"),
+        *(
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "compile",
+            source,
+            "--universal",
+            "--python-version",
+            PYTHON,
+            "--quiet",
+            "--no-annotate",
+        ),
         *("--custom-compile-command", "make lock", "--output-file", str(target.relative_to(ROOT)), *options),
     )
 
@@ -218,7 +238,8 @@ def audit() -> None:
 
 def audit_locks(say: Callable[[str], None], service: Sequence[str] = ()) -> int:
     """Run pip-audit on all locks and tell its three outcomes apart; `service` are options that choose whom it asks."""
-    paths = [str(path.relative_to(ROOT)) for path in sorted(REQUIREMENTS.glob("*.txt")) if path.name != "all.txt"]
+    files = [path for path in sorted(REQUIREMENTS.glob("*.txt")) if path.name != "all.txt"]
+    paths = [str(path.relative_to(ROOT)) for path in (*files, FUNCTION_LOCK)]
     command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "--progress-spinner", "off"]
     command += ["--format", "json", "--desc", "off", *service, *_each("--requirement", paths)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
@@ -226,7 +247,7 @@ def audit_locks(say: Callable[[str], None], service: Sequence[str] = ()) -> int:
         answer = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
         why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        say(f"COULD NOT ASK: the advisory service did not answer, so nothing is known of docker/requirements: {why}")
+        say(f"COULD NOT ASK: the advisory service did not answer, so nothing is known of what is locked: {why}")
         return 3
     skipped = sorted(
         {package["name"]: package["skip_reason"] for package in answer if "skip_reason" in package}.items()

@@ -159,7 +159,7 @@ def _debian(folder: Path, architecture: str) -> Iterator[Component]:
             version=version,
             bom_ref=f"debian:{name}:{qualifiers['arch']}",
             purl=PackageURL("deb", about.get("ID", "debian"), name, version, qualifiers),
-            description=str(package.get("Description", "")).splitlines()[0] or None,
+            description=str(package.get("Description", "")).partition("\n")[0] or None,
         )
 
 

@@ -106,7 +106,7 @@ class _Api:
             _, context = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]
             self.namespace = context["context"].get("namespace", "default")
         self._pool: urllib3.PoolManager = ApiClient(self._configuration).rest_client.pool_manager
-        self._pool.connection_pool_kw["ssl_context"] = _context(self._configuration.verify_ssl)
+        self._pool.connection_pool_kw["ssl_context"] = _context(self._configuration)
         self._watched: urllib3.BaseHTTPResponse | None = None
 
     def all(self) -> tuple[list[dict[str, Any]], str]:
@@ -156,14 +156,16 @@ class _Api:
         return answer
 
 
-def _context(verify: bool) -> ssl.SSLContext:
+def _context(configuration: Any) -> ssl.SSLContext:
     """Return TLS that verifies as Python up to 3.12 does.
 
     Python 3.13 also wants extensions in the CA's certificate that those of many clusters do not have (of MicroK8s, of
     older EKS). Signature, dates and name are checked as ever.
     """
-    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not configuration.ssl_ca_cert:  # public authorities; urllib3 takes them only into a context of its own
+        context.load_default_certs()
     return context
 
 
@@ -244,6 +246,8 @@ class Watch(SurvivingThread):
             log.info("listed again", extra={"kind": self._kind.plural, "objects": len(listed)})
         self.failure, self.is_refused, self._failures = None, False, 0
         self._see({each["metadata"]["name"]: each for each in listed})
+        if self.stopped.is_set():  # while it listed: there was no watch to interrupt
+            return
         for what, changed in self._api.watch(version, random.randint(*WATCH_SECONDS)):  # noqa: S311 (jitter)
             if self.stopped.is_set():
                 return

@@ -97,7 +97,7 @@ def fit(position: Vector, y: Vector) -> Network:
 def pack(network: Network) -> bytes:
     """Return a network as the bytes of an .npz file, the same for the same numbers."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **asdict(network))
+    np.savez_compressed(buffer, **asdict(network))
     return buffer.getvalue()
 
 

@@ -136,7 +136,7 @@ def _run(role: Callable[[], None]) -> int:
 
 
 def _missing(error: ModuleNotFoundError) -> str:
-    return f"train: got an image without {error.name}, allowed one with kappawatt's extra train"
+    return f"train: got an image without {error.name}, allowed one built with --extra train (TensorFlow is in none)"
 
 
 def _base(environ: Mapping[str, str]) -> Path:

@@ -13,6 +13,7 @@ import orjson
 import pytest
 import yaml
 from flask import Flask, Response, request
+from kubernetes.client.configuration import Configuration
 
 from kappawatt.errors import SettingInvalid
 from kappawatt.settings import Settings
@@ -299,9 +300,12 @@ def test_why_the_services_address_is_used_is_said_once(
 
 
 def test_the_api_servers_certificate_is_verified_as_by_every_python() -> None:
-    context = _context(verify=True)
+    configuration = Configuration()
+    context = _context(configuration)
 
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
-    assert _context(verify=False).verify_mode is ssl.CERT_NONE
+    assert context.cert_store_stats() == ssl.create_default_context().cert_store_stats()  # no CA was named
+    configuration.verify_ssl = False
+    assert _context(configuration).verify_mode is ssl.CERT_NONE
