@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -29,4 +30,5 @@ def _candidates() -> Iterator[Path]:
     found = shutil.which(f"python{PYTHON}")
     if found is not None:
         yield Path(found)  # may be a shim that answers for another version, or for none
-    yield from sorted((Path.home() / ".pyenv" / "versions").glob(f"{PYTHON}*/bin/python"), reverse=True)
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    yield from sorted((pyenv / "versions").glob(f"{PYTHON}*/bin/python"), reverse=True)

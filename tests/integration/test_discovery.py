@@ -322,6 +322,9 @@ def test_a_watch_from_an_expired_place_begins_with_a_listing(
     services: Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The API server itself says 410: the place asked for is older than all it has."""
+    watch = f"/api/v1/namespaces/{services.name}/services?watch=1&resourceVersion=1&timeoutSeconds=1"
+    if '"code":410' not in services.run("get", "--raw", watch):
+        pytest.skip("this API server is young: it still has everything since its beginning")
     ordinary = urllib3.PoolManager.request
     asked: list[str] = []
 

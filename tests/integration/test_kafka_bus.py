@@ -121,7 +121,7 @@ def test_a_batch_that_the_broker_finds_too_large_is_decided_all_the_same(world: 
     producer.publish([Outgoing(narrow, b"after")], timeout=10)
 
     stored = sum(known.end - known.begin for known in bus.offsets(narrow).values())
-    assert stored == (65 if is_split else 1)
+    assert stored == 65 if is_split else 1 <= stored < 65
     assert producer._room.used == 0
 
 

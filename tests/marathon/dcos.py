@@ -44,7 +44,8 @@ def find_dcos() -> Path:
 
 def _python() -> Path:
     given = os.environ.get("KAPPAWATT_DCOS_PYTHON")
-    known = sorted((Path.home() / ".pyenv" / "versions").glob("3.6.*/bin/python"), reverse=True)
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    known = sorted((pyenv / "versions").glob("3.6.*/bin/python"), reverse=True)
     for candidate in (given, *known, shutil.which("python3.6")):
         if candidate is not None and _is_36(candidate):
             return Path(candidate)

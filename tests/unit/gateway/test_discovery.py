@@ -150,6 +150,7 @@ class Cluster:
 
     def __init__(self, found: dict[str, Any], *slices: dict[str, Any], refused: int | None = None) -> None:
         self.refused = refused
+        self.expired = 0  # so many watches are told that their place is gone
         self.asked: list[str] = []
         self._objects = {"services": [found], "endpointslices": list(slices)}
         self._ended = threading.Event()
@@ -165,6 +166,10 @@ class Cluster:
         self.asked.append(kind)
         if kind == "endpointslices" and self.refused:
             return Response(status=self.refused)
+        if "watch" in request.args and self.expired:
+            self.expired -= 1
+            gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old resource version"}}
+            return Response(orjson.dumps(gone) + b"\n")
         if "watch" in request.args:
             return Response(self._wait())
         return Response(orjson.dumps({"items": self._objects[kind], "metadata": {"resourceVersion": "1"}}))
@@ -229,6 +234,21 @@ def test_instances_of_services_that_do_not_ask_for_it_are_not_looked_for(discove
 
     assert told[0].instances == ()
     assert "endpointslices" not in cluster.asked
+
+
+def test_a_watch_whose_place_is_gone_begins_with_a_listing_and_is_no_failure(
+    discover: Any, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "services.gateway.watch")
+    cluster = Cluster(service())
+    cluster.expired = 1
+
+    discovery, told = discover(cluster)
+    eventually(lambda: len(cluster.asked) == 4)  # listed and watched, twice
+
+    assert "the watch has expired" in caplog.text
+    assert discovery.failure is None
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("status", [403, 404])
