@@ -37,9 +37,12 @@ RUN mkdir -p /packages/opt/kappawatt \
     done \
  && python3 finish.py /packages
 
+# Two tricks against stale times in caches: an argument with the name of a variable of the stage above does not count
+# there, and COPY takes a tree that differs in times alone for the one it has; so the argument has a name of its own, and
+# the tree a file with its value.
 FROM core AS application
 ARG SERVICE
-ARG SOURCE_DATE_EPOCH=315532800
+ARG EPOCH=315532800
 COPY pyproject.toml README.md ./
 COPY src src
 COPY services services
@@ -49,7 +52,8 @@ RUN folder=$(echo "$SERVICE" | tr - _) \
  && find services -mindepth 1 -maxdepth 1 -type d ! -name "$folder" -exec rm -r {} + \
  && python3 -m pip --python backend wheel --no-build-isolation --no-index -w dist . \
  && python3 -m pip --python /opt/kappawatt install --no-index --root /application dist/*.whl \
- && python3 finish.py /application "$SOURCE_DATE_EPOCH"
+ && echo "$EPOCH" > /application/opt/kappawatt/lib/epoch \
+ && python3 finish.py /application "$EPOCH"
 
 FROM ${PYTHON_IMAGE} AS runtime
 # Nothing is installed later, so pip goes. The public base has no bytecode, and a read-only one could not keep any:
@@ -59,9 +63,10 @@ RUN stdlib=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
  && PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash \
       -x '/(test|tests|idlelib|tkinter|turtledemo|lib2to3|pydoc_data|site-packages)/' "$stdlib" \
  && find "$stdlib" /usr/local/bin -newer /tmp/before -exec touch -h -d @315532800 {} + && rm /tmp/before
-COPY --from=core /opt/kappawatt /opt/kappawatt
-COPY --from=packages /packages/opt/kappawatt /opt/kappawatt
-COPY --from=application /application/opt/kappawatt /opt/kappawatt
+# Their parent, since the folder that COPY names is as old as the build.
+COPY --from=core /opt /opt
+COPY --from=packages /packages/opt /opt
+COPY --from=application /application/opt /opt
 ARG SERVICE
 ARG PYTHON_IMAGE
 ARG USER=10001:10001

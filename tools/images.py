@@ -97,7 +97,7 @@ def build_arguments(name: str, extras: Sequence[str] = ()) -> dict[str, str]:
         "SERVICE": name,
         "EXTRAS": " ".join(extras),
         "PYTHON_IMAGE": os.environ.get("PYTHON_IMAGE") or PYTHON_IMAGE,
-        "SOURCE_DATE_EPOCH": str(seconds),
+        "EPOCH": str(seconds),
         "VERSION": project()["version"],
         "REVISION": revision(),
         "SOURCE": os.environ.get("IMAGE_SOURCE") or project().get("urls", {}).get("Source", ""),

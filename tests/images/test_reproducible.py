@@ -36,7 +36,8 @@ def files_of(image: str) -> dict[str, tuple[object, ...]]:
         for each in tar:
             content = tar.extractfile(each) if each.isreg() else None
             digest = hashlib.sha256(content.read()).hexdigest() if content else ""
-            found[each.name] = (each.type, oct(each.mode), each.uid, each.gid, int(each.mtime), each.linkname, digest)
+            mode = oct(each.mode & 0o7777)
+            found[each.name] = (each.type, mode, each.uid, each.gid, int(each.mtime), each.linkname, digest)
     return found
 
 
@@ -105,6 +106,15 @@ def test_built_again_from_another_folder_it_is_the_same_to_the_last_byte(elsewhe
 
     assert sorted(ours.keys() ^ theirs.keys()) == []
     assert [(name, ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]] == []
+
+
+def test_another_commit_of_the_same_sources_has_its_own_time() -> None:
+    later = str(int(epoch_of(tag_of(NAME))) + 1000)
+    build(NAME, environment={"IMAGE_PREFIX": PREFIX, "SOURCE_DATE_EPOCH": later})
+
+    times = {entry[4] for entry in files_of(PREFIX + tag_of(NAME).split("/", 1)[1]).values()}
+
+    assert times == {315532800, int(later)}
 
 
 def test_buildkit_makes_the_same_as_the_legacy_builder() -> None:
