@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from kappawatt import __version__
 from kappawatt.artifact import CURRENT, find_artifact
 from kappawatt.deploy.pack import ARCHIVE, pack_artifact
 from kappawatt.errors import KappawattError, SettingInvalid
-from kappawatt.service import Service, find_service
+from kappawatt.service import Service, find_service, service_names
 from serverless.interpreter import PYTHON, find_python
 
 __all__ = ["ARCHITECTURES", "MOST_UNZIPPED", "MOST_ZIPPED", "SERVICES", "Package", "build", "main"]
@@ -36,7 +37,9 @@ __all__ = ["ARCHITECTURES", "MOST_UNZIPPED", "MOST_ZIPPED", "SERVICES", "Package
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "serverless" / "requirements.txt"
 OUT = ROOT / "dist" / "lambda"
-SERVICES = ("plant-power", "smart-meter", "mlp-regressor")  # hourly-load needs libraries that are not locked here
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+# Those that need no library beyond every service's: only these are locked here.
+SERVICES = tuple(name for name in service_names() if not EXTRAS.get(name) and find_service(name).predictor is not None)
 # Amazon Linux 2023, which python3.13 runs on, has glibc 2.34; wheels for 2.28 and older run there.
 ARCHITECTURES = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
 MOST_ZIPPED = 50 * 1024 * 1024  # Lambda's limits of a direct upload, and unpacked
@@ -195,7 +198,7 @@ def _zip(folder: Path, target: Path, epoch: int) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Build what the command line names, and say how large it is."""
     parser = argparse.ArgumentParser(prog="python -m serverless.build", description="Build a Lambda package.")
-    parser.add_argument("service", choices=SERVICES)
+    parser.add_argument("service", choices=SERVICES, help="a model without libraries of its own; others have images")
     parser.add_argument("--architecture", choices=list(ARCHITECTURES), default="x86_64")
     parser.add_argument("--out", type=Path, default=OUT, help="folder to write into [default: dist/lambda]")
     parser.add_argument("--json", action="store_true", help="print one JSON line")

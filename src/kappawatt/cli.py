@@ -307,7 +307,7 @@ def backtest(service: Service, data: Path | None, as_json: bool, **options: Any)
         backtest_file(service, data, as_json=as_json, **options)
         return
     if service.backtest is None:
-        raise SettingInvalid(f"{service.name} has no model to evaluate")
+        raise SettingInvalid(f"{service.name} has no backtest")
     given = [name for name in ("first", "last", "issue", "retrain", "report") if options[name] is not None]
     if given:
         raise SettingInvalid(f"--{given[0]}: {service.name} does not forecast; it follows its published protocol")

@@ -71,7 +71,7 @@ def poll_question(telemetry: Telemetry, settings: Settings) -> Any:
 def consume(service: Service, settings: Settings) -> None:
     """Answer the service's source topic until SIGTERM."""
     if service.stream is None:
-        raise SettingInvalid(f"{service.name} reads no topic; services that do are models")
+        raise SettingInvalid(f"service: got {service.name}, which reads no topic, allowed a model that does")
     stream = service.stream
     if isinstance(service.predictor, Forecaster):
         settings = replace(settings, max_records=min(settings.max_records, FORECAST_RECORDS))

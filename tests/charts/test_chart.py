@@ -85,7 +85,7 @@ OF_OTHERS = ("keda.sh", "monitoring.coreos.com", "gateway.networking.k8s.io")
 @pytest.fixture(scope="module")
 def everything() -> list[Document]:
     """All services, on a cluster with every operator."""
-    return rendered(*SINK, "mlp-regressor.enabled=true", apis=EVERY_API, tests=True)
+    return rendered(*SINK, *(f"{name}.enabled=true" for name in service_names()), apis=EVERY_API, tests=True)
 
 
 def test_helm_finds_nothing_to_complain_about() -> None:
@@ -127,6 +127,8 @@ def test_the_api_server_admits_every_object(settings: tuple[str, ...], restricte
         (("sink.enabled=true",), "sink.database: got nothing"),
         (("gateway.access.mode=maybe",), "mode"),
         (("plant-power.service.routeBy=cookie",), "routeBy"),
+        (("global.image.tag=0.1.0@sha256:00",), "tag"),
+        (("plant-power.image.tag=a:b",), "tag"),
         (("gateway.ingress.enabled=true",), "ingress.hosts: got none"),
         (("gateway.httpRoute.enabled=true",), "httpRoute.parentRefs: got none"),
         ((*OWN_KAFKA, *SECURE, "global.kafka.saslMechanism="), "global.kafka.saslMechanism: got nothing"),
@@ -459,13 +461,10 @@ def test_generated_keys_are_random_and_match_their_hashes() -> None:
 
 # Who talks to whom, as the README draws it: source, target, port.
 EDGES = {
-    ("gateway-serve", "plant-power-serve", 8080), ("gateway-serve", "hourly-load-serve", 8080),
-    ("gateway-serve", "smart-meter-serve", 8080), ("gateway-serve", "mlp-regressor-serve", 8080),
-    ("gateway-serve", "sensor-ingestor-serve", 8080), ("gateway-serve", "sink-consume", 8080),
-    *((name, "kafka", 9092) for name in (
-        "gateway-serve", "sensor-ingestor-serve", "plant-power-serve", "plant-power-consume", "hourly-load-serve",
-        "hourly-load-consume", "smart-meter-serve", "smart-meter-consume", "sink-consume")),
-}  # fmt: skip
+    ("gateway-serve", "sink-consume", 8080),
+    *(("gateway-serve", f"{name}-serve", 8080) for name in service_names() if name != "gateway"),
+}
+READS_THE_BUS = "kappawatt.io/bus"
 
 
 def test_the_network_lets_through_the_edges_that_are_drawn_and_no_other(everything: list[Document]) -> None:
@@ -483,7 +482,9 @@ def test_the_network_lets_through_the_edges_that_are_drawn_and_no_other(everythi
         if a != b and b != "gateway-serve" and network.allows(source, target, port)
     }
 
-    assert drawn == EDGES
+    on_the_bus = {(name, "kafka", 9092) for name, peer in peers.items() if peer.labels.get(READS_THE_BUS) == "true"}
+    assert {name for name, _, _ in on_the_bus} >= {"gateway-serve", "sensor-ingestor-serve", "plant-power-consume"}
+    assert drawn == EDGES | on_the_bus
 
 
 def test_from_outside_only_the_gateway_is_reached_and_nothing_goes_out_but_where_it_must(

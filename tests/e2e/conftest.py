@@ -12,11 +12,12 @@ import subprocess
 
 import pytest
 
+from kappawatt.service import service_names
 from tests.e2e.cluster import load_images, run
 from tests.kafka_image import build as kafka_image
 
 TAG, NEXT_TAG = "0.1.0", "0.1.0-next"
-SERVICES = ("plant-power", "hourly-load", "smart-meter", "mlp-regressor", "sensor-ingestor", "gateway")
+SERVICES = tuple(service_names())
 
 
 @pytest.fixture(scope="session", autouse=True)

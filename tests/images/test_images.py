@@ -231,7 +231,7 @@ def test_a_reading_given_to_the_ingestors_image_is_answered_by_the_workers(bus: 
         ("plant-power", ("sink",), {}, 1, "duckdb"),
         ("plant-power", ("serve",), {"KAPPAWATT_SERVICE": "gateway"}, 1, "got 'gateway', allowed plant-power"),
         ("sink", ("serve",), {}, 1, "sink has only the role sink"),
-        ("gateway", ("consume",), {}, 1, "gateway reads no topic"),
+        ("gateway", ("consume",), {}, 1, "which reads no topic"),
         ("gateway", ("serve",), {}, 1, "KAPPAWATT_API_KEYS: got nothing"),
         ("sensor-ingestor", ("train",), {}, 1, "sensor-ingestor has no model to train"),
     ],

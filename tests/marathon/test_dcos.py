@@ -27,6 +27,7 @@ from kappawatt.broker import Broker
 from kappawatt.bus.connect import connect
 from kappawatt.bus.interface import Bus, BusOptions, Outgoing
 from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS
+from kappawatt.service import service_names
 from tests.conftest import wait_until
 from tests.kafka_image import build as kafka_image
 from tests.marathon.dcos import Dcos
@@ -43,7 +44,7 @@ READING = {
     "relative_humidity": 73.17,
 }
 TAG = "0.1.0"
-IN_GROUP = ("plant-power", "hourly-load", "smart-meter", "mlp-regressor", "sensor-ingestor", "gateway")
+IN_GROUP = tuple(service_names())
 KAFKA_ADDRESS = "broker.kafka.l4lb.thisdcos.directory:9092"
 SECONDS = 120.0  # two busy cores
 

@@ -2,7 +2,7 @@
 {{- define "kappawatt.podLabels" -}}
 app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/version: {{ .version | default .root.Values.global.image.tag | default .root.Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/version: {{ .version | default .root.Values.global.image.tag | default .root.Chart.AppVersion | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/component: {{ .component }}
 app.kubernetes.io/part-of: kappawatt
 {{- end }}

@@ -29,7 +29,7 @@ def connect(url: str, options: BusOptions | None = None) -> Bus:
         from kappawatt.bus.embedded import EmbeddedBus
 
         return EmbeddedBus(rest, options)
-    if scheme == "kafka" and address:
+    if scheme == "kafka" and address and not address.startswith("/"):
         if options.kafka_client == "confluent":
             from kappawatt.bus.confluent import ConfluentBus
 

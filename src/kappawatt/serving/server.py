@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import shutil
 import tempfile
@@ -22,6 +23,8 @@ from kappawatt.serving.lingering_worker import LingeringWorker
 from kappawatt.settings import Settings
 
 __all__ = ["metrics_folder", "serve"]
+
+log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 25  # platforms send SIGKILL 30 s after SIGTERM
 LEAST_GRACE_SECONDS = 5
@@ -124,6 +127,7 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
         "post_worker_init": _freeze,
         "child_exit": _forget_child if settings.workers > 1 else lambda server, worker: None,
     }
+    log.info("serving", extra={"service": service.name, "address": f"http://{host}:{port}"})
     if settings.drain_seconds:
         _DrainingServer(make_app, options, settings.drain_seconds).run()
     else:

@@ -11,7 +11,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- /* Of pods: nothing that changes without need for a new pod. */}}
 {{- define "service.podLabels" -}}
 {{ include "service.selector" . }}
-app.kubernetes.io/version: {{ include "service.tag" . | trunc 63 | quote }}
+app.kubernetes.io/version: {{ include "service.tag" . | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/component: {{ .Values.component }}
 app.kubernetes.io/part-of: kappawatt
 {{- end }}
