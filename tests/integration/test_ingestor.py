@@ -28,6 +28,14 @@ def test_repeats_over_a_dead_broker_store_every_request_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str, end: str
 ) -> None:
     monkeypatch.setattr(routes, "PUBLISH_SECONDS", 0.5)
+    doors: list[Any] = []
+
+    class Door(routes._Door):
+        def __init__(self, settings: Settings) -> None:
+            super().__init__(settings)
+            doors.append(self)
+
+    monkeypatch.setattr(routes, "_Door", Door)
     statuses: Counter[int] = Counter()
     enough = threading.Event()
 
@@ -62,6 +70,8 @@ def test_repeats_over_a_dead_broker_store_every_request_once(
             enough.set()
             accepted = sum(sent.result(120) for sent in sending)
 
+        for opened in doors[0]._connected()[::-1]:
+            opened.close()
         stored = sum(known.end - known.begin for known in bus.offsets(PLANT_READINGS.name).values())
         bus.close()
 
