@@ -31,7 +31,7 @@ SILENCE_SECONDS = 60.0  # without any connection for so long, poll says so
 ANSWER_SECONDS = 15.0  # for one question to the cluster, over retries
 SLICE_SECONDS = 0.25  # poll looks up so often whether partitions were assigned
 CLOSE_SECONDS = 5.0
-DELIVERY_SECONDS = 45.0  # a client tries to deliver a message for so long; above every timeout of `publish`
+DELIVERY_SECONDS = 120.0  # a client tries to deliver a message for so long; above every timeout of `publish`
 
 
 class Chooser:

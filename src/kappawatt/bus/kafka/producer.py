@@ -57,6 +57,14 @@ def _is_spent(client: KafkaProducer) -> bool:
     return is_lost or bool(manager.has_fatal_error())
 
 
+def _abandon(client: KafkaProducer) -> None:
+    """Close a client at once; what waits in it fails. Its `close` alone would wait for that, and raise."""
+    client._sender.force_close()
+    client._sender.join(CLOSE_SECONDS)
+    with contextlib.suppress(kafka_errors.KafkaError):
+        client.close(timeout=0)
+
+
 class ClusterProducer:
     """A producer that returns from `publish` once everything is acknowledged."""
 
@@ -106,7 +114,7 @@ class ClusterProducer:
                 log.warning(
                     "the Kafka client sends nothing more; it gets a successor", extra={"bus": self._cluster.url}
                 )
-                self._client.close(timeout=0)
+                _abandon(self._client)
                 self._client = None
             if self._client is None or self._pid != os.getpid():
                 left = min(CONNECT_SECONDS, max(0.1, deadline - time.monotonic()))
@@ -167,4 +175,7 @@ class ClusterProducer:
         with self._lock:
             client, self._client = self._client, None
             if client is not None and self._pid == os.getpid():
-                client.close(timeout=CLOSE_SECONDS)
+                try:
+                    client.close(timeout=CLOSE_SECONDS)
+                except kafka_errors.KafkaTimeoutError:
+                    _abandon(client)
