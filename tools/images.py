@@ -13,6 +13,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ COPIED = ("src", "services", "docker", "pyproject.toml", "README.md", ".dockerig
 COMPILED = ("setuptools>=77", "wheel")  # gunicorn_h1c's build backend: it has no wheel for Linux
 
 
+@cache
 def project() -> dict[str, Any]:
     """Return the table `project` of pyproject.toml, and `build-system` in it."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())

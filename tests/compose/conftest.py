@@ -12,7 +12,8 @@ import pytest
 
 from kappawatt import __version__
 from kappawatt.service import service_names
-from tests.compose.stack import Stack, defaults, docker, has_image, why_not
+from tests.compose.stack import Stack, defaults, has_image, why_not
+from tests.docker import docker
 from tests.kafka_image import build as kafka_image
 
 HERE = Path(__file__).parent
@@ -23,13 +24,13 @@ BUILD_SECONDS = 900.0
 
 
 def build(folder: Path, tag: str) -> None:
-    docker("build", "-q", "-t", tag, "--build-arg", f"BASE={BASE}", str(folder), timeout=BUILD_SECONDS)
+    docker("build", "-q", "-t", tag, "--build-arg", f"BASE={BASE}", str(folder), seconds=BUILD_SECONDS)
 
 
 def can_have(image: str) -> bool:
     """Whether docker has an image, or a registry that it reaches."""
     if not has_image(image):
-        docker("pull", "-q", image, timeout=BUILD_SECONDS, check=False)
+        docker("pull", "-q", image, seconds=BUILD_SECONDS, check=False)
     return has_image(image)
 
 

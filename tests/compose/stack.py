@@ -17,6 +17,7 @@ import pytest
 import urllib3
 
 from kappawatt.ingest import PLANT, Intake, Send, http_sender
+from tests.docker import docker, why_no_docker
 
 __all__ = [
     "DEFAULT",
@@ -25,7 +26,6 @@ __all__ = [
     "Stack",
     "compose_command",
     "defaults",
-    "docker",
     "free_port",
     "has_image",
     "why_not",
@@ -40,14 +40,6 @@ UP_SECONDS = 240.0
 def defaults() -> dict[str, str]:
     """Return what docker/compose.yaml takes where its surroundings say nothing, by variable."""
     return dict(DEFAULT.findall(FILE.read_text()))
-
-
-def docker(*arguments: str, timeout: float = 60.0, check: bool = True) -> str:
-    """Run docker and return what it printed."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout, check=False)
-    if check and done.returncode:
-        pytest.fail(f"docker {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout.strip()
 
 
 def has_image(name: str) -> bool:
@@ -66,10 +58,9 @@ def compose_command() -> list[str] | None:
 
 def why_not() -> str | None:
     """Return why this machine cannot run containers; None if it can."""
-    if shutil.which("docker") is None:
-        return "docker is not installed"
-    if subprocess.run(["docker", "info"], capture_output=True, timeout=60, check=False).returncode:
-        return "no docker daemon answers"
+    reason = why_no_docker()
+    if reason is not None:
+        return reason
     return None if compose_command() else "neither `docker compose` nor `docker-compose` is installed"
 
 

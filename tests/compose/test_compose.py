@@ -26,8 +26,9 @@ from kappawatt.service import find_service, service_names
 from kappawatt.serving.models import artifact_root
 from kappawatt.settings import Settings
 from kappawatt.synthetic_series import synthetic_load
-from tests.compose.stack import ROOT, Stack, docker, free_port
+from tests.compose.stack import ROOT, Stack, free_port
 from tests.conftest import wait_until
+from tests.docker import docker
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import wait_until
+from tests.docker import docker, why_no_docker
 from tests.kafka_image.build import IMAGE, ensure
 
 pytestmark = pytest.mark.timeout(600)
@@ -32,20 +32,11 @@ WRITABLE = ("/tmp:exec", "/opt/kafka/config:uid=1000,gid=1000", "/opt/kafka/logs
 LOCAL = ("--bootstrap-server", "localhost:9092")
 
 
-def docker(*arguments: str, text: str | None = None) -> str:
-    done = subprocess.run(["docker", *arguments], input=text, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:
-        pytest.fail(f"docker {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout.strip()
-
-
 @pytest.fixture(scope="module")
 def image() -> str:
-    if (
-        shutil.which("docker") is None
-        or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("no docker daemon answers")
+    reason = why_no_docker()
+    if reason is not None:
+        pytest.skip(reason)
     ensure()
     return IMAGE
 
@@ -77,7 +68,7 @@ def serves(name: str) -> bool:
 
 
 def tool(name: str, script: str, *arguments: str, text: str | None = None) -> str:
-    return docker("exec", "-i", name, f"/opt/kafka/bin/{script}.sh", *LOCAL, *arguments, text=text)
+    return docker("exec", "-i", name, f"/opt/kafka/bin/{script}.sh", *LOCAL, *arguments, given=text)
 
 
 def test_what_was_written_is_there_after_the_container_was_replaced(image: str, names: list[str]) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 
 import pytest
 
 from kappawatt.service import service_names
+from tests.docker import why_no_docker
 from tests.e2e.cluster import load_images, run
 from tests.kafka_image import build as kafka_image
 
@@ -25,11 +25,12 @@ def cluster() -> None:
     """Skip with the reason where there is nothing to run on."""
     if "KUBECONFIG" not in os.environ:
         pytest.skip("KUBECONFIG: got nothing, allowed the path of a cluster's configuration")
-    for tool in ("kubectl", "helm", "docker"):
+    for tool in ("kubectl", "helm"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool}: not on PATH")
-    if subprocess.run(["docker", "info"], capture_output=True, timeout=60, check=False).returncode:
-        pytest.skip("docker: no engine answers")
+    reason = why_no_docker()
+    if reason is not None:
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

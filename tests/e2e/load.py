@@ -10,8 +10,9 @@ import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Self
 from urllib.parse import urlsplit
+
+from tests.clients import Clients
 
 ROWS = 3
 SECONDS = 30.0
@@ -32,7 +33,7 @@ def reading() -> dict[str, float]:
 
 
 @dataclass
-class Load:
+class Load(Clients):
     """Some clients that each send readings, ask for predictions and look at the newest, in turn.
 
     Parameters
@@ -44,25 +45,16 @@ class Load:
 
     url: str
     key: str
-    clients: int = 3
+    count: int = 3
     pause: float = 0.1
     tries_again: bool = False
     accepted: int = 0
     answered: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
-        self._stopped = threading.Event()
+    def __post_init__(self) -> None:
+        super().__init__(self.count)
         self._began = time.monotonic()
-        self._threads = [threading.Thread(target=self._client, args=(n,)) for n in range(self.clients)]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
 
     @property
     def requests(self) -> int:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.docker import why_no_docker
 from tests.images.engine import build
 from tools.images import tag_of
 
 HERE = Path(__file__).parent
-
-
-def why_no_docker() -> str | None:
-    if shutil.which("docker") is None:
-        return "docker is not installed"
-    done = subprocess.run(["docker", "info"], capture_output=True, text=True, timeout=60, check=False)
-    return None if done.returncode == 0 else f"docker does not answer: {done.stderr.strip()[:200]}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

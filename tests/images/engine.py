@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.conftest import wait_until
+from tests.docker import run_docker
 from tests.integration.container import Endpoint
 
 ROOT = Path(__file__).parents[2]
@@ -20,14 +21,8 @@ BUILD_SECONDS = 1200
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
 
-def docker(*arguments: str, check: bool = True, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=seconds, check=False)
-    assert not check or done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
-    return done
-
-
 def inspect(thing: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(docker("inspect", thing).stdout)[0]
+    found: dict[str, Any] = json.loads(run_docker("inspect", thing).stdout)[0]
     return found
 
 
@@ -43,7 +38,7 @@ def build(name: str, *options: str, root: Path = ROOT, environment: Mapping[str,
 
 def run_python(image: str, program: str) -> Any:
     """Return what a program prints as JSON in a hardened container of the image."""
-    done = docker("run", "--rm", *HARDENED, "--network", "none", "--entrypoint", "python", image, "-c", program)
+    done = run_docker("run", "--rm", *HARDENED, "--network", "none", "--entrypoint", "python", image, "-c", program)
     return json.loads(done.stdout)
 
 
@@ -63,7 +58,7 @@ class Running(Endpoint):
         given += [word for source, at in (mounts or {}).items() for word in ("--volume", f"{source}:{at}")]
         publish = ("--publish", f"127.0.0.1::{container_port}")
         self.begun = time.monotonic()
-        self.id = docker("run", "--detach", *options, *publish, *given, image, *arguments).stdout.strip()
+        self.id = run_docker("run", "--detach", *options, *publish, *given, image, *arguments).stdout.strip()
         published = inspect(self.id)["NetworkSettings"]["Ports"].get(f"{container_port}/tcp")
         self.port = int(published[0]["HostPort"]) if published else 0  # none once it has ended
 
@@ -71,14 +66,14 @@ class Running(Endpoint):
         return self
 
     def __exit__(self, *_: object) -> None:
-        docker("rm", "--force", "--volumes", self.id)
+        run_docker("rm", "--force", "--volumes", self.id)
 
     @property
     def is_running(self) -> bool:
         return bool(inspect(self.id)["State"]["Running"])
 
     def logs(self) -> str:
-        shown = docker("logs", self.id)
+        shown = run_docker("logs", self.id)
         return shown.stdout + shown.stderr
 
     def wait_ready(self, seconds: float = 60, path: str = "/readyz") -> float:
@@ -92,7 +87,7 @@ class Running(Endpoint):
 
     def processor_seconds(self) -> float:
         """Seconds of processor time that all processes of the container have taken so far."""
-        listed = docker("top", self.id, "-eo", "pid").stdout.splitlines()[1:]
+        listed = run_docker("top", self.id, "-eo", "pid").stdout.splitlines()[1:]
         ticks = 0
         for process in listed:
             with suppress(FileNotFoundError):
@@ -107,8 +102,8 @@ class Running(Endpoint):
     def stop(self) -> tuple[int, float]:
         """Send SIGTERM as platforms do, and SIGKILL 30 s later; return exit code and seconds."""
         begun = time.monotonic()
-        docker("stop", "--time", "30", self.id)
+        run_docker("stop", "--time", "30", self.id)
         return int(inspect(self.id)["State"]["ExitCode"]), time.monotonic() - begun
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return docker("exec", self.id, *command, check=False)
+        return run_docker("exec", self.id, *command, check=False)

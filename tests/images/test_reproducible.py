@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.images.engine import ROOT, build, docker, inspect
+from tests.docker import run_docker
+from tests.images.engine import ROOT, build, inspect
 from tools.images import tag_of
 
 NAME = "plant-power"
@@ -26,11 +27,11 @@ CLIENTS = ("docker", "/usr/bin/docker")  # one of them may lack what BuildKit ta
 
 def files_of(image: str) -> dict[str, tuple[object, ...]]:
     """What is below our folder: kind, mode, owner, time, link and bytes, by name."""
-    container = docker("create", image).stdout.strip()
+    container = run_docker("create", image).stdout.strip()
     try:
         copied = subprocess.run(["docker", "cp", f"{container}:{FOLDER}", "-"], capture_output=True, check=True).stdout
     finally:
-        docker("rm", "--volumes", container)
+        run_docker("rm", "--volumes", container)
     found: dict[str, tuple[object, ...]] = {}
     with tarfile.open(fileobj=io.BytesIO(copied)) as tar:
         for each in tar:
@@ -61,7 +62,7 @@ def ignored(folder: str, names: list[str]) -> set[str]:
 @pytest.fixture(autouse=True)
 def _gone_afterwards() -> Iterator[None]:
     yield
-    docker("rmi", PREFIX + tag_of(NAME).split("/", 1)[1], check=False)
+    run_docker("rmi", PREFIX + tag_of(NAME).split("/", 1)[1], check=False)
 
 
 def epoch_of(image: str) -> str:
@@ -82,7 +83,7 @@ def buildkit() -> str | None:
             check=False,
         )
         if done.returncode == 0:
-            docker("rmi", done.stdout.strip(), check=False)
+            run_docker("rmi", done.stdout.strip(), check=False)
             return client
     return None
 

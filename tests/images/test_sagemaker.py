@@ -6,7 +6,6 @@ import gzip
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,19 +69,13 @@ def test_sigterm_finishes_the_request_at_hand_and_ends_in_time() -> None:
         unpack(service, base)
         with Hosted(service, base) as container:
             container.wait_ready(path="/ping")
-            answers: list[tuple[int, bytes, float]] = []
-            body = ROW * (LARGEST // len(ROW))
-            request = threading.Thread(
-                target=lambda: answers.append(container.send("/invocations", body, Content_Type="text/csv"))
-            )
-            request.start()
+            request = container.send_meanwhile("/invocations", ROW * (LARGEST // len(ROW)), Content_Type="text/csv")
             time.sleep(0.1)
             code, seconds = container.stop()
-            request.join()
 
     assert code == 0
     assert seconds < 30
-    assert answers[0][0] == 200
+    assert request.result()[0] == 200
 
 
 def test_a_damaged_model_fails_the_ping() -> None:

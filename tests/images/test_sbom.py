@@ -10,7 +10,8 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from tests.images.engine import HARDENED, docker, run_python
+from tests.docker import run_docker
+from tests.images.engine import HARDENED, run_python
 from tools.images import image_names, tag_of
 from tools.sbom import bill
 
@@ -44,7 +45,7 @@ def test_it_is_valid_cyclonedx_and_of_this_image(image: tuple[str, str, dict[str
 
 def test_it_names_what_python_and_dpkg_find_in_the_image(image: tuple[str, str, dict[str, Any]]) -> None:
     tag, _, bill = image
-    listed = docker(
+    listed = run_docker(
         *("run", "--rm", *HARDENED, "--entrypoint", "dpkg-query", tag, "--show"),
         *("--showformat", "${db:Status-Status} ${Package} ${Version}\\n"),
     ).stdout

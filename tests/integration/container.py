@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +57,13 @@ class Endpoint:
             return error.code, error.read(), time.monotonic() - begun
         except OSError:
             return 0, b"", time.monotonic() - begun
+
+    def send_meanwhile(self, path: str, body: bytes, **headers: str) -> Future[tuple[int, bytes, float]]:
+        """Send on a thread of its own."""
+        pool = ThreadPoolExecutor(1)
+        pending = pool.submit(self.send, path, body, **headers)
+        pool.shutdown(wait=False)
+        return pending
 
 
 class Container(Endpoint):

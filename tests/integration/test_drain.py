@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from kappawatt.bus import Bus
+from tests.clients import Clients
 from tests.conftest import wait_until
 from tests.fakes import EXAMPLE
 from tests.integration.processes import Process, get, stopped_at_the_end
@@ -35,32 +35,21 @@ def serving(folder: Path, service: str, seconds: float | str, *arguments: str) -
     return Process(folder, "serve", service, *arguments, KAPPAWATT_DRAIN_SECONDS=str(seconds), KAPPAWATT_BUS=bus)
 
 
-class Load:
+class Load(Clients):
     """Clients that keep their connection until an answer says `Connection: close`, and choose ready servers."""
 
     def __init__(self, servers: list[Process], path: str) -> None:
+        super().__init__(CLIENTS, patience=30)
         self._servers = servers
         self._path = path
-        self._stopped = threading.Event()
         self.failures: list[str] = []
         self.answers: Counter[tuple[int, bool]] = Counter()  # by port, and whether it said close
-        self._threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(CLIENTS)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join(30)
 
     def _choose(self, number: int) -> Process:
         first = self._servers[number % 2]
         return first if get(first.url("/readyz"))[0] == 200 else self._servers[1 - number % 2]
 
-    def _ask(self, number: int) -> None:
+    def _client(self, number: int) -> None:
         while not self._stopped.is_set():
             server = self._choose(number)
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)

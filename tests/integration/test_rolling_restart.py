@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from kappawatt.bus import Bus
+from tests.clients import Clients
 from tests.conftest import wait_until
 from tests.fakes import EXAMPLE
 from tests.integration.processes import Process, stopped_at_the_end
@@ -72,28 +73,17 @@ def balancer() -> Iterator[Balancer]:
     balancer.close()
 
 
-class Clients:
+class Load(Clients):
     """They post through the gateway, some without a pause and some with pauses around a second."""
 
     def __init__(self, gateway: Process, path: str) -> None:
+        super().__init__(CLIENTS, patience=60)
         self._gateway = gateway
         self._path = path
-        self._stopped = threading.Event()
         self.answers: Counter[int] = Counter()
         self.failures: list[str] = []
-        self._threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(CLIENTS)]
 
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def _ask(self, number: int) -> None:
+    def _client(self, number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._gateway.port, timeout=60)
         pauses = random.Random(number)
         while not self._stopped.is_set():
@@ -126,7 +116,7 @@ def test_replicas_restart_one_by_one_and_no_request_through_the_gateway_fails(
         for process in started:
             process.wait_ready()
         balancer.ends = [replica.port for replica in replicas]
-        with Clients(gateway, f"/api/{service}/{DOORS[service]}") as clients:
+        with Load(gateway, f"/api/{service}/{DOORS[service]}") as clients:
             for _ in range(RESTARTS):
                 new = Process(tmp_path, "serve", service, **shared)
                 started.append(new)

@@ -196,21 +196,15 @@ def test_sigterm_finishes_the_request_at_hand_and_ends_in_time() -> None:
         unpack(service, base)
         with Container(base, "serve", free_port(), KAPPAWATT_SERVICE=service.name) as container:
             container.wait_ready()
-            answers: list[tuple[int, bytes, float]] = []
-            body = ROW * (LARGEST // len(ROW))
-            request = threading.Thread(
-                target=lambda: answers.append(container.send("/invocations", body, Content_Type="text/csv"))
-            )
-            request.start()
+            request = container.send_meanwhile("/invocations", ROW * (LARGEST // len(ROW)), Content_Type="text/csv")
             time.sleep(0.1)
             begun = time.monotonic()
             container.process.terminate()
             code = container.process.wait(30)
-            request.join()
 
             assert code == 0
             assert time.monotonic() - begun < 30
-            assert answers[0][0] == 200
+            assert request.result()[0] == 200
 
 
 @pytest.mark.parametrize("after", [0.15, 0.4, 0.8])

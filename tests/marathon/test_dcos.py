@@ -29,6 +29,7 @@ from kappawatt.bus.interface import Bus, BusOptions, Outgoing
 from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS
 from kappawatt.service import service_names
 from tests.conftest import wait_until
+from tests.docker import docker
 from tests.kafka_image import build as kafka_image
 from tests.marathon.dcos import Dcos
 from tests.marathon.orchestrator import App
@@ -236,12 +237,6 @@ def test_the_definitions_with_secrets_need_the_feature_and_the_open_ones_do_not(
         _, file_of_none = definition("open/apps/plant-power-consume.json", tmp_path, instances=0)
         dcos.marathon("app", "add", str(file_of_none))
         finished(dcos)
-
-
-def docker(*arguments: str) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ __all__ = [
     "no_answer",
     "refused",
     "topic_unknown",
+    "topics_late",
     "untrusted",
 ]
 
@@ -81,6 +82,10 @@ def untrusted(url: str, who: str, reason: object) -> BusUnreachable:
 
 def no_answer(url: str, who: str, reason: object) -> BusUnreachable:
     return BusUnreachable(f"{url}: no broker answers as {who}: {reason}")
+
+
+def topics_late(url: str, timeout: float) -> BusUnreachable:
+    return BusUnreachable(f"{url}: topics not told within {timeout:g} s; nothing was sent")
 
 
 def topic_unknown(url: str, topic: str) -> TopicUnknown:

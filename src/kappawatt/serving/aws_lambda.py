@@ -118,10 +118,9 @@ class Function:
             return Reply(204, preflight).to_event(asked.payload)
         answer = self._send(asked, left).to_event(asked.payload)
         # Cheap to know of most: text at most doubles when it becomes a JSON string, and base 64 does not grow at all.
-        if len(answer["body"]) * 2 > MOST_BYTES - ENVELOPE_BYTES and _size(answer) > MOST_BYTES - ENVELOPE_BYTES:
-            error = PayloadTooLarge(
-                f"answer: got {_size(answer)} bytes, allowed {MOST_BYTES - ENVELOPE_BYTES}; send fewer rows"
-            )
+        most = MOST_BYTES - ENVELOPE_BYTES
+        if len(answer["body"]) * 2 > most and (size := len(orjson.dumps(answer))) > most:
+            error = PayloadTooLarge(f"answer: got {size} bytes, allowed {most}; send fewer rows")
             answer = self._send(replace(asked, refused=error), left).to_event(asked.payload)
         return answer
 
@@ -240,7 +239,3 @@ class _WarmApp:
                 raise NotReady(self.reason)
 
         return app
-
-
-def _size(answer: dict[str, Any]) -> int:
-    return len(orjson.dumps(answer))

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 from kappawatt.bus.confluent.cluster import Cluster
 from kappawatt.bus.confluent.trouble import UNKNOWN, Trouble
 from kappawatt.bus.interface import Outgoing
-from kappawatt.bus.kafka_clients import CLOSE_SECONDS, CONNECT_SECONDS, DELIVERY_SECONDS, Chooser
+from kappawatt.bus.kafka_clients import CLOSE_SECONDS, CONNECT_SECONDS, DELIVERY_SECONDS, Chooser, topics_late
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.room import Room
 from kappawatt.bus.topics import LARGEST_MESSAGE
@@ -62,7 +62,7 @@ class ClusterProducer:
             client = self._connected(deadline)
             counts = {topic: self._partitions(topic) for topic in {message.topic for message in messages}}
             if time.monotonic() > deadline:
-                raise BusUnreachable(f"{self._cluster.url}: topics not told within {timeout:g} s; nothing was sent")
+                raise topics_late(self._cluster.url, timeout)
             batch = Batch()
             choose = self._chooser.choose
             produced = 0

@@ -20,7 +20,14 @@ from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.kafka.cluster import Cluster
 from kappawatt.bus.kafka.failures import is_unknown, named
 from kappawatt.bus.kafka.packing import decide_with_halves, enqueue, when_decided
-from kappawatt.bus.kafka_clients import ANSWER_SECONDS, CLOSE_SECONDS, CONNECT_SECONDS, DELIVERY_SECONDS, Chooser
+from kappawatt.bus.kafka_clients import (
+    ANSWER_SECONDS,
+    CLOSE_SECONDS,
+    CONNECT_SECONDS,
+    DELIVERY_SECONDS,
+    Chooser,
+    topics_late,
+)
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.room import Room
 from kappawatt.bus.topics import LARGEST_MESSAGE
@@ -89,7 +96,7 @@ class ClusterProducer:
             try:
                 shares = self._by_place(client, messages)
                 if time.monotonic() > deadline:
-                    raise BusUnreachable(f"{self._cluster.url}: topics not told within {timeout:g} s; nothing was sent")
+                    raise topics_late(self._cluster.url, timeout)
                 for place, share in shares.items():
                     sent += enqueue(client, place, share)
                 self._wait(sent, deadline, timeout)
