@@ -47,7 +47,7 @@ bench: .venv/.dev-stamp ## every figure of docs/performance.md, measured again
 	$(BIN)/python -m bench all
 
 docs: .venv/.dev-stamp ## write the pages made from code
-	$(BIN)/python -m kappawatt.docs docs
+	$(BIN)/python -m tools.render_docs docs
 
 render: .venv/.dev-stamp ## write k8s/, marathon/ and the chart's page from the chart's values; needs helm
 	$(BIN)/python -m tools.render_chart_page

@@ -7,24 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from kappawatt.artifact import Artifact
-from kappawatt.batch import Columns
-from kappawatt.bus.topics import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
-from kappawatt.calendar import DAY, HOUR, Times
+from kappawatt.bus.topic import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
+from kappawatt.columns.batch import Columns
+from kappawatt.columns.schema import Schema
 from kappawatt.errors import ArtifactInvalid
-from kappawatt.events import load as events
-from kappawatt.forecast import Fan
-from kappawatt.forecaster import Forecaster
-from kappawatt.history import Past
-from kappawatt.predictor import Predictor
-from kappawatt.schema import Schema
-from kappawatt.service import Service, Stream
-from kappawatt.serving.classic import ClassicRows
-from services.hourly_load.calendar_rows import CALENDAR_ROW
-from services.hourly_load.features import CALENDAR_NAMES, FEATURE_NAMES, calendar_features
-from services.hourly_load.inference import CLASSIC_FILES, HISTORY, Classic, Fitted, unpack, unpack_classic
-from services.hourly_load.model import fit, lead_of
-from services.hourly_load.train import train
+from kappawatt.forecasting.calendar import DAY, HOUR, Times
+from kappawatt.forecasting.fan import Fan
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.forecasting.history import Past
+from kappawatt.models.artifact import Artifact
+from kappawatt.models.predictor import Predictor
+from kappawatt.serving.doors.classic import ClassicRows
+from kappawatt.serving.service import Service, Stream
+from kappawatt.streams import load as events
+
+from .calendar_rows import CALENDAR_ROW
+from .features import CALENDAR_NAMES, FEATURE_NAMES, calendar_features
+from .inference import CLASSIC_FILES, HISTORY, Classic, Fitted, unpack, unpack_classic
+from .model import fit, lead_of
+from .train import train
 
 TIME_ZONE = "America/New_York"
 

@@ -23,19 +23,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.metrics import rmse, score_interval
-from services.plant_power.features import CONDITION_NAMES, FEATURE_NAMES, features
-from services.plant_power.inference import OUTPUT_NAMES, Fitted, pack
-from services.plant_power.model import (
-    Progress,
-    Regression,
-    build_baseline,
-    build_model,
-    split_groups,
-)
+from kappawatt.models.scores import rmse, score_interval
+
+from .features import CONDITION_NAMES, FEATURE_NAMES, features
+from .inference import OUTPUT_NAMES, Fitted, pack
+from .model import Progress, Regression, build_baseline, build_model, split_groups
 
 if TYPE_CHECKING:
-    from kappawatt.datasets import Dataset
+    from kappawatt.datasets.named import Dataset
     from kappawatt.settings import Settings
 
 __all__ = [
@@ -74,7 +69,7 @@ class Evaluation:
     Parameters
     ----------
     scores : mapping of str to mapping of str to float
-        Of `kappawatt.metrics.score_interval`, for `baseline` and `default`.
+        Of `kappawatt.models.scores.score_interval`, for `baseline` and `default`.
     columns : mapping of str to ndarray of shape (n,)
         Conditions and measured power of the rows that were tested.
     predictions : mapping of str to mapping of str to ndarray of shape (n,)
@@ -160,7 +155,7 @@ def evaluate_5x2(
     -------
     list of dict
         `regression`, `sheet` (from 1), `tested_half` (2 or 1), the scores of
-        `kappawatt.metrics.score_interval`, `repeats` (test rows that stand in the training half too) and
+        `kappawatt.models.scores.score_interval`, `repeats` (test rows that stand in the training half too) and
         `rmse_without_repeats` [MW].
 
     References
@@ -219,8 +214,9 @@ def train(
     list of Path
         The artifacts, baseline first, the report and the scores.
     """
-    from kappawatt import datasets
-    from services.plant_power.report import write_report
+    from kappawatt.datasets import named as datasets
+
+    from .report import write_report
 
     dataset = datasets.plant(settings.data)
     report = report or (out or RESULTS) / "report.html"
@@ -259,7 +255,7 @@ def train(
 
 def backtest(settings: Settings, *, as_json: bool = False) -> list[dict[str, Any]]:
     """Print the 5x2 cross-validation, fold by fold, and return its records."""
-    from kappawatt import datasets
+    from kappawatt.datasets import named as datasets
 
     sheets, source = datasets.plant_shuffles(settings.data)
     records = evaluate_5x2(sheets, _steps())
@@ -311,7 +307,7 @@ def _row_numbers(columns: Columns) -> Rows:
 
 def _save(out: Path, kind: str, fitted: Fitted, dataset: Dataset, metrics: Mapping[str, Any]) -> Path:
     """Write one artifact; its version is its kind and the start of its file's hash."""
-    from kappawatt.artifact import Manifest, save_artifact
+    from kappawatt.models.artifact import Manifest, save_artifact
 
     content = pack(fitted)
     version = f"{kind}-{hashlib.sha256(content).hexdigest()[:8]}"

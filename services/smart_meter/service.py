@@ -6,20 +6,21 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kappawatt.artifact import Artifact
-from kappawatt.bus.topics import METER_ERRORS, METER_FORECASTS, METER_READINGS
-from kappawatt.calendar import DAY, Times
-from kappawatt.events import meter
-from kappawatt.forecast import Fan
-from kappawatt.forecaster import Forecaster
-from kappawatt.history import Past
-from kappawatt.onnx import OnnxModel
-from kappawatt.service import Service, Stream
-from services.smart_meter.features import DEPTH, FEATURE_NAMES
-from services.smart_meter.inference import Fitted, unpack
-from services.smart_meter.lstm import LSTM_FILE, Tutorial
-from services.smart_meter.model import fit
-from services.smart_meter.train import shipped, train
+from kappawatt.bus.topic import METER_ERRORS, METER_FORECASTS, METER_READINGS
+from kappawatt.forecasting.calendar import DAY, Times
+from kappawatt.forecasting.fan import Fan
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.forecasting.history import Past
+from kappawatt.models.artifact import Artifact
+from kappawatt.models.onnx import OnnxModel
+from kappawatt.serving.service import Service, Stream
+from kappawatt.streams import meter
+
+from .features import DEPTH, FEATURE_NAMES
+from .inference import Fitted, unpack
+from .lstm import LSTM_FILE, Tutorial
+from .model import fit
+from .train import shipped, train
 
 
 def load(artifact: Artifact) -> Fitted | Tutorial:

@@ -27,7 +27,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from kappawatt.batch import Rejection
+    from kappawatt.columns.batch import Rejection
 
 __all__ = [
     "ArtifactInvalid",

@@ -7,11 +7,11 @@ import threading
 from functools import cached_property
 from pathlib import Path
 
-from kappawatt.artifact import find_artifact, versions
 from kappawatt.errors import ArtifactInvalid, ModelNotFound, NotReady, SettingInvalid
-from kappawatt.forecaster import Forecaster, ForecastModel, Lookup
-from kappawatt.predictor import Model
-from kappawatt.service import Service
+from kappawatt.forecasting.forecaster import Forecaster, ForecastModel, Lookup
+from kappawatt.models.artifact import find_artifact, versions
+from kappawatt.models.predictor import Model
+from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 

@@ -1,0 +1,75 @@
+"""Where rows go: one interface, chosen by URL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kappawatt.columns.batch import Columns
+from kappawatt.errors import NotReady, SettingInvalid
+
+__all__ = ["Rows", "Store", "StoreBusy", "open_store"]
+
+
+class StoreBusy(NotReady):
+    """The database cannot be written or read now (locked, unreachable, full); try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The result of a query."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+
+class Store(Protocol):
+    """A database, used from the sink's thread (`write`) and the threads that answer queries (`query`)."""
+
+    url: str
+
+    def write(self, tables: Mapping[str, Columns]) -> None:
+        """Put rows into tables by name, all or none; a row whose id is there replaces it.
+
+        Returns once they are committed. Raises StoreBusy when it has to be tried again.
+        """
+        ...
+
+    def query(self, sql: str, most: int) -> Rows:
+        """Return at most `most` rows. Raises StoreBusy when it has to be tried again."""
+        ...
+
+    def close(self) -> None:
+        """Release everything."""
+        ...
+
+
+def open_store(url: str) -> Store:
+    """Return the store that `url` names; nothing is opened yet.
+
+    Parameters
+    ----------
+    url : str
+        `duckdb:FILE` or `postgresql://...`.
+
+    Raises
+    ------
+    SettingInvalid
+        The URL names no known database, or its driver is not installed.
+    """
+    scheme, _, rest = url.partition(":")
+    try:
+        if scheme == "duckdb" and rest:
+            from kappawatt.store.duckdb import DuckDBStore
+
+            return DuckDBStore(rest)
+        if scheme in ("postgresql", "postgres") and rest.startswith("//"):
+            from kappawatt.store.postgresql import PostgreSQLStore
+
+            return PostgreSQLStore(url)
+    except ImportError as error:
+        extra = "sink" if scheme == "duckdb" else "postgresql"
+        raise SettingInvalid(f"database: {error}; pip install 'kappawatt[{extra}]'") from error
+    named = f"{scheme}:..." if "@" in url else url  # a password is nobody's business
+    raise SettingInvalid(f"database: got {named!r}, allowed duckdb:FILE or postgresql://...")
