@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from kappawatt.bus.topic import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, as_instant, same_local_time
 from kappawatt.forecasting.fan import LEVELS, Fan
-from kappawatt.forecasting.forecaster import Forecaster, ForecastModel, Lookup
+from kappawatt.forecasting.forecaster import Forecaster, Lookup
 from kappawatt.forecasting.history import Past
+from kappawatt.forecasting.model import ForecastModel, open_forecaster
 from kappawatt.forecasting.request import example_request, read_forecast_request
 from kappawatt.models.artifact import Artifact, Manifest, save_artifact
 from kappawatt.serving.service import Service, Stream
@@ -79,7 +80,7 @@ def write_artifact(root: Path, version: str = "1", offset: float = 0.0, **change
 
 
 def model(root: Path, version: str = "1", offset: float = 0.0, lookup: Lookup | None = None) -> ForecastModel:
-    return FORECASTER.open(write_artifact(root, version, offset), lookup)
+    return open_forecaster(FORECASTER, write_artifact(root, version, offset), lookup)
 
 
 def hours(start: str, n: int) -> Times:

@@ -13,6 +13,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from kappawatt.errors import ContentTypeUnsupported, KappawattError, Overloaded, PayloadInvalid
+from kappawatt.messages.tracing import trace_parent
 from kappawatt.serving import docs
 from kappawatt.serving.body import read_body
 from kappawatt.serving.context import Context
@@ -26,7 +27,7 @@ from .live.position import format_position, parse_position
 from .live.predictions import CHART_POINTS
 from .pages import add_pages
 from .proxy import openapi_merge
-from .proxy.forward import METHODS, Target, trace_parent
+from .proxy.forward import METHODS, Target
 from .wiring import EXTENSION, Gateway, open_gateway
 
 __all__ = ["add_routes"]

@@ -44,9 +44,10 @@ def train(
         Skip the reproduction of the published score.
     """
     from kappawatt.datasets import named as datasets
-    from kappawatt.forecasting.training import Trained, make_current, past_of, save_trained
+    from kappawatt.datasets.series_files import past_of
+    from kappawatt.forecasting.training import Trained, make_current, save_trained
 
-    from .service import FORECASTER
+    from .forecaster import FORECASTER
 
     zones = datasets.load_zones(settings.data)
     out = out or Path(__file__).parent / "artifacts"

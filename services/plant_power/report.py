@@ -21,7 +21,7 @@ from .inference import OUTPUT_NAMES, Fitted
 if TYPE_CHECKING:
     from kappawatt.datasets.named import Dataset
 
-    from .train import Evaluation
+    from .evaluation import Evaluation
 
 __all__ = ["partial_dependence", "score_by_bin", "write_report"]
 
@@ -167,7 +167,7 @@ def _score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _fold_table(records: Sequence[Mapping[str, Any]]) -> str:
-    from .train import mean_scores
+    from .evaluation import mean_scores
 
     keys = (
         ("rmse", 3), ("mae", 3), ("r2", 4), ("coverage_90", 3), ("width_90", 2), ("repeats", 0),

@@ -17,11 +17,12 @@ from flask import Flask, Response, request
 
 from kappawatt.bus import Bus, Producer, connect
 from kappawatt.bus.interface import Headers, Outgoing
-from kappawatt.columns.codec import CSV, JSON, content_type_of
-from kappawatt.datasets.series_files import SeriesKind
-from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid, RowsRejected
+from kappawatt.columns.batch import RowsRejected
+from kappawatt.columns.content import CSV, JSON, content_type_of
+from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid
 from kappawatt.ingest.bodies import read_rows
-from kappawatt.messages.readings import new_traceparent, reading_messages
+from kappawatt.messages.readings import reading_messages
+from kappawatt.messages.tracing import new_traceparent
 from kappawatt.serving.body import read_body
 from kappawatt.serving.context import Context
 from kappawatt.serving.doors.predict import csv_example, example_of, rows_body
@@ -29,6 +30,7 @@ from kappawatt.serving.openapi import operation
 from kappawatt.serving.problems import problem, rejected
 from kappawatt.settings import Settings
 from kappawatt.streams.rules import INTAKES, Intake
+from kappawatt.streams.series import SeriesKind
 
 from .idempotency import Idempotency, Stored, Verdict, fingerprint
 

@@ -7,7 +7,8 @@ loop        poll, write, commit; database first, then offsets
 queries     example queries, run by `routes`
 """
 
-from kappawatt.store.interface import Store, StoreBusy, open_store
+from kappawatt.store.interface import Store, StoreBusy
+from kappawatt.store.open import open_store
 
 from .loop import Sink, build
 

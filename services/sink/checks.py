@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kappawatt.columns.codec import parse_timestamp
+from kappawatt.columns.values import parse_timestamp
 
 __all__ = [
     "INT32",

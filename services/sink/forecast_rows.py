@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Records
-from kappawatt.columns.codec import parse_timestamp
+from kappawatt.columns.values import parse_timestamp
 from kappawatt.forecasting.fan import LEVELS, level_name
 
 from . import checks

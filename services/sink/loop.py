@@ -21,7 +21,8 @@ from kappawatt.bus.topic import LOAD_FORECASTS, METER_FORECASTS, PLANT_PREDICTIO
 from kappawatt.errors import BusError, TopicUnknown
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
-from kappawatt.store.interface import Store, StoreBusy, open_store
+from kappawatt.store.interface import Store, StoreBusy
+from kappawatt.store.open import open_store
 from kappawatt.telemetry import Telemetry
 
 from . import routes

@@ -29,15 +29,17 @@ from kappawatt.bus.topic import LOAD_READINGS as LOAD_READINGS_TOPIC
 from kappawatt.bus.topic import METER_READINGS as METER_READINGS_TOPIC
 from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.batch import Columns
-from kappawatt.columns.codec import ARROW, READABLE, decode_many, parse_timestamp
+from kappawatt.columns.codec import decode_many
+from kappawatt.columns.content import ARROW, READABLE
 from kappawatt.columns.schema import Schema
+from kappawatt.columns.values import parse_timestamp
 from kappawatt.errors import PayloadInvalid
-from kappawatt.messages.predictions import content_type
+from kappawatt.messages.readings import content_type
+from kappawatt.store.table import DTYPES, Table, join
 from kappawatt.streams import load, meter, plant
 
 from . import checks, forecast_rows
 from .tables import (
-    DTYPES,
     FORECAST_DAYS,
     FORECAST_ERRORS,
     FORECASTS,
@@ -46,8 +48,6 @@ from .tables import (
     PREDICTIONS,
     READINGS,
     REJECTIONS,
-    Table,
-    join,
 )
 
 __all__ = ["Landing"]

@@ -57,9 +57,10 @@ def train(
         Leave the baseline out, which needs TensorFlow.
     """
     from kappawatt.datasets import named as datasets
-    from kappawatt.forecasting.training import Trained, make_current, past_of, save_trained
+    from kappawatt.datasets.series_files import past_of
+    from kappawatt.forecasting.training import Trained, make_current, save_trained
 
-    from .service import FORECASTER
+    from .forecaster import FORECASTER
 
     meters = datasets.meters(settings.data)
     out = out or ARTIFACTS

@@ -9,11 +9,12 @@ import orjson
 from flask import Flask
 
 from kappawatt.columns.arrow import read_columns, write_columns
-from kappawatt.columns.codec import ARROW, decode_objects
+from kappawatt.columns.content import ARROW
+from kappawatt.columns.json_rows import decode_objects
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.models.predictor import Model
 from kappawatt.serving.service import Service
-from kappawatt.worker.loop import Answering
+from kappawatt.worker.predicting import Answering
 from tests.unit.worker.test_worker import as_records, records
 
 Rows = Sequence[dict[str, Any]]

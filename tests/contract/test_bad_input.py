@@ -12,7 +12,7 @@ import orjson
 import pytest
 from flask import Flask
 
-from kappawatt.messages.predictions import read_dead_letters
+from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from tests import fakes

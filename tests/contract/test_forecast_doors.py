@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from kappawatt.bus import Bus, Outgoing
 from kappawatt.columns.arrow import read_columns, write_columns
-from kappawatt.columns.codec import ARROW
+from kappawatt.columns.content import ARROW
 from kappawatt.forecasting.calendar import Times
-from kappawatt.forecasting.forecaster import Forecaster, ForecastModel
+from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.history import History
+from kappawatt.forecasting.model import ForecastModel
 from kappawatt.forecasting.request import example_request, read_forecast_request
 from kappawatt.serving.app import create_app
 from kappawatt.serving.kinds import answers_of

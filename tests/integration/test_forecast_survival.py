@@ -18,7 +18,7 @@ from kappawatt.bus import Bus, Outgoing, connect
 from kappawatt.bus.interface import BusOptions
 from kappawatt.bus.topic import TOPICS
 from kappawatt.columns.arrow import write_columns
-from kappawatt.columns.codec import ARROW
+from kappawatt.columns.content import ARROW
 from kappawatt.forecasting.calendar import HOUR, Times, as_instant
 from kappawatt.messages.forecasts import read_documents
 from kappawatt.serving.kinds import answers_of

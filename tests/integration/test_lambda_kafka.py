@@ -13,7 +13,8 @@ import pytest
 
 from kappawatt.bus import Bus, Outgoing, Records, connect
 from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS, dead_letter
-from kappawatt.messages.predictions import read_dead_letters, read_predictions
+from kappawatt.messages.dead_letters import read_dead_letters
+from kappawatt.messages.predictions import read_predictions
 from serverless.local import FunctionError, LocalFunction
 from tests.conftest import wait_until
 from tests.integration.lambda_sandbox import built, needs_runtime, task

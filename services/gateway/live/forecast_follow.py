@@ -15,10 +15,12 @@ import numpy as np
 from kappawatt.bus.interface import Bus, Consumer, Records, TopicPartition
 from kappawatt.bus.promotions import Serving, StreamFollower
 from kappawatt.bus.retrying import SurvivingThread
-from kappawatt.columns.codec import READABLE, decode_many
+from kappawatt.columns.codec import decode_many
+from kappawatt.columns.content import READABLE
 from kappawatt.forecasting.forecaster import UNNAMED
+from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
-from kappawatt.messages.predictions import content_type, read_dead_letters
+from kappawatt.messages.readings import content_type
 from kappawatt.worker.histories import AHEAD_MOST
 
 from .forecast_hub import FORECAST, FORECAST_ERROR, READING, ForecastHub

@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 
 from kappawatt.bus.interface import Records, TopicPartition
-from kappawatt.messages.predictions import read_dead_letters, read_predictions
+from kappawatt.messages.dead_letters import read_dead_letters
+from kappawatt.messages.predictions import read_predictions
 
 from .position import Place
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,17 +27,7 @@ from kappawatt.serving.body import read_body
 from .breaker import Breaker
 from .connections import connections, keep_only
 
-__all__ = [
-    "METHODS",
-    "Address",
-    "Proxy",
-    "ServiceSlow",
-    "ServiceUnreachable",
-    "Target",
-    "asks_only",
-    "parse_services",
-    "trace_parent",
-]
+__all__ = ["METHODS", "Address", "Proxy", "ServiceSlow", "ServiceUnreachable", "Target", "asks_only", "parse_services"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +35,6 @@ log = logging.getLogger(__name__)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 OWN_NAMES = ("forecasts", "latest", "recent", "rejections", "services", "session", "stream", "summary")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
-TRACE_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]*)?")
 # Last part of a path whose POST asks a model and changes nothing.
 PURE = ("predict", "forecast", "infer", "invocations")
 CONNECT_SECONDS = 1.0
@@ -190,18 +178,6 @@ def _target(name: str, url: str, entry: str) -> Target:
 def asks_only(path: str) -> bool:
     """Whether a POST to `path` changes nothing, so that it may be sent again and a reader may make it."""
     return path.rsplit("/", 1)[-1] in PURE
-
-
-def trace_parent(given: str | None) -> str:
-    """Return `given` if it is a W3C trace parent, else a new one.
-
-    References
-    ----------
-    https://www.w3.org/TR/trace-context/#traceparent-header
-    """
-    if given is not None and TRACE_PARENT.fullmatch(given) and (len(given) == 55 or not given.startswith("00")):
-        return given
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
 
 
 def path_below(rest: str) -> str:

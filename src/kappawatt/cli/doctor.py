@@ -13,11 +13,12 @@ from kappawatt.bus import connect
 from kappawatt.bus.interface import Bus, BusOptions, Outgoing
 from kappawatt.bus.promotions import StreamFollower, group_of
 from kappawatt.bus.topic import LOAD_READINGS, METER_READINGS, PLANT_READINGS, TOPICS
-from kappawatt.columns.codec import JSON
+from kappawatt.columns.content import JSON
 from kappawatt.errors import BusError, SettingInvalid
 from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
-from kappawatt.messages.predictions import read_dead_letters, read_predictions
+from kappawatt.messages.predictions import read_predictions
 from kappawatt.serving.service import Service, Stream
 
 __all__ = ["PROBE_KEY", "Finding", "examine"]

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Answer", "Batch", "Columns", "Rejection"]
+from kappawatt.errors import KappawattError
+
+__all__ = ["Answer", "Batch", "Columns", "Rejection", "RowsRejected"]
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -118,3 +120,22 @@ class Answer:
 
     def __len__(self) -> int:
         return len(self.valid)
+
+
+class RowsRejected(KappawattError):
+    """The payload was read, but rows broke the schema.
+
+    Parameters
+    ----------
+    rejections : sequence of Rejection
+        What was wrong, in row order.
+    """
+
+    status = 422
+    title = "Rows rejected"
+
+    def __init__(self, rejections: tuple[Rejection, ...]) -> None:
+        self.rejections = rejections
+        first = rejections[0]
+        more = f" (and {len(rejections) - 1} more)" if len(rejections) > 1 else ""
+        super().__init__(f"row {first.row}: {first.message}{more}")

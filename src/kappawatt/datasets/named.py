@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.columns.codec import CSV, decode
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import CSV
 from kappawatt.columns.schema import Schema
-from kappawatt.datasets.series_files import SeriesFile, SeriesKind, read_series_file
+from kappawatt.datasets.series_files import SeriesFile, read_series_file
 from kappawatt.datasets.synthetic import synthetic_load, synthetic_meter
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.streams.plant import READING
+from kappawatt.streams.series import SeriesKind
 
 __all__ = [
     "Dataset",

@@ -7,7 +7,6 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +16,15 @@ from kappawatt.datasets.meter_exports import MOST_BYTES, Problem, read_meter_fil
 from kappawatt.datasets.pjm import PJM_ZONE, STEP, is_load_header, read_load_file
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 from kappawatt.forecasting.calendar import Times
+from kappawatt.forecasting.gaps import fill_inside
+from kappawatt.forecasting.history import History, Past
 from kappawatt.streams.load import TEMPERATURE
+from kappawatt.streams.series import SeriesKind
 
-__all__ = ["Problem", "SeriesFile", "SeriesKind", "kind_of", "read_series", "read_series_file"]
+__all__ = ["Problem", "SeriesFile", "kind_of", "past_of", "read_series", "read_series_file"]
 
 HEAD_BYTES = 65_536
 HOURLY = re.compile(r"_hourly.*", re.IGNORECASE)
-
-
-class SeriesKind(StrEnum):
-    """What a series measures."""
-
-    LOAD = "load"
-    METER = "meter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,3 +195,11 @@ def _key_from(name: str) -> str:
     """Return the zone that a file's name tells: `PJME` of `PJME_hourly_to2016.csv.gz`."""
     stem = name.partition(".")[0]
     return HOURLY.sub("", stem).upper()
+
+
+def past_of(series: SeriesFile) -> Past:
+    """Return everything a file knows of a series, gaps inside it filled; not its weather: when was it known?"""
+    history = History(series.key, series.time_zone, series.step)
+    history.add(series.starts, series.values)
+    assert history.clock is not None
+    return fill_inside(history.until(history.clock))

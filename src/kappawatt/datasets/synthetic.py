@@ -11,8 +11,9 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.datasets.series_files import SeriesFile, SeriesKind
+from kappawatt.datasets.series_files import SeriesFile
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, local_date, to_local
+from kappawatt.streams.series import SeriesKind
 
 __all__ = ["holidays", "synthetic_load", "synthetic_meter"]
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from kappawatt.columns.batch import Batch
-from kappawatt.columns.codec import CSV, decode
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import CSV
 from kappawatt.datasets.named import read_bytes
 from kappawatt.errors import PayloadInvalid
 from kappawatt.models.predictor import Model

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Rejection
-from kappawatt.columns.codec import column_of, parse_timestamp
 from kappawatt.columns.schema import Field, Kind, shorten
+from kappawatt.columns.values import column_of, parse_timestamp
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_intervals, day_start, local_date, zone_named
 from kappawatt.forecasting.forecaster import LONGEST_LEAD, UNNAMED, Forecaster, Lookup

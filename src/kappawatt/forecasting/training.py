@@ -10,14 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from kappawatt.datasets.series_files import SeriesFile
-from kappawatt.forecasting.forecaster import Forecaster, ForecastModel
-from kappawatt.forecasting.gaps import fill_inside
-from kappawatt.forecasting.history import History, Past
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.forecasting.model import ForecastModel, open_forecaster
 from kappawatt.forecasting.request import example_request, read_forecast_request
 from kappawatt.models.artifact import Artifact, Manifest, open_artifact, save_artifact
 
-__all__ = ["Trained", "make_current", "past_of", "save_trained"]
+__all__ = ["Trained", "make_current", "save_trained"]
 
 EXAMPLE_KEY = "example"
 
@@ -76,16 +74,8 @@ def save_trained(out: Path, forecaster: Forecaster, trained: Trained) -> Artifac
     median = model.issue(history.until(issue_time), targets).fan.median
     answer = {forecaster.target: [float(f"{value:.9g}") for value in median]}
     save_artifact(folder, trained.files, replace(manifest, example={"request": request, "answer": answer}))
-    forecaster.open(open_artifact(folder))
+    open_forecaster(forecaster, open_artifact(folder))
     return open_artifact(folder)
-
-
-def past_of(series: SeriesFile) -> Past:
-    """Return everything a file knows of a series, gaps inside it filled; not its weather: when was it known?"""
-    history = History(series.key, series.time_zone, series.step)
-    history.add(series.starts, series.values)
-    assert history.clock is not None
-    return fill_inside(history.until(history.clock))
 
 
 def make_current(out: Path, artifact: Artifact) -> None:

@@ -16,7 +16,8 @@ from kappawatt.ingest.files import read_file
 from kappawatt.ingest.pace import Summary, ingest, stream_columns, stream_series
 from kappawatt.ingest.senders import Send, Sent, bus_sender, http_sender
 from kappawatt.ingest.series_rows import SeriesRows, read_series_rows, series_rows
-from kappawatt.messages.readings import BLOCK_ROWS, new_traceparent, reading_messages
+from kappawatt.messages.readings import BLOCK_ROWS, reading_messages
+from kappawatt.messages.tracing import new_traceparent
 from kappawatt.streams.rules import INTAKES, LOAD, METER, PLANT, Intake
 
 __all__ = [

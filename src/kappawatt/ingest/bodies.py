@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kappawatt.columns.batch import Batch, Rejection
-from kappawatt.columns.codec import CSV, decode
-from kappawatt.datasets.series_files import SeriesKind, kind_of, read_series
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import CSV
+from kappawatt.datasets.series_files import kind_of, read_series
 from kappawatt.errors import PayloadInvalid
 from kappawatt.ingest.series_rows import merged, series_rows
 from kappawatt.streams.rules import INTAKES, Intake, screened
+from kappawatt.streams.series import SeriesKind
 
 __all__ = ["Rows", "read_rows"]
 

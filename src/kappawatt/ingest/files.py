@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Batch, Rejection
-from kappawatt.columns.codec import ARROW, CSV, NDJSON, decode
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import ARROW, CSV, NDJSON
 from kappawatt.errors import PayloadInvalid
+from kappawatt.messages.readings import BLOCK_ROWS_MOST
 from kappawatt.streams.plant import READING
-from kappawatt.worker.loop import BLOCK_ROWS_MOST
 
 __all__ = ["FORMATS", "Numbered", "file_format", "read_file"]
 

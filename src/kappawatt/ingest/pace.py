@@ -20,8 +20,8 @@ from kappawatt.errors import PayloadInvalid
 from kappawatt.ingest.files import Numbered, read_file
 from kappawatt.ingest.senders import Send, Sent
 from kappawatt.ingest.series_rows import SeriesRows, merged
+from kappawatt.messages.readings import BLOCK_ROWS_MOST
 from kappawatt.streams.plant import READING
-from kappawatt.worker.loop import BLOCK_ROWS_MOST
 
 __all__ = ["Summary", "ingest", "stream_columns", "stream_series"]
 

@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.batch import Batch
-from kappawatt.columns.codec import ARROW, CSV, NDJSON, decode
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import ARROW, CSV, NDJSON
 from kappawatt.datasets.meter_exports import MOST_BYTES, Problem
-from kappawatt.datasets.series_files import SeriesFile, SeriesKind, kind_of, read_series
+from kappawatt.datasets.series_files import SeriesFile, kind_of, read_series
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, Instant, as_instant, day_start
 from kappawatt.ingest.files import file_format
 from kappawatt.streams.rules import INTERVAL_SECONDS, INTERVAL_START, LOAD, METER, PLANT, TIME_ZONE, Intake, by_key
 from kappawatt.streams.rules import screened as _screened
+from kappawatt.streams.series import SeriesKind
 
 __all__ = ["SeriesRows", "merged", "moment", "read_series_rows", "recognise", "series_rows"]
 

@@ -16,10 +16,11 @@ import orjson
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Headers, Outgoing, Records
-from kappawatt.columns.codec import JSON
+from kappawatt.columns.content import JSON
 from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.fan import LEVELS, LOWER, MEDIAN, UPPER
-from kappawatt.forecasting.forecaster import ForecastModel, Issued
+from kappawatt.forecasting.forecaster import Issued
+from kappawatt.forecasting.model import ForecastModel
 from kappawatt.models.scores import crps
 
 __all__ = [

@@ -9,8 +9,7 @@ same in all rows. `read_predictions` gives the same columns for both.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,36 +17,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kappawatt.bus.interface import Headers, Outgoing, Records, header
+from kappawatt.bus.interface import Headers, Outgoing, Records
 from kappawatt.columns.arrow import read_columns, write_columns
-from kappawatt.columns.batch import Columns, Rejection
-from kappawatt.columns.codec import ARROW, CSV, JSON
+from kappawatt.columns.batch import Columns
+from kappawatt.columns.content import ARROW, JSON
 from kappawatt.errors import PayloadInvalid
+from kappawatt.messages.readings import content_type
 
-__all__ = [
-    "Prediction",
-    "content_type",
-    "dead_letter_message",
-    "prediction_block",
-    "prediction_event",
-    "prediction_id",
-    "read_dead_letters",
-    "read_predictions",
-]
-
-MOST_ORIGINAL = 2_500_000  # bytes of an original kept; base64 of it still fits the topic
-MOST_ERRORS = 100  # rows listed in one dead letter; the count is always the whole
-ARROW_MARK = b"\xff\xff\xff\xff"  # continuation mark every Arrow IPC stream starts with
-
-
-def content_type(headers: Headers, value: bytes) -> str:
-    """Return the content type a message names, or else what its first bytes show."""
-    named = header(headers, "content-type")
-    if named is not None:
-        return named.decode("latin-1")
-    if value.startswith(ARROW_MARK):
-        return ARROW
-    return JSON if value[:1] in (b"{", b"[") else CSV
+__all__ = ["Prediction", "prediction_block", "prediction_event", "prediction_id", "read_predictions"]
 
 
 def prediction_id(topic: str, partition: int, offset: int, row: int, version: str) -> str:
@@ -174,59 +151,4 @@ def _read_block(value: bytes, key: bytes | None, headers: Headers) -> list[dict[
             "source_partition": partition,
         }
         found.append(row)
-    return found
-
-
-def dead_letter_message(
-    dead: str,
-    records: Records,
-    at: int,
-    rejections: Sequence[Rejection],
-    model: str,
-    version: str,
-) -> Outgoing:
-    """Return the dead letter of message `records[at]`: the first reason on top, all reasons in `errors`.
-
-    The id is the message's coordinates, so that a second refusal overwrites the first.
-    """
-    first = rejections[0]
-    value, key = records.values[at], records.keys[at]
-    document: dict[str, Any] = {
-        "id": f"{records.topic}-{records.partition}-{records.offsets[at]}",
-        "reason": first.code,
-        "field": first.field,
-        "got": first.got,
-        "allowed": first.allowed,
-        "message": first.message,
-        "rejected_rows": len({r.row for r in rejections}),
-        "errors": [r.to_json() for r in rejections[:MOST_ERRORS]],
-        "topic": records.topic,
-        "partition": records.partition,
-        "offset": records.offsets[at],
-        "timestamp": records.timestamps[at],
-        "key": None if key is None else key.decode("utf-8", "replace"),
-        "content_type": content_type(records.headers[at], value),
-        "model": model,
-        "version": version,
-    }
-    if len(value) > MOST_ORIGINAL:
-        document["original_bytes"], value = len(value), value[:MOST_ORIGINAL]
-    try:
-        document["original"] = value.decode()
-    except UnicodeDecodeError:
-        document["original_base64"] = base64.b64encode(value).decode()
-    return Outgoing(dead, orjson.dumps(document), key, (("content-type", JSON.encode()),))
-
-
-def read_dead_letters(polled: Iterable[Records]) -> list[dict[str, Any]]:
-    """Return dead letters as documents."""
-    found = []
-    for records in polled:
-        for value, published in zip(records.values, records.timestamps, strict=True):
-            try:
-                document = orjson.loads(value)
-            except orjson.JSONDecodeError:
-                continue
-            if isinstance(document, Mapping) and "reason" in document:
-                found.append({**document, "published": published})
     return found

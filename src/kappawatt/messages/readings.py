@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kappawatt.bus.interface import Headers, Outgoing
+from kappawatt.bus.interface import Headers, Outgoing, Records, header
 from kappawatt.columns.arrow import write_columns
-from kappawatt.columns.batch import Batch
-from kappawatt.columns.codec import ARROW, JSON
+from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.codec import decode_many
+from kappawatt.columns.content import ARROW, CSV, JSON, READABLE
+from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.streams.rules import PLANT, Intake, by_key
-from kappawatt.worker.loop import BLOCK_ROWS_MOST
 
-__all__ = ["BLOCK_ROWS", "given_columns", "new_traceparent", "objects", "reading_messages"]
+__all__ = [
+    "BLOCK_ROWS",
+    "carried_headers",
+    "content_type",
+    "decoded_messages",
+    "given_columns",
+    "objects",
+    "reading_messages",
+]
 
 BLOCK_ROWS = 64  # from so many rows on a request or message is an Arrow block
 
@@ -107,6 +118,73 @@ def _plain(column: NDArray[Any]) -> list[Any]:
     return plain
 
 
-def new_traceparent() -> bytes:
-    """Return a W3C trace context that starts here."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01".encode()
+BLOCK_ROWS_MOST = 10_000  # rows in one outgoing block: some 600 kB, below a broker's default limit of 1 MB
+
+CARRIED = ("traceparent", "tracestate")  # headers that go on from a reading to its answer
+
+
+def _by_content_type(polled: Sequence[Records]) -> dict[str, list[Records]]:
+    """Group messages by content type, keeping their order; a poll of one type is passed on as it is."""
+    groups: dict[str, list[Records]] = defaultdict(list)
+    for records in polled:
+        known: dict[Headers, str] = {}
+        kinds = []
+        for headers, value in zip(records.headers, records.values, strict=True):
+            kind = known.get(headers)
+            if kind is None:
+                kind = content_type(headers, value)
+                if headers:
+                    known[headers] = kind
+            kinds.append(kind)
+        if len(set(kinds)) == 1:
+            groups[kinds[0]].append(records)
+            continue
+        for kind in dict.fromkeys(kinds):
+            groups[kind].append(records.pick([i for i, k in enumerate(kinds) if k == kind]))
+    return groups
+
+
+def carried_headers(headers: Headers) -> Headers:
+    """Return the headers of a reading that go on to its answer."""
+    if not headers:
+        return ()
+    return tuple((name, value) for name, value in headers if name in CARRIED)
+
+
+ARROW_MARK = b"\xff\xff\xff\xff"  # continuation mark every Arrow IPC stream starts with
+
+
+def content_type(headers: Headers, value: bytes) -> str:
+    """Return the content type a message names, or else what its first bytes show."""
+    named = header(headers, "content-type")
+    if named is not None:
+        return named.decode("latin-1")
+    if value.startswith(ARROW_MARK):
+        return ARROW
+    return JSON if value[:1] in (b"{", b"[") else CSV
+
+
+def decoded_messages(records: Records, forecaster: Forecaster) -> Iterator[tuple[int, Batch, NDArray[np.intp]]]:
+    """Decode messages, as many of one content type at once as stand together, and yield each with its rows."""
+    kinds = [content_type(h, v) for h, v in zip(records.headers, records.values, strict=True)]
+    schema = forecaster.request
+    for kind, group in groupby(range(len(kinds)), key=lambda i: kinds[i]):
+        places = list(group)
+        if kind not in READABLE:
+            for i in places:
+                refused = [Rejection(0, "malformed", "content-type", kind[:80], ", ".join(READABLE))]
+                yield i, schema.check({}, 1, refused), np.zeros(1, np.intp)
+            continue
+        decoded = decode_many([records.values[i] for i in places], kind, schema)
+        starts = np.searchsorted(decoded.message, np.arange(len(places) + 1))
+        for n, i in enumerate(places):
+            yield i, decoded.batch, np.arange(starts[n], starts[n + 1], dtype=np.intp)
+
+
+def rejections_of(batch: Batch, rows: NDArray[np.intp]) -> Sequence[Rejection]:
+    """The rejections of a message's rows; a batch has them in order of rows."""
+    if not batch.rejections or not len(rows):
+        return ()
+    first = bisect_left(batch.rejections, int(rows[0]), key=lambda r: r.row)
+    last = bisect_right(batch.rejections, int(rows[-1]), key=lambda r: r.row)
+    return batch.rejections[first:last]

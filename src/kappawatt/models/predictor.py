@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Answer, Batch, Columns, Rejection
-from kappawatt.columns.codec import decode_objects
+from kappawatt.columns.json_rows import decode_objects
 from kappawatt.columns.schema import Kind, Schema, shorten
 from kappawatt.errors import ArtifactInvalid
 from kappawatt.models.artifact import Artifact, Manifest

@@ -11,7 +11,8 @@ import orjson
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from kappawatt.errors import KappawattError, NotReady, Overloaded, RowsRejected
+from kappawatt.columns.batch import RowsRejected
+from kappawatt.errors import KappawattError, NotReady, Overloaded
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.serving import docs
 from kappawatt.serving.bookkeeping import REQUEST_ID, Bookkeeping, request_id

@@ -24,7 +24,8 @@ from kappawatt.serving.models import open_model
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
-from kappawatt.worker.loop import Answers, Worker
+from kappawatt.worker.interface import Answers
+from kappawatt.worker.loop import Worker
 
 __all__ = ["consume", "probes", "run_sink", "stop_on_signals"]
 

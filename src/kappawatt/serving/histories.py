@@ -12,8 +12,8 @@ from kappawatt.bus.retrying import SurvivingThread
 from kappawatt.errors import TopicUnknown
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.history import History
+from kappawatt.messages.readings import decoded_messages
 from kappawatt.settings import Settings
-from kappawatt.worker.forecasting import decoded_messages
 from kappawatt.worker.histories import SeriesBook
 
 __all__ = ["Histories", "bus_to_follow"]

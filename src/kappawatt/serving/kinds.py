@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 
 from kappawatt.bus.interface import Bus
-from kappawatt.forecasting.forecaster import ForecastModel
+from kappawatt.forecasting.model import ForecastModel
 from kappawatt.models.predictor import Model
 from kappawatt.serving.service import Stream
 from kappawatt.worker.forecasting import Forecasting
-from kappawatt.worker.loop import Answering, Answers
+from kappawatt.worker.interface import Answers
+from kappawatt.worker.predicting import Answering
 
 __all__ = ["answers_of"]
 

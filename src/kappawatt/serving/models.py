@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from kappawatt.errors import ArtifactInvalid, ModelNotFound, NotReady, SettingInvalid
-from kappawatt.forecasting.forecaster import Forecaster, ForecastModel, Lookup
+from kappawatt.forecasting.forecaster import Forecaster, Lookup
+from kappawatt.forecasting.model import ForecastModel, open_forecaster
 from kappawatt.models.artifact import find_artifact, versions
 from kappawatt.models.predictor import Model
 from kappawatt.serving.service import Service
@@ -46,7 +47,7 @@ def open_model(
     assert service.predictor is not None
     artifact = find_artifact(artifact_root(service, settings), version or settings.model_version or None)
     if isinstance(service.predictor, Forecaster):
-        return service.predictor.open(artifact, lookup)
+        return open_forecaster(service.predictor, artifact, lookup)
     return service.predictor.open(artifact)
 
 

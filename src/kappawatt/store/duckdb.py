@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Columns
-from kappawatt.services.sink.tables import TABLES, VIEWS, Column, Table, Type
+from kappawatt.services.sink.tables import TABLES, VIEWS
 from kappawatt.store.interface import Rows, StoreBusy
+from kappawatt.store.table import Column, Table, Type
 
 __all__ = ["DuckDBStore"]
 

@@ -10,8 +10,9 @@ import psycopg
 from psycopg import errors as reasons
 
 from kappawatt.columns.batch import Columns
-from kappawatt.services.sink.tables import TABLES, VIEWS, Column, Table, Type
+from kappawatt.services.sink.tables import TABLES, VIEWS
 from kappawatt.store.interface import Rows, StoreBusy
+from kappawatt.store.table import Column, Table, Type
 
 __all__ = ["PostgreSQLStore"]
 

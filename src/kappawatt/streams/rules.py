@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from kappawatt.bus.topic import LOAD_READINGS, METER_READINGS, PLANT_READINGS, Topic
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.schema import Schema, shorten
-from kappawatt.datasets.series_files import SeriesKind
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import zone_named
 from kappawatt.streams import load, meter, plant
+from kappawatt.streams.series import SeriesKind
 
 __all__ = ["INTAKES", "LOAD", "METER", "PLANT", "Intake", "by_key", "screened"]
 

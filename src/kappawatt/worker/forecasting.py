@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -25,18 +24,19 @@ from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Bus, Headers, Outgoing, Records
 from kappawatt.columns.batch import Batch, Rejection
-from kappawatt.columns.codec import READABLE, decode_many
 from kappawatt.columns.schema import shorten
 from kappawatt.errors import BusError, HistoriesBehind, HistoryInsufficient
 from kappawatt.forecasting.calendar import DAY, Times, day_intervals, issue_time, local_date, parse_clock
 from kappawatt.forecasting.fan import naive_values
-from kappawatt.forecasting.forecaster import Forecaster, ForecastModel, Issued
+from kappawatt.forecasting.forecaster import Issued
+from kappawatt.forecasting.model import ForecastModel
+from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.forecasts import error_document, error_message, forecast_document, forecast_message
-from kappawatt.messages.predictions import content_type, dead_letter_message
+from kappawatt.messages.readings import carried_headers, decoded_messages, rejections_of
 from kappawatt.worker.histories import Entry, SeriesBook, Step
-from kappawatt.worker.loop import Outcome, carried_headers
+from kappawatt.worker.interface import Outcome
 
-__all__ = ["Forecasting", "decoded_messages"]
+__all__ = ["Forecasting"]
 
 log = logging.getLogger(__name__)
 
@@ -337,29 +337,3 @@ class Forecasting:
             naive = float(version.naive[at])
             document = error_document(self.model, version.issued, known_at, at, measured[start], naive)
             yield error_message(self._errors, document, origin)
-
-
-def decoded_messages(records: Records, forecaster: Forecaster) -> Iterator[tuple[int, Batch, NDArray[np.intp]]]:
-    """Decode messages, as many of one content type at once as stand together, and yield each with its rows."""
-    kinds = [content_type(h, v) for h, v in zip(records.headers, records.values, strict=True)]
-    schema = forecaster.request
-    for kind, group in groupby(range(len(kinds)), key=lambda i: kinds[i]):
-        places = list(group)
-        if kind not in READABLE:
-            for i in places:
-                refused = [Rejection(0, "malformed", "content-type", kind[:80], ", ".join(READABLE))]
-                yield i, schema.check({}, 1, refused), np.zeros(1, np.intp)
-            continue
-        decoded = decode_many([records.values[i] for i in places], kind, schema)
-        starts = np.searchsorted(decoded.message, np.arange(len(places) + 1))
-        for n, i in enumerate(places):
-            yield i, decoded.batch, np.arange(starts[n], starts[n + 1], dtype=np.intp)
-
-
-def rejections_of(batch: Batch, rows: NDArray[np.intp]) -> Sequence[Rejection]:
-    """The rejections of a message's rows; a batch has them in order of rows."""
-    if not batch.rejections or not len(rows):
-        return ()
-    first = bisect_left(batch.rejections, int(rows[0]), key=lambda r: r.row)
-    last = bisect_right(batch.rejections, int(rows[-1]), key=lambda r: r.row)
-    return batch.rejections[first:last]

@@ -13,8 +13,9 @@ from kappawatt.columns.batch import Batch, Columns, Rejection
 from kappawatt.columns.schema import shorten
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Times
-from kappawatt.forecasting.forecaster import UNNAMED, Forecaster, grid_of
+from kappawatt.forecasting.forecaster import UNNAMED, Forecaster
 from kappawatt.forecasting.history import History
+from kappawatt.forecasting.model import grid_of
 
 __all__ = ["Entry", "SeriesBook", "Step"]
 

@@ -23,7 +23,7 @@ from kappawatt.messages.predictions import read_predictions
 from kappawatt.serving.kinds import answers_of
 from kappawatt.serving.models import AnyModel
 from kappawatt.serving.service import Stream
-from kappawatt.worker.loop import Answers
+from kappawatt.worker.interface import Answers
 
 __all__ = ["Report", "compare", "live_topic", "promote_replay", "replay", "span_start"]
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kappawatt.columns.arrow import read_columns, write_columns
-from kappawatt.columns.codec import ARROW, CSV, JSON, NDJSON, content_type_of, decode, decode_many
+from kappawatt.columns.codec import decode, decode_many
+from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, content_type_of
 from kappawatt.errors import ContentTypeUnsupported, PayloadInvalid
 from kappawatt.streams.plant import READING
 from tests.fakes import EXAMPLE

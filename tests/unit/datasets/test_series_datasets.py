@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from kappawatt.datasets import named as datasets
-from kappawatt.datasets.series_files import SeriesKind
 from kappawatt.datasets.synthetic import holidays
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import HOUR, day_intervals, local_date
+from kappawatt.streams.series import SeriesKind
 
 
 def test_without_a_folder_series_are_synthetic_and_say_so() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kappawatt.datasets.series_files import SeriesKind, kind_of, read_series, read_series_file
+from kappawatt.datasets.series_files import kind_of, read_series, read_series_file
 from kappawatt.errors import PayloadInvalid
+from kappawatt.streams.series import SeriesKind
 
 TEXAS = (
     "ESIID,USAGE_DATE,REVISION_DATE,USAGE_START_TIME,USAGE_END_TIME,USAGE_KWH,ESTIMATED_ACTUAL,"

@@ -319,7 +319,7 @@ def test_rows_arrive_on_the_bus_directly(tmp_path: Path) -> None:
 
 def count_rows(bus: Any) -> int:
     from kappawatt.columns.codec import decode
-    from kappawatt.messages.predictions import content_type
+    from kappawatt.messages.readings import content_type
     from kappawatt.streams.plant import READING
 
     reader = bus.reader(["plant.readings"], {})

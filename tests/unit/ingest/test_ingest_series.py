@@ -21,7 +21,8 @@ from kappawatt.cli.ingest import Wanted, ingest_file
 from kappawatt.cli.main import main
 from kappawatt.columns.arrow import read_columns, write_columns
 from kappawatt.columns.batch import Batch
-from kappawatt.columns.codec import ARROW, decode
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import ARROW
 from kappawatt.datasets.series_files import read_series
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import HOUR, as_instant
@@ -39,7 +40,7 @@ from kappawatt.ingest import (
     stream_series,
 )
 from kappawatt.ingest.series_rows import merged, recognise
-from kappawatt.messages.predictions import content_type
+from kappawatt.messages.readings import content_type
 from kappawatt.services.sensor_ingestor.service import SERVICE
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kappawatt.columns.codec import decode_objects
+from kappawatt.columns.json_rows import decode_objects
 from kappawatt.errors import ArtifactInvalid, ModelNotFound
 from kappawatt.models.artifact import find_artifact, open_artifact, versions
 from kappawatt.streams.plant import READING

@@ -11,7 +11,7 @@ import pytest
 
 from kappawatt.bus import Bus
 from kappawatt.columns.arrow import write_columns
-from kappawatt.columns.codec import ARROW
+from kappawatt.columns.content import ARROW
 from kappawatt.errors import HistoriesBehind, PayloadInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, as_instant, day_intervals, day_start
 from kappawatt.forecasting.history import History

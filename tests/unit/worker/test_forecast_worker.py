@@ -12,12 +12,12 @@ import pytest
 
 from kappawatt.bus import Bus, Outgoing, Records
 from kappawatt.columns.arrow import write_columns
-from kappawatt.columns.codec import ARROW
+from kappawatt.columns.content import ARROW
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, as_instant, day_intervals, issue_time, parse_clock
 from kappawatt.forecasting.fan import LEVELS
 from kappawatt.forecasting.history import History
+from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
-from kappawatt.messages.predictions import read_dead_letters
 from kappawatt.serving.kinds import answers_of
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry

@@ -15,13 +15,15 @@ import pytest
 from kappawatt.bus import Bus, Outgoing, Records
 from kappawatt.bus.partitioner import partition_for
 from kappawatt.columns.arrow import write_columns
-from kappawatt.columns.codec import ARROW, CSV
+from kappawatt.columns.content import ARROW, CSV
 from kappawatt.errors import DeliveryFailed
-from kappawatt.messages.predictions import read_dead_letters, read_predictions
+from kappawatt.messages.dead_letters import read_dead_letters
+from kappawatt.messages.predictions import read_predictions
 from kappawatt.models.artifact import find_artifact
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
-from kappawatt.worker.loop import Answering, Worker
+from kappawatt.worker.loop import Worker
+from kappawatt.worker.predicting import Answering
 from tests import fakes
 from tests.conftest import wait_until
 from tests.fakes import EXAMPLE, POISON, PREDICTOR

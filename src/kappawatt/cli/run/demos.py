@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from kappawatt.bus import Bus
-from kappawatt.columns.codec import READABLE, decode
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import READABLE
 from kappawatt.datasets import named as datasets
 from kappawatt.datasets.named import SeriesSet
 from kappawatt.errors import BusError, KappawattError, PayloadInvalid
 from kappawatt.forecasting.calendar import DAY
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.ingest import LOAD, METER, Intake, SeriesRows, http_sender, series_rows, stream_series
-from kappawatt.messages.predictions import content_type
+from kappawatt.messages.readings import content_type
 from kappawatt.models.artifact import find_artifact
 from kappawatt.serving.models import artifact_root
 from kappawatt.serving.service import Service, find_service

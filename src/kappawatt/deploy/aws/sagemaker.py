@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from kappawatt.columns.codec import CSV
+from kappawatt.columns.content import CSV
 from kappawatt.deploy.aws.calls import Aws, Call, CallFailed, DeployFailed, check, missing
 from kappawatt.deploy.aws.pack import ARCHIVE, Archive
 from kappawatt.errors import SettingInvalid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from kappawatt.columns.codec import CSV
+from kappawatt.columns.content import CSV
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.models.artifact import Manifest

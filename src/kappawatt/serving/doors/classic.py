@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from kappawatt.columns.batch import Batch, Columns
-from kappawatt.columns.codec import CSV, JSON, decode, decode_objects, load_json
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import CSV, JSON
+from kappawatt.columns.json_rows import decode_objects, load_json
 from kappawatt.forecasting.calendar import HOUR, Times, as_instant, to_local
 from kappawatt.models.predictor import Predictor
 

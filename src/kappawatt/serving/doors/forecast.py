@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Flask, Response, request
 
-from kappawatt.columns.codec import JSON, load_json
+from kappawatt.columns.content import JSON
+from kappawatt.columns.json_rows import load_json
 from kappawatt.errors import ContentTypeUnsupported
 from kappawatt.forecasting.calendar import as_instant
-from kappawatt.forecasting.forecaster import EVER, Forecaster, ForecastModel
+from kappawatt.forecasting.forecaster import EVER, Forecaster
+from kappawatt.forecasting.model import ForecastModel
 from kappawatt.forecasting.request import example_request, read_forecast_request, request_schema
 from kappawatt.messages.forecasts import forecast_document, instant
 from kappawatt.serving.body import read_body

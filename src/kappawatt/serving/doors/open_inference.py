@@ -17,10 +17,12 @@ from flask import Flask, Response, request
 from numpy.typing import NDArray
 
 from kappawatt import __version__
-from kappawatt.columns.batch import Answer, Batch, Rejection
-from kappawatt.columns.codec import Decoded, column_of, load_json
+from kappawatt.columns.batch import Answer, Batch, Rejection, RowsRejected
+from kappawatt.columns.content import Decoded
+from kappawatt.columns.json_rows import load_json
 from kappawatt.columns.schema import Field, Kind, Schema, shorten
-from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInvalid, RowsRejected
+from kappawatt.columns.values import column_of
+from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import answer_valid, count
 from kappawatt.serving.models import AnyModel

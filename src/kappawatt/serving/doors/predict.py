@@ -10,10 +10,11 @@ import orjson
 from flask import Flask, Response, request
 
 from kappawatt.columns.arrow import write_columns
-from kappawatt.columns.batch import Answer
-from kappawatt.columns.codec import ARROW, CSV, JSON, NDJSON, Decoded, content_type_of, decode
+from kappawatt.columns.batch import Answer, RowsRejected
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, Decoded, content_type_of
 from kappawatt.columns.schema import Schema
-from kappawatt.errors import KappawattError, RowsRejected
+from kappawatt.errors import KappawattError
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.models.predictor import Predictor
 from kappawatt.serving.body import read_body

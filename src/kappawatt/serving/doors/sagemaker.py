@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Flask, Response, request
 
-from kappawatt.columns.batch import Answer, Batch
-from kappawatt.columns.codec import CSV, JSON, NDJSON, content_type_of, decode, decode_objects, load_json
+from kappawatt.columns.batch import Answer, Batch, RowsRejected
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import CSV, JSON, NDJSON, content_type_of
+from kappawatt.columns.json_rows import decode_objects, load_json
 from kappawatt.columns.schema import Schema, shorten
-from kappawatt.errors import NotReady, PayloadInvalid, RowsRejected
+from kappawatt.errors import NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.classic import read_classic
 from kappawatt.serving.doors.predict import answer_rows, count, csv_body, csv_example, rows_body

@@ -14,7 +14,7 @@ from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Records
 from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS
 from kappawatt.columns.arrow import read_columns, write_columns
-from kappawatt.columns.codec import ARROW
+from kappawatt.columns.content import ARROW
 from kappawatt.deploy.aws.lambda_function import Function, function_settings
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.serving.service import Service, Stream

@@ -13,11 +13,12 @@ from kappawatt.bus.promotions import Serving, promote
 from kappawatt.deploy.aws.kafka_event import read_kafka_event
 from kappawatt.deploy.aws.lambda_function import Function
 from kappawatt.errors import BusError, NotReady, PayloadInvalid, SettingInvalid
-from kappawatt.messages.predictions import read_dead_letters, read_predictions
+from kappawatt.messages.dead_letters import read_dead_letters
+from kappawatt.messages.predictions import read_predictions
 from kappawatt.serving.models import open_model
 from kappawatt.serving.service import find_service
 from kappawatt.settings import Settings
-from kappawatt.worker.loop import Answering
+from kappawatt.worker.predicting import Answering
 from tests.unit.deploy.aws.fixtures import READING, http_api, kafka, load
 from tests.unit.deploy.aws.test_lambda_function import make_function
 from tests.unit.worker.test_worker import DEAD, PREDICTIONS, READINGS, as_records, everything, records

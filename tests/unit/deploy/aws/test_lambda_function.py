@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kappawatt.columns.arrow import read_columns, write_columns
-from kappawatt.columns.codec import ARROW
+from kappawatt.columns.content import ARROW
 from kappawatt.deploy.aws.lambda_function import MOST_BYTES, Function, function_settings, make_handler
 from kappawatt.errors import KappawattError, NotReady, PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.forecaster import Forecaster

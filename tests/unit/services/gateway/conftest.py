@@ -19,7 +19,8 @@ from kappawatt.bus.interface import Records
 from kappawatt.bus.promotions import Serving, promote
 from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS
 from kappawatt.columns.batch import Rejection
-from kappawatt.messages.predictions import Prediction, dead_letter_message, prediction_block, prediction_event
+from kappawatt.messages.dead_letters import dead_letter_message
+from kappawatt.messages.predictions import Prediction, prediction_block, prediction_event
 from kappawatt.services.gateway.service import SERVICE
 from kappawatt.services.gateway.wiring import EXTENSION
 from kappawatt.serving.app import create_app

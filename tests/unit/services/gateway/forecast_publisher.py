@@ -23,8 +23,9 @@ from kappawatt.bus.topic import (
 )
 from kappawatt.forecasting.calendar import DAY, Times, same_local_time
 from kappawatt.forecasting.fan import LEVELS, Fan
-from kappawatt.forecasting.forecaster import Forecaster, ForecastModel
+from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.history import Past
+from kappawatt.forecasting.model import ForecastModel
 from kappawatt.models.artifact import Manifest
 from kappawatt.streams import load, meter
 from kappawatt.worker.forecasting import Forecasting

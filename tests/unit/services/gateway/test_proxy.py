@@ -13,8 +13,9 @@ import pytest
 from flask import Flask, Response, request
 
 from kappawatt.errors import PayloadInvalid, SettingInvalid
+from kappawatt.messages.tracing import trace_parent
 from kappawatt.services.gateway.proxy.breaker import Breaker, CircuitOpen
-from kappawatt.services.gateway.proxy.forward import Proxy, Target, parse_services, path_below, trace_parent
+from kappawatt.services.gateway.proxy.forward import Proxy, Target, parse_services, path_below
 from kappawatt.services.gateway.wiring import EXTENSION
 
 Gateways = Callable[..., Flask]

@@ -11,8 +11,9 @@ from flask import Flask
 from kappawatt.forecasting.request import example_request
 from kappawatt.models.artifact import find_artifact
 from kappawatt.services.hourly_load.features import calendar_features
+from kappawatt.services.hourly_load.forecaster import FORECASTER
 from kappawatt.services.hourly_load.inference import Classic
-from kappawatt.services.hourly_load.service import FORECASTER, SERVICE, load_classic
+from kappawatt.services.hourly_load.service import SERVICE, load_classic
 from kappawatt.serving.app import create_app
 from kappawatt.serving.models import artifact_root, open_model
 from kappawatt.settings import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kappawatt.columns.codec import decode_objects
+from kappawatt.columns.json_rows import decode_objects
 from kappawatt.errors import ArtifactInvalid, SettingInvalid
 from kappawatt.models.artifact import open_artifact
 from kappawatt.models.predictor import Model

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kappawatt.columns.codec import decode_objects
+from kappawatt.columns.json_rows import decode_objects
 from kappawatt.datasets.named import synthetic_plant
 from kappawatt.errors import ArtifactInvalid
 from kappawatt.models.artifact import Manifest, save_artifact

@@ -17,7 +17,8 @@ from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Records, header
 from kappawatt.bus.topic import TOPICS
 from kappawatt.columns.arrow import write_columns
-from kappawatt.columns.codec import ARROW, CSV, JSON, NDJSON, decode
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON
 from kappawatt.errors import DeliveryFailed, DeliveryLate, Overloaded
 from kappawatt.services.sensor_ingestor import routes
 from kappawatt.services.sensor_ingestor.service import SERVICE

@@ -16,7 +16,7 @@ from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import header
 from kappawatt.bus.topic import TOPICS
 from kappawatt.columns.arrow import read_columns, write_columns
-from kappawatt.columns.codec import ARROW, CSV, JSON, NDJSON
+from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON
 from kappawatt.errors import Overloaded
 from kappawatt.services.sensor_ingestor import routes
 from kappawatt.services.sensor_ingestor.service import SERVICE

@@ -11,7 +11,8 @@ from kappawatt.bus import Bus, Outgoing
 from kappawatt.bus.interface import Records
 from kappawatt.columns.batch import Batch
 from kappawatt.ingest import reading_messages
-from kappawatt.messages.predictions import Prediction, dead_letter_message, prediction_block, prediction_event
+from kappawatt.messages.dead_letters import dead_letter_message
+from kappawatt.messages.predictions import Prediction, prediction_block, prediction_event
 from kappawatt.streams.plant import READING
 
 HOUR = 3_600_000
@@ -87,7 +88,8 @@ def predictions_of(
 
 def dead_letters_of(values: Sequence[bytes]) -> list[Outgoing]:
     """Dead letters of readings that broke the schema, at offsets from 0."""
-    from kappawatt.columns.codec import JSON, decode_many
+    from kappawatt.columns.codec import decode_many
+    from kappawatt.columns.content import JSON
 
     n = len(values)
     records = Records("plant.readings", 1, range(n), [START] * n, [b"plant-1"] * n, values, [()] * n)
