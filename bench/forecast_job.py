@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.datasets.series_files import SeriesFile
+from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import HistoryInsufficient
 from kappawatt.evaluation.backtest import Day, Plan
 from kappawatt.forecasting.calendar import Instant, Times, day_intervals, issue_time, parse_clock, to_local

@@ -29,9 +29,10 @@ from bench.forecast_job import Folds, folds_of, job
 from bench.measure import say
 from bench.processes import BenchError
 from kappawatt.cli.backtest import fingerprint
-from kappawatt.datasets.series_files import SeriesFile, read_series_file
+from kappawatt.datasets.series import SeriesFile
+from kappawatt.datasets.series_files import read_series_file
 from kappawatt.errors import SettingInvalid
-from kappawatt.evaluation.backtest import RETRAIN, Day, Plan, run_backtest, score_days
+from kappawatt.evaluation.backtest import RETRAIN, Day, Plan, Rolling, run_backtest, score_days
 from kappawatt.forecasting.fan import LEVELS
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.serving.service import Service, find_service
@@ -182,21 +183,21 @@ def _run_case(case: Case, given: argparse.Namespace) -> dict[str, Any]:
     say(f"== {case.name}: {case.first} to {case.last}, issued at {case.issue}")
     try:
         service = find_service(case.service)
+        rolling = rolling_of(service)
         series = {Path(file): read_series_file(Path(file)) for file in case.files}
         first, last = np.datetime64(case.first, "D"), np.datetime64(case.last, "D")
-        plan = Plan(first, last, case.issue, given.retrain or service.retrain)
+        plan = Plan(first, last, case.issue, given.retrain or rolling.retrain)
     except (SettingInvalid, OSError) as error:
         raise BenchError(f"{case.name}: {error}") from error
-    assert isinstance(service.predictor, Forecaster)
-    folds = [folds_of(one, plan, service.predictor, given.every) for ones in series.values() for one in ones]
+    folds = [folds_of(one, plan, rolling.forecaster, given.every) for ones in series.values() for one in ones]
     days = [day for one in folds for day in one.days]
-    rows = [_row(NAIVE, days, service.predictor, 0.0, "the same hour a week before; its own errors", {})]
+    rows = [_row(NAIVE, days, rolling.forecaster, 0.0, "the same hour a week before; its own errors", {})]
     if not given.peers_only:
         rows.insert(0, _ours(service, series, plan, days, given.cache))
     for name in given.methods:
         method = METHODS[name]
         if case.service in method.services:
-            rows.append(_peer(method, case, plan, folds, days, service.predictor, given))
+            rows.append(_peer(method, case, plan, folds, days, rolling.forecaster, given))
     return {
         "name": case.name,
         "service": case.service,
@@ -205,18 +206,24 @@ def _run_case(case: Case, given: argparse.Namespace) -> dict[str, Any]:
         "to": case.last,
         "issue": case.issue,
         "retrain": plan.retrain,
-        "unit": service.predictor.request.field(service.predictor.target).unit,
+        "unit": rolling.forecaster.request.field(rolling.forecaster.target).unit,
         "days": len(days),
         "methods": rows,
     }
+
+
+def rolling_of(service: Service) -> Rolling:
+    """Return how a service is evaluated; SettingInvalid if it does not forecast."""
+    if service.model is None or service.model.rolling is None:
+        raise SettingInvalid(f"{service.name} does not forecast")
+    return service.model.rolling
 
 
 def _ours(
     service: Service, series: Mapping[Path, list[SeriesFile]], plan: Plan, days: Sequence[Day], cache: Path
 ) -> dict[str, Any]:
     """Our own backtest, file by file, of all days; scored on those that the peers forecast too."""
-    assert isinstance(service.predictor, Forecaster)
-    assert service.fit is not None
+    rolling = rolling_of(service)
     found: dict[tuple[str, str], Day] = {}
     seconds = 0.0
     for path, ones in series.items():
@@ -225,7 +232,7 @@ def _ours(
         folder = cache / "forecasts" / "kappawatt" / print_[:12]
         clock = _Clock(folder / f"{plan.first}-{plan.issue.replace(':', '')}-{plan.retrain}.seconds")
         result = run_backtest(
-            service.predictor, service.fit, ones, plan, folder=folder, fingerprint=print_, progress=clock
+            rolling.forecaster, rolling.fit, ones, plan, folder=folder, fingerprint=print_, progress=clock
         )
         seconds += clock.seconds
         found |= {(day.key, str(day.date)): day for day in result.days}
@@ -237,7 +244,7 @@ def _ours(
         own.append(replace(mine, naive=day.naive))
     about = f"all that lies before, retrained {plan.retrain}"
     share = len(days) / max(1, len(found))  # forecasting more days than are scored is not what these days cost
-    return _row(OURS, own, service.predictor, seconds * share, about, {"kappawatt": kappawatt_version()})
+    return _row(OURS, own, rolling.forecaster, seconds * share, about, {"kappawatt": kappawatt_version()})
 
 
 class _Clock:

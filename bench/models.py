@@ -63,8 +63,7 @@ def kappawatt_artifact(model: Trained) -> Path:
     from kappawatt.serving.service import find_service
 
     training = model.training
-    predictor = find_service("plant-power").predictor
-    names = predictor.feature_names if predictor else ()
+    names = find_service("plant-power").modelled().predictor.feature_names
     if names[: len(training["names"])] != tuple(training["names"]):
         raise BenchError(f"plant-power's features: got {names}, allowed those that start with {training['names']}")
     answer, width = training["answer"], training["half_width"]

@@ -39,7 +39,7 @@ LOCK = ROOT / "serverless" / "requirements.txt"
 OUT = ROOT / "dist" / "lambda"
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 # Those that need no library beyond every service's: only these are locked here.
-SERVICES = tuple(name for name in service_names() if not EXTRAS.get(name) and find_service(name).predictor is not None)
+SERVICES = tuple(name for name in service_names() if not EXTRAS.get(name) and find_service(name).model is not None)
 # Amazon Linux 2023, which python3.13 runs on, has glibc 2.34; wheels for 2.28 and older run there.
 ARCHITECTURES = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
 MOST_ZIPPED = 50 * 1024 * 1024  # Lambda's limits of a direct upload, and unpacked

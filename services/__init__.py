@@ -1,1 +1,3 @@
-"""One folder a service. Services import kappawatt and third parties, never each other."""
+"""One folder a service, installed as part of kappawatt. A service may know everything below the command line, and third
+parties; it may not know another service, and what two of them need stands in the core.
+"""

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from kappawatt.bus import Bus, connect
-from kappawatt.bus.topic import TOPICS
 from kappawatt.settings import Settings
+from kappawatt.streams.table import TOPICS
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS
 from kappawatt.columns.batch import Columns
 from kappawatt.models.artifact import Artifact, Manifest, save_artifact
 from kappawatt.models.predictor import Model, Predictor
-from kappawatt.serving.service import Service, Stream
+from kappawatt.serving.kinds import predicts
 from kappawatt.streams import plant
+from kappawatt.streams.plant import STREAM
 
 FEATURES = tuple(f.name for f in plant.CONDITIONS)
 EXAMPLE = {
@@ -50,8 +50,7 @@ PREDICTOR = Predictor(
     load=lambda artifact: float(artifact.read("offset.txt")),
     predict=predict,
 )
-STREAM = Stream(source=PLANT_READINGS, output=PLANT_PREDICTIONS)
-SERVICE = Service("fake-power", "A fake plant.", 8999, predictor=PREDICTOR, stream=STREAM)
+SERVICE = predicts(PREDICTOR, summary="A fake plant.", port=8999, stream=STREAM)
 
 
 def manifest(version: str, offset: float, **changes: Any) -> Manifest:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.bus.topic import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, as_instant, same_local_time
 from kappawatt.forecasting.fan import LEVELS, Fan
 from kappawatt.forecasting.forecaster import Forecaster, Lookup
@@ -17,8 +16,9 @@ from kappawatt.forecasting.history import Past
 from kappawatt.forecasting.model import ForecastModel, open_forecaster
 from kappawatt.forecasting.request import example_request, read_forecast_request
 from kappawatt.models.artifact import Artifact, Manifest, save_artifact
-from kappawatt.serving.service import Service, Stream
+from kappawatt.serving.kinds import forecasts
 from kappawatt.streams import load
+from kappawatt.streams.load import STREAM
 
 ZONE = "America/New_York"
 POISON = 66_666.0  # a load the fake model breaks on
@@ -49,8 +49,7 @@ FORECASTER = Forecaster(
     load=lambda artifact: float(artifact.read("offset.txt")),
     forecast=forecast,
 )
-STREAM = Stream(source=LOAD_READINGS, output=LOAD_FORECASTS, errors=LOAD_ERRORS)
-SERVICE = Service("fake-load", "A fake forecast.", 8998, predictor=FORECASTER, stream=STREAM)
+SERVICE = forecasts(FORECASTER, summary="A fake forecast.", port=8998, stream=STREAM)
 
 
 def manifest(version: str, offset: float, **changes: Any) -> Manifest:

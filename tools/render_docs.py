@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kappawatt.bus.topic import DAY, TOPICS
+from kappawatt.bus.topic import DAY
 from kappawatt.services.sink.queries import QUERIES
 from kappawatt.serving.service import find_service, service_names
 from kappawatt.settings import settings_table
+from kappawatt.streams.table import TOPICS
 
 __all__ = ["PAGES", "analytics_page", "events_page", "settings_page"]
 

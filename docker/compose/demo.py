@@ -12,11 +12,12 @@ import threading
 import numpy as np
 
 from kappawatt import logs
-from kappawatt.bus import connect
-from kappawatt.cli.run.demos import DEMOS, newest_on, streaming
+from kappawatt.bus import connect_as
+from kappawatt.cli.run.demos import PARTS, newest_on, streaming
 from kappawatt.datasets import named as datasets
-from kappawatt.ingest import http_sender, series_rows, stream_columns
+from kappawatt.ingest import http_sender, send_columns, series_rows
 from kappawatt.settings import Settings
+from kappawatt.streams.plant import STREAM as PLANT
 
 LIVE_DAYS = 365  # of each series' three years; what is before is history that is sent at once
 
@@ -33,25 +34,25 @@ def main() -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    bus = connect(settings.bus, settings.bus_options())
+    bus = connect_as(settings)
     rows = []
-    for demo in DEMOS:
-        known = newest_on(bus, demo.intake)
-        for series in demo.data(None).series:
+    for part in [part for part in PARTS if part.stream.steps]:
+        known = newest_on(bus, part.stream)
+        for series in part.data(None).series:
             whole = series_rows(series)
             times = whole.live.columns["interval_start"]
             first = known.get(series.key, times[-1] - np.timedelta64(LIVE_DAYS, "D"))
             turn = f"{np.datetime_as_string(first, unit='s')}+00:00"
-            rows.append(whole.between(turn, backfill=0.0 if series.key in known else float(demo.history)))
+            rows.append(whole.between(turn, backfill=0.0 if series.key in known else float(part.demo.history_days)))
     bus.close()
     say(
         f"SYNTHETIC DATA, nobody ever measured it: {rate:g} plant readings and {pace:g} hours of {len(rows)} series"
         " a second"
     )
     with streaming(rows, url, pace, stopped, say):
-        send = http_sender(url, "synthetic-plant-1")
+        send = http_sender(PLANT, url, "synthetic-plant-1")
         plant = datasets.synthetic_plant(datasets.SYNTHETIC_ROWS, datasets.SEED)
-        say(str(stream_columns(plant, send=send, rate=rate, loop=True, stopped=stopped)))
+        say(str(send_columns(PLANT, plant, send=send, rate=rate, loop=True, stopped=stopped)))
 
 
 if __name__ == "__main__":

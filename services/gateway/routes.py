@@ -16,8 +16,8 @@ from kappawatt.errors import ContentTypeUnsupported, KappawattError, Overloaded,
 from kappawatt.messages.tracing import trace_parent
 from kappawatt.serving import docs
 from kappawatt.serving.body import read_body
-from kappawatt.serving.context import Context
 from kappawatt.serving.openapi import JSON, operation, specification
+from kappawatt.serving.service import Context
 
 from .access import COOKIE
 from .forecast_routes import add_forecasts

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from kappawatt.bus import Bus, connect
+from kappawatt.bus import Bus, connect_as
 from kappawatt.bus.retrying import SurvivingThread
-from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, dead_letter
-from kappawatt.serving.context import Context
+from kappawatt.bus.topic import dead_letter
+from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
 from kappawatt.streams import plant
+from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
 
 from .access import Access, read_access
 from .live.follow import Follower, LagWatch
@@ -129,7 +130,7 @@ def open_gateway(context: Context) -> Gateway:
     discovery = KubernetesDiscovery(proxy.found) if settings.discovery == "kubernetes" else None
 
     def open_bus() -> Bus:
-        return connect(settings.bus, settings.bus_options())
+        return connect_as(settings)
 
     view, hub = LatestView(plant.NET_POWER.name), Hub()
     dead = dead_letter(PLANT_READINGS).name

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from kappawatt.bus.topic import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
 from kappawatt.columns.batch import Columns
 from kappawatt.columns.schema import Schema
 from kappawatt.errors import ArtifactInvalid
@@ -16,7 +15,7 @@ from kappawatt.forecasting.history import Past
 from kappawatt.models.artifact import Artifact
 from kappawatt.models.predictor import Predictor
 from kappawatt.serving.doors.classic import ClassicRows
-from kappawatt.serving.service import Service, Stream
+from kappawatt.serving.kinds import forecasts
 from kappawatt.streams import load as events
 
 from .calendar_rows import CALENDAR_ROW
@@ -51,12 +50,11 @@ def classic_columns(labels: Times) -> Columns:
     return {name: matrix[:, i] for i, name in enumerate(CALENDAR_NAMES)}
 
 
-SERVICE = Service(
-    name="hourly-load",
+SERVICE = forecasts(
+    FORECASTER,
     summary="Load of a zone for the whole next day, hour by hour, in quantiles.",
     port=8083,
-    predictor=FORECASTER,
-    stream=Stream(source=LOAD_READINGS, output=LOAD_FORECASTS, errors=LOAD_ERRORS),
+    stream=events.STREAM,
     train=train,
     fit=fit_for_clock,
     retrain="monthly",

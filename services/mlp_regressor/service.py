@@ -9,7 +9,7 @@ from kappawatt.columns.schema import Field, Kind, Schema
 from kappawatt.models.artifact import Artifact
 from kappawatt.models.limits import Limits
 from kappawatt.models.predictor import Predictor
-from kappawatt.serving.service import Service
+from kappawatt.serving.kinds import predicts
 
 from .features import FEATURE_NAMES, features
 from .model import Network, unpack
@@ -56,11 +56,8 @@ def predict(loaded: Loaded, columns: Columns) -> Columns:
     return {**loaded.network.predict(features(columns)), "extrapolated": loaded.limits.exceeded(columns)}
 
 
-SERVICE = Service(
-    name="mlp-regressor",
-    summary="A multilayer perceptron on y = sin(2 pi tan x): bring your own model in five files.",
-    port=8088,
-    predictor=Predictor(
+SERVICE = predicts(
+    Predictor(
         name="mlp-regressor",
         request=POINT,
         response=CURVE,
@@ -69,5 +66,7 @@ SERVICE = Service(
         load=load,
         predict=predict,
     ),
+    summary="A multilayer perceptron on y = sin(2 pi tan x): bring your own model in five files.",
+    port=8088,
     train=train,
 )

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS
 from kappawatt.columns.batch import Columns
 from kappawatt.models.artifact import Artifact
 from kappawatt.models.limits import Limits
 from kappawatt.models.onnx import load_onnx
 from kappawatt.models.predictor import Predictor
-from kappawatt.serving.service import Service, Stream
+from kappawatt.serving.kinds import predicts
 from kappawatt.streams import plant
 
 from .features import FEATURE_NAMES, features
@@ -42,11 +41,8 @@ def predict(loaded: Loaded, columns: Columns) -> Columns:
     return {**loaded.run(features(columns)), "extrapolated": loaded.limits.exceeded(columns)}
 
 
-SERVICE = Service(
-    name="plant-power",
-    summary="Net power of a combined-cycle power plant from four ambient conditions, with a 90 % interval.",
-    port=8081,
-    predictor=Predictor(
+SERVICE = predicts(
+    Predictor(
         name="plant-power",
         request=plant.READING,
         response=plant.POWER,
@@ -55,7 +51,9 @@ SERVICE = Service(
         load=load,
         predict=predict,
     ),
-    stream=Stream(source=PLANT_READINGS, output=PLANT_PREDICTIONS),
+    summary="Net power of a combined-cycle power plant from four ambient conditions, with a 90 % interval.",
+    port=8081,
+    stream=plant.STREAM,
     train=train,
     backtest=backtest,
 )

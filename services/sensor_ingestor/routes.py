@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from flask import Flask, Response, request
 
-from kappawatt.bus import Bus, Producer, connect
+from kappawatt.bus import Bus, Producer, connect_as
 from kappawatt.bus.interface import Headers, Outgoing
 from kappawatt.columns.batch import RowsRejected
 from kappawatt.columns.content import CSV, JSON, content_type_of
@@ -24,13 +24,13 @@ from kappawatt.ingest.bodies import read_rows
 from kappawatt.messages.readings import reading_messages
 from kappawatt.messages.tracing import new_traceparent
 from kappawatt.serving.body import read_body
-from kappawatt.serving.context import Context
 from kappawatt.serving.doors.predict import csv_example, example_of, rows_body
 from kappawatt.serving.openapi import operation
 from kappawatt.serving.problems import problem, rejected
+from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
-from kappawatt.streams.rules import INTAKES, Intake
-from kappawatt.streams.series import SeriesKind
+from kappawatt.streams.stream import Stream, resolve
+from kappawatt.streams.table import STREAMS
 
 from .idempotency import Idempotency, Stored, Verdict, fingerprint
 
@@ -87,10 +87,6 @@ DESCRIPTION = (
     "field, value got and values allowed, `accepted` counts the others, which are on the bus. 429 when "
     "the buffer is full, with nothing stored. 409 while the first request of a key is under way."
 )
-EXPORTS = {
-    SeriesKind.LOAD: " `text/csv` may also be an hourly load file as PJM's readers write it (`Datetime,PJME_MW`).",
-    SeriesKind.METER: " `text/csv` may also be an export of Smart Meter Texas or Low Carbon London as it is.",
-}
 
 
 def add_routes(app: Flask, context: Context) -> None:
@@ -98,46 +94,46 @@ def add_routes(app: Flask, context: Context) -> None:
     door = _Door(context.settings)
     answers = Idempotency(idempotency_file(context.settings))
     context.ready.append(door.why_not_ready)
-    for intake in INTAKES:
-        _add_door(app, intake, _Post(context, door, answers, intake))
+    for stream in STREAMS:
+        _add_door(app, stream, _Post(context, door, answers, stream))
 
 
-def _add_door(app: Flask, intake: Intake, post: _Post) -> None:
+def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
     """`POST /PATH/{key}`, and `POST /PATH` where rows can name their own."""
-    schema = intake.schema
+    schema = stream.schema
     described: dict[str, Any] = {
         "tag": "readings",
         "body": rows_body(schema),
         "examples": {JSON: example_of(schema), CSV: csv_example(schema)},
         "answers": {202: ACCEPTED, **dict.fromkeys(STATUSES, "problem")},
     }
-    export = "" if intake.export is None else EXPORTS[intake.export]
+    export = f" `text/csv` may also be a publisher's file: {resolve(stream.files).layouts}." if stream.files else ""
     key = {
         "name": "key",
         "in": "path",
         "required": True,
-        "description": f"Name of the {intake.key_name}; readings of one {intake.key_name} keep their order.",
-        "schema": {"type": "string", "pattern": f"^{intake.key_pattern.pattern}$"},
-        "example": intake.key_example,
+        "description": f"Name of the {stream.key.noun}; readings of one {stream.key.noun} keep their order.",
+        "schema": {"type": "string", "pattern": f"^{stream.key.pattern.pattern}$"},
+        "example": stream.key.example,
     }
-    more = (*HEADERS, KNOWN) if intake.export else HEADERS
+    more = (*HEADERS, KNOWN) if stream.files else HEADERS
 
     @operation(
-        f"Put readings of one {intake.key_name} on the bus",
+        f"Put readings of one {stream.key.noun} on the bus",
         description=DESCRIPTION + export,
         parameters=(key, *more),
         **described,
     )
     def keyed(key: str) -> Response:
-        return post(intake.checked_key(key))
+        return post(stream.key.checked(key))
 
-    app.add_url_rule(f"/{intake.path}/<key>", intake.path, keyed, methods=["POST"], provide_automatic_options=False)
-    if intake.key_field is None:
+    app.add_url_rule(f"/{stream.path}/<key>", stream.path, keyed, methods=["POST"], provide_automatic_options=False)
+    if not stream.names_key:
         return
 
     @operation(
-        f"Put readings of any {intake.key_name} on the bus",
-        description=f"Each row names its own as `{intake.key_field}`. {DESCRIPTION}{export}",
+        f"Put readings of any {stream.key.noun} on the bus",
+        description=f"Each row names its own as `{stream.key.name}`. {DESCRIPTION}{export}",
         parameters=more,
         **described,
     )
@@ -145,7 +141,7 @@ def _add_door(app: Flask, intake: Intake, post: _Post) -> None:
         return post("")
 
     app.add_url_rule(
-        f"/{intake.path}", f"{intake.path}_any", any_key, methods=["POST"], provide_automatic_options=False
+        f"/{stream.path}", f"{stream.path}_any", any_key, methods=["POST"], provide_automatic_options=False
     )
 
 
@@ -162,11 +158,11 @@ class _Read:
 class _Post:
     """One request to one door: read, publish, answer; once for each Idempotency-Key."""
 
-    def __init__(self, context: Context, door: _Door, answers: Idempotency, intake: Intake) -> None:
+    def __init__(self, context: Context, door: _Door, answers: Idempotency, stream: Stream) -> None:
         self._context = context
         self._door = door
         self._answers = answers
-        self._intake = intake
+        self._intake = stream
 
     def __call__(self, key: str) -> Response:
         content_type = content_type_of(request.content_type)
@@ -184,13 +180,13 @@ class _Post:
         return self._once(claim, key, content_type, body, known)
 
     def _read(self, key: str, content_type: str, body: bytes, known: str) -> _Read:
-        intake = self._intake
-        rows = read_rows(intake, body, content_type, key, as_published=known == "published")
+        stream = self._intake
+        rows = read_rows(stream, body, content_type, key, as_published=known == "published")
         messages = reading_messages(
-            rows.batch, key, intake=intake, headers=_trace(), block_rows=self._context.settings.block_rows
+            stream, rows.batch, key, headers=_trace(), block_rows=self._context.settings.block_rows
         )
         accepted = int(rows.batch.valid.sum())
-        document = {"accepted": accepted, "messages": len(messages), "topic": intake.topic.name, "key": key}
+        document = {"accepted": accepted, "messages": len(messages), "topic": stream.readings.name, "key": key}
         if rows.rejections:
             response = rejected(RowsRejected(rows.rejections), **document)
         else:
@@ -302,13 +298,13 @@ class _Door:
             there = bus.topics()
         except BusError as error:
             return f"bus: {error}"
-        missing = [intake.topic.name for intake in INTAKES if intake.topic.name not in there]
+        missing = [stream.readings.name for stream in STREAMS if stream.readings.name not in there]
         return f"bus: topic {', '.join(missing)} is not on {bus.url}" if missing else None
 
     def _connected(self) -> tuple[Bus, Producer]:
         with self._lock:
             if self._bus is None or self._producer is None:
-                self._bus = connect(self._settings.bus, self._settings.bus_options())
+                self._bus = connect_as(self._settings)
                 self._producer = self._bus.producer()
             return self._bus, self._producer
 

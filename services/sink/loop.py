@@ -14,29 +14,30 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from kappawatt.bus import connect
+from kappawatt.bus import connect_as
 from kappawatt.bus.interface import Bus, Consumer
-from kappawatt.bus.promotions import StreamFollower
-from kappawatt.bus.topic import LOAD_FORECASTS, METER_FORECASTS, PLANT_PREDICTIONS, STREAMS, TOPICS
+from kappawatt.bus.promotions import PROMOTIONS, PromotionFollower
 from kappawatt.errors import BusError, TopicUnknown
-from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 from kappawatt.store.interface import Store, StoreBusy
 from kappawatt.store.open import open_store
+from kappawatt.streams.load import LOAD_FORECASTS
+from kappawatt.streams.meter import METER_FORECASTS
+from kappawatt.streams.plant import PLANT_PREDICTIONS
+from kappawatt.streams.table import TOPICS
 from kappawatt.telemetry import Telemetry
 
 from . import routes
 from .rows import Landing
 
 if TYPE_CHECKING:
-    from kappawatt.serving.context import Context
+    from kappawatt.serving.service import Context
 
-__all__ = ["GROUP", "Sink", "build"]
+__all__ = ["Sink", "open_sink"]
 
 log = logging.getLogger(__name__)
 
 GROUP = "sink"
-PORT = 8090
 POLL_SECONDS = 1.0
 SHORTEST_POLL_SECONDS = 0.05  # a poll that ends at once can leave a Kafka group half joined
 WRITE_SECONDS = 1.0  # rows wait at most this long for the database
@@ -48,7 +49,7 @@ LAG_SECONDS = 1.0
 SETTLE_SECONDS = 5.0  # for a group to share its partitions; until then nobody asks for the lag
 STUCK_SECONDS = 15.0  # messages wait and none came for so long: kafka-python can lose a rebalance
 WARN_SECONDS = 10.0  # between two lines of log about the same busy database
-LANDED = tuple(topic.name for topic in TOPICS if topic is not STREAMS)
+LANDED = tuple(topic.name for topic in TOPICS if topic is not PROMOTIONS)
 PROMOTABLE = (PLANT_PREDICTIONS.name, LOAD_FORECASTS.name, METER_FORECASTS.name)
 
 
@@ -82,7 +83,7 @@ class Sink:
         self._write_seconds = write_seconds
         self._write_rows = write_rows
         self._stopped = threading.Event()
-        self._followers = [StreamFollower(bus, stream) for stream in PROMOTABLE]
+        self._followers = [PromotionFollower(bus, stream) for stream in PROMOTABLE]
         self._consumer: Consumer | None = None
         self._topics: tuple[str, ...] = ()
         self._landing = Landing()
@@ -279,17 +280,7 @@ class Sink:
             self._open(set())
 
 
-def build(settings: Settings, telemetry: Telemetry | None = None) -> tuple[Service, Sink]:
-    """Return the sink that settings describe, and the record its app is made from.
-
-    `create_app(service, settings, telemetry=telemetry)` then has probes, metrics and `/queries`.
-    """
-    bus = connect(settings.bus, settings.bus_options())
-    sink = Sink(bus, open_store(settings.database), settings=settings, telemetry=telemetry or Telemetry("sink"))
-    service = Service(
-        name="sink",
-        summary="Lands readings, predictions, forecasts and rejections in a database, and runs example queries on it.",
-        port=PORT,
-        routes=sink.add_routes,
-    )
-    return service, sink
+def open_sink(settings: Settings, telemetry: Telemetry | None = None) -> Sink:
+    """Return the sink that settings describe; bus and database are asked when it runs."""
+    store = open_store(settings.database)
+    return Sink(connect_as(settings), store, settings=settings, telemetry=telemetry or Telemetry("sink"))

@@ -16,7 +16,7 @@ from kappawatt.store.interface import Store
 from .queries import QUERIES
 
 if TYPE_CHECKING:
-    from kappawatt.serving.context import Context
+    from kappawatt.serving.service import Context
 
 __all__ = ["add_routes"]
 

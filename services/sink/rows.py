@@ -16,17 +16,7 @@ import orjson
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Headers, Records
-from kappawatt.bus.topic import (
-    LOAD_ERRORS,
-    LOAD_FORECASTS,
-    METER_ERRORS,
-    METER_FORECASTS,
-    PLANT_PREDICTIONS,
-    PLANT_READINGS,
-    dead_letter,
-)
-from kappawatt.bus.topic import LOAD_READINGS as LOAD_READINGS_TOPIC
-from kappawatt.bus.topic import METER_READINGS as METER_READINGS_TOPIC
+from kappawatt.bus.topic import dead_letter
 from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.batch import Columns
 from kappawatt.columns.codec import decode_many
@@ -37,6 +27,11 @@ from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.readings import content_type
 from kappawatt.store.table import DTYPES, Table, join
 from kappawatt.streams import load, meter, plant
+from kappawatt.streams.load import LOAD_ERRORS, LOAD_FORECASTS
+from kappawatt.streams.load import LOAD_READINGS as LOAD_READINGS_TOPIC
+from kappawatt.streams.meter import METER_ERRORS, METER_FORECASTS
+from kappawatt.streams.meter import METER_READINGS as METER_READINGS_TOPIC
+from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
 
 from . import checks, forecast_rows
 from .tables import (

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kappawatt.bus.topic import METER_ERRORS, METER_FORECASTS, METER_READINGS
 from kappawatt.forecasting.history import Past
-from kappawatt.serving.service import Service, Stream
+from kappawatt.serving.kinds import forecasts
+from kappawatt.streams.meter import STREAM
 
 from .forecaster import FORECASTER
 from .inference import Fitted
@@ -21,12 +21,11 @@ def fit_from_shipped(pasts: Sequence[Past], clock: np.timedelta64, progress: Cal
     return fit(pasts, start=shipped(), progress=progress)
 
 
-SERVICE = Service(
-    name="smart-meter",
+SERVICE = forecasts(
+    FORECASTER,
     summary="A smart meter's next day, interval by interval, its total and its peak, in quantiles.",
     port=8084,
-    predictor=FORECASTER,
-    stream=Stream(source=METER_READINGS, output=METER_FORECASTS, errors=METER_ERRORS),
+    stream=STREAM,
     train=train,
     fit=fit_from_shipped,
     retrain="weekly",

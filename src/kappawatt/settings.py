@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from kappawatt.bus.interface import BusOptions
 from kappawatt.errors import SettingInvalid
 
 __all__ = ["Settings", "settings_table"]
@@ -180,10 +179,6 @@ class Settings:
         }
         values["kafka"] = client
         return cls(**values | {name: value for name, value in given.items() if value is not None})
-
-    def bus_options(self) -> BusOptions:
-        """Return what the bus needs of these."""
-        return BusOptions(self.max_in_flight_bytes, self.session_timeout, self.kafka_client, self.kafka)
 
 
 def settings_table() -> str:

@@ -12,10 +12,10 @@ import pytest
 
 from kappawatt.bus import Bus
 from kappawatt.bus.interface import Producer, Records
-from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS
 from kappawatt.columns.batch import Rejection
 from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.predictions import Prediction, prediction_event
+from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
 from tests.browser.browsing import HOSTILE, LOOKS, colors_drawn, complaints, look, points, running, text, wait
 
 

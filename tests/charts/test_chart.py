@@ -349,9 +349,9 @@ def test_workers_scale_on_the_lag_of_the_topic_they_read_and_no_further_than_its
             continue
         spec = scaled[f"{RELEASE}-{name}-consume"]["spec"]
         trigger = spec["triggers"][0]["metadata"]
-        assert trigger["topic"] == stream.source.name
+        assert trigger["topic"] == stream.readings.name
         assert trigger["consumerGroup"] == name
-        assert spec["maxReplicaCount"] <= stream.source.partitions
+        assert spec["maxReplicaCount"] <= stream.readings.partitions
         assert spec["scaleTargetRef"]["name"] == f"{RELEASE}-{name}-consume"
 
 

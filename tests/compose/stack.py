@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 import urllib3
 
-from kappawatt.ingest import PLANT, Intake, Send, http_sender
+from kappawatt.ingest import Send, http_sender
+from kappawatt.streams.plant import STREAM as PLANT
+from kappawatt.streams.stream import Stream
 from tests.docker import docker, why_no_docker
 
 __all__ = [
@@ -181,9 +183,9 @@ class Stack:
         """Return the status and the JSON document (else the text) of a POST at the gateway."""
         return self._asked("POST", path, body, {"Content-Type": content_type, **headers})
 
-    def sender(self, key: str, intake: Intake = PLANT) -> Send:
+    def sender(self, key: str, stream: Stream = PLANT) -> Send:
         """Return what posts readings at the gateway."""
-        return http_sender(f"{self.gateway}/api/sensor-ingestor", key, intake=intake, patience=120.0)
+        return http_sender(stream, f"{self.gateway}/api/sensor-ingestor", key, patience=120.0)
 
     def _asked(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, Any]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

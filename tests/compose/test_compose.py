@@ -19,20 +19,20 @@ import pytest
 from kappawatt.datasets.named import synthetic_plant
 from kappawatt.datasets.synthetic import synthetic_load
 from kappawatt.deploy.aws.pack import pack_artifact
-from kappawatt.deploy.aws.sample import answer_here, same_answer, sample_of
-from kappawatt.ingest import LOAD, Summary, series_rows, stream_columns, stream_series
+from kappawatt.deploy.aws.sample import answer_here, same_answer
+from kappawatt.ingest import Summary, send_columns, send_series, series_rows
 from kappawatt.models.artifact import find_artifact
 from kappawatt.models.s3 import S3Model
-from kappawatt.serving.models import artifact_root
 from kappawatt.serving.service import find_service, service_names
 from kappawatt.settings import Settings
+from kappawatt.streams.load import STREAM as LOAD
 from tests.compose.stack import ROOT, Stack, free_port
 from tests.conftest import wait_until
 from tests.docker import docker
 
 pytestmark = pytest.mark.timeout(600)
 
-MODELS = [name for name in service_names() if find_service(name).predictor is not None]
+MODELS = [name for name in service_names() if find_service(name).model is not None]
 SENT = 400  # readings while something is killed
 LANDED = "SELECT count(*) FROM predictions WHERE plant = '{}'"
 
@@ -89,8 +89,7 @@ def test_only_the_gateway_is_on_a_network_that_leads_out(stack: Stack) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_answers_behind_the_gateway_as_it_does_here(stack: Stack, name: str) -> None:
     service, settings = find_service(name), Settings.read({})
-    assert service.predictor is not None
-    sample = sample_of(service.predictor, find_artifact(artifact_root(service, settings)).manifest)
+    sample = service.modelled().sample(find_artifact(service.artifacts(settings)).manifest)
     status, answer = stack.post(f"/api/{name}/invocations", sample, "text/csv", Accept="text/csv")
     assert status == 200, answer
     assert same_answer(str(answer), answer_here(service, settings, sample))
@@ -116,7 +115,7 @@ def test_a_zones_load_is_forecast_from_what_was_posted(stack: Stack) -> None:
     days = 62 * 7
     first = whole.live.columns["interval_start"][0]
     turn, until = (f"{np.datetime_as_string(first + np.timedelta64(d, 'D'), unit='s')}+00:00" for d in (days, days + 2))
-    sent = stream_series([whole.between(turn, until, backfill=float(days))], send=stack.sender("", LOAD), rate=1000.0)
+    sent = send_series([whole.between(turn, until, backfill=float(days))], send=stack.sender("", LOAD), rate=1000.0)
     assert sent.refused == 0
 
     def forecast() -> Any:
@@ -145,7 +144,7 @@ def stream_while_it_is_killed(stack: Stack, service: str) -> None:
     plant, before = f"killed-{service}", stack.restarts(service)
     rows = synthetic_plant(SENT, 1)
     done: list[Summary] = []
-    thread = threading.Thread(target=lambda: done.append(stream_columns(rows, send=stack.sender(plant), rate=50.0)))
+    thread = threading.Thread(target=lambda: done.append(send_columns(rows, send=stack.sender(plant), rate=50.0)))
     thread.start()
     try:
         wait_until(lambda: stack.number(LANDED.format(plant)) > 0, 60, "a first prediction")
@@ -199,7 +198,7 @@ def test_the_s3_server_keeps_a_model_that_can_be_loaded_from_it(stack: Stack, s3
         aws_secret_access_key="secret-of-a-test",
         region_name="us-east-1",
     )
-    artifact = find_artifact(artifact_root(find_service("plant-power"), Settings.read({})))
+    artifact = find_artifact(find_service("plant-power").artifacts(Settings.read({})))
     client.create_bucket(Bucket="models")
     client.put_object(Bucket="models", Key="plant-power.tar.gz", Body=pack_artifact(artifact).content)
     with_s3.compose("--profile", "s3", "rm", "-fs", "s3")

@@ -8,15 +8,14 @@ import pytest
 from flask import Flask
 
 from kappawatt.errors import PayloadInvalid
-from kappawatt.models.predictor import Model, Predictor
+from kappawatt.models.predictor import Model
 from kappawatt.serving.app import create_app
-from kappawatt.serving.models import open_model
 from kappawatt.serving.service import Service, find_service, service_names
 from kappawatt.settings import Settings
 from tests.contract.doors import DOORS, Door, answer_directly, example_rows
 from tests.unit.deploy.aws.doors import LAMBDA_DOORS, LambdaDoor, kafka_records
 
-PREDICTORS = [name for name in service_names() if isinstance(find_service(name).predictor, Predictor)]
+PREDICTORS = [name for name in service_names() if (kind := find_service(name).model) and not kind.needs_history]
 
 
 @pytest.fixture(scope="module", params=PREDICTORS)
@@ -31,7 +30,7 @@ def app(service: Service) -> Flask:
 
 @pytest.fixture(scope="module")
 def model(service: Service) -> Model:
-    return open_model(service, Settings.read({}))
+    return service.open(Settings.read({}))
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)

@@ -22,14 +22,13 @@ from kappawatt.forecasting.history import History
 from kappawatt.forecasting.model import ForecastModel
 from kappawatt.forecasting.request import example_request, read_forecast_request
 from kappawatt.serving.app import create_app
-from kappawatt.serving.kinds import answers_of
-from kappawatt.serving.models import open_model
 from kappawatt.serving.service import Service, find_service, service_names
 from kappawatt.settings import Settings
+from kappawatt.worker.forecasting import Forecasting
 from tests import forecast_fakes
 from tests.conftest import wait_until
 
-FORECASTERS = [name for name in service_names() if isinstance(find_service(name).predictor, Forecaster)]
+FORECASTERS = [name for name in service_names() if (kind := find_service(name).model) and kind.rolling]
 
 
 @dataclass
@@ -78,9 +77,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         forecast_fakes.write_artifact(folder / "artifacts")
         settings = Settings.read({}, bus=f"embedded:{folder}/none.sqlite", artifacts=folder / "artifacts")
     service = forecast_fakes.SERVICE if request.param == "fake-load" else find_service(request.param)
-    forecaster = service.predictor
+    forecaster = service.modelled().predictor
     assert isinstance(forecaster, Forecaster)
-    model = open_model(service, settings)
+    model = service.open(settings)
     assert isinstance(model, ForecastModel)
     body = example_request(forecaster, "a", seed=7)
     history, targets, issue_time = read_forecast_request(body, forecaster)
@@ -170,9 +169,9 @@ def test_every_door_gives_the_same_bits(case: Case, door: Callable[[Case], list[
 
 def test_the_compact_form_and_the_bus_give_the_same_fan(case: Case, tmp_path: Path, bus: Bus) -> None:
     body = post(case.app, "/forecast", json=case.request).json
-    assert case.service.stream is not None
-    source = case.service.stream.source.name
-    answering = answers_of(case.model, bus, case.service.stream, case.service.stream.output.name, 0)
+    stream = case.service.streamed()
+    source = stream.readings.name
+    answering = Forecasting(bus, case.model, stream, output=stream.answers.name)
     clock = int(case.issue_time.astype(np.int64))
     block = {"interval_start": case.times, case.forecaster.target: case.values}
     producer = bus.producer()
@@ -194,11 +193,10 @@ def test_the_compact_form_and_the_bus_give_the_same_fan(case: Case, tmp_path: Pa
 @pytest.fixture
 def followed(case: Case, tmp_path: Path, bus: Bus) -> Iterator[Flask]:
     """The app over a bus that holds the history of series `a`."""
-    assert case.service.stream is not None
     block = {"interval_start": case.times, case.forecaster.target: case.values}
     headers = (("content-type", ARROW.encode()),)
     producer = bus.producer()
-    producer.publish([Outgoing(case.service.stream.source.name, write_columns(block), b"a", headers)])
+    producer.publish([Outgoing(case.service.streamed().readings.name, write_columns(block), b"a", headers)])
     producer.close()
     settings = Settings.read({}, bus=f"embedded:{tmp_path}/bus.sqlite")
     if case.service is forecast_fakes.SERVICE:

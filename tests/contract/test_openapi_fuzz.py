@@ -15,11 +15,10 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from kappawatt.bus import connect
-from kappawatt.bus.topic import TOPICS
-from kappawatt.services.sink import build
 from kappawatt.serving.app import create_app
 from kappawatt.serving.service import find_service, service_names
 from kappawatt.settings import Settings
+from kappawatt.streams.table import TOPICS
 from tests.conftest import wait_until
 
 # Lists of unequal length, CSV and Arrow are more than a JSON Schema can say: what it allows may still be refused.
@@ -27,20 +26,19 @@ NOT_SAYABLE = [positive_data_acceptance]
 ENDLESS = "/api/stream"  # server-sent events; tested by hand in tests/unit/gateway
 
 
-@pytest.mark.parametrize("name", [*service_names(), "sink"])
+@pytest.mark.parametrize("name", service_names())
 def test_no_request_breaks_the_contract(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = f"embedded:{tmp_path}/bus.sqlite"
     bus = connect(url)
     bus.ensure(TOPICS)
     bus.close()
     own = Settings.read({}, bus=url, database=f"duckdb:{tmp_path}/kappawatt.duckdb")
-    if name == "sink":
-        service, sink = build(own)
-        request.addfinalizer(sink.stop)
-        threading.Thread(target=sink.run).start()
-    else:
-        service = find_service(name)
+    service = find_service(name)
     app = create_app(service, own)
+    if service.work is not None and service.is_one_process:
+        loop = service.work(app, app.extensions["kappawatt"])
+        request.addfinalizer(loop.stop)
+        threading.Thread(target=loop.run).start()
     client = app.test_client()
     wait_until(lambda: client.get("/readyz").status_code == 200, what="ready")
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)

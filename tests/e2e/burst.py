@@ -3,13 +3,13 @@
 import json
 import sys
 
-from kappawatt.bus import Outgoing, connect
-from kappawatt.bus.topic import PLANT_READINGS
+from kappawatt.bus import Outgoing, connect_as
 from kappawatt.settings import Settings
+from kappawatt.streams.plant import PLANT_READINGS
 
 CHUNK = 2_000
 settings = Settings.read()
-producer = connect(settings.bus, settings.bus_options()).producer()
+producer = connect_as(settings).producer()
 count = int(sys.argv[1])
 for start in range(0, count, CHUNK):
     chunk = range(start, min(start + CHUNK, count))

@@ -5,13 +5,14 @@ import re
 import sys
 import time
 
-from kappawatt.bus import connect
-from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, dead_letter
+from kappawatt.bus import connect_as
+from kappawatt.bus.topic import dead_letter
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.settings import Settings
+from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
 
 settings = Settings.read()
-bus = connect(settings.bus, settings.bus_options())
+bus = connect_as(settings)
 SECONDS = 60.0
 
 

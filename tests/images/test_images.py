@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kappawatt.bus import connect
-from kappawatt.bus.topic import TOPICS
 from kappawatt.serving.service import find_service, service_names
+from kappawatt.streams.table import TOPICS
 from tests.conftest import wait_until
 from tests.images.engine import HARDENED, Running, inspect, run_python
 from tools.images import PYTHON_IMAGE, image_names, project, tag_of

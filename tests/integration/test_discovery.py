@@ -22,10 +22,10 @@ import urllib3
 import yaml
 
 from kappawatt.bus import connect
-from kappawatt.bus.topic import TOPICS
 from kappawatt.services.gateway.proxy.breaker import CircuitOpen
 from kappawatt.services.gateway.proxy.discovery import BY_IDEMPOTENCY_KEY, LABEL, ROUTE_BY, KubernetesDiscovery
 from kappawatt.services.gateway.proxy.forward import Address, Proxy, Target, parse_services
+from kappawatt.streams.table import TOPICS
 from tests.conftest import wait_until
 from tests.integration.processes import Process, get, stopped_at_the_end
 

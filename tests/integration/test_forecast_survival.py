@@ -16,15 +16,14 @@ import pytest
 from kappawatt.broker import Broker
 from kappawatt.bus import Bus, Outgoing, connect
 from kappawatt.bus.interface import BusOptions
-from kappawatt.bus.topic import TOPICS
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.content import ARROW
 from kappawatt.forecasting.calendar import HOUR, Times, as_instant
 from kappawatt.messages.forecasts import read_documents
-from kappawatt.serving.kinds import answers_of
-from kappawatt.serving.models import open_model
 from kappawatt.serving.service import find_service
 from kappawatt.settings import Settings
+from kappawatt.streams.table import TOPICS
+from kappawatt.worker.forecasting import Forecasting
 from tests.conftest import wait_until
 from tests.forecast_fakes import loads
 from tests.integration.processes import Process, stopped_at_the_end
@@ -103,9 +102,8 @@ def documents(bus: Bus, topic: str) -> dict[str, list[dict[str, Any]]]:
 def expected(bus: Bus) -> dict[str, dict[str, dict[str, Any]]]:
     """What one undisturbed worker publishes for this log: by topic, by id the newest."""
     service = find_service(SERVICE)
-    assert service.stream is not None
-    model = open_model(service, Settings.read({}))
-    answering = answers_of(model, bus, service.stream, FORECASTS, 0)
+    model = service.open(Settings.read({}))
+    answering = Forecasting(bus, model, service.streamed(), output=FORECASTS)
     reader = bus.reader([READINGS], {})
     ends = {(READINGS, p): o.end for p, o in bus.offsets(READINGS).items()}
     found: dict[str, dict[str, dict[str, Any]]] = {FORECASTS: {}, ERRORS: {}}

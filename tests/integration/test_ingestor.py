@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from kappawatt.broker import Broker
-from kappawatt.bus import connect
-from kappawatt.bus.topic import PLANT_READINGS, TOPICS
+from kappawatt.bus import connect_as
 from kappawatt.services.sensor_ingestor import routes
 from kappawatt.services.sensor_ingestor.service import SERVICE
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
+from kappawatt.streams.plant import PLANT_READINGS
+from kappawatt.streams.table import TOPICS
 
 GONE_SECONDS = 3.0
 
@@ -42,7 +43,7 @@ def test_repeats_over_a_dead_broker_store_every_request_once(
     with Broker(tmp_path / "kafka") as broker:
         given: dict[str, Any] = {"bus": f"kafka://{broker.bootstrap}", "kafka_client": client, "state": tmp_path}
         settings = Settings.read({}, **given)
-        bus = connect(settings.bus, settings.bus_options())
+        bus = connect_as(settings)
         bus.ensure(TOPICS)
         app = create_app(SERVICE, settings)
 

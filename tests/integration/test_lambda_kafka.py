@@ -12,9 +12,11 @@ import orjson
 import pytest
 
 from kappawatt.bus import Bus, Outgoing, Records, connect
-from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS, dead_letter
+from kappawatt.bus.topic import dead_letter
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.predictions import read_predictions
+from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
+from kappawatt.streams.table import TOPICS
 from serverless.local import FunctionError, LocalFunction
 from tests.conftest import wait_until
 from tests.integration.lambda_sandbox import built, needs_runtime, task

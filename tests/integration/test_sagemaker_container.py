@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 
 from kappawatt.deploy.aws.pack import pack_artifact
-from kappawatt.deploy.aws.sample import answer_here, sample_of
+from kappawatt.deploy.aws.sample import answer_here
 from kappawatt.models.artifact import find_artifact
-from kappawatt.serving.models import artifact_root
 from kappawatt.serving.service import Service, find_service, service_names
 from kappawatt.settings import Settings
 from tests.conftest import wait_until
@@ -50,7 +49,7 @@ def has_handler(process: int, number: signal.Signals) -> bool:
 def unpack(service: Service, base: Path) -> None:
     """As the platform does before the container starts."""
     archive = base / "model.tar.gz"
-    archive.write_bytes(pack_artifact(find_artifact(artifact_root(service, SHIPPED))).content)
+    archive.write_bytes(pack_artifact(find_artifact(service.artifacts(SHIPPED))).content)
     (base / "model").mkdir()
     subprocess.run(["tar", "-xzf", str(archive), "-C", str(base / "model")], check=True)
     make_read_only(base / "model")
@@ -84,8 +83,7 @@ def test_ping_is_empty_and_quick(served: tuple[Service, Container], method: str)
 
 def test_the_sample_is_answered_as_the_model_answers_here(served: tuple[Service, Container]) -> None:
     service, container = served
-    assert service.predictor is not None
-    sample = sample_of(service.predictor, find_artifact(artifact_root(service, SHIPPED)).manifest)
+    sample = service.modelled().sample(find_artifact(service.artifacts(SHIPPED)).manifest)
 
     status, body, _ = container.send("/invocations", sample, Content_Type="text/csv", Accept="text/csv")
 
@@ -95,8 +93,7 @@ def test_the_sample_is_answered_as_the_model_answers_here(served: tuple[Service,
 
 def test_headers_nobody_knows_are_ignored(served: tuple[Service, Container]) -> None:
     service, container = served
-    assert service.predictor is not None
-    sample = sample_of(service.predictor, find_artifact(artifact_root(service, SHIPPED)).manifest)
+    sample = service.modelled().sample(find_artifact(service.artifacts(SHIPPED)).manifest)
     strange = {
         "X_Amzn_SageMaker_Custom_Attributes": "c000b4f9-df62-4c85-a0bf-7c525f9104a4",
         "X_Amzn_SageMaker_Target_Model": "another.tar.gz",
@@ -121,7 +118,7 @@ def test_execution_parameters_are_what_batch_transform_reads(served: tuple[Servi
 
 def test_the_model_folder_is_left_as_it_was(served: tuple[Service, Container]) -> None:
     service, container = served
-    artifact = find_artifact(artifact_root(service, SHIPPED))
+    artifact = find_artifact(service.artifacts(SHIPPED))
 
     found = {path.name for path in (container.base / "model").iterdir()}
 

@@ -18,10 +18,13 @@ import pytest
 
 from kappawatt.bus import Bus
 from kappawatt.errors import NotReady
-from kappawatt.services.sink import build, loop, open_store
+from kappawatt.services.sink import loop
+from kappawatt.services.sink.loop import open_sink
+from kappawatt.services.sink.service import SERVICE as SINK
 from kappawatt.services.sink.tables import TABLES, VIEWS
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
+from kappawatt.store.open import open_store
 from tests.conftest import wait_until
 from tests.unit.services.sink import test_forecasts as forecasts
 from tests.unit.services.sink.messages import batch_of, dead_letters_of, predictions_of, publish, publish_readings
@@ -157,7 +160,7 @@ def test_malformed_predictions_are_kept_as_rejections(bus: Bus, settings: Settin
 def test_example_queries_return_the_same_numbers_as_on_duckdb(bus: Bus, settings: Settings, name: str) -> None:
     publish_by_hand(bus)
     land_all(settings, 11)
-    service, _ = build(settings)
+    service = SINK
 
     answer = create_app(service, settings).test_client().get(f"/queries/{name}")
 
@@ -170,7 +173,7 @@ def test_queries_on_forecasts_return_the_same_numbers_as_on_duckdb(
     bus: Bus, settings: Settings, tmp_path: Path, name: str
 ) -> None:
     land_all(settings, forecasts.publish_forecasts_by_hand(bus, tmp_path))
-    service, _ = build(settings)
+    service = SINK
 
     answer = create_app(service, settings).test_client().get(f"/queries/{name}")
 
@@ -202,7 +205,7 @@ def test_forecasts_and_series_land_once(bus: Bus, settings: Settings, server: Se
 
 
 def test_queries_run_on_an_empty_database(settings: Settings) -> None:
-    service, _ = build(settings)
+    service = SINK
     client = create_app(service, settings).test_client()
 
     names = [query["name"] for query in client.get("/queries").json["queries"]]
@@ -214,7 +217,8 @@ def test_a_restart_of_the_server_loses_and_doubles_nothing(
 ) -> None:
     monkeypatch.setattr(loop, "BACKOFF_SECONDS", (0.05, 0.2))
     publish_readings(bus, batch_of(100), block_rows=0)
-    service, sink = build(settings)
+    sink = open_sink(settings)
+    service = SINK
     client = create_app(service, settings).test_client()
 
     with running(sink):

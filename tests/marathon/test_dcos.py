@@ -26,8 +26,9 @@ import pytest
 from kappawatt.broker import Broker
 from kappawatt.bus.connect import connect
 from kappawatt.bus.interface import Bus, BusOptions, Outgoing
-from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS
 from kappawatt.serving.service import service_names
+from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
+from kappawatt.streams.table import TOPICS
 from tests.conftest import wait_until
 from tests.docker import docker
 from tests.kafka_image import build as kafka_image

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kappawatt.bus.interface import Bus, Consumer, Records, TopicPartition
-from kappawatt.bus.promotions import Serving, StreamFollower, group_of
+from kappawatt.bus.promotions import PromotionFollower, Serving, group_of
 from kappawatt.bus.retrying import SurvivingThread
 from kappawatt.errors import TopicUnknown
 from kappawatt.telemetry import Telemetry
@@ -93,7 +93,7 @@ class Follower(SurvivingThread):
 
     def _run(self) -> None:
         bus = self._open_bus()
-        promotions = StreamFollower(bus, self._stream)
+        promotions = PromotionFollower(bus, self._stream)
         try:
             serving = promotions.read()
             while not self.stopped.is_set():
@@ -122,7 +122,7 @@ class Follower(SurvivingThread):
             serving.reason,
         )
 
-    def _read(self, bus: Bus, promotions: StreamFollower, followed: Followed) -> Serving | None:
+    def _read(self, bus: Bus, promotions: PromotionFollower, followed: Followed) -> Serving | None:
         """Read until there is something else to read: a promotion (returned), or a topic that was missing."""
         if self._hub.followed is not None and self._hub.followed.topic != followed.topic:
             self._view.forget_errors()

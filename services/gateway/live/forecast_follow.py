@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kappawatt.bus.interface import Bus, Consumer, Records, TopicPartition
-from kappawatt.bus.promotions import Serving, StreamFollower
+from kappawatt.bus.promotions import PromotionFollower, Serving
 from kappawatt.bus.retrying import SurvivingThread
 from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import READABLE
@@ -101,7 +101,7 @@ class ForecastFollower(SurvivingThread):
 
     def _run(self) -> None:
         bus = self._open_bus()
-        promotions = StreamFollower(bus, self._stream.forecasts.name)
+        promotions = PromotionFollower(bus, self._stream.forecasts.name)
         try:
             serving = promotions.read()
             while not self.stopped.is_set():
@@ -110,7 +110,7 @@ class ForecastFollower(SurvivingThread):
             promotions.close()
             bus.close()
 
-    def _read(self, bus: Bus, promotions: StreamFollower, serving: Serving | None) -> Serving | None:
+    def _read(self, bus: Bus, promotions: PromotionFollower, serving: Serving | None) -> Serving | None:
         """Read until there is something else to read: a promotion (returned), or a topic that was missing."""
         topic = self._stream.forecasts.name if serving is None else serving.topic
         if self._topic not in (None, topic):

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kappawatt.bus.topic import (
-    LOAD_ERRORS,
-    LOAD_FORECASTS,
-    LOAD_READINGS,
-    METER_ERRORS,
-    METER_FORECASTS,
-    METER_READINGS,
-    Topic,
-    dead_letter,
-)
+from kappawatt.bus.topic import Topic, dead_letter
 from kappawatt.columns.schema import Field, Schema
 from kappawatt.streams import load, meter
+from kappawatt.streams.load import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
+from kappawatt.streams.meter import METER_ERRORS, METER_FORECASTS, METER_READINGS
 
 __all__ = ["FORECAST_STREAMS", "ForecastStream"]
 

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from kappawatt.bus.interface import Bus, BusOptions
 from kappawatt.errors import SettingInvalid
+from kappawatt.settings import Settings
 
-__all__ = ["connect"]
+__all__ = ["connect", "connect_as"]
+
+
+def connect_as(settings: Settings) -> Bus:
+    """Return the bus that settings name; see `connect`."""
+    options = BusOptions(settings.max_in_flight_bytes, settings.session_timeout, settings.kafka_client, settings.kafka)
+    return connect(settings.bus, options)
 
 
 def connect(url: str, options: BusOptions | None = None) -> Bus:

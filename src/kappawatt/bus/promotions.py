@@ -18,10 +18,21 @@ from dataclasses import dataclass
 import orjson
 
 from kappawatt.bus.interface import Bus, Consumer, Outgoing, Records
-from kappawatt.bus.topic import STREAMS
+from kappawatt.bus.topic import Topic
 from kappawatt.errors import TopicUnknown
 
-__all__ = ["Serving", "StreamFollower", "group_of", "promote"]
+__all__ = ["PROMOTIONS", "PromotionFollower", "Serving", "group_of", "promote"]
+
+PROMOTIONS = Topic(
+    "kappawatt.streams",
+    "stream",
+    None,
+    1,
+    None,
+    ("replay --promote",),
+    ("workers", "gateway", "sink"),
+    "which topic and model version currently serve each stream of answers",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +81,12 @@ def promote(bus: Bus, serving: Serving, service: str, source: str) -> None:
     }
     producer = bus.producer()
     try:
-        producer.publish([Outgoing(STREAMS.name, orjson.dumps(document), serving.stream.encode())])
+        producer.publish([Outgoing(PROMOTIONS.name, orjson.dumps(document), serving.stream.encode())])
     finally:
         producer.close()
 
 
-class StreamFollower:
+class PromotionFollower:
     """Reads promotions of one stream as they come."""
 
     def __init__(self, bus: Bus, stream: str) -> None:
@@ -90,8 +101,8 @@ class StreamFollower:
             reader = self._open()
         except TopicUnknown:
             return None
-        ends = {p: o.end for p, o in self._bus.offsets(STREAMS.name).items() if o.end > o.begin}
-        while any(reader.positions().get((STREAMS.name, p), 0) < end for p, end in ends.items()):
+        ends = {p: o.end for p, o in self._bus.offsets(PROMOTIONS.name).items() if o.end > o.begin}
+        while any(reader.positions().get((PROMOTIONS.name, p), 0) < end for p, end in ends.items()):
             newest = self._newest(reader.poll(0.5)) or newest
         return newest
 
@@ -110,7 +121,7 @@ class StreamFollower:
 
     def _open(self) -> Consumer:
         if self._reader is None:
-            self._reader = self._bus.reader([STREAMS.name], {})
+            self._reader = self._bus.reader([PROMOTIONS.name], {})
         return self._reader
 
     def _newest(self, polled: list[Records]) -> Serving | None:

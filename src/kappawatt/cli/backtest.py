@@ -20,12 +20,12 @@ import click
 import numpy as np
 import orjson
 
-from kappawatt.datasets.series_files import SeriesFile, read_series_file
+from kappawatt.datasets.series import SeriesFile
+from kappawatt.datasets.series_files import read_series_file
 from kappawatt.errors import SettingInvalid
-from kappawatt.evaluation.backtest import SHIPPED, Plan, Result, run_backtest
+from kappawatt.evaluation.backtest import SHIPPED, Plan, Result, Rolling, run_backtest
 from kappawatt.forecasting.calendar import zone_named
 from kappawatt.forecasting.forecaster import Forecaster
-from kappawatt.serving.models import open_model
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 
@@ -55,6 +55,7 @@ SCORES_SHOWN = (
 
 def backtest_file(
     service: Service,
+    rolling: Rolling,
     data: Path | None,
     *,
     first: datetime | None,
@@ -71,9 +72,7 @@ def backtest_file(
     as_json: bool,
 ) -> Result:
     """Roll through a span of a file, write report and scores, and print the scores."""
-    forecaster = service.predictor
-    assert isinstance(forecaster, Forecaster)
-    assert service.fit is not None
+    forecaster = rolling.forecaster
     if data is None or not data.is_file():
         raise SettingInvalid(f"--data: got {data or 'nothing'}, allowed a file of measurements")
     if first is None or last is None:
@@ -90,7 +89,7 @@ def backtest_file(
         np.datetime64(first.date(), "D"),
         np.datetime64(last.date(), "D"),
         issue or forecaster.issue_times[0],
-        retrain or service.retrain,
+        retrain or rolling.retrain,
         known,
     )
     folder = _writable(folder) / f"{service.name}-{data.name.removesuffix('.gz').removesuffix('.csv')}"
@@ -99,7 +98,7 @@ def backtest_file(
     content = hashlib.sha256(data.read_bytes()).hexdigest()
     try:
         own = fingerprint(service, content + key + time_zone + weather)
-        result = _run(service, forecaster, series, plan, folder, own)
+        result = _run(service, rolling, series, plan, folder, own)
     except KeyboardInterrupt:
         click.echo("\nstopped; the same command goes on where it was", err=True)
         raise
@@ -159,12 +158,9 @@ def fingerprint(service: Service, content: str) -> str:
     return digest.hexdigest()
 
 
-def _run(
-    service: Service, forecaster: Forecaster, series: list[SeriesFile], plan: Plan, folder: Path, print_: str
-) -> Result:
+def _run(service: Service, rolling: Rolling, series: list[SeriesFile], plan: Plan, folder: Path, print_: str) -> Result:
     from tqdm import tqdm
 
-    assert service.fit is not None
     with tqdm(unit="day", file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
         last = monotonic()
 
@@ -178,14 +174,14 @@ def _run(
             bar.update(done - bar.n)
             bar.refresh()
 
-        fit = service.fit
+        fit = rolling.fit
         if plan.retrain == SHIPPED:
-            fitted = open_model(service, Settings.read()).fitted
+            fitted = service.open(Settings.read()).fitted
 
             def fit(*_: Any) -> Any:
                 return fitted
 
-        return run_backtest(forecaster, fit, series, plan, folder=folder, fingerprint=print_, progress=progress)
+        return run_backtest(rolling.forecaster, fit, series, plan, folder=folder, fingerprint=print_, progress=progress)
 
 
 def _writable(folder: Path) -> Path:

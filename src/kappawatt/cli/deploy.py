@@ -64,12 +64,11 @@ def sagemaker(service: str, **options: Any) -> None:
     from kappawatt.deploy.aws import sagemaker as platform
     from kappawatt.deploy.aws.calls import Aws, DeployFailed
     from kappawatt.deploy.aws.pack import pack_artifact
-    from kappawatt.deploy.aws.sample import answer_here, read_sample, same_answer, sample_of
+    from kappawatt.deploy.aws.sample import answer_here, read_sample, same_answer
     from kappawatt.models.artifact import find_artifact
-    from kappawatt.serving.models import artifact_root
 
     found = find_service(service)
-    if found.predictor is None:
+    if found.model is None:
         raise SettingInvalid(f"{found.name} has no model")
     endpoint = options["endpoint_name"] or found.name
     patience = platform.Patience(options["timeout"], options["poll"])
@@ -79,8 +78,8 @@ def sagemaker(service: str, **options: Any) -> None:
         return
 
     settings = Settings.read(artifacts=options["artifacts"], model_version=options["model_version"])
-    artifact = find_artifact(artifact_root(found, settings), settings.model_version or None)
-    sample = read_sample(options["sample"]) if options["sample"] else sample_of(found.predictor, artifact.manifest)
+    artifact = find_artifact(found.artifacts(settings), settings.model_version or None)
+    sample = read_sample(options["sample"]) if options["sample"] else found.model.sample(artifact.manifest)
     expected = answer_here(found, settings, sample)
     needed = _needed(found.name, options)
     target = platform.Target(

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import zone_named
-from kappawatt.ingest.pace import Summary, ingest, stream_series
+from kappawatt.ingest.pace import Summary, ingest, send_series
 from kappawatt.ingest.senders import Send
 from kappawatt.ingest.series_rows import read_series_rows, recognise
-from kappawatt.streams.rules import PLANT, Intake
+from kappawatt.streams.stream import Stream
 
 __all__ = ["Wanted", "ingest_file"]
-
-PLANT_NAME = "plant-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +50,13 @@ class Wanted:
     progress: bool = True
 
 
-def ingest_file(source: Path, wanted: Wanted, sender: Callable[[Intake, str], Send]) -> Summary:
+def ingest_file(source: Path, wanted: Wanted, sender: Callable[[Stream, str], Send]) -> Summary:
     """Recognise a file and stream it.
 
     Parameters
     ----------
     sender : callable
-        (intake, key) to what sends its rows; with the key "" rows name their own.
+        (stream, key) to what sends its rows; with the key "" rows name their own.
 
     Raises
     ------
@@ -69,8 +67,8 @@ def ingest_file(source: Path, wanted: Wanted, sender: Callable[[Intake, str], Se
     DeliveryFailed
         The other side did not take rows for five minutes.
     """
-    intake, _ = recognise(source)
-    if intake is PLANT:
+    stream, _ = recognise(source)
+    if not stream.steps:
         for option, value in (
             ("--from", wanted.start),
             ("--until", wanted.until),
@@ -79,18 +77,18 @@ def ingest_file(source: Path, wanted: Wanted, sender: Callable[[Intake, str], Se
             ("--known", wanted.known != "end"),
         ):
             if value:
-                raise SettingInvalid(f"{option}: got it for plant readings, allowed for load and meter files")
-        send = sender(intake, wanted.key or PLANT_NAME)
-        return ingest(source, send=send, rate=wanted.rate, loop=wanted.loop, progress=wanted.progress)
+                raise SettingInvalid(f"{option}: got it for {stream.title}, allowed for files of series")
+        send = sender(stream, wanted.key or stream.key.example)
+        return ingest(stream, source, send=send, rate=wanted.rate, loop=wanted.loop, progress=wanted.progress)
     if wanted.loop:
-        raise SettingInvalid("--loop: got it for a load or meter file, allowed for plant readings")
+        raise SettingInvalid(f"--loop: got it for {stream.title}, allowed for readings that say no time of their own")
     if wanted.time_zone:
         zone_named(wanted.time_zone)
     found = read_series_rows(
         source,
-        key="" if wanted.key is None else intake.checked_key(wanted.key),
+        key="" if wanted.key is None else stream.key.checked(wanted.key),
         time_zone=wanted.time_zone,
         as_published=wanted.known == "published",
     )
     series = [one.between(wanted.start, wanted.until, wanted.backfill) for one in found]
-    return stream_series(series, send=sender(intake, ""), rate=wanted.rate, progress=wanted.progress)
+    return send_series(series, send=sender(stream, ""), rate=wanted.rate, progress=wanted.progress)

@@ -21,6 +21,7 @@ from kappawatt.cli.deploy import deploy
 from kappawatt.errors import KappawattError, SettingInvalid
 from kappawatt.serving.service import Service, find_service, service_names
 from kappawatt.settings import Settings
+from kappawatt.streams.table import STREAMS, TOPICS
 
 __all__ = ["main"]
 
@@ -172,20 +173,20 @@ def ingest(file: Path, rate: float, api_key: str | None, url: str | None, **give
     What it holds is told by its header: plant readings, hourly load as PJM's readers write it, meter exports of Smart
     Meter Texas or Low Carbon London, or rows of these streams' own schemas.
     """
-    from kappawatt.bus import connect
+    from kappawatt.bus import connect_as
     from kappawatt.cli.ingest import Wanted, ingest_file
     from kappawatt.ingest import bus_sender, http_sender
     from kappawatt.ingest.senders import Send
-    from kappawatt.streams.rules import Intake
+    from kappawatt.streams.stream import Stream
 
     wanted = Wanted(rate=rate, **{f.name: given.pop(f.name) for f in fields(Wanted) if f.name in given})
     settings = Settings.read(**given)
 
-    def sender(intake: Intake, key: str) -> Send:
+    def sender(stream: Stream, key: str) -> Send:
         if url is not None:
             headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
-            return http_sender(url, key, intake=intake, headers=headers)
-        return bus_sender(connect(settings.bus, settings.bus_options()), key, intake=intake)
+            return http_sender(stream, url, key, headers=headers)
+        return bus_sender(stream, connect_as(settings), key)
 
     click.echo(str(ingest_file(file, wanted, sender)))
 
@@ -231,15 +232,8 @@ def train(service: Service, data: Path | None, **options: Any) -> None:
 @json_option
 def score(service: Service, path: Path, as_json: bool, **given: Any) -> None:
     """Score SERVICE's shipped model on a file it has not seen."""
-    from kappawatt.evaluation.score import score_file
-    from kappawatt.models.predictor import Model
-    from kappawatt.serving.models import open_model
-
-    _needs_model(service)
-    model = open_model(service, Settings.read(**given))
-    if not isinstance(model, Model):
-        raise SettingInvalid(f"{service.name} forecasts: kappawatt backtest {service.name} --data FILE scores it")
-    scores = score_file(model, path)
+    kind = service.modelled()
+    scores = kind.score(service.open(Settings.read(**given)), path)
     if as_json:
         click.echo(orjson.dumps(scores).decode())
         return
@@ -300,11 +294,12 @@ def backtest(service: Service, data: Path | None, as_json: bool, **options: Any)
     from kappawatt import logs
 
     os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
-    if service.fit is not None:
+    rolling = None if service.model is None else service.model.rolling
+    if rolling is not None:
         from kappawatt.cli.backtest import backtest_file
 
         logs.set_up(Settings.read())
-        backtest_file(service, data, as_json=as_json, **options)
+        backtest_file(service, rolling, data, as_json=as_json, **options)
         return
     if service.backtest is None:
         raise SettingInvalid(f"{service.name} has no backtest")
@@ -337,16 +332,15 @@ def replay(service: Service, start: str, to: str, promote: bool, reason: str, as
     """Answer a span of SERVICE's topic again, while the live stream runs."""
     from tqdm import tqdm
 
-    from kappawatt.bus import connect
-    from kappawatt.serving.models import open_model
+    from kappawatt.bus import connect_as
     from kappawatt.worker import replay as replaying
 
-    _needs_model(service)
-    assert service.stream is not None
-    assert service.predictor is not None
+    kind, stream = service.modelled(), service.streamed()
     settings = Settings.read(**given)
-    bus = connect(settings.bus, settings.bus_options())
-    source = service.stream.source.name
+    bus = connect_as(settings)
+    source = stream.readings.name
+    model = service.open(settings)
+    answers = kind.answers(model, bus, stream, to, settings.block_rows, lambda: None, math.inf)
     with tqdm(unit="msg", disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -355,15 +349,15 @@ def replay(service: Service, start: str, to: str, promote: bool, reason: str, as
 
         report = replaying.replay(
             bus,
-            service.stream,
-            open_model(service, settings),
+            stream,
+            answers,
+            model.version,
             start=replaying.span_start(bus, source, start),
             to=to,
-            block_rows=settings.block_rows,
             max_records=settings.max_records,
             progress=progress,
         )
-    replaying.compare(bus, report, replaying.live_topic(bus, service.stream), service.predictor.target)
+    replaying.compare(bus, report, replaying.live_topic(bus, stream), kind.predictor.target)
     if promote:
         replaying.promote_replay(bus, report, service.name, source, reason)
     bus.close()
@@ -376,11 +370,10 @@ def replay(service: Service, start: str, to: str, promote: bool, reason: str, as
 @client_option
 def topics(create: bool, **given: Any) -> None:
     """List the topics, what they hold and how far they go."""
-    from kappawatt.bus import connect
-    from kappawatt.bus.topic import TOPICS
+    from kappawatt.bus import connect_as
 
     settings = Settings.read(**given)
-    bus = connect(settings.bus, settings.bus_options())
+    bus = connect_as(settings)
     if create:
         for name in bus.ensure(TOPICS):
             click.echo(f"created {name}", err=True)
@@ -402,13 +395,13 @@ def topics(create: bool, **given: Any) -> None:
 @bus_option
 @client_option
 def sink(**given: Any) -> None:
-    """Land readings, predictions and rejections in a database, until SIGTERM."""
+    """Land what passes on the bus in a database, until SIGTERM: the same as `consume sink`."""
     from kappawatt import logs
-    from kappawatt.serving.consume import run_sink
+    from kappawatt.serving.consume import consume as run_loop
 
     settings = Settings.read(**given)
     logs.set_up(settings)
-    run_sink(settings)
+    run_loop(find_service("sink"), settings)
 
 
 @main.command()
@@ -416,7 +409,7 @@ def sink(**given: Any) -> None:
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice([*service_names(), "sink"]),
+    type=click.Choice(service_names()),
     help="Look at this service (or the sink) alone; may be given again. All of them if absent.",
 )
 @bus_option
@@ -430,7 +423,7 @@ def doctor(wait: float, only: tuple[str, ...], as_json: bool, **given: Any) -> N
     services = [find_service(name) for name in service_names() if not only or name in only]
     sink = not only or "sink" in only
     well = True
-    for finding in examine(settings.bus, settings.bus_options(), services, probe_seconds=wait, sink=sink):
+    for finding in examine(settings, services, probe_seconds=wait, sink=sink):
         well &= finding.is_well
         if as_json:
             row = {"check": finding.check, "ok": finding.is_well, "detail": finding.detail}
@@ -450,7 +443,11 @@ def doctor(wait: float, only: tuple[str, ...], as_json: bool, **given: Any) -> N
     help="Plant readings a second.",
 )
 @click.option("--pace", type=RATE, default=1.0, show_default=True, help="Hours a second of load zones and meters.")
-@click.option("--only", type=click.Choice(["plant", "load", "meter"]), help="Only this part; all of them if absent.")
+@click.option(
+    "--only",
+    type=click.Choice([stream.name for stream in STREAMS if stream.demo]),
+    help="Only this part; all of them if absent.",
+)
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
@@ -466,7 +463,6 @@ def run(rate: float, pace: float, only: str | None, folder: Path, bus: str | Non
 
     from kappawatt import logs
     from kappawatt.cli.run import alone_in, run_stack, store_name
-    from kappawatt.datasets import named as datasets
 
     os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
     stopped = threading.Event()
@@ -488,19 +484,7 @@ def run(rate: float, pace: float, only: str | None, folder: Path, bus: str | Non
         logs.set_up(settings)
         click.echo(f"bus        {settings.bus}")
 
-        def plant_readings() -> datasets.Dataset:
-            dataset = datasets.plant(settings.data, events=True)
-            click.echo(f"data       {len(dataset)} readings, {dataset.source}")
-            if dataset.is_synthetic:
-                click.secho("           THIS IS SYNTHETIC DATA: no plant ever said it", fg="yellow", bold=True)
-            return dataset
-
-        run_stack(settings, folder, plant_readings, rate=rate, pace=pace, only=only, say=click.echo, stopped=stopped)
+        run_stack(settings, folder, rate=rate, pace=pace, only=only, say=click.echo, stopped=stopped)
 
 
 main.add_command(deploy)
-
-
-def _needs_model(service: Service) -> None:
-    if service.predictor is None:
-        raise SettingInvalid(f"{service.name} has no model")

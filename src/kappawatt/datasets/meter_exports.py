@@ -20,18 +20,19 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from kappawatt.datasets.series import MOST_BYTES, Problem, Reader, SeriesFile, refuse_key, require_rows
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 from kappawatt.forecasting.calendar import HOUR, Times, to_utc
+from kappawatt.streams.stream import Stream
 
 __all__ = [
+    "FILES",
     "LONDON_ZONE",
-    "MOST_BYTES",
     "SURPLUS",
     "TEXAS_ZONE",
     "MeterFile",
     "MeterFormat",
     "MeterSeries",
-    "Problem",
     "read_london",
     "read_meter_file",
     "read_smart_meter_texas",
@@ -44,7 +45,6 @@ TEXAS_STEP = 900  # s
 LONDON_STEP = 1800  # s
 SURPLUS = ":surplus"  # appended to a meter's key for the energy it gave to the grid
 LARGEST = 1000.0  # kWh in one interval: 2 MW, far above any meter that is read in quarter or half hours
-MOST_BYTES = 128 * 2**20  # of one file, unpacked: 46 years of one meter
 SHORTEST = 80  # characters of a bad value that are worth repeating
 
 TEXAS_COLUMNS = (
@@ -76,33 +76,6 @@ class MeterFormat(StrEnum):
 
     SMART_METER_TEXAS = "smart_meter_texas"
     LONDON = "london"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A row that is in no series, and why.
-
-    Parameters
-    ----------
-    line : int
-        In the file, from 1; the header is line 1.
-    field : str
-        Column at fault.
-    got : str
-        Its value, shortened.
-    allowed : str
-        What would have been read.
-    """
-
-    line: int
-    field: str
-    got: str
-    allowed: str
-
-    @property
-    def message(self) -> str:
-        """One sentence: line, field, value got, values allowed."""
-        return f"line {self.line}: {self.field}: got {self.got!r}, allowed {self.allowed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +172,19 @@ def sniff(content: bytes) -> MeterFormat:
     >>> sniff(b"LCLid,tstp,energy(kWh/hh)\\n").value
     'london'
     """
-    text = _text(content[:65536], is_whole=len(content) <= 65536)
-    header = _header(text)
+    header = _header(_text(content[:65536], is_whole=len(content) <= 65536))
+    found = _format_of(header)
+    if found is None:
+        raise PayloadInvalid(f"header: got {','.join(header)[:SHORTEST]!r}, allowed that of {FILES.layouts}")
+    return found
+
+
+def _format_of(header: Sequence[str]) -> MeterFormat | None:
     if _has(header, (TEXAS_COLUMNS[0],)) and _has(header, (TEXAS_COLUMNS[3],)):
         return MeterFormat.SMART_METER_TEXAS
     if _has(header, LONDON_METER) and _has(header, LONDON_ENERGY):
         return MeterFormat.LONDON
-    raise PayloadInvalid(
-        f"header: got {','.join(header)[:SHORTEST]!r}, allowed that of Smart Meter Texas ({','.join(TEXAS_COLUMNS)}) "
-        f"or of Low Carbon London ({LONDON_METER[0]},{LONDON_TIME[0]},{LONDON_ENERGY[0]})"
-    )
+    return None
 
 
 def read_meter_file(content: bytes) -> MeterFile:
@@ -594,3 +570,37 @@ _READERS: dict[MeterFormat, Callable[[bytes], MeterFile]] = {
     MeterFormat.SMART_METER_TEXAS: read_smart_meter_texas,
     MeterFormat.LONDON: read_london,
 }
+
+
+class _Files:
+    """Reads them as files of a stream of meters, which bring their own clock."""
+
+    layouts = (
+        f"Smart Meter Texas ({','.join(TEXAS_COLUMNS)}) or of Low Carbon London "
+        f"({LONDON_METER[0]},{LONDON_TIME[0]},{LONDON_ENERGY[0]})"
+    )
+
+    def recognises(self, header: Sequence[str]) -> bool:
+        return _format_of(header) is not None
+
+    def read(self, content: bytes, *, key: str, time_zone: str, name: str, stream: Stream) -> list[SeriesFile]:
+        found = read_meter_file(content)
+        require_rows(found.problems, len(found.series))
+        refuse_key(key, [one.key for one in found.series])
+        return [
+            SeriesFile(
+                key or one.key,
+                one.time_zone,
+                one.step,
+                one.starts,
+                one.values,
+                one.known,
+                {},
+                found.problems if i == 0 else (),
+                stream=stream,
+            )
+            for i, one in enumerate(found.series)
+        ]
+
+
+FILES: Reader = _Files()

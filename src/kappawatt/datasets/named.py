@@ -26,11 +26,13 @@ from numpy.typing import NDArray
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV
 from kappawatt.columns.schema import Schema
-from kappawatt.datasets.series_files import SeriesFile, read_series_file
+from kappawatt.datasets.series import SeriesFile
+from kappawatt.datasets.series_files import read_series_file
 from kappawatt.datasets.synthetic import synthetic_load, synthetic_meter
 from kappawatt.errors import PayloadInvalid, SettingInvalid
+from kappawatt.streams import load, meter
 from kappawatt.streams.plant import READING
-from kappawatt.streams.series import SeriesKind
+from kappawatt.streams.stream import Stream
 
 __all__ = [
     "Dataset",
@@ -38,6 +40,7 @@ __all__ = [
     "load_zones",
     "meters",
     "plant",
+    "plant_readings",
     "plant_shuffles",
     "read_bytes",
     "read_table",
@@ -174,6 +177,11 @@ def plant(folder: Path | None, *, events: bool = False) -> Dataset:
     return _dataset(columns, "real, publisher: UCI data set 294")
 
 
+def plant_readings(folder: Path | None) -> Dataset:
+    """Return the plant's readings as a stream of events has them; see `plant`."""
+    return plant(folder, events=True)
+
+
 def plant_shuffles(folder: Path | None) -> tuple[list[dict[str, NDArray[np.float64]]], str]:
     """Return the five shuffles of the same rows for the 5x2 cross-validation, and where they are from."""
     if folder is None:
@@ -217,7 +225,7 @@ def load_zones(folder: Path | None) -> SeriesSet:
         One of them cannot be read.
     """
     if folder is not None:
-        return _folder_of_series(folder, "pjm_load", SeriesKind.LOAD)
+        return _folder_of_series(folder, "pjm_load", load.STREAM)
     return _synthetic((synthetic_load("synthetic-zone-1", LOAD_SEED),), LOAD_SEED)
 
 
@@ -235,7 +243,7 @@ def meters(folder: Path | None) -> SeriesSet:
         As `load_zones`.
     """
     if folder is not None:
-        return _folder_of_series(folder, "smart_meter", SeriesKind.METER)
+        return _folder_of_series(folder, "smart_meter", meter.STREAM)
     one, other = (
         synthetic_meter("synthetic-meter-1", METER_SEED),
         synthetic_meter("synthetic-meter-2", METER_SEED + 1, 1800),
@@ -243,11 +251,13 @@ def meters(folder: Path | None) -> SeriesSet:
     return _synthetic((one, other), METER_SEED)
 
 
-def _folder_of_series(folder: Path, name: str, kind: SeriesKind) -> SeriesSet:
+def _folder_of_series(folder: Path, name: str, stream: Stream) -> SeriesSet:
     paths = sorted(path for path in (folder / name).glob("*.csv*") if path.suffixes[-2:] in ([".csv", ".gz"], [".csv"]))
-    found = [series for path in paths for series in read_series_file(path) if series.kind is kind]
+    found = [series for path in paths for series in read_series_file(path) if series.stream is stream]
     if not found:
-        raise SettingInvalid(f"KAPPAWATT_DATA: got {str(folder)!r}, allowed a folder with {name}/*.csv.gz of {kind}s")
+        raise SettingInvalid(
+            f"KAPPAWATT_DATA: got {str(folder)!r}, allowed a folder with {name}/*.csv.gz: {stream.title}"
+        )
     for series in found:
         if series.problems:
             first = series.problems[0].message

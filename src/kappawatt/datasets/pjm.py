@@ -29,12 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.schema import Field
-from kappawatt.datasets.meter_exports import MOST_BYTES, Problem
+from kappawatt.datasets.series import MOST_BYTES, Problem, Reader, SeriesFile, header_of, refuse_key, require_rows
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 from kappawatt.forecasting.calendar import HOUR, Times, to_utc
 from kappawatt.streams.load import LOAD, TEMPERATURE
+from kappawatt.streams.stream import Stream
 
-__all__ = ["PJM_ZONE", "LoadFile", "LoadSeries", "is_load_header", "read_load_file"]
+__all__ = ["FILES", "PJM_ZONE", "LoadFile", "LoadSeries", "is_load_header", "read_load_file"]
 
 PJM_ZONE = "America/New_York"  # "Eastern prevailing time"
 STEP = 3600  # s
@@ -42,6 +43,7 @@ TIME_COLUMNS = ("datetime", "ds", "date")
 LOAD_COLUMNS = ("y", "load", "mw")  # without a zone's name: the key is the caller's
 ZONE_COLUMN = re.compile(r"(.+)_mw", re.IGNORECASE)
 LABEL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.0+)?)?")
+HOURLY = re.compile(r"_hourly.*", re.IGNORECASE)
 SHOWN = 80  # characters of a bad value that are worth repeating
 NOTHING = np.datetime64("NaT", "ms")
 
@@ -347,3 +349,42 @@ def _name_contradiction(
         return
     allowed = f"{values[later]:g}, as line {rows.lines[later]} says of the same hour"
     problems.append(Problem(int(rows.lines[earlier]), name, f"{values[earlier]:g}", allowed))
+
+
+class _Files:
+    """Reads them as files of a stream of load zones."""
+
+    layouts = "hourly load (Datetime,<ZONE>_MW)"
+
+    def recognises(self, header: Sequence[str]) -> bool:
+        return is_load_header(header)
+
+    def read(self, content: bytes, *, key: str, time_zone: str, name: str, stream: Stream) -> list[SeriesFile]:
+        names_zone = any(column.lower().endswith("_mw") for column in header_of(content))
+        fallback = "" if names_zone else _zone_of(name)
+        found = read_load_file(content, key=key or fallback, time_zone=time_zone or PJM_ZONE)
+        require_rows(found.problems, len(found.series))
+        refuse_key(key, [one.key for one in found.series])
+        return [
+            SeriesFile(
+                one.key,
+                one.time_zone,
+                STEP,
+                one.starts,
+                one.values,
+                np.full(len(one.starts), NOTHING),
+                {} if one.temperature is None else {TEMPERATURE.name: one.temperature},
+                found.problems if i == 0 else (),
+                stream=stream,
+            )
+            for i, one in enumerate(found.series)
+        ]
+
+
+def _zone_of(name: str) -> str:
+    """Return the zone that a file's name tells: `PJME` of `PJME_hourly_to2016.csv.gz`."""
+    stem = name.partition(".")[0]
+    return HOURLY.sub("", stem).upper()
+
+
+FILES: Reader = _Files()

@@ -11,9 +11,10 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.datasets.series_files import SeriesFile
+from kappawatt.datasets.series import SeriesFile
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, local_date, to_local
-from kappawatt.streams.series import SeriesKind
+from kappawatt.streams import load, meter
+from kappawatt.streams.stream import Stream
 
 __all__ = ["holidays", "synthetic_load", "synthetic_meter"]
 
@@ -63,7 +64,7 @@ def synthetic_load(key: str, seed: int) -> SeriesFile:
     weather = 300 * np.maximum(0, 14 - temperature) + 700 * np.maximum(0, temperature - 19)
     noise = 1 + 0.012 * _lasting(len(starts), 0.97, random)
     values = np.round((22_000 * shape + weather) * noise, 1)
-    return _series(key, LOAD_ZONE_TIME, 3600, starts, values, SeriesKind.LOAD)
+    return _series(key, LOAD_ZONE_TIME, 3600, starts, values, load.STREAM)
 
 
 def synthetic_meter(key: str, seed: int, step: int = 900) -> SeriesFile:
@@ -79,7 +80,7 @@ def synthetic_meter(key: str, seed: int, step: int = 900) -> SeriesFile:
     each_day = np.exp(0.2 * random.standard_normal(len(days)))[np.unique(days, return_inverse=True)[1]]
     appliances = random.gamma(0.5, 1.6, len(starts)) * (random.random(len(starts)) < 0.1)
     values = np.round(share * ((habits + cooling) * each_day + appliances + 0.12), 3)
-    return _series(key, METER_TIME, step, starts, values, SeriesKind.METER)
+    return _series(key, METER_TIME, step, starts, values, meter.STREAM)
 
 
 def holidays(first: int, last: int) -> list[date]:
@@ -124,7 +125,7 @@ def _lasting(n: int, memory: float, random: np.random.Generator) -> Vector:
     return np.array(values)
 
 
-def _series(key: str, zone: str, step: int, starts: Times, values: Vector, kind: SeriesKind) -> SeriesFile:
+def _series(key: str, zone: str, step: int, starts: Times, values: Vector, stream: Stream) -> SeriesFile:
     assert local_date(starts[:1], zone)[0] == FIRST
     unknown = np.full(len(starts), np.datetime64("NaT", "ms"))
-    return SeriesFile(key, zone, step, starts, values, unknown, kind=kind)
+    return SeriesFile(key, zone, step, starts, values, unknown, stream=stream)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt import __version__
-from kappawatt.datasets.series_files import SeriesFile
+from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
 from kappawatt.forecasting.calendar import Times, day_intervals, issue_time, local_date, parse_clock
 from kappawatt.forecasting.fan import LEVELS, LOWER, MEDIAN, UPPER, naive_fan
@@ -43,6 +43,24 @@ RETRAIN = {  # days
     **{"never": None, SHIPPED: None},
 }
 DIGITS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """How a service that forecasts is evaluated.
+
+    Parameters
+    ----------
+    forecaster : Forecaster
+    fit : callable
+        (pasts, issue clock, progress) to a fitted model.
+    retrain : str
+        How often it trains if nothing else is asked, a key of `RETRAIN`.
+    """
+
+    forecaster: Forecaster
+    fit: Fit
+    retrain: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,32 +1,17 @@
-"""Readings in: from files at a steady rate (`kappawatt ingest`), and through the ingestor's door.
-
-intakes    the one table of streams that can be ingested: path, topic, key, rules of a row
-messages   rows to messages of the bus
-bodies     request bodies and publishers' exports to rows by key
-senders    rows to an ingestor or straight to the bus
-files      files of plant readings, row by row
-series     files of load zones and meters, in order of time
-stream     the clock, the progress bar and the sum at the end
+"""Readings in, from files at a steady rate (`kappawatt ingest`) and through the ingestor's door: rows of a stream's own
+schema, publishers' exports, the clock and progress bar of what is sent, and the way to an ingestor or straight to the
+bus. May read files and publish; may not answer, and may not know which streams there are but by `STREAMS`.
 
 Nothing is lost or doubled on the way to an ingestor: a request that got no answer is sent again with the same
 Idempotency-Key. Straight to the bus it is at least once.
 """
 
 from kappawatt.ingest.files import read_file
-from kappawatt.ingest.pace import Summary, ingest, stream_columns, stream_series
+from kappawatt.ingest.pace import Summary, ingest, send_columns, send_series
 from kappawatt.ingest.senders import Send, Sent, bus_sender, http_sender
 from kappawatt.ingest.series_rows import SeriesRows, read_series_rows, series_rows
-from kappawatt.messages.readings import BLOCK_ROWS, reading_messages
-from kappawatt.messages.tracing import new_traceparent
-from kappawatt.streams.rules import INTAKES, LOAD, METER, PLANT, Intake
 
 __all__ = [
-    "BLOCK_ROWS",
-    "INTAKES",
-    "LOAD",
-    "METER",
-    "PLANT",
-    "Intake",
     "Send",
     "Sent",
     "SeriesRows",
@@ -34,11 +19,9 @@ __all__ = [
     "bus_sender",
     "http_sender",
     "ingest",
-    "new_traceparent",
     "read_file",
     "read_series_rows",
-    "reading_messages",
+    "send_columns",
+    "send_series",
     "series_rows",
-    "stream_columns",
-    "stream_series",
 ]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV
-from kappawatt.datasets.series_files import kind_of, read_series
+from kappawatt.datasets.series_files import read_series, stream_of
 from kappawatt.errors import PayloadInvalid
 from kappawatt.ingest.series_rows import merged, series_rows
-from kappawatt.streams.rules import INTAKES, Intake, screened
-from kappawatt.streams.series import SeriesKind
+from kappawatt.streams.rules import screened
+from kappawatt.streams.stream import Stream
 
 __all__ = ["Rows", "read_rows"]
 
@@ -32,7 +32,7 @@ class Rows:
     rejections: tuple[Rejection, ...]
 
 
-def read_rows(intake: Intake, body: bytes, content_type: str, key: str, *, as_published: bool = False) -> Rows:
+def read_rows(stream: Stream, body: bytes, content_type: str, key: str, *, as_published: bool = False) -> Rows:
     """Read a body.
 
     Parameters
@@ -47,15 +47,14 @@ def read_rows(intake: Intake, body: bytes, content_type: str, key: str, *, as_pu
     PayloadInvalid
         The body as a whole cannot be read.
     """
-    kind = _export_kind(body) if intake.export is not None and content_type == CSV else None
-    if kind is None:
-        batch = screened(intake, decode(body, content_type, intake.schema).batch, key)
+    publisher = _publisher_of(body) if stream.files and content_type == CSV else None
+    if publisher is None:
+        batch = screened(stream, decode(body, content_type, stream.schema).batch, key)
         return Rows(batch, batch.rejections)
-    if kind is not intake.export:
-        other = next(i for i in INTAKES if i.export is kind)
-        raise PayloadInvalid(f"body: got an export for /{other.path}, allowed one for /{intake.path}")
+    if publisher is not stream:
+        raise PayloadInvalid(f"body: got an export for /{publisher.path}, allowed one for /{stream.path}")
     series = [series_rows(one, as_published=as_published) for one in read_series(body, key=key)]
-    batch = screened(intake, merged([one.live for one in series]), key)
+    batch = screened(stream, merged([one.live for one in series]), key)
     unread = [
         Rejection(problem.line - 2, "malformed", problem.field, problem.got, problem.allowed)
         for one in series
@@ -64,8 +63,9 @@ def read_rows(intake: Intake, body: bytes, content_type: str, key: str, *, as_pu
     return Rows(batch, tuple(sorted((*batch.rejections, *unread), key=lambda r: r.row)))
 
 
-def _export_kind(body: bytes) -> SeriesKind | None:
+def _publisher_of(body: bytes) -> Stream | None:
+    """The stream a publisher's export is for; None if it is none."""
     try:
-        return kind_of(body)
+        return stream_of(body)
     except PayloadInvalid:
         return None

@@ -1,4 +1,4 @@
-"""Files of plant readings, row by row, each with its line."""
+"""Files of rows in a stream's own schema, row by row, each with its line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, NDJSON
+from kappawatt.columns.schema import Schema
 from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.readings import BLOCK_ROWS_MOST
-from kappawatt.streams.plant import READING
+from kappawatt.streams.stream import Stream
 
 __all__ = ["FORMATS", "Numbered", "file_format", "read_file"]
 
@@ -40,7 +41,7 @@ def file_format(source: Path) -> tuple[str, bool]:
     return kind, is_packed
 
 
-def read_file(source: Path) -> Iterator[Numbered]:
+def read_file(stream: Stream, source: Path) -> Iterator[Numbered]:
     """Yield the rows of a file in batches of at most 10,000, each with the rows' numbers.
 
     A row's number is its line in the file (from 1), or its position (from 1) in Arrow.
@@ -49,9 +50,9 @@ def read_file(source: Path) -> Iterator[Numbered]:
     with _opened(source, is_packed) as file:
         try:
             if kind == ARROW:
-                yield from _read_arrow(file)
+                yield from _read_arrow(stream.schema, file)
             else:
-                yield from _read_lines(file, kind)
+                yield from _read_lines(stream.schema, file, kind)
         except (gzip.BadGzipFile, EOFError) as error:
             raise PayloadInvalid(f"{source}: got damaged gzip ({error}), allowed gzip") from None
         except PayloadInvalid as error:
@@ -62,49 +63,49 @@ def _opened(source: Path, is_packed: bool) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(source)) if is_packed else source.open("rb")
 
 
-def _read_lines(file: IO[bytes], kind: str) -> Iterator[Numbered]:
+def _read_lines(schema: Schema, file: IO[bytes], kind: str) -> Iterator[Numbered]:
     numbered = ((n, line.strip()) for n, line in enumerate(file, 1) if line.strip())
     chunk = list(itertools.islice(numbered, BLOCK_ROWS_MOST))
     head = b""
-    if kind == CSV and chunk and _has_header([line for _, line in chunk[:2]]):
+    if kind == CSV and chunk and _has_header(schema, [line for _, line in chunk[:2]]):
         head = chunk[0][1].removeprefix(b"\xef\xbb\xbf") + b"\n"
         chunk = chunk[1:]
     while chunk:
         lines = np.array([n for n, _ in chunk], dtype=np.int64)
         values = [line for _, line in chunk]
         try:
-            batch = decode(head + b"\n".join(values), kind, READING).batch
+            batch = decode(head + b"\n".join(values), kind, schema).batch
             if len(batch) != len(lines):
                 raise PayloadInvalid("got rows over several lines, allowed one line a row")
             yield lines, batch
         except PayloadInvalid:
             for n, value in chunk:
-                yield np.array([n]), _decode_line(head, value, kind)
+                yield np.array([n]), _decode_line(schema, head, value, kind)
         chunk = list(itertools.islice(numbered, BLOCK_ROWS_MOST))
 
 
-def _has_header(lines: list[bytes]) -> bool:
+def _has_header(schema: Schema, lines: list[bytes]) -> bool:
     """The codec knows a header when it sees one: then two lines are one row."""
     if len(lines) < 2:
-        decode(lines[0], CSV, READING)  # a header alone is refused here
+        decode(lines[0], CSV, schema)  # a header alone is refused here
         return False
-    return len(decode(b"\n".join(lines), CSV, READING).batch) == 1
+    return len(decode(b"\n".join(lines), CSV, schema).batch) == 1
 
 
-def _decode_line(head: bytes, value: bytes, kind: str) -> Batch:
+def _decode_line(schema: Schema, head: bytes, value: bytes, kind: str) -> Batch:
     try:
-        batch = decode(head + value, kind, READING).batch
+        batch = decode(head + value, kind, schema).batch
         if len(batch) == 1:
             return batch
         reason = f"{len(batch)} rows"
     except PayloadInvalid as error:
         reason = str(error)
-    refused = Rejection(0, "malformed", None, reason[:200], f"a row of {READING.name} as {kind}")
-    return READING.check({}, 1, [refused])
+    refused = Rejection(0, "malformed", None, reason[:200], f"a row of {schema.name} as {kind}")
+    return schema.check({}, 1, [refused])
 
 
-def _read_arrow(file: IO[bytes]) -> Iterator[Numbered]:
-    whole = decode(file.read(), ARROW, READING).batch
+def _read_arrow(schema: Schema, file: IO[bytes]) -> Iterator[Numbered]:
+    whole = decode(file.read(), ARROW, schema).batch
     for start in range(0, len(whole), BLOCK_ROWS_MOST):
         rows = np.arange(start, min(start + BLOCK_ROWS_MOST, len(whole)))
         yield rows + 1, whole.take(rows)

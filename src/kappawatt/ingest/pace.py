@@ -21,9 +21,9 @@ from kappawatt.ingest.files import Numbered, read_file
 from kappawatt.ingest.senders import Send, Sent
 from kappawatt.ingest.series_rows import SeriesRows, merged
 from kappawatt.messages.readings import BLOCK_ROWS_MOST
-from kappawatt.streams.plant import READING
+from kappawatt.streams.stream import Stream
 
-__all__ = ["Summary", "ingest", "stream_columns", "stream_series"]
+__all__ = ["Summary", "ingest", "send_columns", "send_series"]
 
 TICK_SECONDS = 0.05  # above 20 rows a second, rows that fall due within this time travel together
 REFUSALS_SHOWN = 100
@@ -64,6 +64,7 @@ class Summary:
 
 
 def ingest(
+    stream: Stream,
     source: Path,
     *,
     send: Send,
@@ -95,10 +96,11 @@ def ingest(
     DeliveryFailed
         The other side did not take rows for five minutes.
     """
-    return _stream([(_repeat(source, loop), rate)], send, progress, threading.Event())
+    return _send_all([(_repeat(stream, source, loop), rate)], send, progress, threading.Event())
 
 
-def stream_columns(
+def send_columns(
+    stream: Stream,
     columns: Columns,
     *,
     send: Send,
@@ -109,13 +111,13 @@ def stream_columns(
 ) -> Summary:
     """Stream readings that are in memory, as `ingest` does a file, until `stopped` is set."""
     n = len(next(iter(columns.values())))
-    whole = READING.check(columns, n)
+    whole = stream.schema.check(columns, n)
     parts = [(_span(start, n) + 1, whole.take(_span(start, n))) for start in range(0, n, BLOCK_ROWS_MOST)]
     source = itertools.cycle(parts) if loop else iter(parts)
-    return _stream([(source, rate)], send, progress, stopped or threading.Event())
+    return _send_all([(source, rate)], send, progress, stopped or threading.Event())
 
 
-def stream_series(
+def send_series(
     series: Sequence[SeriesRows],
     *,
     send: Send,
@@ -128,7 +130,7 @@ def stream_series(
     Parameters
     ----------
     series : sequence of SeriesRows
-        Of one intake; `SeriesRows.between` says what is history.
+        Of one stream; `SeriesRows.between` says what is history.
     send : callable
         One that takes the rows' own keys.
     rate : float
@@ -141,14 +143,14 @@ def stream_series(
     steady = ((_span(start, n) + 1, live.take(_span(start, n))) for start in range(0, n, BLOCK_ROWS_MOST))
     problems = [problem.message for one in series for problem in one.problems]
     whole = [(history, math.inf), (steady, rate)]
-    return _stream(whole, send, progress, stopped or threading.Event(), problems)
+    return _send_all(whole, send, progress, stopped or threading.Event(), problems)
 
 
 def _span(start: int, n: int) -> NDArray[np.intp]:
     return np.arange(start, min(start + BLOCK_ROWS_MOST, n))
 
 
-def _stream(
+def _send_all(
     sources: Sequence[tuple[Iterator[Numbered], float]],
     send: Send,
     progress: bool,
@@ -274,13 +276,13 @@ class _Bar:
             self._bar.write(text, file=sys.stderr)
 
 
-def _repeat(source: Path, loop: bool) -> Iterator[Numbered]:
+def _repeat(stream: Stream, source: Path, loop: bool) -> Iterator[Numbered]:
     while True:
         is_empty = True
-        for part in read_file(source):
+        for part in read_file(stream, source):
             is_empty = False
             yield part
         if is_empty:
-            raise PayloadInvalid(f"{source}: got no row, allowed 1 row of {READING.name} or more")
+            raise PayloadInvalid(f"{source}: got no row, allowed 1 row of {stream.schema.name} or more")
         if not loop:
             return

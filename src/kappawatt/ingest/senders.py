@@ -24,7 +24,8 @@ from kappawatt.columns.content import ARROW, JSON
 from kappawatt.errors import BusError, DeliveryFailed, KappawattError, Overloaded, SettingInvalid, TopicUnknown
 from kappawatt.messages.readings import BLOCK_ROWS, given_columns, objects, reading_messages
 from kappawatt.messages.tracing import new_traceparent
-from kappawatt.streams.rules import PLANT, Intake, by_key
+from kappawatt.streams.rules import by_key
+from kappawatt.streams.stream import Stream
 
 __all__ = ["Send", "Sent", "bus_sender", "http_sender"]
 
@@ -58,10 +59,10 @@ Send = Callable[[Batch], Sent]
 
 
 def bus_sender(
+    stream: Stream,
     bus: Bus,
     key: str,
     *,
-    intake: Intake = PLANT,
     block_rows: int = BLOCK_ROWS,
     patience: float = PATIENCE_SECONDS,
 ) -> Send:
@@ -70,11 +71,11 @@ def bus_sender(
 
     def send(batch: Batch) -> Sent:
         headers = (("traceparent", new_traceparent()),)
-        messages = reading_messages(batch, key, intake=intake, headers=headers, block_rows=block_rows)
+        messages = reading_messages(stream, batch, key, headers=headers, block_rows=block_rows)
         for attempt in _attempts(patience):
             try:
                 if not made:
-                    bus.ensure([intake.topic])
+                    bus.ensure([stream.readings])
                     made.append(bus.producer())
                 made[0].publish(messages)
                 return Sent(len(batch), retries=attempt.number)
@@ -88,10 +89,10 @@ def bus_sender(
 
 
 def http_sender(
+    stream: Stream,
     url: str,
     key: str,
     *,
-    intake: Intake = PLANT,
     headers: Mapping[str, str] | None = None,
     patience: float = PATIENCE_SECONDS,
 ) -> Send:
@@ -99,12 +100,11 @@ def http_sender(
 
     Parameters
     ----------
+    stream : Stream
     url : str
         Address of the ingestor, or of a gateway up to the ingestor's own paths.
     key : str
         Name of the plant, load zone or meter; "" where each row names its own.
-    intake : Intake
-        Which stream.
     headers : mapping of str to str, optional
         Sent with every request, such as an API key.
     patience : float
@@ -116,18 +116,18 @@ def http_sender(
     if not re.match(r"https?://[^/]", url):
         raise SettingInvalid(f"--url: got {url[:200]!r}, allowed http://HOST[:PORT][/PATH] or https://...")
     pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5.0, read=60.0))
-    door = f"{url.rstrip('/')}/{intake.path}"
+    door = f"{url.rstrip('/')}/{stream.path}"
     run = uuid.uuid4().hex
     count = iter(range(sys.maxsize))
 
     def send(batch: Batch) -> Sent:
         total = Sent(0)
-        for name, rows in by_key(intake, batch, key):
+        for name, rows in by_key(stream, batch, key):
             total = _sum(total, post(f"{door}/{quote(name, safe=':~')}", batch, rows), rows)
         return total
 
     def post(address: str, batch: Batch, rows: NDArray[np.intp]) -> Sent:
-        columns = given_columns(batch, rows, intake)
+        columns = given_columns(stream, batch, rows)
         is_block = len(rows) >= BLOCK_ROWS
         body = write_columns(columns) if is_block else orjson.dumps(objects(columns))
         own = {

@@ -19,19 +19,21 @@ from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.batch import Batch
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, NDJSON
-from kappawatt.datasets.meter_exports import MOST_BYTES, Problem
-from kappawatt.datasets.series_files import SeriesFile, kind_of, read_series
+from kappawatt.datasets.series import MOST_BYTES, Problem, SeriesFile
+from kappawatt.datasets.series_files import read_series, stream_of
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, Instant, as_instant, day_start
 from kappawatt.ingest.files import file_format
-from kappawatt.streams.rules import INTERVAL_SECONDS, INTERVAL_START, LOAD, METER, PLANT, TIME_ZONE, Intake, by_key
+from kappawatt.streams.rules import by_key
 from kappawatt.streams.rules import screened as _screened
-from kappawatt.streams.series import SeriesKind
+from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
+from kappawatt.streams.stream import Stream
+from kappawatt.streams.table import STREAMS
 
 __all__ = ["SeriesRows", "merged", "moment", "read_series_rows", "recognise", "series_rows"]
 
 HEAD_BYTES = 65_536
-INTAKE_OF = {SeriesKind.LOAD: LOAD, SeriesKind.METER: METER}
+START, ZONE = INTERVAL_START.name, TIME_ZONE.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class SeriesRows:
 
     Parameters
     ----------
-    intake : Intake
+    stream : Stream
     key : str
     time_zone : str
         IANA name; "" if the file does not say.
@@ -50,7 +52,7 @@ class SeriesRows:
         Rows of the file that could not be read.
     """
 
-    intake: Intake
+    stream: Stream
     key: str
     time_zone: str
     history: Batch
@@ -69,7 +71,7 @@ class SeriesRows:
             Days of history before `start`; without a `start`, of the file's first days.
         """
         rows = merged([self.history, self.live])
-        times = rows.columns[INTERVAL_START]
+        times = rows.columns[START]
         if not len(times):
             return self
         length = np.timedelta64(round(min(backfill, 1e6) * 86_400_000), "ms")
@@ -78,7 +80,7 @@ class SeriesRows:
         end = times[-1] + DAY if not until else moment(until, self.time_zone, "--until")
         places = np.searchsorted(times, np.array([begin, min(turn, end), end], dtype="datetime64[ms]"))
         history, live = (np.arange(places[i], places[i + 1]) for i in (0, 1))
-        return SeriesRows(self.intake, self.key, self.time_zone, rows.take(history), rows.take(live), self.problems)
+        return SeriesRows(self.stream, self.key, self.time_zone, rows.take(history), rows.take(live), self.problems)
 
 
 def moment(text: str, time_zone: str, option: str) -> Instant:
@@ -101,7 +103,7 @@ def merged(batches: Sequence[Batch]) -> Batch:
     if len(filled) == 1:
         return filled[0]
     columns = {name: np.concatenate([batch.columns[name] for batch in filled]) for name in filled[0].columns}
-    order = np.argsort(columns[INTERVAL_START], kind="stable")
+    order = np.argsort(columns[START], kind="stable")
     valid = np.concatenate([batch.valid for batch in filled])
     return Batch({name: column[order] for name, column in columns.items()}, valid[order])
 
@@ -115,41 +117,44 @@ def series_rows(series: SeriesFile, *, as_published: bool = False) -> SeriesRows
         Say when each value was published (`available_at`), so that no forecast knows it before. Without, a value
         is known at the end of its interval, or when it arrives if that is later.
     """
-    intake = INTAKE_OF[series.kind]
-    value = intake.values[0]
+    stream = series.stream
+    value = stream.values[0]
     given = {value: series.values, **{name: series.covariates[name] for name in series.covariates}}
     rows = np.flatnonzero(np.logical_or.reduce([~np.isnan(given[name]) for name in given]))
     columns: dict[str, NDArray[Any]] = {name: column[rows] for name, column in given.items()}
-    columns[INTERVAL_START] = series.starts[rows]
+    columns[START] = series.starts[rows]
     if as_published:
         columns["available_at"] = series.known[rows]
-    columns[TIME_ZONE] = np.full(len(rows), series.time_zone, dtype=object)
-    assert intake.key_field is not None
-    columns[intake.key_field] = np.full(len(rows), series.key, dtype=object)
-    if intake is METER:
+    columns[ZONE] = np.full(len(rows), series.time_zone, dtype=object)
+    columns[stream.key.name] = np.full(len(rows), series.key, dtype=object)
+    if INTERVAL_SECONDS in stream.schema.names:
         columns[INTERVAL_SECONDS] = np.full(len(rows), float(series.step))
-    batch = intake.schema.check(columns, len(rows))
-    return SeriesRows(intake, series.key, series.time_zone, batch.take(rows[:0]), batch, series.problems)
+    batch = stream.schema.check(columns, len(rows))
+    return SeriesRows(stream, series.key, series.time_zone, batch.take(rows[:0]), batch, series.problems)
 
 
-def recognise(source: Path) -> tuple[Intake, bool]:
+def recognise(source: Path) -> tuple[Stream, bool]:
     """Return which stream a file is for, and whether it is a publisher's export rather than rows of the schema.
 
-    A file of rows is told by its names: CSV header, keys of the first NDJSON object, columns of Arrow. What names
-    neither a load nor a consumption is of a plant.
+    A file of rows is told by its names: CSV header, keys of the first NDJSON object, columns of Arrow. It is of the
+    stream that knows most of them; one without names is of the first stream whose rows need none.
     """
     kind, _ = file_format(source)
     head = _head(source)
     if kind == CSV:
         try:
-            return INTAKE_OF[kind_of(head)], True
+            return stream_of(head), True
         except PayloadInvalid:
             pass
     names = _names(head, kind) if kind != ARROW else _arrow_names(source)
-    for intake in (METER, LOAD):
-        if INTERVAL_START in names and names & {intake.key_field, *intake.values}:
-            return intake, False
-    return PLANT, False
+    return max(STREAMS, key=lambda stream: _known(stream, names)), False
+
+
+def _known(stream: Stream, names: set[str]) -> int:
+    """How many of a file's names are fields that only such a stream has, or at least all that it must have."""
+    known = {name for field in stream.schema.fields for name in (field.name, field.column)}
+    telling = {stream.key.name, *(stream.values or [field.name for field in stream.schema.required])}
+    return len(names & known) if names & telling else 0
 
 
 def read_series_rows(
@@ -171,33 +176,32 @@ def read_series_rows(
     PayloadInvalid
         The file is none of those, cannot be read, or its series has no name.
     """
-    intake, is_export = recognise(source)
+    stream, is_export = recognise(source)
     try:
         content = _whole(source)
         if is_export:
             found = read_series(content, key=key, time_zone=time_zone, name=source.name)
             return [series_rows(one, as_published=as_published) for one in found]
-        return _plain_rows(intake, content, file_format(source)[0], key)
+        return _plain_rows(stream, content, file_format(source)[0], key)
     except PayloadTooLarge as error:
         raise PayloadTooLarge(f"{source}: {error}") from None
     except PayloadInvalid as error:
         raise PayloadInvalid(f"{source}: {error}") from None
 
 
-def _plain_rows(intake: Intake, content: bytes, kind: str, key: str) -> list[SeriesRows]:
+def _plain_rows(stream: Stream, content: bytes, kind: str, key: str) -> list[SeriesRows]:
     """Rows in the stream's own schema; those refused are problems of the first series."""
-    batch = _screened(intake, decode(content, kind, intake.schema).batch, key)
-    assert intake.key_field is not None
+    batch = _screened(stream, decode(content, kind, stream.schema).batch, key)
     problems = tuple(Problem(r.row + 1, r.field or "row", str(r.got), r.allowed) for r in batch.rejections)
     found: list[SeriesRows] = []
-    for name, rows in by_key(intake, batch, key):
-        order = rows[np.argsort(batch.columns[INTERVAL_START][rows], kind="stable")]
+    for name, rows in by_key(stream, batch, key):
+        order = rows[np.argsort(batch.columns[START][rows], kind="stable")]
         columns = {n: column[order] for n, column in batch.columns.items()}
-        columns[intake.key_field] = np.full(len(order), name, dtype=object)
-        zones = [zone for zone in columns[TIME_ZONE] if zone is not None]
+        columns[stream.key.name] = np.full(len(order), name, dtype=object)
+        zones = [zone for zone in columns[ZONE] if zone is not None]
         own = Batch(columns, np.ones(len(order), dtype=np.bool_))
         nothing = own.take(np.arange(0))
-        found.append(SeriesRows(intake, name, zones[0] if zones else "", nothing, own, problems if not found else ()))
+        found.append(SeriesRows(stream, name, zones[0] if zones else "", nothing, own, problems if not found else ()))
     if not found:
         first = problems[0].message if problems else "got no row, allowed 1 or more"
         raise PayloadInvalid(first)

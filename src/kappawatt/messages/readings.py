@@ -19,7 +19,8 @@ from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, READABLE
 from kappawatt.forecasting.forecaster import Forecaster
-from kappawatt.streams.rules import PLANT, Intake, by_key
+from kappawatt.streams.rules import by_key
+from kappawatt.streams.stream import Stream
 
 __all__ = [
     "BLOCK_ROWS",
@@ -35,23 +36,22 @@ BLOCK_ROWS = 64  # from so many rows on a request or message is an Arrow block
 
 
 def reading_messages(
-    batch: Batch, key: str, *, intake: Intake = PLANT, headers: Headers = (), block_rows: int = BLOCK_ROWS
+    stream: Stream, batch: Batch, key: str, *, headers: Headers = (), block_rows: int = BLOCK_ROWS
 ) -> list[Outgoing]:
     """Return the valid rows of a batch as messages on the topic of readings.
 
     Parameters
     ----------
+    stream : Stream
     key : str
         Name of the plant, load zone or meter; "" where each row names its own.
-    intake : Intake
-        Which stream.
     block_rows : int
         From so many rows of one key on they travel as Arrow blocks of at most 10,000 rows; 0 never.
     """
     messages: list[Outgoing] = []
-    for name, rows in by_key(intake, batch, key):
-        columns = given_columns(batch, rows, intake)
-        messages += _messages(columns, len(rows), intake.topic.name, name.encode(), headers, block_rows)
+    for name, rows in by_key(stream, batch, key):
+        columns = given_columns(stream, batch, rows)
+        messages += _messages(columns, len(rows), stream.readings.name, name.encode(), headers, block_rows)
     return messages
 
 
@@ -73,21 +73,21 @@ def _messages(
     return [Outgoing(topic, orjson.dumps(row), key, events) for row in objects(columns)]
 
 
-def given_columns(batch: Batch, rows: NDArray[np.intp], intake: Intake) -> dict[str, NDArray[Any]]:
+def given_columns(stream: Stream, batch: Batch, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
     """Return the columns of some rows, without those that hold nothing and without the key.
 
     Where absence of a time means the time of arrival and some rows of a batch bring one, the others get the
     present: the schema's own meaning of what is absent.
     """
-    columns = {name: column[rows] for name, column in batch.columns.items() if name != intake.key_field}
-    for name in (f.name for f in intake.schema.fields if not f.required):
+    columns = {name: column[rows] for name, column in batch.columns.items() if name != stream.key.name}
+    for name in (f.name for f in stream.schema.fields if not f.required):
         column = columns.get(name)
         if column is None:
             continue
         is_absent = _absent(column)
         if is_absent.all():
             del columns[name]
-        elif name == intake.arrival and is_absent.any():
+        elif name == stream.arrival and is_absent.any():
             columns[name] = np.where(is_absent, np.datetime64(time.time_ns() // 1_000_000, "ms"), column)
     return columns
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import orjson
 from flask import Flask, Response, g, request
@@ -13,23 +12,18 @@ from werkzeug.exceptions import HTTPException
 
 from kappawatt.columns.batch import RowsRejected
 from kappawatt.errors import KappawattError, NotReady, Overloaded
-from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.serving import docs
 from kappawatt.serving.bookkeeping import REQUEST_ID, Bookkeeping, request_id
-from kappawatt.serving.context import Context
-from kappawatt.serving.doors import open_inference, predict, sagemaker
-from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
 from kappawatt.serving.problems import problem, rejected
 from kappawatt.serving.server.fast_lane import FastLane
-from kappawatt.serving.service import Service
+from kappawatt.serving.service import Context, Service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import CONTENT_TYPE, Telemetry
 
-if TYPE_CHECKING:
-    from kappawatt.serving.histories import Histories
+__all__ = ["MODELS", "create_app"]
 
-__all__ = ["create_app"]
+MODELS = "kappawatt.models"  # where a function finds the models of an app
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +33,14 @@ def create_app(
     settings: Settings,
     *,
     telemetry: Telemetry | None = None,
-    serve_model: bool = True,
+    serves: bool = True,
 ) -> Flask:
     """Return the Flask app of `service`.
 
     Parameters
     ----------
-    serve_model : bool
-        False leaves only probes and metrics: the app beside a consumer.
+    serves : bool
+        False leaves only probes and metrics: the app beside a loop.
     """
     app = Flask(f"kappawatt.{service.name}", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -57,40 +51,17 @@ def create_app(
     _add_bookkeeping(app, books)
     _add_errors(app)
     _add_probes(app, context)
-    if serve_model:
-        if service.predictor is not None:
-            if isinstance(service.predictor, Forecaster):
-                context.histories = _follow_histories(service, service.predictor, settings)
-            lookup = None
-            if context.histories is not None:
-                lookup = context.histories.history
-                context.ready.append(context.histories.why_behind)
-            context.models = Models(service, settings, context.telemetry, lookup)
-            context.ready.append(context.models.why_not_ready)
-            predict.add_routes(app, context)
-            open_inference.add_routes(app, context)
-            sagemaker.add_routes(app, context)
-            if isinstance(service.predictor, Forecaster):
-                from kappawatt.serving.doors import forecast
-
-                forecast.add_routes(app, context, service.predictor)
+    if serves:
+        if service.model is not None:
+            models = service.model.doors(app, context)
+            context.ready.append(models.why_not_ready)
+            app.extensions[MODELS] = models
         if service.routes is not None:
             service.routes(app, context)
         docs.add_routes(app, context)
     if context.lanes:
         app.wsgi_app = FastLane(app.wsgi_app, context.lanes, books)  # type: ignore[method-assign]
     return app
-
-
-def _follow_histories(service: Service, forecaster: Forecaster, settings: Settings) -> Histories | None:
-    """Start to keep histories from the bus, unless settings say that requests bring theirs."""
-    if not settings.follow_histories or service.stream is None:
-        return None
-    from kappawatt.serving.histories import Histories, bus_to_follow
-
-    histories = Histories(bus_to_follow(settings), service.stream.source.name, forecaster)
-    histories.start()
-    return histories
 
 
 def _add_bookkeeping(app: Flask, books: Bookkeeping) -> None:

@@ -1,4 +1,4 @@
-"""`kappawatt consume`: a worker with its probes beside it."""
+"""`kappawatt consume`: a service's loop with its probes beside it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from werkzeug.serving import make_server
 
-from kappawatt.bus import Bus, connect
-from kappawatt.bus.topic import TOPICS
-from kappawatt.errors import BusUnreachable, SettingInvalid
-from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.errors import SettingInvalid
 from kappawatt.serving.app import create_app
-from kappawatt.serving.kinds import answers_of
-from kappawatt.serving.models import open_model
-from kappawatt.serving.service import Service
+from kappawatt.serving.service import Context, Service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
-from kappawatt.worker.interface import Answers
-from kappawatt.worker.loop import Worker
 
-__all__ = ["consume", "probes", "run_sink", "stop_on_signals"]
+__all__ = ["consume", "probes", "stop_on_signals"]
 
 log = logging.getLogger(__name__)
-
-PROBE_PORT_OFFSET = 100
-WAIT_SECONDS = 1.0  # between two questions to a bus that is not there yet
-SLICE_SECONDS = 3.0  # of reading histories between two polls
-FORECAST_RECORDS = 200  # a message may make a forecast due, 40 ms each, and a group expels who does not poll for 30 s
 
 
 @contextmanager
@@ -70,64 +57,17 @@ def poll_question(telemetry: Telemetry, settings: Settings) -> Any:
 
 
 def consume(service: Service, settings: Settings) -> None:
-    """Answer the service's source topic until SIGTERM."""
-    if service.stream is None:
-        raise SettingInvalid(f"service: got {service.name}, which reads no topic, allowed a model that does")
-    stream = service.stream
-    if isinstance(service.predictor, Forecaster):
-        settings = replace(settings, max_records=min(settings.max_records, FORECAST_RECORDS))
+    """Run the service's loop until SIGTERM, with its probes beside it."""
+    if service.work is None:
+        raise SettingInvalid(f"service: got {service.name}, which reads no topic, allowed one that does")
     telemetry = Telemetry(service.name)
     telemetry.will_poll()
-    app = create_app(service, settings, telemetry=telemetry, serve_model=False)
-    context = app.extensions["kappawatt"]
+    app = create_app(service, settings, telemetry=telemetry, serves=service.is_one_process)
+    context: Context = app.extensions["kappawatt"]
     context.ready.append(lambda: None if telemetry.last_poll else "no poll of the bus yet")
-    with probes(app, settings, service.port + PROBE_PORT_OFFSET):
-        bus = _open_bus(settings)
-
-        def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:
-            model = open_model(service, settings, version)
-            answers = answers_of(model, bus, stream, output, settings.block_rows, telemetry.polled, SLICE_SECONDS)
-            return answers, model.name, model.version
-
-        worker = Worker(
-            bus,
-            open_answers,
-            stream=stream.output.name,
-            source=stream.source.name,
-            service=service.name,
-            settings=settings,
-            telemetry=telemetry,
-        )
+    with probes(app, settings, service.work_port):
+        loop = service.work(app, context)
         context.alive.append(poll_question(telemetry, settings))
-        stop_on_signals(worker.stop)
+        stop_on_signals(loop.stop)
         gc.freeze()  # what was loaded stays
-        worker.run()
-    bus.close()
-
-
-def _open_bus(settings: Settings) -> Bus:
-    """Return the bus with all topics; one that does not answer yet gets as long as one that stops answering."""
-    bus = connect(settings.bus, settings.bus_options())
-    deadline = time.monotonic() + settings.retry_for
-    while True:
-        try:
-            bus.ensure(TOPICS)
-            return bus
-        except BusUnreachable as error:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("bus is not there yet; asking again", extra={"error": str(error)})
-            time.sleep(WAIT_SECONDS)
-
-
-def run_sink(settings: Settings) -> None:
-    """Land what passes on the bus in the analytics store until SIGTERM."""
-    from kappawatt.services.sink import build
-
-    telemetry = Telemetry("sink")
-    telemetry.will_poll()
-    service, sink = build(settings, telemetry)
-    app = create_app(service, settings, telemetry=telemetry)
-    stop_on_signals(sink.stop)
-    with probes(app, settings, service.port):
-        sink.run()
+        loop.run()

@@ -13,7 +13,7 @@ from jinja2 import Environment
 from kappawatt.serving.openapi import operation, specification
 
 if TYPE_CHECKING:
-    from kappawatt.serving.context import Context
+    from kappawatt.serving.service import Context
 
 __all__ = ["add_routes", "render"]
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
-from kappawatt.bus import connect
+from kappawatt.bus import connect_as
 from kappawatt.bus.interface import Bus, Records
 from kappawatt.bus.retrying import SurvivingThread
 from kappawatt.errors import TopicUnknown
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.history import History
 from kappawatt.messages.readings import decoded_messages
+from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
+from kappawatt.streams.stream import Stream
 from kappawatt.worker.histories import SeriesBook
 
-__all__ = ["Histories", "bus_to_follow"]
+__all__ = ["HistoryFollower", "KnownHistories", "NoHistories", "follow_histories"]
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +27,53 @@ POLL_SECONDS = 0.5
 WAIT_SECONDS = 2.0  # between two looks for a bus or topic that is not there
 
 
-def bus_to_follow(settings: Settings) -> Callable[[], Bus | None]:
+def _bus_to_follow(settings: Settings) -> Callable[[], Bus | None]:
     """Return what opens the bus; None while an embedded bus has no file yet (and is not to be made by looking)."""
 
     def open_bus() -> Bus | None:
         scheme, _, path = settings.bus.partition(":")
         if scheme == "embedded" and not Path(path).exists():
             return None
-        return connect(settings.bus, settings.bus_options())
+        return connect_as(settings)
 
     return open_bus
 
 
-class Histories(SurvivingThread):
+class KnownHistories(Protocol):
+    """The histories of series that requests only name."""
+
+    def history(self, key: str) -> History | None:
+        """Return the history of a series; None if none is known (yet)."""
+        ...
+
+    def keys(self) -> list[str]:
+        """Return the names of all series known."""
+        ...
+
+
+class NoHistories:
+    """Nothing is known: requests bring their histories."""
+
+    def history(self, key: str) -> History | None:
+        """Return None."""
+        return None
+
+    def keys(self) -> list[str]:
+        """Return nothing."""
+        return []
+
+
+def follow_histories(context: Context, forecaster: Forecaster, stream: Stream | None) -> KnownHistories:
+    """Start to keep the histories of a stream, unless there is none or settings say that requests bring theirs."""
+    if stream is None or not context.settings.follow_histories:
+        return NoHistories()
+    follower = HistoryFollower(_bus_to_follow(context.settings), stream.readings.name, forecaster)
+    follower.start()
+    context.ready.append(follower.why_behind)
+    return follower
+
+
+class HistoryFollower(SurvivingThread):
     """Reads a topic of readings from its beginning and keeps the history of every series in it.
 
     Parameters

@@ -1,48 +1,168 @@
-"""Which way a model answers its topic."""
+"""The kinds of models: what each fills in of a `Service`. Nothing else asks a model of which kind it is."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from kappawatt.bus.interface import Bus
-from kappawatt.forecasting.model import ForecastModel
-from kappawatt.models.predictor import Model
-from kappawatt.serving.service import Stream
-from kappawatt.worker.forecasting import Forecasting
-from kappawatt.worker.interface import Answers
-from kappawatt.worker.predicting import Answering
+from kappawatt.errors import SettingInvalid
+from kappawatt.models.artifact import Artifact, Manifest
+from kappawatt.models.predictor import Model, Predictor
+from kappawatt.serving.doors import open_inference, predict, sagemaker
+from kappawatt.serving.models import Models
+from kappawatt.serving.service import Context, Loop, ModelKind, Service
+from kappawatt.serving.stream_worker import stream_worker
 
-__all__ = ["answers_of"]
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from kappawatt.bus.interface import Bus
+    from kappawatt.evaluation.backtest import Fit
+    from kappawatt.forecasting.forecaster import Forecaster
+    from kappawatt.forecasting.model import ForecastModel
+    from kappawatt.serving.doors.classic import ClassicRows
+    from kappawatt.serving.probes import Finding
+    from kappawatt.streams.stream import Stream
+    from kappawatt.worker.interface import Answers
+
+__all__ = ["forecasts", "predicts"]
+
+FORECAST_RECORDS = 200  # a message may make a forecast due, 40 ms each, and a group expels who does not poll for 30 s
 
 
-def answers_of(
-    model: Model | ForecastModel,
-    bus: Bus,
-    stream: Stream,
-    output: str,
-    block_rows: int,
-    alive: Callable[[], None] = lambda: None,
-    slice_seconds: float = math.inf,
-) -> Answers:
-    """Return what turns polls of the stream's source into messages on the topic `output`.
+def predicts(predictor: Predictor, *, stream: Stream | None = None, **given: Any) -> Service:
+    """Return the service of a model that answers each row by itself.
 
     Parameters
     ----------
-    alive : callable
-        Told now and then while an answer takes long: histories that are read again from the log.
-    slice_seconds : float
-        See `Forecasting`.
+    stream : Stream, optional
+        What it answers on the bus.
+    **given
+        Other parts of `Service`: summary, port, train, backtest.
     """
-    if isinstance(model, Model):
+
+    def open_model(artifact: Artifact, lookup: Any) -> Model:
+        return predictor.open(artifact)
+
+    def doors(app: Flask, context: Context) -> Models[Model]:
+        models = Models(context, predictor, predictor.open)
+        predict.add_routes(app, context, models)
+        open_inference.add_routes(app, context, models)
+        sagemaker.add_routes(app, context, models)
+        return models
+
+    def answers(
+        model: Model, bus: Bus, stream: Stream, output: str, block_rows: int, alive: Callable[[], None], _: float
+    ) -> Answers:
+        from kappawatt.worker.predicting import Answering
+
         return Answering(model, output, stream.dead.name, block_rows)
-    assert stream.errors is not None
-    return Forecasting(
-        bus,
-        model,
-        output=output,
-        errors=stream.errors.name,
-        dead=stream.dead.name,
-        alive=alive,
-        slice_seconds=slice_seconds,
+
+    def probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float) -> Finding:
+        from kappawatt.serving.probes import send_probe
+
+        return send_probe(bus, name, stream, output, seconds)
+
+    def score(model: Model, path: Path) -> dict[str, Any]:
+        from kappawatt.evaluation.score import score_file
+
+        return score_file(model, path)
+
+    def sample(manifest: Manifest) -> bytes:
+        from kappawatt.serving.samples import sample_row
+
+        return sample_row(predictor, manifest)
+
+    kind = ModelKind(predictor, open_model, doors, answers, probe, score, sample)
+    return _service(predictor.name, kind, stream, given)
+
+
+def forecasts(
+    forecaster: Forecaster,
+    *,
+    stream: Stream | None = None,
+    fit: Fit | None = None,
+    retrain: str = "weekly",
+    classic: ClassicRows | None = None,
+    **given: Any,
+) -> Service:
+    """Return the service of a model that sees histories and answers with the days after them.
+
+    Parameters
+    ----------
+    stream : Stream, optional
+        What it answers on the bus, and where it finds the histories of series that requests only name.
+    fit : callable, optional
+        How a rolling backtest trains it, see `kappawatt.evaluation.backtest.Fit`.
+    retrain : str
+        How often the backtest trains if it is not told, a key of `kappawatt.evaluation.backtest.RETRAIN`.
+    classic : ClassicRows, optional
+        Rows of features or timestamps that `/invocations` answers too, by a plain regression in the same artifact.
+    **given
+        Other parts of `Service`: summary, port, train.
+    """
+    from kappawatt.evaluation.backtest import Rolling
+
+    def open_model(artifact: Artifact, lookup: Any) -> ForecastModel:
+        from kappawatt.forecasting.model import open_forecaster
+
+        return open_forecaster(forecaster, artifact, lookup)
+
+    def doors(app: Flask, context: Context) -> Models[ForecastModel]:
+        from kappawatt.serving.doors import forecast
+        from kappawatt.serving.doors.classic import classic_door
+        from kappawatt.serving.histories import follow_histories
+
+        histories = follow_histories(context, forecaster, stream)
+        models = Models(context, forecaster, lambda artifact: open_model(artifact, histories.history))
+        predict.add_routes(app, context, models)
+        open_inference.add_routes(app, context, models)
+        sagemaker.add_routes(app, context, models, *([classic_door(classic, models)] if classic else []))
+        forecast.add_routes(app, context, models, forecaster, histories)
+        return models
+
+    def answers(
+        model: ForecastModel, bus: Bus, stream: Stream, output: str, _: int, alive: Callable[[], None], seconds: float
+    ) -> Answers:
+        from kappawatt.worker.forecasting import Forecasting
+
+        return Forecasting(bus, model, stream, output=output, alive=alive, slice_seconds=seconds)
+
+    def probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float) -> Finding:
+        from kappawatt.serving.probes import newest_forecast
+
+        return newest_forecast(bus, name, stream, output)
+
+    def score(model: ForecastModel, path: Path) -> dict[str, Any]:
+        raise SettingInvalid(f"{model.name} forecasts: kappawatt backtest {model.name} --data FILE scores it")
+
+    def sample(manifest: Manifest) -> bytes:
+        from kappawatt.serving.samples import sample_series
+
+        return sample_series(forecaster, manifest)
+
+    kind = ModelKind(
+        forecaster,
+        open_model,
+        doors,
+        answers,
+        probe,
+        score,
+        sample,
+        looks_back=forecaster.depth,
+        needs_history=True,
+        most_records=FORECAST_RECORDS,
+        rolling=None if fit is None else Rolling(forecaster, fit, retrain),
     )
+    return _service(forecaster.name, kind, stream, given)
+
+
+def _service(name: str, kind: ModelKind[Any], stream: Stream | None, given: dict[str, Any]) -> Service:
+    if stream is None:
+        return Service(name=name, model=kind, **given)
+
+    def work(app: Flask, context: Context) -> Loop:
+        return stream_worker(kind, stream, context)
+
+    return Service(name=name, model=kind, stream=stream, work=work, **given)

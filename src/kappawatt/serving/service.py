@@ -4,42 +4,98 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from kappawatt.bus.topic import Topic, dead_letter
+import numpy as np
+
 from kappawatt.errors import SettingInvalid
-from kappawatt.forecasting.forecaster import Forecaster
-from kappawatt.models.predictor import Predictor
+from kappawatt.models.artifact import Artifact, Manifest, find_artifact
+from kappawatt.models.opening import AnyModel, Described, artifact_root
+from kappawatt.serving.server.drain import Drain
+from kappawatt.serving.server.fast_lane import Lane
+from kappawatt.settings import Settings
+from kappawatt.streams.stream import Stream
+from kappawatt.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from kappawatt.serving.context import Context
-    from kappawatt.serving.doors.classic import ClassicRows
-    from kappawatt.settings import Settings
+    from kappawatt.bus.interface import Bus
+    from kappawatt.evaluation.backtest import Rolling
+    from kappawatt.serving.models import Models
+    from kappawatt.serving.probes import Finding
+    from kappawatt.worker.interface import Answers
 
-__all__ = ["Service", "Stream", "find_service", "service_names"]
+__all__ = ["GROUP", "Context", "Loop", "ModelKind", "Service", "find_service", "service_names"]
 
 PACKAGE = "kappawatt.services"
+GROUP = "kappawatt.services"  # of entry points: services in packages of their own
+PROBE_PORT_OFFSET = 100
+NOTHING = np.timedelta64(0, "ms")
+
+M = TypeVar("M", bound=AnyModel)
+
+
+class Loop(Protocol):
+    """What works until it is stopped: a worker, a sink, a crawler."""
+
+    def run(self) -> None:
+        """Work until `stop` is called."""
+        ...
+
+    def stop(self) -> None:
+        """Finish what is at hand, and return from `run`. Safe in a signal handler."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """Where a predictor reads and writes on the bus."""
+class ModelKind(Generic[M]):
+    """How a model of one kind meets every place it runs; `kappawatt.serving.kinds` has those there are.
 
-    source: Topic
-    output: Topic
-    errors: Topic | None = None  # of a forecasting service: realised errors
+    Parameters
+    ----------
+    predictor : Described
+        Name, schemas and target.
+    open : callable
+        (artifact, lookup or None) to a model that has answered its own example.
+    doors : callable
+        (app, context) to the models that answer: opens them and adds the routes that ask them.
+    answers : callable
+        (model, bus, stream, output topic, block rows, alive, slice seconds) to what answers polls of the stream.
+    probe : callable
+        (bus, service name, stream, output topic, seconds): how `kappawatt doctor` sees whether answers come.
+    score : callable
+        (model, file) to scores: `kappawatt score`.
+    sample : callable
+        Manifest to a request's body as CSV, of the model's own example.
+    looks_back : timedelta64
+        Of history an answer needs.
+    needs_history : bool
+        Whether an answer depends on more than its row: then a function that sees one event cannot give it.
+    most_records : int or None
+        Most messages in one poll, where answering one takes long.
+    rolling : Rolling or None
+        How a rolling backtest trains and asks it.
+    """
 
-    @property
-    def dead(self) -> Topic:
-        """Where messages go that cannot be answered."""
-        return dead_letter(self.source)
+    predictor: Described
+    open: Callable[[Artifact, Any], M]
+    doors: Callable[[Flask, Context], Models[M]]
+    answers: Callable[[M, Bus, Stream, str, int, Callable[[], None], float], Answers]
+    probe: Callable[[Bus, str, Stream, str, float], Finding]
+    score: Callable[[M, Path], dict[str, Any]]
+    sample: Callable[[Manifest], bytes]
+    looks_back: np.timedelta64 = NOTHING
+    needs_history: bool = False
+    most_records: int | None = None
+    rolling: Rolling | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One service: a record that names its parts. gunicorn, the worker and the CLI build themselves from it.
 
@@ -51,10 +107,14 @@ class Service:
         One sentence, shown in OpenAPI and `--help`.
     port : int
         Default port of `serve`; `consume` answers probes on this plus 100.
-    predictor : Predictor, Forecaster or None
-        What answers; None for a service that is no model.
+    model : ModelKind or None
+        What answers; None for a service that is no model. `predicts` and `forecasts` of `serving.kinds` make it.
     stream : Stream or None
-        Topics of `kappawatt consume`.
+        What it answers on the bus.
+    work : callable or None
+        (app, context) to the loop of `kappawatt consume`.
+    is_one_process : bool
+        Whether that loop's process answers the routes too, on `port`: what both use cannot be shared.
     routes : callable or None
         Adds routes of its own to the app: (app, context) -> None.
     check : callable or None
@@ -62,13 +122,7 @@ class Service:
     train : callable or None
         `kappawatt train`: (settings, options) -> None.
     backtest : callable or None
-        `kappawatt backtest` of a service that predicts: (settings, as_json) -> None.
-    fit : callable or None
-        `kappawatt backtest` of a service that forecasts: how a model is trained, see `evaluation.backtest.Fit`.
-    retrain : str
-        How often the backtest trains if it is not told, a key of `kappawatt.evaluation.backtest.RETRAIN`.
-    classic : ClassicRows or None
-        Rows of features or timestamps that `/invocations` answers too, by a plain regression in the same artifact.
+        `kappawatt backtest` by a published protocol: (settings, as_json) -> None.
     threads : int
         Threads a serving process needs (streams of events hold one each).
     """
@@ -76,35 +130,112 @@ class Service:
     name: str
     summary: str
     port: int
-    predictor: Predictor | Forecaster | None = None
+    model: ModelKind[Any] | None = None
     stream: Stream | None = None
+    work: Callable[[Flask, Context], Loop] | None = None
+    is_one_process: bool = False
     routes: Callable[[Flask, Context], None] | None = None
     check: Callable[[Settings], None] | None = None
     train: Callable[..., Any] | None = None
     backtest: Callable[..., Any] | None = None
-    fit: Callable[..., Any] | None = None
-    retrain: str = "weekly"
-    classic: ClassicRows | None = None
     threads: int = 4
 
     @property
     def folder(self) -> Path:
         """The service's folder, where its model card and shipped artifacts are."""
-        package = importlib.import_module(f"{PACKAGE}.{self.name.replace('-', '_')}")
+        package = importlib.import_module(_module_of(self.name).rpartition(".")[0])
         return Path(package.__path__[0])
+
+    @property
+    def work_port(self) -> int:
+        """Default port of `consume`: probes and metrics, and the routes of a service that is one process."""
+        return self.port if self.is_one_process else self.port + PROBE_PORT_OFFSET
+
+    def modelled(self) -> ModelKind[Any]:
+        """Return the model's kind; SettingInvalid if the service is no model."""
+        if self.model is None:
+            raise SettingInvalid(f"{self.name} has no model")
+        return self.model
+
+    def streamed(self) -> Stream:
+        """Return the stream; SettingInvalid if the service answers none."""
+        if self.stream is None:
+            raise SettingInvalid(f"{self.name} reads no topic")
+        return self.stream
+
+    def artifacts(self, settings: Settings) -> Path:
+        """Return the folder of its model versions."""
+        return artifact_root(self.name, self.folder / "artifacts", settings)
+
+    def open(self, settings: Settings, version: str | None = None, lookup: Any = None) -> AnyModel:
+        """Load a version (None: the pinned or current one) and have it answer its example.
+
+        Parameters
+        ----------
+        lookup : callable, optional
+            Where a forecasting model finds the history of a series that a request only names.
+        """
+        artifact = find_artifact(self.artifacts(settings), version or settings.model_version or None)
+        model: AnyModel = self.modelled().open(artifact, lookup)
+        return model
+
+
+@dataclass(slots=True)
+class Context:
+    """What routes may use: the service, its settings and telemetry, and what readiness asks.
+
+    Parameters
+    ----------
+    ready : list of callable
+        Each returns None, or why the process cannot answer yet.
+    alive : list of callable
+        Each returns None, or why the process should be restarted.
+    lanes : dict of str to (str, Lane)
+        Paths that `FastLane` answers before Flask.
+    drain : Drain
+        Whether the process was told to end; a route with answers that do not end by themselves asks to be told.
+    """
+
+    service: Service
+    settings: Settings
+    telemetry: Telemetry
+    ready: list[Callable[[], str | None]] = field(default_factory=list)
+    alive: list[Callable[[], str | None]] = field(default_factory=list)
+    lanes: dict[str, tuple[str, Lane]] = field(default_factory=dict)
+    drain: Drain = field(default_factory=Drain)
 
 
 def service_names() -> list[str]:
-    """Return the names of all services there are: the folders with a `service.py`."""
+    """Return the names of all services there are: folders with a `service.py`, and entry points of other packages."""
     package = importlib.import_module(PACKAGE)
     folders = {path for root in package.__path__ for path in Path(root).glob("*/service.py")}
-    return sorted(path.parent.name.replace("_", "-") for path in folders)
+    return sorted({path.parent.name.replace("_", "-") for path in folders} | _entries().keys())
 
 
 def find_service(name: str) -> Service:
     """Return the service `name`; SettingInvalid names those there are."""
     if name not in service_names():
         raise SettingInvalid(f"service: got {name!r}, allowed {', '.join(service_names())}")
-    module = importlib.import_module(f"{PACKAGE}.{name.replace('-', '_')}.service")
-    service: Service = module.SERVICE
+    entry = _entries().get(name)
+    if entry is None:
+        service = importlib.import_module(_module_of(name)).SERVICE
+    else:
+        try:
+            service = entry.load()
+        except Exception as error:  # whatever another package does while it is imported
+            raise SettingInvalid(f"entry point {name} of {GROUP}: {entry.value}: {error}") from error
+    if not isinstance(service, Service) or service.name != name:
+        raise SettingInvalid(
+            f"service {name}: got {getattr(service, 'name', service)!r}, allowed a Service of that name"
+        )
     return service
+
+
+@cache
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _module_of(name: str) -> str:
+    entry = _entries().get(name)
+    return f"{PACKAGE}.{name.replace('-', '_')}.service" if entry is None else entry.module

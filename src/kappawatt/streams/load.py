@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from kappawatt.bus.topic import DAY, Topic
 from kappawatt.columns.schema import Field, Kind, Schema
+from kappawatt.streams import rules
 from kappawatt.streams.series import AVAILABLE_AT, INTERVAL_START, ISSUE_TIME, TIME_ZONE, forecast_schema
+from kappawatt.streams.stream import NAME_OR_PART, Demo, Key, Stream, View
 
-__all__ = ["FORECAST", "LOAD", "LOAD_ZONE", "READING", "TEMPERATURE"]
+__all__ = [
+    "FORECAST",
+    "LOAD",
+    "LOAD_ERRORS",
+    "LOAD_FORECASTS",
+    "LOAD_READINGS",
+    "LOAD_ZONE",
+    "READING",
+    "STREAM",
+    "TEMPERATURE",
+]
 
 LOAD_ZONE = Field(
     "load_zone",
@@ -46,4 +59,54 @@ FORECAST = forecast_schema(
     "LoadForecast",
     "The load a model expects in one hour, with quantiles; null in rows that are history.",
     LOAD,
+)
+
+LOAD_READINGS = Topic(
+    "load.readings",
+    "load_zone",
+    READING,
+    4,
+    1_300 * DAY,  # a forecast looks back on three years
+    ("sensor-ingestor",),
+    ("hourly-load", "sink", "gateway"),
+    "hourly load of zones as it is metered, late and corrected hours too, and weather known ahead",
+)
+LOAD_FORECASTS = Topic(
+    "load.forecasts",
+    "load_zone",
+    None,
+    4,
+    90 * DAY,
+    ("hourly-load",),
+    ("gateway", "sink"),
+    "the next day's load in quantiles, one document a zone and issue time, and corrections",
+)
+LOAD_ERRORS = Topic(
+    "load.forecast-errors",
+    "load_zone",
+    None,
+    4,
+    90 * DAY,
+    ("hourly-load",),
+    ("gateway", "sink"),
+    "what became of each forecast hour once its load was metered",
+)
+
+STREAM = Stream(
+    name="load",
+    service="hourly-load",
+    title="hourly load of a zone",
+    key=Key(LOAD_ZONE.name, "load zone", "PJME", NAME_OR_PART),
+    target=LOAD.name,
+    readings=LOAD_READINGS,
+    answers=LOAD_FORECASTS,
+    errors=LOAD_ERRORS,
+    path="load",
+    rules=rules.OF_SERIES,
+    values=(LOAD.name, TEMPERATURE.name),
+    steps=(3600,),
+    files="kappawatt.datasets.pjm:FILES",
+    view=View("Load", kept_answers=20, kept_errors=2_000),  # ten days, noon and midnight
+    demo=Demo("kappawatt.datasets.named:load_zones", history_days=62 * 7),
+    order=2,
 )

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from kappawatt.bus.topic import DAY, Topic
 from kappawatt.columns.schema import Field, Kind, Schema
+from kappawatt.streams import rules
 from kappawatt.streams.series import AVAILABLE_AT, INTERVAL_START, ISSUE_TIME, TIME_ZONE, forecast_schema
+from kappawatt.streams.stream import NAME_OR_PART, Demo, Key, Stream, View
 
-__all__ = ["CONSUMPTION", "DAY_FIGURES", "FORECAST", "METER_ID", "READING"]
+__all__ = [
+    "CONSUMPTION",
+    "DAY_FIGURES",
+    "FORECAST",
+    "METER_ERRORS",
+    "METER_FORECASTS",
+    "METER_ID",
+    "METER_READINGS",
+    "READING",
+    "STREAM",
+]
 
 METER_ID = Field(
     "meter_id",
@@ -50,4 +63,61 @@ FORECAST = forecast_schema(
     "The energy a model expects in one interval, with quantiles; null in rows that are history.",
     CONSUMPTION,
     DAY_FIGURES,
+)
+
+METER_READINGS = Topic(
+    "meter.readings",
+    "meter_id",
+    READING,
+    8,
+    100 * DAY,
+    ("sensor-ingestor",),
+    ("smart-meter", "sink", "gateway"),
+    "energy smart meters counted, interval by interval, late and revised ones too",
+)
+METER_FORECASTS = Topic(
+    "meter.forecasts",
+    "meter_id",
+    None,
+    8,
+    30 * DAY,
+    ("smart-meter",),
+    ("gateway", "sink"),
+    "the next day's energy of a meter in quantiles, with the day's total and peak, and corrections",
+)
+METER_ERRORS = Topic(
+    "meter.forecast-errors",
+    "meter_id",
+    None,
+    8,
+    30 * DAY,
+    ("smart-meter",),
+    ("gateway", "sink"),
+    "what became of each forecast interval once it was metered",
+)
+
+STREAM = Stream(
+    name="meter",
+    service="smart-meter",
+    title="energy of a smart meter in an interval",
+    key=Key(METER_ID.name, "meter", "10443720000000001", NAME_OR_PART),
+    target=CONSUMPTION.name,
+    readings=METER_READINGS,
+    answers=METER_FORECASTS,
+    errors=METER_ERRORS,
+    path="meters",
+    rules=rules.OF_SERIES,
+    values=(CONSUMPTION.name,),
+    steps=(900, 1800),
+    files="kappawatt.datasets.meter_exports:FILES",
+    view=View(
+        "Meters",
+        percent=False,
+        day_figures=(("daily_consumption", "sum"), ("daily_peak", "max")),
+        most_keys=2_000,
+        kept_answers=10,
+        kept_errors=1_000,
+    ),
+    demo=Demo("kappawatt.datasets.named:meters", history_days=6 * 7),
+    order=3,
 )

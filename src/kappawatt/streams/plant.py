@@ -6,9 +6,20 @@ seen in training stands in its manifest, and an answer outside of it is marked `
 
 from __future__ import annotations
 
+from kappawatt.bus.topic import DAY, Topic
 from kappawatt.columns.schema import Field, Kind, Schema
+from kappawatt.streams.stream import Demo, Key, Stream, View
 
-__all__ = ["CONDITIONS", "NET_POWER", "POWER", "READING", "TIME_OF_EVENT"]
+__all__ = [
+    "CONDITIONS",
+    "NET_POWER",
+    "PLANT_PREDICTIONS",
+    "PLANT_READINGS",
+    "POWER",
+    "READING",
+    "STREAM",
+    "TIME_OF_EVENT",
+]
 
 AMBIENT_TEMPERATURE = Field(
     "ambient_temperature",
@@ -87,4 +98,42 @@ POWER = Schema(
             example=False,
         ),
     ),
+)
+
+PLANT_READINGS = Topic(
+    "plant.readings",
+    "plant",
+    READING,
+    4,
+    7 * DAY,
+    ("sensor-ingestor",),
+    ("plant-power", "sink"),
+    "sensor readings as they arrived, single events or blocks",
+)
+PLANT_PREDICTIONS = Topic(
+    "plant.predictions",
+    "plant",
+    POWER,
+    4,
+    7 * DAY,
+    ("plant-power",),
+    ("gateway", "sink"),
+    "expected net power for every reading, with interval, id and origin",
+)
+
+STREAM = Stream(
+    name="plant",
+    service="plant-power",
+    title="readings of a combined-cycle plant",
+    key=Key("plant", "plant", "plant-1"),
+    target=NET_POWER.name,
+    readings=PLANT_READINGS,
+    answers=PLANT_PREDICTIONS,
+    path="readings",
+    arrival=TIME_OF_EVENT.name,
+    readings_table="readings",
+    answers_table="predictions",
+    view=View("Plant"),
+    demo=Demo("kappawatt.datasets.named:plant_readings"),
+    order=1,
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from kappawatt.columns.schema import Field, Kind, Schema
 from kappawatt.forecasting.fan import LEVELS, level_name
 
-__all__ = ["AVAILABLE_AT", "INTERVAL_START", "ISSUE_TIME", "TIME_ZONE", "SeriesKind", "forecast_schema"]
+__all__ = ["AVAILABLE_AT", "INTERVAL_SECONDS", "INTERVAL_START", "ISSUE_TIME", "TIME_ZONE", "forecast_schema"]
+
+INTERVAL_SECONDS = "interval_seconds"  # field of streams that know several lengths
 
 INTERVAL_START = Field(
     "interval_start",
@@ -70,10 +70,3 @@ def forecast_schema(name: str, meaning: str, target: Field, day_figures: tuple[F
         example=False,
     )
     return Schema(name, meaning, (point, *quantiles, *figures, filled, fallback))
-
-
-class SeriesKind(StrEnum):
-    """What a series measures."""
-
-    LOAD = "load"
-    METER = "meter"

@@ -33,6 +33,7 @@ from kappawatt.forecasting.model import ForecastModel
 from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.forecasts import error_document, error_message, forecast_document, forecast_message
 from kappawatt.messages.readings import carried_headers, decoded_messages, rejections_of
+from kappawatt.streams.stream import Stream
 from kappawatt.worker.histories import Entry, SeriesBook, Step
 from kappawatt.worker.interface import Outcome
 
@@ -80,8 +81,10 @@ class Forecasting:
     bus : Bus
         Where histories are read again from.
     model : ForecastModel
-    output, errors, dead : str
-        Topic names.
+    stream : Stream
+        One that is forecast.
+    output : str
+        Topic of forecasts.
     alive : callable
         Told now and then while histories are read again, which may take minutes.
     slice_seconds : float
@@ -93,18 +96,17 @@ class Forecasting:
         self,
         bus: Bus,
         model: ForecastModel,
+        stream: Stream,
         *,
         output: str,
-        errors: str,
-        dead: str,
         alive: Callable[[], None] = lambda: None,
         slice_seconds: float = math.inf,
     ) -> None:
         self._bus = bus
         self.model = model
         self.output = output
-        self._errors = errors
-        self._dead = dead
+        self._errors = stream.forecast_errors.name
+        self._dead = stream.dead.name
         self._alive = alive
         self._slice_seconds = slice_seconds
         self._clocks = [parse_clock(text) for text in model.predictor.issue_times]

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Bus, Consumer, Producer, Records
-from kappawatt.bus.promotions import Serving, StreamFollower, group_of
+from kappawatt.bus.promotions import PromotionFollower, Serving, group_of
 from kappawatt.errors import BusError, HistoriesBehind, Overloaded
 from kappawatt.settings import Settings
+from kappawatt.streams.stream import Stream
 from kappawatt.telemetry import Telemetry
 from kappawatt.worker.interface import Answers, Outcome
 
@@ -43,10 +44,7 @@ class Worker:
     open_answers : callable
         (version, None for the current one; output topic) to what answers polls and the model's name and version;
         called at start and when another version takes over.
-    stream : str
-        Name of the stream of predictions, which is also its first output topic.
-    source : str
-        Topic name.
+    stream : Stream
     service : str
         Name of the service, and of its first consumer group.
     """
@@ -56,21 +54,20 @@ class Worker:
         bus: Bus,
         open_answers: Callable[[str | None, str], tuple[Answers, str, str]],
         *,
-        stream: str,
-        source: str,
+        stream: Stream,
         service: str,
         settings: Settings,
         telemetry: Telemetry,
     ) -> None:
         self._bus = bus
         self._open_answers = open_answers
-        self._stream = stream
-        self._source = source
+        self._stream = stream.answers.name
+        self._source = stream.readings.name
         self._service = service
         self._settings = settings
         self._telemetry = telemetry
         self._stopped = threading.Event()
-        self._follower = StreamFollower(bus, stream)
+        self._follower = PromotionFollower(bus, stream.answers.name)
         self._serving: Serving | None = None
         self._answering: Answers | None = None
         self.answered = 0

@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Bus, Offsets
-from kappawatt.bus.promotions import Serving, StreamFollower, group_of, promote
-from kappawatt.bus.topic import TOPICS, Topic
+from kappawatt.bus.promotions import PromotionFollower, Serving, group_of, promote
+from kappawatt.bus.topic import Topic
 from kappawatt.errors import BusError, SettingInvalid
 from kappawatt.messages.predictions import read_predictions
-from kappawatt.serving.kinds import answers_of
-from kappawatt.serving.models import AnyModel
-from kappawatt.serving.service import Stream
+from kappawatt.streams.stream import Stream
+from kappawatt.streams.table import TOPICS
 from kappawatt.worker.interface import Answers
 
 __all__ = ["Report", "compare", "live_topic", "promote_replay", "replay", "span_start"]
@@ -111,20 +110,20 @@ def span_start(bus: Bus, topic: str, start: str) -> dict[int, int]:
 
 def live_topic(bus: Bus, stream: Stream) -> str:
     """Return the topic that serves the stream now."""
-    follower = StreamFollower(bus, stream.output.name)
+    follower = PromotionFollower(bus, stream.answers.name)
     serving = follower.read()
     follower.close()
-    return serving.topic if serving else stream.output.name
+    return serving.topic if serving else stream.answers.name
 
 
 def replay(
     bus: Bus,
     stream: Stream,
-    model: AnyModel,
+    answers: Answers,
+    version: str,
     *,
     start: Mapping[int, int],
     to: str,
-    block_rows: int,
     max_records: int = 5000,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
@@ -132,6 +131,10 @@ def replay(
 
     Parameters
     ----------
+    answers : Answers
+        What answers, into the topic `to`.
+    version : str
+        Of the model that does.
     progress : callable
         (messages done, messages in all), called after each poll.
 
@@ -144,12 +147,11 @@ def replay(
     """
     if to == live_topic(bus, stream) or to in {topic.name for topic in TOPICS}:
         raise SettingInvalid(f"--to: got {to!r}, allowed a topic of its own, not one that is live")
-    bus.ensure([_like(stream.output, to)])
-    ends = {p: o.end for p, o in bus.offsets(stream.source.name).items()}
-    answering = answers_of(model, bus, stream, to, block_rows)
-    report = Report(stream.output.name, model.version, to)
+    bus.ensure([_like(stream.answers, to)])
+    ends = {p: o.end for p, o in bus.offsets(stream.readings.name).items()}
+    report = Report(stream.answers.name, version, to)
     began = time.monotonic()
-    _run(bus, stream.source.name, to, answering, start, ends, max_records, report, progress)
+    _run(bus, stream.readings.name, to, answers, start, ends, max_records, report, progress)
     report.seconds = time.monotonic() - began
     report.begun, report.covered = dict(start), ends
     return report
@@ -159,7 +161,7 @@ def _run(
     bus: Bus,
     source: str,
     to: str,
-    answering: Answers,
+    answers: Answers,
     start: Mapping[int, int],
     ends: Mapping[int, int],
     max_records: int,
@@ -179,7 +181,7 @@ def _run(
                     raise BusError(f"{source}: got nothing for {IDLE_SECONDS:g} s, allowed messages up to {ends}")
                 continue
             last = time.monotonic()
-            outcome = answering.answer(polled)
+            outcome = answers.answer(polled)
             # What was refused stands in the dead-letter topic already, under the same ids.
             producer.publish([m for m in outcome.outgoing if m.topic == to])
             report.messages += sum(map(len, polled))
@@ -236,7 +238,7 @@ def _values(document: Mapping[str, Any], target: str) -> NDArray[np.float64]:
 def promote_replay(bus: Bus, report: Report, service: str, source: str, reason: str) -> None:
     """Make the result of a replay what workers and readers of its stream use."""
     serving = Serving(report.stream, report.to, report.version, report.covered, reason)
-    follower = StreamFollower(bus, report.stream)
+    follower = PromotionFollower(bus, report.stream)
     done = bus.committed(group_of(service, follower.read()), source)
     follower.close()
     for partition, known in bus.offsets(source).items():

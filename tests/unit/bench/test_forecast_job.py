@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from bench.forecast_job import Folds, folds_of, job
-from kappawatt.datasets.series_files import SeriesFile
+from kappawatt.datasets.series import SeriesFile
 from kappawatt.evaluation.backtest import Plan
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, to_local
+from kappawatt.streams.load import STREAM as LOAD
 from tests.forecast_fakes import FORECASTER, ZONE, hours, loads
 
 START = "2016-01-01T05"
@@ -20,7 +21,7 @@ START = "2016-01-01T05"
 def series(values: Any = None) -> SeriesFile:
     times = hours(START, 24 * 330)
     known = loads(times) if values is None else values
-    return SeriesFile("PJME", ZONE, 3600, times, known, np.full(len(times), np.datetime64("NaT", "ms")))
+    return SeriesFile("PJME", ZONE, 3600, times, known, np.full(len(times), np.datetime64("NaT", "ms")), stream=LOAD)
 
 
 def folds(first: str, last: str, one: SeriesFile | None = None, issue: str = "12:00", every: int = 1) -> Folds:

@@ -11,21 +11,23 @@ import pytest
 from click.testing import CliRunner
 
 from kappawatt.bus import Bus, Outgoing
-from kappawatt.bus.topic import LOAD_ERRORS, LOAD_FORECASTS
 from kappawatt.cli.doctor import examine
 from kappawatt.cli.main import main
 from kappawatt.cli.run import PARTS, Child, ForecastWatch, Stack
 from kappawatt.cli.run import demos as demo_module
-from kappawatt.cli.run.demos import DEMOS, Demo, newest_on, prepare, usable, what_the_error_means
+from kappawatt.cli.run.demos import Part, newest_on, prepare, usable, what_the_error_means
 from kappawatt.cli.run.watch import ends_of
 from kappawatt.datasets.named import SeriesSet, load_zones
 from kappawatt.forecasting.calendar import DAY
-from kappawatt.ingest import LOAD, reading_messages
+from kappawatt.messages.readings import reading_messages
 from kappawatt.settings import Settings
+from kappawatt.streams.load import LOAD_ERRORS, LOAD_FORECASTS
+from kappawatt.streams.load import STREAM as LOAD
+from kappawatt.streams.stream import Demo
 from tests.conftest import wait_until
-from tests.forecast_fakes import FORECASTER, SERVICE, STREAM, hours, loads, write_artifact
+from tests.forecast_fakes import SERVICE, STREAM, hours, loads, write_artifact
 
-DEMO = Demo("load", "fake-load", LOAD, load_zones, 70)
+DEMO = Part(LOAD, Demo("kappawatt.datasets.named:load_zones", 70))
 
 
 def publish(bus: Bus, messages: list[Outgoing]) -> None:
@@ -37,13 +39,13 @@ def publish(bus: Bus, messages: list[Outgoing]) -> None:
 def load_messages(start: str, n: int, key: str = "PJME", block_rows: int = 64) -> list[Outgoing]:
     times = hours(start, n)
     batch = LOAD.schema.check({"interval_start": times, "load": loads(times)}, n)
-    return reading_messages(batch, key, intake=LOAD, block_rows=block_rows)
+    return reading_messages(LOAD, batch, key, block_rows=block_rows)
 
 
 def test_what_is_on_the_bus_is_found_at_its_ends(bus: Bus) -> None:
     publish(bus, load_messages("2016-01-01", 100) + load_messages("2016-01-05T04", 3, block_rows=0))
     publish(bus, load_messages("2015-01-01", 2, "AEP", block_rows=0))
-    publish(bus, [Outgoing(LOAD.topic.name, b"no json", b"PJME"), Outgoing(LOAD.topic.name, b"{}", None)])
+    publish(bus, [Outgoing(LOAD.readings.name, b"no json", b"PJME"), Outgoing(LOAD.readings.name, b"{}", None)])
 
     assert {key: str(start) for key, start in newest_on(bus, LOAD).items()} == {
         "PJME": "2016-01-05T06:00:00.000",
@@ -72,7 +74,7 @@ def test_a_fresh_bus_gets_history_at_once_and_a_used_one_goes_on(bus: Bus) -> No
 
 
 def test_a_model_that_looks_back_further_gets_more_history(bus: Bus) -> None:
-    deep = replace(SERVICE, predictor=replace(FORECASTER, depth=100 * DAY))
+    deep = replace(SERVICE, model=replace(SERVICE.modelled(), looks_back=100 * DAY))
 
     [rows], _ = prepare(DEMO, deep, load_zones(None), bus)
 
@@ -112,21 +114,23 @@ def test_an_error_on_what_the_model_was_trained_on_says_so(settings: Settings) -
 
 
 def test_a_service_that_is_not_here_is_left_out(settings: Settings) -> None:
-    found = usable(replace(DEMO, service="tide-power"), settings)
+    found = usable(Part(replace(LOAD, service="tide-power"), DEMO.demo), settings)
 
     assert isinstance(found, str)
     assert found.startswith("service: got 'tide-power', allowed")
 
 
 def test_the_demos_name_their_parts() -> None:
-    assert [(demo.name, demo.service) for demo in DEMOS] == [("load", "hourly-load"), ("meter", "smart-meter")]
-    assert next(demo.history for demo in DEMOS if demo.name == "load") >= 60 * 7
+    found = [(part.name, part.stream.service) for part in PARTS]
+
+    assert found == [("plant", "plant-power"), ("load", "hourly-load"), ("meter", "smart-meter")]
+    assert next(part.demo.history_days for part in PARTS if part.name == "load") >= 60 * 7
 
 
 def test_the_command_offers_every_part() -> None:
     [option] = [p for p in main.commands["run"].params if p.name == "only"]
 
-    assert tuple(option.type.choices) == PARTS  # type: ignore[attr-defined]
+    assert tuple(option.type.choices) == tuple(part.name for part in PARTS)  # type: ignore[attr-defined]
 
 
 def test_what_is_dropped_is_not_started_again(tmp_path: Path) -> None:
@@ -158,7 +162,7 @@ def error(measured: float, forecast: float, naive: float | None) -> dict[str, An
 
 
 def test_the_watch_counts_forecasts_and_compares_with_the_naive(bus: Bus) -> None:
-    watch = ForecastWatch(bus, "load", STREAM, ends_of(bus, [LOAD_FORECASTS.name, LOAD_ERRORS.name]))
+    watch = ForecastWatch(bus, STREAM, ends_of(bus, [LOAD_FORECASTS.name, LOAD_ERRORS.name]))
     forecast = {"id": "a", "issue_time": "2016-07-01T16:00:00Z", "quantiles": {}}
     messages = [Outgoing(LOAD_FORECASTS.name, orjson.dumps(forecast), b"PJME")]
     publish(bus, messages)
@@ -180,7 +184,7 @@ def test_the_watch_counts_forecasts_and_compares_with_the_naive(bus: Bus) -> Non
 
 def test_doctor_says_what_it_knows_of_a_forecasting_service_without_a_probe(bus: Bus, settings: Settings) -> None:
     def findings() -> dict[str, tuple[bool, str]]:
-        found = examine(settings.bus, settings.bus_options(), [SERVICE], probe_seconds=0.1)
+        found = examine(settings, [SERVICE], probe_seconds=0.1)
         return {finding.check: (finding.is_well, finding.detail) for finding in found}
 
     nothing = findings()

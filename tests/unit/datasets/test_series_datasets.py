@@ -12,7 +12,7 @@ from kappawatt.datasets import named as datasets
 from kappawatt.datasets.synthetic import holidays
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import HOUR, day_intervals, local_date
-from kappawatt.streams.series import SeriesKind
+from kappawatt.streams.meter import STREAM as METER
 
 
 def test_without_a_folder_series_are_synthetic_and_say_so() -> None:
@@ -83,5 +83,5 @@ def test_the_folder_of_data_sets_has_zones_and_meters() -> None:
     zones, meters = datasets.load_zones(folder), datasets.meters(folder)
 
     assert {"AEP", "DAYTON", "PJME"} <= {series.key for series in zones.series}
-    assert {series.kind for series in meters.series} == {SeriesKind.METER}
+    assert all(series.stream is METER for series in meters.series)
     assert not zones.is_synthetic

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kappawatt.datasets.series_files import kind_of, read_series, read_series_file
+from kappawatt.datasets.series_files import read_series, read_series_file, stream_of
 from kappawatt.errors import PayloadInvalid
-from kappawatt.streams.series import SeriesKind
+from kappawatt.streams import load, meter
+from kappawatt.streams.stream import Stream
 
 TEXAS = (
     "ESIID,USAGE_DATE,REVISION_DATE,USAGE_START_TIME,USAGE_END_TIME,USAGE_KWH,ESTIMATED_ACTUAL,"
@@ -24,22 +25,22 @@ LOAD = "Datetime,PJME_MW\n2016-07-01 01:00:00,30000\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "key", "step", "start"),
+    ("text", "stream", "key", "step", "start"),
     [
-        (LOAD, SeriesKind.LOAD, "PJME", 3600, "2016-07-01T04:00:00.000"),
-        (TEXAS, SeriesKind.METER, "0012", 900, "2022-07-01T05:00:00.000"),
-        (LONDON, SeriesKind.METER, "MAC000002", 1800, "2013-01-01T00:00:00.000"),
+        (LOAD, load.STREAM, "PJME", 3600, "2016-07-01T04:00:00.000"),
+        (TEXAS, meter.STREAM, "0012", 900, "2022-07-01T05:00:00.000"),
+        (LONDON, meter.STREAM, "MAC000002", 1800, "2013-01-01T00:00:00.000"),
     ],
     ids=["pjm", "texas", "london"],
 )
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
-def test_each_layout_is_recognised(text: str, kind: SeriesKind, key: str, step: int, start: str, packed: bool) -> None:
+def test_each_layout_is_recognised(text: str, stream: Stream, key: str, step: int, start: str, packed: bool) -> None:
     content = gzip.compress(text.encode()) if packed else text.encode()
 
     found = read_series(content)
 
-    assert [(s.kind, s.key, s.step, str(s.starts[0])) for s in found] == [(kind, key, step, start)]
-    assert kind_of(content) is kind
+    assert [(s.stream, s.key, s.step, str(s.starts[0])) for s in found] == [(stream, key, step, start)]
+    assert stream_of(content) is stream
 
 
 def test_a_meters_publication_is_when_its_value_is_known() -> None:

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from kappawatt.cli.backtest import backtest_file
-from kappawatt.datasets.series_files import SeriesFile
+from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import SettingInvalid
 from kappawatt.evaluation.backtest import Plan, Result, run_backtest, score_days
 from kappawatt.forecasting.calendar import DAY, HOUR, as_instant, day_start, issue_time, parse_clock, to_local
 from kappawatt.forecasting.history import Past
 from kappawatt.models.scores import crps, mape, pinball, smape
+from kappawatt.streams.load import STREAM as LOAD
 from tests import forecast_fakes as fakes
 from tests.forecast_fakes import FORECASTER, ZONE, hours, loads
 
@@ -30,7 +31,9 @@ PLAN = Plan(FIRST, LAST, "12:00", "weekly")
 
 def series(key: str = "PJME", level: float = 30_000.0) -> SeriesFile:
     times = hours("2016-01-01T05", 24 * 100)
-    return SeriesFile(key, ZONE, 3600, times, loads(times, level), np.full(len(times), np.datetime64("NaT", "ms")))
+    return SeriesFile(
+        key, ZONE, 3600, times, loads(times, level), np.full(len(times), np.datetime64("NaT", "ms")), stream=LOAD
+    )
 
 
 class Fits:

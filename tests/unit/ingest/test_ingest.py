@@ -17,14 +17,15 @@ import pytest
 from werkzeug.serving import make_server
 
 from kappawatt.bus import connect
-from kappawatt.bus.topic import TOPICS
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.batch import Batch
 from kappawatt.errors import DeliveryFailed, KappawattError, PayloadInvalid
-from kappawatt.ingest import Sent, bus_sender, http_sender, ingest, read_file, senders, stream_columns
+from kappawatt.ingest import Sent, bus_sender, http_sender, ingest, read_file, send_columns, senders
 from kappawatt.services.sensor_ingestor.service import SERVICE
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
+from kappawatt.streams.plant import STREAM as PLANT
+from kappawatt.streams.table import TOPICS
 
 ROW = "14.96,41.76,1024.07,73.17,463.26"
 COLUMNS = {
@@ -68,7 +69,7 @@ def test_every_form_of_file_is_read(tmp_path: Path, name: str, content: bytes) -
     source.write_bytes(content)
     sent = Collected()
 
-    summary = ingest(source, send=sent, rate=1e6, progress=False)
+    summary = ingest(PLANT, source, send=sent, rate=1e6, progress=False)
 
     assert (summary.rows, summary.accepted, summary.refused) == (3, 3, 0)
     assert {float(b.columns["ambient_pressure"][0]) for b in sent.batches} == {1024.07}
@@ -77,13 +78,13 @@ def test_every_form_of_file_is_read(tmp_path: Path, name: str, content: bytes) -
 def test_a_file_of_one_row_without_header_is_one_row(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(ROW)
 
-    assert [len(batch) for _, batch in read_file(tmp_path / "a.csv")] == [1]
+    assert [len(batch) for _, batch in read_file(PLANT, tmp_path / "a.csv")] == [1]
 
 
 def test_a_large_file_is_read_in_blocks_with_its_header(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("AP,AT,V,RH\n" + "1024.07,14.96,41.76,73.17\n" * 25_000)
 
-    parts = list(read_file(tmp_path / "a.csv"))
+    parts = list(read_file(PLANT, tmp_path / "a.csv"))
 
     assert sum(len(batch) for _, batch in parts) == 25_000
     assert max(len(batch) for _, batch in parts) == 10_000
@@ -95,7 +96,7 @@ def test_refused_rows_are_named_by_line_and_the_others_sent(tmp_path: Path) -> N
     source = tmp_path / "a.csv"
     source.write_text(f'AT,V,AP,RH,PE\n{ROW}\n14,41,1024,700\n"14,41\n{ROW}\n')
 
-    summary = ingest(source, send=Collected(), rate=1e6, progress=False)
+    summary = ingest(PLANT, source, send=Collected(), rate=1e6, progress=False)
 
     assert (summary.rows, summary.accepted, summary.refused) == (4, 2, 2)
     assert summary.refusals[0].startswith("row 3 refused: relative_humidity: got 700.0, allowed")
@@ -117,14 +118,14 @@ def test_a_file_that_is_no_file_of_readings_says_so(tmp_path: Path, name: str, c
     (tmp_path / name).write_bytes(content)
 
     with pytest.raises(PayloadInvalid, match="allowed"):
-        ingest(tmp_path / name, send=Collected(), rate=10, progress=False)
+        ingest(PLANT, tmp_path / name, send=Collected(), rate=10, progress=False)
 
 
 def test_slow_rates_send_row_by_row_on_time(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"{ROW}\n" * 9)
     sent = Collected()
 
-    ingest(tmp_path / "a.csv", send=sent, rate=20, progress=False)
+    ingest(PLANT, tmp_path / "a.csv", send=sent, rate=20, progress=False)
 
     assert [len(batch) for batch in sent.batches] == [1] * 9
     drift = [t - sent.times[0] - i / 20 for i, t in enumerate(sent.times)]
@@ -138,7 +139,7 @@ def test_a_slow_sender_does_not_slow_the_clock(tmp_path: Path) -> None:
         time.sleep(0.12)
         return Sent(len(batch))
 
-    summary = ingest(tmp_path / "a.csv", send=slow, rate=1000, progress=False)
+    summary = ingest(PLANT, tmp_path / "a.csv", send=slow, rate=1000, progress=False)
 
     assert summary.seconds == pytest.approx(1.0, abs=0.35)
 
@@ -147,7 +148,7 @@ def test_fast_rates_are_reached_by_batches(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"{ROW}\n" * 60_000)
     sent = Collected()
 
-    summary = ingest(tmp_path / "a.csv", send=sent, rate=60_000, progress=False)
+    summary = ingest(PLANT, tmp_path / "a.csv", send=sent, rate=60_000, progress=False)
 
     assert summary.rows / summary.seconds > 40_000
     assert len(sent.batches) < 60
@@ -163,7 +164,7 @@ def test_a_loop_goes_on_until_ctrl_c_and_sums_up(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return Sent(len(batch))
 
-    summary = ingest(tmp_path / "a.csv", send=send, rate=10_000, loop=True, progress=False)
+    summary = ingest(PLANT, tmp_path / "a.csv", send=send, rate=10_000, loop=True, progress=False)
 
     assert summary.is_interrupted
     assert summary.unconfirmed == calls[-1]
@@ -180,7 +181,7 @@ def test_columns_in_memory_stream_until_stopped() -> None:
             stopped.set()
         return sent(batch)
 
-    summary = stream_columns(COLUMNS, send=send, rate=200, loop=True, stopped=stopped)
+    summary = send_columns(PLANT, COLUMNS, send=send, rate=200, loop=True, stopped=stopped)
 
     assert len(sent.batches) == 5
     assert summary.accepted == sum(len(batch) for batch in sent.batches)
@@ -191,7 +192,7 @@ def test_a_slow_clock_stops_at_once() -> None:
     threading.Timer(0.2, stopped.set).start()
     started = time.monotonic()
 
-    summary = stream_columns(COLUMNS, send=Collected(), rate=0.01, loop=True, stopped=stopped)
+    summary = send_columns(PLANT, COLUMNS, send=Collected(), rate=0.01, loop=True, stopped=stopped)
 
     assert time.monotonic() - started < 5
     assert summary.rows == summary.accepted == 1
@@ -200,7 +201,7 @@ def test_a_slow_clock_stops_at_once() -> None:
 def test_the_bar_shows_refused_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.csv").write_text(f"{ROW}\n14,41,1024,700\n")
 
-    ingest(tmp_path / "a.csv", send=Collected(), rate=1e6)
+    ingest(PLANT, tmp_path / "a.csv", send=Collected(), rate=1e6)
 
     assert "row 2 refused: relative_humidity" in capsys.readouterr().err
 
@@ -254,7 +255,7 @@ def test_every_retry_has_the_same_idempotency_key_and_the_next_request_another(
     url, server = flaky
     monkeypatch.setattr(senders, "BACKOFF_SECONDS", (0.01, 0.05))
     server.script += [(429, {"Retry-After": "0"}), (503, {}), None, (409, {"Retry-After": "0"})]
-    send = http_sender(url, "p")
+    send = http_sender(PLANT, url, "p")
 
     first, second = send(one_row()), send(one_row())
 
@@ -268,7 +269,7 @@ def test_retry_after_is_honoured(flaky: tuple[str, type[Flaky]]) -> None:
     server.script += [(429, {"Retry-After": "1"})]
     started = time.monotonic()
 
-    http_sender(url, "p")(one_row())
+    http_sender(PLANT, url, "p")(one_row())
 
     assert time.monotonic() - started >= 1.0
 
@@ -277,7 +278,7 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(senders, "BACKOFF_SECONDS", (0.01, 0.02))
 
     with pytest.raises(DeliveryFailed, match="given up"):
-        http_sender("http://127.0.0.1:9", "p", patience=0.2)(one_row())
+        http_sender(PLANT, "http://127.0.0.1:9", "p", patience=0.2)(one_row())
 
 
 def test_an_answer_that_no_retry_changes_is_an_error(flaky: tuple[str, type[Flaky]]) -> None:
@@ -285,7 +286,7 @@ def test_an_answer_that_no_retry_changes_is_an_error(flaky: tuple[str, type[Flak
     server.script += [(401, {})]
 
     with pytest.raises(KappawattError, match="401"):
-        http_sender(url, "p")(one_row())
+        http_sender(PLANT, url, "p")(one_row())
 
 
 def test_rows_arrive_once_through_a_real_ingestor(tmp_path: Path) -> None:
@@ -297,8 +298,8 @@ def test_rows_arrive_once_through_a_real_ingestor(tmp_path: Path) -> None:
     thread.start()
     (tmp_path / "a.csv").write_text("AT,V,AP,RH,PE\n" + f"{ROW}\n" * 500)
 
-    send = http_sender(f"http://127.0.0.1:{server.server_port}", "plant-1")
-    summary = ingest(tmp_path / "a.csv", send=send, rate=2_000, progress=False)
+    send = http_sender(PLANT, f"http://127.0.0.1:{server.server_port}", "plant-1")
+    summary = ingest(PLANT, tmp_path / "a.csv", send=send, rate=2_000, progress=False)
 
     server.shutdown()
     thread.join()
@@ -311,7 +312,7 @@ def test_rows_arrive_on_the_bus_directly(tmp_path: Path) -> None:
     bus = connect(f"embedded:{tmp_path}/bus.sqlite")
     (tmp_path / "a.csv").write_text(f"{ROW}\n" * 500)
 
-    summary = ingest(tmp_path / "a.csv", send=bus_sender(bus, "plant-1"), rate=1e6, progress=False)
+    summary = ingest(PLANT, tmp_path / "a.csv", send=bus_sender(PLANT, bus, "plant-1"), rate=1e6, progress=False)
 
     assert summary.accepted == 500
     assert count_rows(bus) == 500
@@ -335,7 +336,7 @@ def count_rows(bus: Any) -> int:
 def test_the_published_events_file_is_read_whole() -> None:
     source = Path(os.environ["KAPPAWATT_DATA"]) / "ccpp" / "ccgt_events_shared.csv.gz"
 
-    batches = [batch for _, batch in read_file(source)]
+    batches = [batch for _, batch in read_file(PLANT, source)]
 
     assert sum(len(batch) for batch in batches) == 19_152
     assert all(batch.valid.all() for batch in batches)

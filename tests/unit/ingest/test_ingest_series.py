@@ -27,23 +27,22 @@ from kappawatt.datasets.series_files import read_series
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import HOUR, as_instant
 from kappawatt.ingest import (
-    INTAKES,
-    LOAD,
-    METER,
-    PLANT,
     Sent,
     bus_sender,
     http_sender,
     read_series_rows,
-    reading_messages,
+    send_series,
     series_rows,
-    stream_series,
 )
 from kappawatt.ingest.series_rows import merged, recognise
-from kappawatt.messages.readings import content_type
+from kappawatt.messages.readings import content_type, reading_messages
 from kappawatt.services.sensor_ingestor.service import SERVICE
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
+from kappawatt.streams.load import STREAM as LOAD
+from kappawatt.streams.meter import STREAM as METER
+from kappawatt.streams.plant import STREAM as PLANT
+from kappawatt.streams.table import STREAMS
 
 TEXAS_HEADER = (
     "ESIID,USAGE_DATE,REVISION_DATE,USAGE_START_TIME,USAGE_END_TIME,USAGE_KWH,ESTIMATED_ACTUAL,"
@@ -131,7 +130,7 @@ def test_a_load_file_arrives_in_order_of_time_with_its_zone_and_key(tmp_path: Pa
     (tmp_path / "a.csv").write_text(pjm(3))
 
     wanted = Wanted(1e6, backfill=3, progress=False)
-    summary = ingest_file(tmp_path / "a.csv", wanted, lambda intake, key: bus_sender(bus, key, intake=intake))
+    summary = ingest_file(tmp_path / "a.csv", wanted, lambda stream, key: bus_sender(stream, bus, key))
 
     [(key, kind, columns)] = read_topic(bus, LOAD.topic)
     assert (summary.rows, summary.accepted, summary.refused) == (72, 72, 0)
@@ -145,7 +144,7 @@ def test_a_load_file_arrives_in_order_of_time_with_its_zone_and_key(tmp_path: Pa
 def test_meter_rows_say_their_interval_and_leave_blanks_out(bus: Bus) -> None:
     [series] = [series_rows(one) for one in read_series(texas(4, blank=2).encode())]
 
-    stream_series([series], send=bus_sender(bus, "", intake=METER), rate=1e6)
+    send_series([series], send=bus_sender(METER, bus, ""), rate=1e6)
 
     found = read_topic(bus, METER.topic)
     assert [key for key, _, _ in found] == ["0012"] * 3
@@ -167,7 +166,7 @@ def test_history_goes_at_once_as_blocks_and_the_rest_at_its_rate(tmp_path: Path)
     summary = ingest_file(
         tmp_path / "a.csv",
         Wanted(10.0, start="2016-07-22", until="2016-07-22T09:00:00Z", backfill=14, progress=False),
-        lambda intake, key: sent,
+        lambda stream, key: sent,
     )
 
     assert [len(batch) for batch in sent.batches] == [14 * 24, 1, 1, 1, 1, 1]
@@ -187,7 +186,7 @@ def test_several_series_interleave_in_order_of_time() -> None:
     both = [series_rows(s) for name in ("AEP", "DAYTON") for s in read_series(pjm(1, name).encode())]
     sent = Collected()
 
-    stream_series(both, send=sent, rate=1e6)
+    send_series(both, send=sent, rate=1e6)
 
     zones, starts = (
         np.concatenate([batch.columns[name] for batch in sent.batches]) for name in ("load_zone", "interval_start")
@@ -199,7 +198,7 @@ def test_several_series_interleave_in_order_of_time() -> None:
 def test_a_message_has_rows_of_one_key_only() -> None:
     both = [series_rows(s) for name in ("AEP", "DAYTON") for s in read_series(pjm(1, name).encode())]
 
-    messages = reading_messages(merged([one.live for one in both]), "", intake=LOAD, block_rows=1)
+    messages = reading_messages(LOAD, merged([one.live for one in both]), "", block_rows=1)
 
     assert [(m.key, len(read_columns(m.value)["load"])) for m in messages] == [(b"AEP", 24), (b"DAYTON", 24)]
 
@@ -213,7 +212,7 @@ def test_rows_of_the_schema_are_sorted_and_bad_ones_named_by_position(tmp_path: 
     ]
     (tmp_path / "a.ndjson").write_bytes(b"\n".join(map(orjson.dumps, rows)))
 
-    summary = ingest_file(tmp_path / "a.ndjson", Wanted(1e6, progress=False), lambda i, k: bus_sender(bus, k, intake=i))
+    summary = ingest_file(tmp_path / "a.ndjson", Wanted(1e6, progress=False), lambda i, k: bus_sender(i, bus, k))
 
     found = sorted(read_topic(bus, METER.topic), key=lambda m: m[0])
     assert [(key, columns["consumption"][0]) for key, _, columns in found] == [("a", 3.0), ("a", 2.0), ("b", 1.0)]
@@ -224,7 +223,7 @@ def test_rows_of_the_schema_are_sorted_and_bad_ones_named_by_position(tmp_path: 
 def test_lines_that_cannot_be_read_are_counted_and_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(pjm(1) + "soon,1\n")
 
-    summary = ingest_file(tmp_path / "a.csv", Wanted(1e6, progress=False), lambda intake, key: Collected())
+    summary = ingest_file(tmp_path / "a.csv", Wanted(1e6, progress=False), lambda stream, key: Collected())
 
     assert (summary.rows, summary.accepted, summary.refused) == (25, 24, 1)
     assert summary.refusals == [
@@ -263,7 +262,7 @@ def test_an_option_that_does_not_fit_is_named(tmp_path: Path, content: str, want
     (tmp_path / "a.csv").write_text(content)
 
     with pytest.raises(SettingInvalid, match=f"^{option}: got"):
-        ingest_file(tmp_path / "a.csv", wanted, lambda intake, key: Collected())
+        ingest_file(tmp_path / "a.csv", wanted, lambda stream, key: Collected())
 
 
 def test_the_command_takes_a_load_file(tmp_path: Path) -> None:
@@ -292,9 +291,7 @@ def ingestor(settings: Settings, bus: Bus) -> Iterator[str]:
 def test_rows_of_several_keys_arrive_once_through_a_real_ingestor(ingestor: str, bus: Bus) -> None:
     both = [series_rows(s) for name in ("AEP", "DAYTON:part") for s in read_series(pjm(5, name).encode())]
 
-    summary = stream_series(
-        [one.between(backfill=4.0) for one in both], send=http_sender(ingestor, "", intake=LOAD), rate=1_000
-    )
+    summary = send_series([one.between(backfill=4.0) for one in both], send=http_sender(LOAD, ingestor, ""), rate=1_000)
 
     found = read_topic(bus, LOAD.topic)
     assert summary.accepted == 240
@@ -303,5 +300,5 @@ def test_rows_of_several_keys_arrive_once_through_a_real_ingestor(ingestor: str,
 
 
 def test_every_intake_has_a_path_and_topic_of_its_own() -> None:
-    assert len({intake.path for intake in INTAKES}) == len({intake.topic.name for intake in INTAKES}) == len(INTAKES)
-    assert all(intake.topic.message is intake.schema for intake in INTAKES)
+    assert len({stream.path for stream in STREAMS}) == len({stream.readings.name for stream in STREAMS}) == len(STREAMS)
+    assert all(stream.readings.message is stream.schema for stream in STREAMS)

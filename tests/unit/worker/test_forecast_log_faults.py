@@ -16,7 +16,7 @@ from kappawatt.errors import HistoriesBehind, PayloadInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, as_instant, day_intervals, day_start
 from kappawatt.forecasting.history import History
 from kappawatt.forecasting.request import example_request, read_forecast_request
-from kappawatt.serving.kinds import answers_of
+from kappawatt.worker.forecasting import Forecasting
 from tests import forecast_fakes as fakes
 from tests.forecast_fakes import FORECASTER, STREAM, ZONE, hours, loads
 from tests.unit.worker.test_forecast_worker import (
@@ -154,7 +154,7 @@ def test_histories_are_read_in_slices_and_nothing_is_taken_twice(bus: Bus, tmp_p
     times = np.arange(NOON - 300 * DAY, NOON, HOUR)
     publish(bus, events(times))
     single = cut(everything(bus, "load.readings"), 1)
-    answering = answers_of(fakes.model(tmp_path / "a"), bus, STREAM, FORECASTS, 0, slice_seconds=0.0)
+    answering = Forecasting(bus, fakes.model(tmp_path / "a"), STREAM, output=FORECASTS, slice_seconds=0.0)
 
     tries = 0
     while True:

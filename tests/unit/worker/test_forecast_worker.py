@@ -18,7 +18,6 @@ from kappawatt.forecasting.fan import LEVELS
 from kappawatt.forecasting.history import History
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
-from kappawatt.serving.kinds import answers_of
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 from kappawatt.worker.forecasting import Forecasting
@@ -75,9 +74,7 @@ def cut(records: list[Records], size: int) -> list[Records]:
 
 
 def forecasting(bus: Bus, tmp_path: Path, **how: Any) -> Forecasting:
-    found = answers_of(fakes.model(tmp_path / "artifacts", **how), bus, STREAM, FORECASTS, 0)
-    assert isinstance(found, Forecasting)
-    return found
+    return Forecasting(bus, fakes.model(tmp_path / "artifacts", **how), STREAM, output=FORECASTS)
 
 
 def run(answering: Forecasting, records: list[Records]) -> dict[str, list[dict[str, Any]]]:
@@ -324,11 +321,11 @@ def test_the_worker_commits_what_it_has_answered_and_goes_on_after_a_restart(
 
     def open_answers(version: str | None, output: str) -> Any:
         model = fakes.model(tmp_path / "artifacts")
-        return answers_of(model, bus, STREAM, output, 0), model.name, model.version
+        return Forecasting(bus, model, STREAM, output=output), model.name, model.version
 
     def work(until: int) -> None:
         own: dict[str, Any] = {"settings": settings, "telemetry": Telemetry("fake-load")}
-        worker = Worker(bus, open_answers, stream=FORECASTS, source=READINGS, service="fake-load", **own)
+        worker = Worker(bus, open_answers, stream=STREAM, service="fake-load", **own)
         thread = threading.Thread(target=worker.run)
         thread.start()
         wait_until(lambda: sum(bus.committed("fake-load", READINGS).values()) >= until, what="committed")

@@ -8,8 +8,9 @@ stack      all of it
 """
 
 from kappawatt.cli.run.alone import alone_in
+from kappawatt.cli.run.demos import PARTS
 from kappawatt.cli.run.processes import Child, Stack
-from kappawatt.cli.run.stack import PARTS, run_stack, store_name
+from kappawatt.cli.run.stack import run_stack, store_name
 from kappawatt.cli.run.watch import ForecastWatch, Watch
 
 __all__ = ["PARTS", "Child", "ForecastWatch", "Stack", "Watch", "alone_in", "run_stack", "store_name"]

@@ -1,4 +1,4 @@
-"""The forecasting services of the stack: whether they can run, and the series that are streamed through them.
+"""The streams of the stack: whether their services can run here, and the series that are streamed through them.
 
 A series' past goes first, as blocks; then its hours follow faster than life. What the bus has of a series already is
 not sent again: a stack that is started anew goes on where it was.
@@ -11,25 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kappawatt.bus import Bus
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import READABLE
-from kappawatt.datasets import named as datasets
 from kappawatt.datasets.named import SeriesSet
 from kappawatt.errors import BusError, KappawattError, PayloadInvalid
 from kappawatt.forecasting.calendar import DAY
-from kappawatt.forecasting.forecaster import Forecaster
-from kappawatt.ingest import LOAD, METER, Intake, SeriesRows, http_sender, series_rows, stream_series
+from kappawatt.ingest import SeriesRows, http_sender, send_series, series_rows
 from kappawatt.messages.readings import content_type
 from kappawatt.models.artifact import find_artifact
-from kappawatt.serving.models import artifact_root
 from kappawatt.serving.service import Service, find_service
 from kappawatt.settings import Settings
+from kappawatt.streams.stream import Demo, Stream, resolve
+from kappawatt.streams.table import STREAMS
 
-__all__ = ["DEMOS", "Demo", "newest_on", "prepare", "streaming", "usable", "what_the_error_means"]
+__all__ = ["PARTS", "Part", "newest_on", "prepare", "streaming", "usable", "what_the_error_means"]
 
 HOUR = 3600
 MOST_SERIES = 8  # streamed at once
@@ -40,53 +40,43 @@ JOIN_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Demo:
-    """One forecasting service and its data.
+class Part:
+    """One stream of the stack, and the data that is streamed through it."""
 
-    Parameters
-    ----------
-    name : str
-        What the command line and the watch line call it.
-    service : str
-    intake : Intake
-    data : callable
-        Folder (or None) to series.
-    history : int
-        Days sent at once before the stream begins, or as many as the model looks back on if that is more.
-    """
+    stream: Stream
+    demo: Demo
 
-    name: str
-    service: str
-    intake: Intake
-    data: Callable[[Path | None], SeriesSet]
-    history: int
+    @property
+    def name(self) -> str:
+        """What the command line and the watch line call it."""
+        return self.stream.name
+
+    def data(self, folder: Path | None) -> Any:
+        """Return the data set: a `SeriesSet` of a stream whose rows are intervals, else a `Dataset`."""
+        return resolve(self.demo.data)(folder)
 
 
-DEMOS = (
-    Demo("load", "hourly-load", LOAD, datasets.load_zones, 62 * 7),
-    Demo("meter", "smart-meter", METER, datasets.meters, 6 * 7),
-)
+PARTS = tuple(Part(stream, stream.demo) for stream in STREAMS if stream.demo is not None)
 
 
-def usable(demo: Demo, settings: Settings) -> Service | str:
-    """Return the demo's service, or why it cannot run here."""
+def usable(part: Part, settings: Settings) -> Service | str:
+    """Return the part's service, or why it cannot run here."""
     try:
-        service = find_service(demo.service)
+        service = find_service(part.stream.service)
     except (KappawattError, ImportError) as error:
         return str(error)
-    if service.stream is None or service.stream.errors is None or not isinstance(service.predictor, Forecaster):
-        return f"{demo.service} does not forecast from the bus"
-    root = artifact_root(service, settings)
+    if service.model is None or service.stream is not part.stream:
+        return f"{service.name} does not answer {part.name}"
+    root = service.artifacts(settings)
     if not ((root / "CURRENT").exists() or (root / "manifest.json").exists()):
-        return f"{root} holds no trained model; kappawatt train {demo.service} makes one"
+        return f"{root} holds no trained model; kappawatt train {service.name} makes one"
     return service
 
 
-def prepare(demo: Demo, service: Service, found: SeriesSet, bus: Bus) -> tuple[list[SeriesRows], str]:
+def prepare(part: Part, service: Service, found: SeriesSet, bus: Bus) -> tuple[list[SeriesRows], str]:
     """Return what is to be streamed of each series, and what that is for a person."""
-    assert isinstance(service.predictor, Forecaster)
-    history = max(demo.history, round(service.predictor.depth / DAY))
-    known = newest_on(bus, demo.intake)
+    history = max(part.demo.history_days, round(service.modelled().looks_back / DAY))
+    known = newest_on(bus, part.stream)
     rows = []
     for series in found.series[:MOST_SERIES]:
         whole = series_rows(series)
@@ -106,7 +96,7 @@ def prepare(demo: Demo, service: Service, found: SeriesSet, bus: Bus) -> tuple[l
 
 def what_the_error_means(service: Service, settings: Settings, found: SeriesSet) -> str:
     """Say what the error shown is to be compared with; "" if the model has not seen these series in training."""
-    data = find_artifact(artifact_root(service, settings), settings.model_version or None).manifest.data
+    data = find_artifact(service.artifacts(settings), settings.model_version or None).manifest.data
     if found.is_synthetic:
         return "; the model was trained on other series, so its error on synthetic ones says nothing"
     if data.get("sha256") == found.sha256:
@@ -114,9 +104,9 @@ def what_the_error_means(service: Service, settings: Settings, found: SeriesSet)
     return ""
 
 
-def newest_on(bus: Bus, intake: Intake) -> dict[str, np.datetime64]:
+def newest_on(bus: Bus, stream: Stream) -> dict[str, np.datetime64]:
     """Return the start of the newest interval that the bus has of each series, as far as its ends show."""
-    topic = intake.topic.name
+    topic = stream.readings.name
     offsets = bus.offsets(topic)
     reader = bus.reader([topic], {(topic, p): max(o.begin, o.end - LOOKED_AT) for p, o in offsets.items()})
     newest: dict[str, np.datetime64] = {}
@@ -128,7 +118,7 @@ def newest_on(bus: Bus, intake: Intake) -> dict[str, np.datetime64]:
                     if key is None or kind not in READABLE:
                         continue
                     try:
-                        batch = decode(value, kind, intake.schema).batch
+                        batch = decode(value, kind, stream.schema).batch
                     except PayloadInvalid:
                         continue
                     if batch.valid.any():
@@ -149,9 +139,9 @@ def streaming(
 
     def stream(one: SeriesRows) -> None:
         seconds = {float(s) for s in one.live.columns.get("interval_seconds", np.array([HOUR]))[:1]}
-        send = http_sender(url, "", intake=one.intake)
+        send = http_sender(one.stream, url, "")
         try:
-            summary = stream_series([one], send=send, rate=pace * HOUR / seconds.pop(), stopped=stopped)
+            summary = send_series([one], send=send, rate=pace * HOUR / seconds.pop(), stopped=stopped)
         except KappawattError as error:
             say(f"  {one.key}: streaming ended: {error}")
             return

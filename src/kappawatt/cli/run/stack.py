@@ -9,25 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from kappawatt.bus import Bus, connect
-from kappawatt.bus.topic import TOPICS
-from kappawatt.cli.run.demos import DEMOS, Demo, prepare, streaming, usable, what_the_error_means
+from kappawatt.bus import Bus, connect_as
+from kappawatt.cli.run.demos import PARTS, Part, prepare, streaming, usable, what_the_error_means
 from kappawatt.cli.run.processes import Child, Stack, free_port
 from kappawatt.cli.run.watch import ForecastWatch, Watch, ends_of
 from kappawatt.datasets.named import Dataset
 from kappawatt.errors import KappawattError
-from kappawatt.ingest import http_sender, stream_columns
+from kappawatt.ingest import http_sender, send_columns
 from kappawatt.models.artifact import Manifest
-from kappawatt.serving.models import open_model
 from kappawatt.serving.service import Service, find_service
 from kappawatt.settings import Settings
+from kappawatt.streams.table import TOPICS
 
 __all__ = ["PARTS", "run_stack", "store_name"]
 
-PARTS = ("plant", *(demo.name for demo in DEMOS))
-PLANT, SYNTHETIC_PLANT = "plant-1", "synthetic-plant-1"
-PROBE_PORT_OFFSET = 100
-SINK_PORT = 8090
 JOIN_SECONDS = 3.0
 FORECAST_SECONDS = 5  # between two lines on forecasts
 
@@ -42,19 +37,18 @@ class _Run:
         self.say = say
         self.stopped = stopped
         self._folder = folder
-        self.has_plant = only in (None, "plant")
-        self.demos: dict[Demo, Service] = {}
-        for demo in DEMOS:
-            if only in (None, demo.name):
-                found = usable(demo, settings)
+        self.parts: dict[str, tuple[Part, Service]] = {}
+        for part in PARTS:
+            if only in (None, part.name):
+                found = usable(part, settings)
                 if isinstance(found, str):
-                    say(f"{demo.name:10} left out: {found}")
+                    say(f"{part.name:10} left out: {found}")
                 else:
-                    self.demos[demo] = found
-        names = [*(["plant-power"] if self.has_plant else []), *(demo.service for demo in self.demos)]
+                    self.parts[part.name] = part, found
+        names = [service.name for _, service in self.parts.values()]
         self.ports = {name: free_port(find_service(name).port) for name in (*names, "sensor-ingestor", "gateway")}
-        self.ports |= {f"{name} consume": free_port(find_service(name).port + PROBE_PORT_OFFSET) for name in names}
-        self.ports["sink"] = free_port(SINK_PORT)
+        self.ports |= {f"{name} consume": free_port(find_service(name).work_port) for name in (*names, "sink")}
+        self.ports["sink"] = self.ports["sink consume"]
         known = (*names, "sensor-ingestor", "sink")
         self._common = {
             "KAPPAWATT_BUS": settings.bus,
@@ -64,7 +58,7 @@ class _Run:
             "PYTHONUNBUFFERED": "1",
         }
         self.stack = Stack(stopped=stopped)
-        self.plant_watch: Watch | None = None
+        self.watches: list[tuple[str, Watch]] = []
         self.forecast_watches: list[ForecastWatch] = []
 
     def url(self, name: str) -> str:
@@ -80,12 +74,11 @@ class _Run:
 
     def model(self, name: str) -> list[Child]:
         """The two processes of a model: one that serves, one that consumes."""
-        port = self.ports[f"{name} consume"]
-        consume = self._child(f"{name} consume", "consume", name, port=port, is_probe=True)
-        return [self.serve(name, f"{name} serve"), consume]
+        return [self.serve(name, f"{name} serve"), self.consume(name, f"{name} consume")]
 
-    def sink(self) -> Child:
-        return self._child("sink", "sink", port=self.ports["sink"], is_probe=True)
+    def consume(self, name: str, label: str | None = None) -> Child:
+        port = self.ports[f"{name} consume"]
+        return self._child(label or name, "consume", name, port=port, is_probe=True)
 
     def _child(self, label: str, *arguments: str, port: int, is_probe: bool = False) -> Child:
         own = {"KAPPAWATT_PROBE_PORT" if is_probe else "KAPPAWATT_PORT": str(port)}
@@ -96,7 +89,6 @@ class _Run:
 def run_stack(
     settings: Settings,
     folder: Path,
-    dataset: Callable[[], Dataset],
     *,
     rate: float,
     pace: float = 1.0,
@@ -108,46 +100,55 @@ def run_stack(
 
     Parameters
     ----------
-    dataset : callable
-        Gives the plant's readings.
     rate : float
-        Plant readings a second.
+        Readings a second of a stream whose rows stand by themselves.
     pace : float
-        Hours a second of load zones and meters.
+        Hours a second of streams whose rows are intervals of a series.
     only : str, optional
-        One of `PARTS`; all if absent. A forecasting service without a trained model is left out, and said so.
+        Name of one of `PARTS`; all if absent. A service without a trained model is left out, and said so.
     """
-    readings = dataset() if only in (None, "plant") else None
     run = _Run(settings, folder, only, say, stopped)
-    if not run.has_plant and not run.demos:
+    if not run.parts:
         raise KappawattError("nothing to run")
-    bus = connect(settings.bus, settings.bus_options())
+    rows = [(part, service) for part, service in run.parts.values() if not part.stream.steps]
+    readings = [_readings(part, settings, say) for part, _ in rows]
+    mark = "SYNTHETIC  " if any(dataset.is_synthetic for dataset in readings) else ""
+    bus = connect_as(settings)
     bus.ensure(TOPICS)
-    models = run.model("plant-power") if run.has_plant else []
+    models = [child for _, service in rows for child in run.model(service.name)]
     try:
-        run.stack.start([*models, run.sink(), run.serve("sensor-ingestor"), run.serve("gateway")], say)
+        run.stack.start([*models, run.consume("sink"), run.serve("sensor-ingestor"), run.serve("gateway")], say)
         with ExitStack() as streams:
-            if readings is not None:
-                streams.enter_context(_plant(run, bus, readings, rate))
+            for (part, service), dataset in zip(rows, readings, strict=True):
+                streams.enter_context(_rows(run, bus, part, service, dataset, rate))
             say(f"\n  dashboard  {run.url('gateway')}/   API  {run.url('gateway')}/docs   Ctrl-C stops\n")
             streams.enter_context(_forecasts(run, bus, pace))
-            mark = "SYNTHETIC  " if readings is not None and readings.is_synthetic else ""
             for second in itertools.count():
                 if stopped.wait(1.0):
                     break
-                if run.plant_watch is not None:
-                    say(mark + run.plant_watch.look())
+                for name, watch in run.watches:
+                    say(mark + (f"{name}  " if len(run.watches) > 1 else "") + watch.look())
                 if run.forecast_watches and second % FORECAST_SECONDS == 0:
                     say("   ".join(watch.look() for watch in list(run.forecast_watches)))
                 run.stack.revive(say)
-        for watch in (run.plant_watch, *run.forecast_watches):
-            if watch is not None:
-                watch.close()
+        for _, watch in run.watches:
+            watch.close()
+        for forecast_watch in run.forecast_watches:
+            forecast_watch.close()
     finally:
         say("stopping")
         run.stack.stop()
         bus.close()
         say("stopped")
+
+
+def _readings(part: Part, settings: Settings, say: Say) -> Dataset:
+    """Load a part's readings and say where they are from."""
+    dataset: Dataset = part.data(settings.data)
+    say(f"data       {len(dataset)} readings, {dataset.source}")
+    if dataset.is_synthetic:
+        say(f"           THIS IS SYNTHETIC DATA: no {part.stream.key.noun} ever said it")
+    return dataset
 
 
 def store_name(bus: str | None, own_broker: bool) -> str:
@@ -159,24 +160,22 @@ def store_name(bus: str | None, own_broker: bool) -> str:
 
 
 @contextmanager
-def _plant(run: _Run, bus: Bus, readings: Dataset, rate: float) -> Iterator[None]:
-    """Stream a plant's readings and watch the predictions."""
-    service = find_service("plant-power")
-    assert service.stream is not None
-    assert service.predictor is not None
-    run.say(_held_out(open_model(service, run.settings).manifest, readings))
-    run.plant_watch = Watch(bus, service.stream.source.name, service.stream.output.name, service.predictor.target)
-    key = SYNTHETIC_PLANT if readings.is_synthetic else PLANT
+def _rows(run: _Run, bus: Bus, part: Part, service: Service, readings: Dataset, rate: float) -> Iterator[None]:
+    """Stream rows that stand by themselves, and watch the predictions."""
+    run.say(_held_out(part, service.open(run.settings).manifest, readings))
+    run.watches.append((part.name, Watch(bus, part.stream)))
+    example = part.stream.key.example
+    key = f"synthetic-{example}" if readings.is_synthetic else example
     thread = threading.Thread(
-        target=stream_columns,
-        args=(readings.columns,),
+        target=send_columns,
+        args=(part.stream, readings.columns),
         kwargs={
-            "send": http_sender(run.ingestor, key),
+            "send": http_sender(part.stream, run.ingestor, key),
             "rate": rate,
             "loop": True,
             "stopped": run.stopped,
         },
-        name="ingest",
+        name=f"ingest {part.name}",
         daemon=True,
     )
     thread.start()
@@ -201,36 +200,36 @@ def _forecasts(run: _Run, bus: Bus, pace: float) -> Iterator[None]:
 
 def _start_forecasts(run: _Run, bus: Bus, pace: float) -> None:
     with ExitStack() as streams:
-        own = connect(run.settings.bus, run.settings.bus_options())  # a bus belongs to the thread that asks it
+        own = connect_as(run.settings)  # a bus belongs to the thread that asks it
         streams.callback(own.close)
-        for demo, service in run.demos.items():
+        for part, service in [(part, service) for part, service in run.parts.values() if part.stream.steps]:
             children = run.model(service.name)
             try:
-                found = demo.data(run.settings.data)
-                rows, text = prepare(demo, service, found, own)
+                found = part.data(run.settings.data)
+                rows, text = prepare(part, service, found, own)
                 meaning = what_the_error_means(service, run.settings, found)
                 run.stack.start(children, run.say)
             except KappawattError as error:
-                run.say(f"{demo.name:10} left out: {error}")
+                run.say(f"{part.name:10} left out: {error}")
                 run.stack.drop(children)
                 continue
             if run.stopped.is_set():
                 return
             mark = "SYNTHETIC DATA, nobody ever measured it: " if found.is_synthetic else ""
             del found  # years of all series; what is streamed has been taken out
-            run.say(f"{demo.name:10} {mark}{text}, then {pace:g} h/s{meaning}")
-            assert service.stream is not None
-            assert service.stream.errors is not None
-            since = ends_of(own, [service.stream.output.name, service.stream.errors.name])
-            run.forecast_watches.append(ForecastWatch(bus, demo.name, service.stream, since))
+            run.say(f"{part.name:10} {mark}{text}, then {pace:g} h/s{meaning}")
+            stream = part.stream
+            since = ends_of(own, [stream.answers.name, stream.forecast_errors.name])
+            run.forecast_watches.append(ForecastWatch(bus, stream, since))
             streams.enter_context(streaming(rows, run.ingestor, pace, run.stopped, run.say))
         run.stopped.wait()
 
 
-def _held_out(manifest: Manifest, dataset: Dataset) -> str:
+def _held_out(part: Part, manifest: Manifest, dataset: Dataset) -> str:
     """Say what the error shown is to be compared with."""
     held_out = manifest.metrics.get("holdout_30", {})
-    line = f"\n  model      {manifest.version}, MAE {held_out.get('mae', float('nan')):.2f} MW on rows held out"
+    unit = part.stream.answer.field(part.stream.target).unit
+    line = f"\n  model      {manifest.version}, MAE {held_out.get('mae', float('nan')):.2f} {unit} on rows held out"
     if dataset.is_synthetic:
-        return f"{line}; trained on a real plant, so the error on synthetic readings says nothing"
+        return f"{line}; trained on real readings, so the error on synthetic ones says nothing"
     return f"{line}; it was trained on these readings, so the error below is better"

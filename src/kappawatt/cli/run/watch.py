@@ -11,10 +11,10 @@ import numpy as np
 
 from kappawatt.bus import Bus
 from kappawatt.bus.interface import Records
-from kappawatt.bus.promotions import StreamFollower
+from kappawatt.bus.promotions import PromotionFollower
 from kappawatt.messages.forecasts import read_documents
 from kappawatt.messages.predictions import read_predictions
-from kappawatt.serving.service import Stream
+from kappawatt.streams.stream import Stream
 
 __all__ = ["ForecastWatch", "Watch", "ends_of"]
 
@@ -35,7 +35,7 @@ class _Tail:
     def __init__(self, bus: Bus, stream: str, others: Sequence[str] = (), since: Since | None = None) -> None:
         self._bus = bus
         self._others = others
-        self._follower = StreamFollower(bus, stream)
+        self._follower = PromotionFollower(bus, stream)
         serving = self._follower.read()
         self._open(serving.topic if serving else stream, since or {})
 
@@ -61,11 +61,12 @@ class _Tail:
 class Watch:
     """Counts what passes on the bus: readings by offsets, predictions one by one."""
 
-    def __init__(self, bus: Bus, source: str, stream: str, target: str) -> None:
+    def __init__(self, bus: Bus, stream: Stream) -> None:
         self._bus = bus
-        self._source = source
-        self._target = target
-        self._tail = _Tail(bus, stream)
+        self._source = stream.readings.name
+        self._target = stream.target
+        self._unit = stream.answer.field(stream.target).unit
+        self._tail = _Tail(bus, stream.answers.name)
         self._first = self._end()
         self.predictions = 0
         self.errors: deque[float] = deque(maxlen=WINDOW)
@@ -84,7 +85,7 @@ class Watch:
                     self.errors.append(abs(p[measured] - p[self._target]))
                 arrived = np.datetime64(p["event_time"].removesuffix("Z"), "ms").astype(np.int64)
                 self.latencies.append((p["published"] - int(arrived)) / 1000)
-        mae = f"{np.mean(self.errors):.3f} MW" if self.errors else "no measurement yet"
+        mae = f"{np.mean(self.errors):.3f} {self._unit}" if self.errors else "no measurement yet"
         p99 = f"{np.percentile(self.latencies, 99) * 1000:.0f} ms" if self.latencies else "-"
         return (
             f"readings {self._end() - self._first:>8}  predictions {self.predictions:>8}  MAE {mae}  p99 latency {p99}"
@@ -103,15 +104,12 @@ class ForecastWatch:
     ----------
     bus : Bus
         Of the thread that looks.
-    label : str
-        What the line calls it.
     stream : Stream
     since : mapping of (topic, partition) to int
         Offsets it counts from.
     """
 
     bus: Bus
-    label: str
     stream: Stream
     since: Since
     forecasts: int = 0
@@ -121,15 +119,14 @@ class ForecastWatch:
     def look(self) -> str:
         """Read what has come and describe it."""
         if self._tail is None:
-            assert self.stream.errors is not None
-            self._tail = _Tail(self.bus, self.stream.output.name, [self.stream.errors.name], self.since)
+            self._tail = _Tail(self.bus, self.stream.answers.name, [self.stream.forecast_errors.name], self.since)
         while found := read_documents(self._tail.read()):
             for document in found:
                 if "quantiles" in document:
                     self.forecasts += 1
                 elif "error" in document:
                     self._errors.append(document)
-        return f"{self.label} {self.forecasts} forecasts{self._score()}"
+        return f"{self.stream.name} {self.forecasts} forecasts{self._score()}"
 
     def _score(self) -> str:
         """Mean absolute error as a share of the mean measured, and relative to the seasonal naive's."""

@@ -11,16 +11,17 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from kappawatt.bus.interface import Bus, Headers, Producer, Records
-from kappawatt.bus.promotions import Serving, StreamFollower
+from kappawatt.bus.promotions import PromotionFollower, Serving
 from kappawatt.columns.schema import shorten
 from kappawatt.errors import BusError, PayloadInvalid
-from kappawatt.models.predictor import Model
-from kappawatt.serving.kinds import answers_of
-from kappawatt.serving.service import Stream
+from kappawatt.models.opening import AnyModel
+from kappawatt.serving.service import ModelKind
+from kappawatt.streams.stream import Stream
 
 __all__ = ["EventSource", "read_kafka_event"]
 
@@ -54,16 +55,17 @@ class EventSource:
         From how many answers of one key on they travel as one block; 0 never.
     """
 
-    def __init__(self, open_bus: Callable[[], Bus], stream: Stream, block_rows: int) -> None:
+    def __init__(self, open_bus: Callable[[], Bus], kind: ModelKind[Any], stream: Stream, block_rows: int) -> None:
         self._open_bus = open_bus
+        self._kind = kind
         self._stream = stream
         self._block_rows = block_rows
         self._bus: Bus | None = None
         self._producer: Producer | None = None
-        self._follower: StreamFollower | None = None
+        self._follower: PromotionFollower | None = None
         self._promoted: Serving | None = None
 
-    def answer(self, event: Mapping[str, Any], model: Model, timeout: float) -> dict[str, int]:
+    def answer(self, event: Mapping[str, Any], model: AnyModel, timeout: float) -> dict[str, int]:
         """Publish the answers to all readings in an event; return how many rows there were, and how many refused.
 
         Parameters
@@ -79,12 +81,13 @@ class EventSource:
             The bus did not acknowledge all of them, or the stream is served by a replay's topic.
         """
         polled = read_kafka_event(event)
-        source = self._stream.source.name
+        source = self._stream.readings.name
         for records in polled:
             if records.topic != source:
                 raise PayloadInvalid(f"topic: got {records.topic!r}, allowed {source!r}")
         bus, producer = self._connected()
-        answers = answers_of(model, bus, self._stream, self._stream.output.name, self._block_rows)
+        output = self._stream.answers.name
+        answers = self._kind.answers(model, bus, self._stream, output, self._block_rows, lambda: None, math.inf)
         outcome = answers.answer(polled)
         producer.publish(outcome.outgoing, timeout=timeout)
         counts = {"rows": outcome.rows, "refused": outcome.refused_rows}
@@ -110,7 +113,7 @@ class EventSource:
     def _promotion(self, bus: Bus) -> Serving | None:
         """Return the newest promotion, found by any call: one that was found once is not forgotten by the next."""
         if self._follower is None:
-            follower = StreamFollower(bus, self._stream.output.name)
+            follower = PromotionFollower(bus, self._stream.answers.name)
             try:
                 self._promoted = follower.read()
             except BusError:

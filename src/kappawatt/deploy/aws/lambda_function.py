@@ -20,15 +20,14 @@ import orjson
 from flask import Flask, request
 
 from kappawatt import logs
-from kappawatt.bus import connect
+from kappawatt.bus import connect_as
 from kappawatt.columns.schema import shorten
 from kappawatt.deploy.aws.api_gateway import REFUSED, Reply, Request, read_event, send, to_environ
 from kappawatt.deploy.aws.cross_origin import CrossOrigin
 from kappawatt.errors import ArtifactInvalid, KappawattError, NotReady, PayloadInvalid, PayloadTooLarge, SettingInvalid
-from kappawatt.models.predictor import Model
 from kappawatt.models.s3 import S3Model, StoredModel
-from kappawatt.serving.app import create_app
-from kappawatt.serving.context import Context
+from kappawatt.serving.app import MODELS, create_app
+from kappawatt.serving.models import Models
 from kappawatt.serving.service import Service, find_service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
@@ -60,7 +59,7 @@ def make_handler(environ: Mapping[str, str] = os.environ) -> Function:
         service = find_service(name)
     except SettingInvalid as error:
         raise SettingInvalid(f"KAPPAWATT_SERVICE: {error}") from None
-    if service.predictor is None:
+    if service.model is None:
         raise SettingInvalid(f"KAPPAWATT_SERVICE: {name} has no model")
     settings = function_settings(environ)
     logs.set_up(settings)
@@ -139,11 +138,12 @@ class Function:
         return document
 
     def _answer_kafka(self, event: Mapping[str, Any], left: float) -> dict[str, int]:
-        context: Context = self._warm.get(left).extensions["kappawatt"]
-        if context.models is None:
+        kind, stream = self._service.modelled(), self._service.stream
+        models: Models[Any] | None = self._warm.get(left).extensions.get(MODELS)
+        if models is None:
             raise NotReady(self._warm.reason)
-        model, stream = context.models.current, self._service.stream
-        if stream is None or not isinstance(model, Model):
+        model = models.current
+        if stream is None or kind.needs_history:
             why = "it reads no topic" if stream is None else "its worker keeps histories, see `kappawatt consume`"
             raise PayloadInvalid(f"event: got Kafka records for {self._service.name}, allowed HTTP: {why}")
         if self._source is None:
@@ -152,9 +152,7 @@ class Function:
             from kappawatt.deploy.aws.kafka_event import EventSource
 
             settings = self._settings
-            self._source = EventSource(
-                lambda: connect(settings.bus, settings.bus_options()), stream, settings.block_rows
-            )
+            self._source = EventSource(lambda: connect_as(settings), kind, stream, settings.block_rows)
         timeout = max(SPARE_SECONDS, min(PUBLISH_SECONDS, left - SPARE_SECONDS))
         counts: dict[str, int] = self._source.answer(event, model, timeout)
         return counts
@@ -230,7 +228,7 @@ class _WarmApp:
 
     def _waiting(self) -> Flask:
         """An app that has no model and says why."""
-        app = create_app(self._service, self._settings, telemetry=self._telemetry, serve_model=False)
+        app = create_app(self._service, self._settings, telemetry=self._telemetry, serves=False)
         app.extensions["kappawatt"].ready.append(lambda: self.reason)
 
         @app.before_request

@@ -1,4 +1,4 @@
-"""What a container does: serve, answer a topic, land the bus in a database, or train.
+"""What a container does: serve, work on the bus, or train.
 
 KAPPAWATT_SERVICE names the service, which every image sets. Every role listens on port 8080 of every address. The
 model is in `/opt/ml/model` if that folder exists (SageMaker's place), else where KAPPAWATT_ARTIFACTS says, else the
@@ -56,7 +56,7 @@ def serve(environ: Mapping[str, str]) -> int:
 
 
 def consume(environ: Mapping[str, str]) -> int:
-    """Answer the service's topic until SIGTERM; 1 if it cannot begin or the bus failed for too long."""
+    """Run the service's loop until SIGTERM; 1 if it cannot begin, or bus or database failed for too long."""
 
     def run() -> None:
         from kappawatt.serving.consume import consume as run_worker
@@ -71,17 +71,8 @@ def consume(environ: Mapping[str, str]) -> int:
 
 
 def sink(environ: Mapping[str, str]) -> int:
-    """Land what passes on the bus in the database until SIGTERM; 1 if it cannot begin or bus or database failed."""
-
-    def run() -> None:
-        from kappawatt.serving.consume import run_sink
-
-        settings = worker_settings(environ)
-        logs.set_up(settings)
-        _warn_of_own_bus(environ, settings)
-        run_sink(settings)
-
-    return _run(run)
+    """Do what `consume` does; the role's name of a release before, when the sink was no service."""
+    return consume({**environ, "KAPPAWATT_SERVICE": "sink"})
 
 
 def serve_settings(environ: Mapping[str, str]) -> Settings:
@@ -164,8 +155,6 @@ def _service(environ: Mapping[str, str]) -> Service:
     name = environ.get("KAPPAWATT_SERVICE", "")
     if not name:
         raise SettingInvalid("KAPPAWATT_SERVICE: got nothing, allowed the name of a service, plant-power")
-    if name == "sink":
-        raise SettingInvalid("KAPPAWATT_SERVICE: sink has only the role sink")
     try:
         service = find_service(name)
     except SettingInvalid as error:

@@ -6,21 +6,27 @@ of features a line; a line may also be the hour itself.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from kappawatt.columns.batch import Batch, Columns
+from kappawatt.columns.batch import Answer, Batch, Columns
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV, JSON
 from kappawatt.columns.json_rows import decode_objects, load_json
+from kappawatt.errors import ArtifactInvalid
 from kappawatt.forecasting.calendar import HOUR, Times, as_instant, to_local
-from kappawatt.models.predictor import Predictor
+from kappawatt.models.predictor import Model, Predictor
+from kappawatt.serving.models import Models
 
-__all__ = ["ClassicRows", "read_classic"]
+__all__ = ["ClassicRows", "classic_door", "read_classic"]
+
+log = logging.getLogger(__name__)
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?)?(Z|[+-]\d\d:?\d\d)?")
 MOST_LINES = 1_000_000
@@ -43,6 +49,28 @@ class ClassicRows:
     predictor: Predictor
     features_of: Callable[[Times], Columns]
     time_zone: str
+
+
+def classic_door(rows: ClassicRows, models: Models[Any]) -> Callable[[bytes, str], Answer | None]:
+    """Return what answers a body in the classic form, by the regression in the current artifact; else None."""
+
+    @cache
+    def regression() -> Model | None:
+        try:
+            artifact = models.artifact()
+            return Model(rows.predictor, rows.predictor.load(artifact), artifact.manifest)
+        except ArtifactInvalid as error:
+            log.info("no classic rows", extra={"version": models.current.version, "error": str(error)})
+            return None
+
+    def answer(body: bytes, kind: str) -> Answer | None:
+        batch = read_classic(body, kind, rows)
+        if batch is None:
+            return None
+        model = regression()
+        return None if model is None else model.answer(batch)
+
+    return answer
 
 
 def read_classic(body: bytes, kind: str, classic: ClassicRows) -> Batch | None:
@@ -83,13 +111,12 @@ def _json(body: bytes, classic: ClassicRows) -> Batch | None:
 
 def _timestamps(lines: list[str], classic: ClassicRows) -> Batch | None:
     """Labels as a PJM file has them (local, end of the hour), or instants with a zone (start of the hour)."""
-    if not lines or not all(TIMESTAMP.fullmatch(line) for line in lines):
+    moments = [found for line in lines if (found := TIMESTAMP.fullmatch(line))]
+    if not lines or len(moments) < len(lines):
         return None
     labels = np.empty(len(lines), dtype="datetime64[ms]")
     try:
-        for i, line in enumerate(lines):
-            found = TIMESTAMP.fullmatch(line)
-            assert found is not None
+        for i, (line, found) in enumerate(zip(lines, moments, strict=True)):
             zone = found.group(5)
             moment = as_instant(line.removesuffix(zone or "").replace(" ", "T"))
             if zone is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from flask import Flask, Response, request
@@ -17,10 +17,10 @@ from kappawatt.forecasting.request import example_request, read_forecast_request
 from kappawatt.messages.forecasts import forecast_document, instant
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import VERSION
+from kappawatt.serving.histories import KnownHistories
+from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
-
-if TYPE_CHECKING:
-    from kappawatt.serving.context import Context
+from kappawatt.serving.service import Context
 
 __all__ = ["add_routes"]
 
@@ -32,10 +32,10 @@ SERIES = {
 }
 
 
-def add_routes(app: Flask, context: Context, forecaster: Forecaster) -> None:
+def add_routes(
+    app: Flask, context: Context, models: Models[ForecastModel], forecaster: Forecaster, histories: KnownHistories
+) -> None:
     """Add `/forecast` and `/series`."""
-    models = context.models
-    assert models is not None
 
     @app.post("/forecast", provide_automatic_options=False)
     @operation(
@@ -51,7 +51,6 @@ def add_routes(app: Flask, context: Context, forecaster: Forecaster) -> None:
     )
     def forecast() -> Response:
         model = models.get(request.args.get("version"))
-        assert isinstance(model, ForecastModel)
         if request.mimetype != JSON:
             raise ContentTypeUnsupported(f"content-type: got {request.mimetype[:80]!r}, allowed {JSON}")
         document = load_json(read_body())
@@ -68,11 +67,10 @@ def add_routes(app: Flask, context: Context, forecaster: Forecaster) -> None:
         answers={200: SERIES},
     )
     def series() -> Response:
-        histories = context.histories
-        keys = histories.keys() if histories else []
+        keys = histories.keys()
         rows = []
         for key in keys[:MOST_SERIES]:
-            known = histories.history(key) if histories else None
+            known = histories.history(key)
             if known is None or known.clock is None or known.first is None:
                 continue
             rows.append(

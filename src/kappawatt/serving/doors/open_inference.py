@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
@@ -25,11 +25,9 @@ from kappawatt.columns.values import column_of
 from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import answer_valid, count
-from kappawatt.serving.models import AnyModel
+from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import JSON, operation
-
-if TYPE_CHECKING:
-    from kappawatt.serving.context import Context
+from kappawatt.serving.service import Context
 
 __all__ = ["add_routes"]
 
@@ -77,15 +75,12 @@ INFER = {
 METADATA = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
 
 
-def add_routes(app: Flask, context: Context) -> None:
+def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
     """Add `/v2/...`."""
     service = context.service
-    predictor = service.predictor
-    models = context.models
-    assert predictor is not None
-    assert models is not None
+    predictor = models.predictor
 
-    def model_of(name: str, version: str | None) -> AnyModel:
+    def model_of(name: str, version: str | None) -> Any:
         if name != service.name:
             raise ModelNotFound(f"model: got {name[:80]!r}, allowed {service.name}")
         return models.get(version)

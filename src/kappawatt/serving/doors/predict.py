@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
@@ -15,16 +15,13 @@ from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, Decoded, content_type_of
 from kappawatt.columns.schema import Schema
 from kappawatt.errors import KappawattError
-from kappawatt.forecasting.forecaster import Forecaster
-from kappawatt.models.predictor import Predictor
+from kappawatt.models.opening import Described
 from kappawatt.serving.body import read_body
 from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
 from kappawatt.serving.problems import rejected
+from kappawatt.serving.service import Context
 from kappawatt.telemetry import Telemetry
-
-if TYPE_CHECKING:
-    from kappawatt.serving.context import Context
 
 __all__ = ["add_routes", "answer_rows", "count", "csv_body", "csv_example", "rows_body"]
 
@@ -37,12 +34,9 @@ VERSION = {
 }
 
 
-def add_routes(app: Flask, context: Context) -> None:
+def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
     """Add `/predict` and `/params`."""
-    predictor = context.service.predictor
-    assert predictor is not None
-    assert context.models is not None
-    models = context.models
+    predictor = models.predictor
 
     @app.post("/predict", provide_automatic_options=False)
     @operation(
@@ -93,13 +87,13 @@ def add_routes(app: Flask, context: Context) -> None:
         return Response(orjson.dumps(document), content_type=JSON)
 
 
-def answer_valid(models: Models, read: Callable[[], Decoded], form: str) -> Answer | None:
+def answer_valid(models: Models[Any], read: Callable[[], Decoded], form: str) -> Answer | None:
     """Return the answer if the body can be read, has this form, and no row is refused; else None."""
     try:
         decoded = read()
         if decoded.form != form or decoded.batch.rejections:
             return None
-        answer = models.current.answer(decoded.batch)
+        answer: Answer = models.current.answer(decoded.batch)
     except KappawattError:
         return None
     return None if answer.rejections else answer
@@ -204,7 +198,7 @@ def csv_example(schema: Schema) -> str:
     return ",".join(str(f.column) for f in fields) + "\n" + ",".join(str(f.example) for f in fields) + "\n"
 
 
-def answer_media(predictor: Predictor | Forecaster) -> dict[str, Any]:
+def answer_media(predictor: Described) -> dict[str, Any]:
     """Return the JSON Schemas of an answer by media type."""
     row = predictor.response.json_schema()
     who = {"model": {"type": "string"}, "version": {"type": "string"}}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 from flask import Flask, Response, request
@@ -14,22 +15,24 @@ from kappawatt.columns.json_rows import decode_objects, load_json
 from kappawatt.columns.schema import Schema, shorten
 from kappawatt.errors import NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
-from kappawatt.serving.doors.classic import read_classic
 from kappawatt.serving.doors.predict import answer_rows, count, csv_body, csv_example, rows_body
+from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
-
-if TYPE_CHECKING:
-    from kappawatt.serving.context import Context
+from kappawatt.serving.service import Context
 
 __all__ = ["add_routes"]
 
+Classic = Callable[[bytes, str], Answer | None]  # (body, content type) to the answer; None if it is in no such form
 
-def add_routes(app: Flask, context: Context) -> None:
-    """Add the three routes the platform calls."""
-    predictor = context.service.predictor
-    models = context.models
-    assert predictor is not None
-    assert models is not None
+
+def no_classic_rows(body: bytes, kind: str) -> Answer | None:
+    """Answer nothing: the service knows no classic rows."""
+    return None
+
+
+def add_routes(app: Flask, context: Context, models: Models[Any], classic: Classic = no_classic_rows) -> None:
+    """Add the three routes the platform calls; `classic` answers bodies in the classic endpoint's form."""
+    predictor = models.predictor
 
     @app.get("/ping", provide_automatic_options=False)
     @operation("SageMaker: ready?", tag="sagemaker", answers={200: None, 503: "problem"})
@@ -63,7 +66,7 @@ def add_routes(app: Flask, context: Context) -> None:
     def invocations() -> Response:
         body = read_body()
         kind = content_type_of(request.content_type)
-        answer = _classic_answer(body, kind, context)
+        answer = classic(body, kind)
         if answer is None:
             answer = models.current.answer(_read(body, kind, predictor.request))
         count(context.telemetry, answer, "sagemaker")
@@ -80,17 +83,6 @@ def add_routes(app: Flask, context: Context) -> None:
             lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)
             return Response(lines, content_type=accept)
         return Response(orjson.dumps({"predictions": rows}), content_type=JSON)
-
-
-def _classic_answer(body: bytes, kind: str, context: Context) -> Answer | None:
-    """The answer to rows in the classic endpoint's form; None if they are not, or the service knows none."""
-    classic = context.service.classic
-    if classic is None:
-        return None
-    assert context.models is not None
-    batch = read_classic(body, kind, classic)
-    model = context.models.classic if batch is not None else None
-    return None if model is None or batch is None else model.answer(batch)
 
 
 def _bodies(schema: Schema) -> dict[str, Any]:

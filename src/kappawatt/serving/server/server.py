@@ -15,6 +15,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from kappawatt import logs
+from kappawatt.errors import SettingInvalid
 from kappawatt.serving.server.drain import Drain, HeldTermination
 from kappawatt.serving.server.inline_worker import InlineWorker
 from kappawatt.serving.server.lingering_worker import LingeringWorker
@@ -104,6 +105,10 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
     SettingInvalid
         The service cannot run with these settings; said before any process is forked.
     """
+    if service.is_one_process:
+        raise SettingInvalid(
+            f"service: got {service.name}, which answers while it works: kappawatt consume {service.name}"
+        )
     if service.check is not None:
         service.check(settings)
     port = settings.port or service.port
@@ -112,7 +117,7 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
         "bind": f"{host}:{port}",
         "workers": settings.workers,
         # A model computes and never waits; routes of other services wait for brokers and other services.
-        "worker_class": LingeringWorker if service.predictor is None else InlineWorker,
+        "worker_class": LingeringWorker if service.model is None else InlineWorker,
         "threads": max(settings.threads, service.threads),
         "keepalive": 75,
         "limit_request_line": 8190,

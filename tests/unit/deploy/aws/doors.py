@@ -12,12 +12,14 @@ import orjson
 
 from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Records
-from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS
 from kappawatt.columns.arrow import read_columns, write_columns
 from kappawatt.columns.content import ARROW
 from kappawatt.deploy.aws.lambda_function import Function, function_settings
 from kappawatt.messages.predictions import read_predictions
-from kappawatt.serving.service import Service, Stream
+from kappawatt.serving.service import Service
+from kappawatt.streams.plant import STREAM as PLANT
+from kappawatt.streams.stream import Stream
+from kappawatt.streams.table import TOPICS
 from tests.unit.deploy.aws.fixtures import content, http_api, kafka, rest_api
 
 Rows = Sequence[dict[str, Any]]
@@ -50,9 +52,11 @@ def direct_rows(service: Service, rows: Rows, folder: Path) -> list[dict[str, An
 
 
 def kafka_records(service: Service, rows: Rows, folder: Path) -> list[dict[str, Any]]:
-    stream = service.stream or Stream(PLANT_READINGS, PLANT_PREDICTIONS)  # a service without one says so
+    stream = service.stream or PLANT  # a service without one says so
     n = len(rows)
-    given = Records(stream.source.name, 0, range(n), [1] * n, [b"p"] * n, [orjson.dumps(row) for row in rows], [()] * n)
+    given = Records(
+        stream.readings.name, 0, range(n), [1] * n, [b"p"] * n, [orjson.dumps(row) for row in rows], [()] * n
+    )
     bus = connect(f"embedded:{folder}/bus.sqlite")
     try:
         bus.ensure(TOPICS)
@@ -63,7 +67,7 @@ def kafka_records(service: Service, rows: Rows, folder: Path) -> list[dict[str, 
 
 
 def _published(bus: Bus, stream: Stream) -> list[dict[str, Any]]:
-    reader = bus.reader([stream.output.name], {})
+    reader = bus.reader([stream.answers.name], {})
     found = []
     while polled := reader.poll(0.0):
         found += read_predictions(polled)

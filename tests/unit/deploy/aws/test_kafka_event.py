@@ -15,7 +15,6 @@ from kappawatt.deploy.aws.lambda_function import Function
 from kappawatt.errors import BusError, NotReady, PayloadInvalid, SettingInvalid
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.predictions import read_predictions
-from kappawatt.serving.models import open_model
 from kappawatt.serving.service import find_service
 from kappawatt.settings import Settings
 from kappawatt.worker.predicting import Answering
@@ -42,7 +41,7 @@ def published(bus: Bus) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def by_a_worker(polled: list[Records]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    model = open_model(find_service("plant-power"), Settings.read({}))
+    model = find_service("plant-power").open(Settings.read({}))
     outgoing = Answering(model, PREDICTIONS, DEAD, 64).answer(polled).outgoing  # type: ignore[arg-type]
     stored = ("published", "topic", "partition", "offset")
     predictions = [

@@ -232,8 +232,8 @@ def test_the_time_that_is_left_is_asked_of_the_platform(function: Function) -> N
 
 def test_a_forecasting_service_answers_with_the_history_that_a_request_brings() -> None:
     service = find_service("hourly-load")
-    assert isinstance(service.predictor, Forecaster)
-    body = example_request(service.predictor, "PJME")
+    assert isinstance(service.modelled().predictor, Forecaster)
+    body = example_request(service.modelled().predictor, "PJME")
     known = Settings.read({}, follow_histories=False)
     expected = create_app(service, known).test_client().post("/forecast", json=body)
     function = make_function("hourly-load")

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from kappawatt.deploy.aws.pack import pack_artifact
-from kappawatt.deploy.aws.sample import answer_here, same_answer, sample_of
+from kappawatt.deploy.aws.sample import answer_here, same_answer
 from kappawatt.errors import ArtifactInvalid, PayloadInvalid
 from kappawatt.models.artifact import Artifact, find_artifact, open_artifact
-from kappawatt.serving.models import artifact_root, open_model
 from kappawatt.serving.service import Service, find_service, service_names
 from kappawatt.settings import Settings
 from tests import forecast_fakes
@@ -23,7 +22,7 @@ MODELS = [n for n in service_names() if (find_service(n).folder / "artifacts" / 
 
 
 def shipped(service: Service) -> Artifact:
-    return find_artifact(artifact_root(service, Settings.read({})))
+    return find_artifact(service.artifacts(Settings.read({})))
 
 
 @pytest.fixture(params=MODELS)
@@ -53,7 +52,7 @@ def test_an_unpacked_archive_is_an_artifact_that_answers(service: Service, tmp_p
         entries = tar.getmembers()
         tar.extractall(tmp_path, filter="data")
 
-    assert open_model(service, Settings.read({}, artifacts=tmp_path)).version == archive.version
+    assert service.open(Settings.read({}, artifacts=tmp_path)).version == archive.version
     assert [e.name for e in entries] == sorted(e.name for e in entries)
     assert {(e.mtime, e.uid, e.gid, e.uname, e.gname, e.mode) for e in entries} == {(0, 0, 0, "", "", 0o644)}
 
@@ -71,11 +70,10 @@ def test_a_damaged_artifact_is_not_packed(service: Service, tmp_path: Path) -> N
 def test_the_sample_is_the_example_and_is_answered_as_the_manifest_says(service: Service, settings: Settings) -> None:
     settings = replace(settings, artifacts=None)
     artifact = shipped(service)
-    assert service.predictor is not None
 
-    answer = answer_here(service, settings, sample_of(service.predictor, artifact.manifest))
+    answer = answer_here(service, settings, service.modelled().sample(artifact.manifest))
 
-    target = artifact.manifest.example["answer"][service.predictor.target]
+    target = artifact.manifest.example["answer"][service.modelled().predictor.target]
     expected = target if isinstance(target, list) else [target]
     assert same_answer("\n".join(answer.split()[-len(expected) :]), "\n".join(map(str, expected)))
 
@@ -83,7 +81,7 @@ def test_the_sample_is_the_example_and_is_answered_as_the_manifest_says(service:
 def test_a_forecaster_is_asked_with_its_history_and_empty_hours(tmp_path: Path, settings: Settings) -> None:
     artifact = forecast_fakes.write_artifact(tmp_path / "artifacts")
 
-    sample = sample_of(forecast_fakes.FORECASTER, artifact.manifest)
+    sample = forecast_fakes.SERVICE.modelled().sample(artifact.manifest)
 
     lines = sample.decode().splitlines()
     assert lines[0] == "interval_start,load"

@@ -115,7 +115,7 @@ def test_an_unknown_role_is_refused_with_those_there_are(
     [
         ("serve", {}, "KAPPAWATT_SERVICE: got nothing"),
         ("serve", {"KAPPAWATT_SERVICE": "nobody"}, "KAPPAWATT_SERVICE: service: got 'nobody', allowed"),
-        ("serve", {"KAPPAWATT_SERVICE": "sink"}, "sink has only the role sink"),
+        ("serve", {"KAPPAWATT_SERVICE": "sink"}, "sink, which answers while it works"),
         ("serve", {"KAPPAWATT_SERVICE": "gateway"}, "KAPPAWATT_API_KEYS: got nothing"),
         ("consume", {"KAPPAWATT_SERVICE": "gateway"}, "got gateway, which reads no topic"),
         ("consume", {"KAPPAWATT_SERVICE": "plant-power", "KAPPAWATT_PROBE_PORT": "http"}, "KAPPAWATT_PROBE_PORT: got"),

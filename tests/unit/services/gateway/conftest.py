@@ -17,7 +17,6 @@ from werkzeug.serving import make_server
 from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Records
 from kappawatt.bus.promotions import Serving, promote
-from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS
 from kappawatt.columns.batch import Rejection
 from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.predictions import Prediction, prediction_block, prediction_event
@@ -25,6 +24,8 @@ from kappawatt.services.gateway.service import SERVICE
 from kappawatt.services.gateway.wiring import EXTENSION
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
+from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
+from kappawatt.streams.table import TOPICS
 
 DEAD = f"{PLANT_READINGS.name}.dead"
 

@@ -11,16 +11,7 @@ from numpy.typing import NDArray
 
 from kappawatt.bus import Bus
 from kappawatt.bus.interface import Outgoing
-from kappawatt.bus.topic import (
-    LOAD_ERRORS,
-    LOAD_FORECASTS,
-    LOAD_READINGS,
-    METER_ERRORS,
-    METER_FORECASTS,
-    METER_READINGS,
-    Topic,
-    dead_letter,
-)
+from kappawatt.bus.topic import Topic, dead_letter
 from kappawatt.forecasting.calendar import DAY, Times, same_local_time
 from kappawatt.forecasting.fan import LEVELS, Fan
 from kappawatt.forecasting.forecaster import Forecaster
@@ -28,6 +19,8 @@ from kappawatt.forecasting.history import Past
 from kappawatt.forecasting.model import ForecastModel
 from kappawatt.models.artifact import Manifest
 from kappawatt.streams import load, meter
+from kappawatt.streams.load import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
+from kappawatt.streams.meter import METER_ERRORS, METER_FORECASTS, METER_READINGS
 from kappawatt.worker.forecasting import Forecasting
 
 WIDTH = 1.645 * np.sqrt(2) * np.array([np.sign(q - 0.5) * abs(2 * q - 1) ** 1.5 for q in LEVELS])  # wide at the ends

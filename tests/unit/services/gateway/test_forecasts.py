@@ -14,7 +14,6 @@ from flask import Flask
 from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.promotions import Serving, promote
-from kappawatt.bus.topic import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS, TOPICS
 from kappawatt.errors import BusUnreachable
 from kappawatt.forecasting.calendar import HOUR, as_instant
 from kappawatt.services.gateway.live.forecast_events import ForecastClientStream
@@ -24,6 +23,8 @@ from kappawatt.services.gateway.live.forecast_streams import FORECAST_STREAMS
 from kappawatt.services.gateway.live.forecasts import ForecastView
 from kappawatt.services.gateway.live.predictions import LatestView
 from kappawatt.services.gateway.wiring import EXTENSION
+from kappawatt.streams.load import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
+from kappawatt.streams.table import TOPICS
 from tests.forecast_fakes import hours, loads
 from tests.unit.services.gateway.forecast_publisher import ForecastPublisher
 

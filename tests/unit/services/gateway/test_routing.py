@@ -16,13 +16,13 @@ from flask.testing import FlaskClient
 from urllib3.util import parse_url
 
 from kappawatt.bus import Bus
-from kappawatt.bus.topic import PLANT_READINGS
 from kappawatt.services.gateway.proxy.breaker import Breaker
 from kappawatt.services.gateway.proxy.forward import Address, Proxy, Target
 from kappawatt.services.gateway.wiring import EXTENSION
 from kappawatt.services.sensor_ingestor.service import SERVICE as INGESTOR
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
+from kappawatt.streams.plant import PLANT_READINGS
 
 KEYS = [f"run-7-{number}" for number in range(300)]
 READING = {

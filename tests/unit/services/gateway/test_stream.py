@@ -229,7 +229,7 @@ def test_position_of_a_lost_bus_goes_on_at_the_end(
 
 def test_other_topics_cannot_be_read(open_gateway: Gateways, plant: Any, bus: Bus, start: str) -> None:
     from kappawatt.bus.interface import Outgoing
-    from kappawatt.bus.topic import PLANT_READINGS
+    from kappawatt.streams.plant import PLANT_READINGS
 
     bus.producer().publish([Outgoing(PLANT_READINGS.name, b'{"id": "secret"}', b"k")])
     ids = plant.predict(1.0)

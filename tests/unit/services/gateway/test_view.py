@@ -11,11 +11,11 @@ from flask import Flask
 
 from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Outgoing
-from kappawatt.cli.doctor import PROBE_KEY
 from kappawatt.services.gateway.live.follow import Follower
 from kappawatt.services.gateway.live.hub import Hub
 from kappawatt.services.gateway.live.predictions import KNOWN_IDS, LatestView
 from kappawatt.services.gateway.wiring import EXTENSION
+from kappawatt.serving.probes import PROBE_KEY
 
 Gateways = Callable[..., Flask]
 Eventually = Callable[..., Any]
@@ -220,7 +220,7 @@ def test_promotion_moves_the_view_to_the_side_topic(
 def test_gateway_waits_for_topics_and_is_ready_meanwhile(
     open_gateway: Gateways, bus_url: str, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kappawatt.bus.topic import TOPICS
+    from kappawatt.streams.table import TOPICS
 
     monkeypatch.setattr("kappawatt.services.gateway.live.follow.LOOK_SECONDS", 0.1)
     client = open_gateway().test_client()

@@ -15,7 +15,6 @@ from kappawatt.services.hourly_load.forecaster import FORECASTER
 from kappawatt.services.hourly_load.inference import Classic
 from kappawatt.services.hourly_load.service import SERVICE, load_classic
 from kappawatt.serving.app import create_app
-from kappawatt.serving.models import artifact_root, open_model
 from kappawatt.settings import Settings
 
 LABELS = np.array(["2018-01-01T13:00", "2016-07-04T00:00", "2015-12-31T23:00"], "datetime64[ms]")
@@ -34,7 +33,7 @@ def app(settings: Settings) -> Flask:
 
 @pytest.fixture(scope="module")
 def classic(settings: Settings) -> Classic:
-    return load_classic(find_artifact(artifact_root(SERVICE, settings)))
+    return load_classic(find_artifact(SERVICE.artifacts(settings)))
 
 
 def numbers(app: Flask, body: str) -> list[float]:
@@ -105,8 +104,8 @@ def test_the_same_door_still_forecasts_from_a_history(app: Flask, settings: Sett
 
 
 def test_the_baseline_version_forecasts_from_the_calendar_alone(settings: Settings) -> None:
-    root = artifact_root(SERVICE, settings)
+    root = SERVICE.artifacts(settings)
     (version,) = (path.name for path in Path(root).glob("baseline-*"))
-    model = open_model(SERVICE, settings, version)
+    model = SERVICE.open(settings, version)
 
     assert isinstance(model.fitted, Classic)

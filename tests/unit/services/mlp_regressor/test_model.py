@@ -18,13 +18,12 @@ from kappawatt.services.mlp_regressor.features import END, features
 from kappawatt.services.mlp_regressor.model import CHUNK, HIDDEN_UNITS, Network, fit, pack, unpack
 from kappawatt.services.mlp_regressor.service import SERVICE
 from kappawatt.services.mlp_regressor.train import points, train
-from kappawatt.serving.models import open_model
 from kappawatt.settings import Settings
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    found = open_model(SERVICE, Settings.read({}))
+    found = SERVICE.open(Settings.read({}))
     assert isinstance(found, Model)
     return found
 
@@ -70,13 +69,15 @@ def test_numpy_answers_what_scikit_learn_would_have(model: Model) -> None:
 
 
 def test_answers_outside_the_training_range_are_marked(model: Model) -> None:
-    answer = model.answer(decode_objects([{"x": END - 0.001}, {"x": END + 0.001}], SERVICE.predictor.request))
+    answer = model.answer(
+        decode_objects([{"x": END - 0.001}, {"x": END + 0.001}], SERVICE.modelled().predictor.request)
+    )
 
     assert answer.columns["extrapolated"].tolist() == [False, True]
 
 
 def test_an_x_beyond_the_pole_is_refused_by_name(model: Model) -> None:
-    answer = model.answer(decode_objects([{"x": 1.6}], SERVICE.predictor.request))
+    answer = model.answer(decode_objects([{"x": 1.6}], SERVICE.modelled().predictor.request))
 
     assert answer.rejections[0].message == "x: got 1.6, allowed a number from 0 to 1.5707 rad"
 
@@ -113,7 +114,7 @@ def test_a_damaged_file_is_refused(model: Model, fault: str) -> None:
 def test_training_writes_an_artifact_that_serves(tmp_path: Path) -> None:
     (path,) = train(Settings.read({}), out=tmp_path, quick=True)
 
-    trained = SERVICE.predictor.open(open_artifact(path))
+    trained = SERVICE.modelled().open(open_artifact(path), None)
     assert (tmp_path / "CURRENT").read_text().strip() == trained.version
     assert trained.manifest.metrics["fresh_points"]["rmse"] < 0.02
     assert isinstance(trained.fitted.network, Network)

@@ -43,8 +43,7 @@ def open_with(folder: Path, files: dict[str, bytes], answer: dict[str, float]) -
         files={},
         example={"request": ROW, "answer": answer},
     )
-    assert SERVICE.predictor is not None
-    return SERVICE.predictor.open(save_artifact(folder, files, manifest))
+    return SERVICE.modelled().open(save_artifact(folder, files, manifest), None)
 
 
 def answer(model: Model, **changed: float) -> dict[str, Any]:
@@ -131,7 +130,7 @@ def test_shipped_model_needs_no_more_than_numpy() -> None:
         "from kappawatt.models.artifact import find_artifact\n"
         "from pathlib import Path\n"
         "import kappawatt.services.plant_power as package\n"
-        "SERVICE.predictor.open(find_artifact(Path(package.__file__).parent / 'artifacts'))\n"
+        "SERVICE.modelled().open(find_artifact(Path(package.__file__).parent / 'artifacts'), None)\n"
         "print([name for name in ('onnxruntime', 'onnx', 'scipy', 'sklearn', 'matplotlib') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -15,7 +15,6 @@ from flask.testing import FlaskClient
 
 from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Records, header
-from kappawatt.bus.topic import TOPICS
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON
@@ -25,6 +24,7 @@ from kappawatt.services.sensor_ingestor.service import SERVICE
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from kappawatt.streams.plant import READING
+from kappawatt.streams.table import TOPICS
 
 GOOD = {
     "ambient_temperature": 14.96,

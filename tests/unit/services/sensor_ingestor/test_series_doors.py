@@ -14,7 +14,6 @@ from flask.testing import FlaskClient
 
 from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import header
-from kappawatt.bus.topic import TOPICS
 from kappawatt.columns.arrow import read_columns, write_columns
 from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON
 from kappawatt.errors import Overloaded
@@ -22,6 +21,7 @@ from kappawatt.services.sensor_ingestor import routes
 from kappawatt.services.sensor_ingestor.service import SERVICE
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
+from kappawatt.streams.table import TOPICS
 
 LOAD = {"interval_start": "2016-07-01T04:00:00Z", "load": 30000.0}
 METER = {"interval_start": "2022-07-01T05:15:00Z", "consumption": 0.2}

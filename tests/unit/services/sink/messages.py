@@ -10,10 +10,11 @@ import numpy as np
 from kappawatt.bus import Bus, Outgoing
 from kappawatt.bus.interface import Records
 from kappawatt.columns.batch import Batch
-from kappawatt.ingest import reading_messages
 from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.predictions import Prediction, prediction_block, prediction_event
+from kappawatt.messages.readings import reading_messages
 from kappawatt.streams.plant import READING
+from kappawatt.streams.plant import STREAM as PLANT
 
 HOUR = 3_600_000
 START = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -40,7 +41,7 @@ def batch_of(
 
 
 def publish_readings(bus: Bus, batch: Batch, key: str = "plant-1", block_rows: int = 64) -> None:
-    publish(bus, reading_messages(batch, key, block_rows=block_rows))
+    publish(bus, reading_messages(PLANT, batch, key, block_rows=block_rows))
 
 
 def publish(bus: Bus, messages: Sequence[Outgoing]) -> None:

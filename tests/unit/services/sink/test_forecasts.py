@@ -13,16 +13,21 @@ import pytest
 
 from kappawatt.bus import Bus, Outgoing
 from kappawatt.bus.promotions import Serving, promote
-from kappawatt.bus.topic import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS, METER_FORECASTS, dead_letter
+from kappawatt.bus.topic import dead_letter
 from kappawatt.forecasting.calendar import as_instant, day_intervals
 from kappawatt.forecasting.fan import LEVELS, Fan
 from kappawatt.forecasting.forecaster import Issued
 from kappawatt.forecasting.history import Past
-from kappawatt.ingest import LOAD, METER, reading_messages
 from kappawatt.messages.forecasts import error_document, error_message, forecast_document, forecast_message
-from kappawatt.services.sink import build
+from kappawatt.messages.readings import reading_messages
+from kappawatt.services.sink.loop import open_sink
+from kappawatt.services.sink.service import SERVICE as SINK
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
+from kappawatt.streams.load import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
+from kappawatt.streams.load import STREAM as LOAD
+from kappawatt.streams.meter import METER_FORECASTS
+from kappawatt.streams.meter import STREAM as METER
 from kappawatt.worker.forecasting import Forecasting
 from tests.conftest import wait_until
 from tests.forecast_fakes import hours, loads, model
@@ -37,7 +42,7 @@ DAY = np.datetime64("2016-07-02")
 def load_messages(start: str, n: int, block_rows: int = 64) -> list[Outgoing]:
     times = hours(start, n)
     batch = LOAD.schema.check({"interval_start": times, "load": loads(times)}, n)
-    return reading_messages(batch, "PJME", intake=LOAD, block_rows=block_rows)
+    return reading_messages(LOAD, batch, "PJME", block_rows=block_rows)
 
 
 def answered(bus: Bus, folder: Path) -> None:
@@ -86,7 +91,7 @@ def test_load_and_meter_readings_land_from_events_and_blocks(bus: Bus, settings:
         "interval_seconds": np.full(2, 900.0),
         "time_zone": np.array(["America/Chicago", None], dtype=object),
     }
-    publish(bus, reading_messages(METER.schema.check(columns, 2), "m-1", intake=METER))
+    publish(bus, reading_messages(METER, METER.schema.check(columns, 2), "m-1"))
 
     land_all(settings, 105)
 
@@ -230,7 +235,7 @@ def test_a_promoted_side_topic_of_forecasts_is_landed_and_still_after_a_restart(
 ) -> None:
     bus.ensure([replace(stream, name="side.first")])
     publish(bus, [forecast_of(tmp_path, issued([1.0, 2.0]), "side.first", "side")])
-    _, sink = build(settings)
+    sink = open_sink(settings)
     with running(sink):
         promote(bus, Serving(stream.name, "side.first", "side", {0: 3}), "hourly-load", LOAD_READINGS.name)
         wait_until(lambda: sink.landed == 2)
@@ -278,7 +283,7 @@ def publish_forecasts_by_hand(bus: Bus, folder: Path) -> int:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_queries_on_forecasts_return_the_right_numbers(bus: Bus, settings: Settings, tmp_path: Path, name: str) -> None:
     land_all(settings, publish_forecasts_by_hand(bus, tmp_path))
-    service, _ = build(settings)
+    service = SINK
 
     answer = create_app(service, settings).test_client().get(f"/queries/{name}")
 

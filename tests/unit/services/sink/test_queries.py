@@ -9,10 +9,11 @@ import pytest
 
 from kappawatt.bus import Bus
 from kappawatt.errors import SettingInvalid
-from kappawatt.services.sink import build, open_store
 from kappawatt.services.sink.queries import QUERIES
+from kappawatt.services.sink.service import SERVICE as SINK
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
+from kappawatt.store.open import open_store
 from tests.unit.services.sink.messages import (
     HOUR,
     START,
@@ -67,7 +68,7 @@ EXPECTED: dict[str, Any] = {
 def test_example_queries_return_the_right_numbers(bus: Bus, settings: Settings, name: str) -> None:
     publish_by_hand(bus)
     land_all(settings, 11)
-    service, _ = build(settings)
+    service = SINK
 
     answer = create_app(service, settings).test_client().get(f"/queries/{name}")
 
@@ -78,7 +79,7 @@ def test_example_queries_return_the_right_numbers(bus: Bus, settings: Settings, 
 
 
 def test_every_query_is_listed_and_runs_on_an_empty_database(settings: Settings) -> None:
-    service, _ = build(settings)
+    service = SINK
     client = create_app(service, settings).test_client()
 
     listed = client.get("/queries").json["queries"]
@@ -91,7 +92,7 @@ def test_every_query_is_listed_and_runs_on_an_empty_database(settings: Settings)
 
 
 def test_an_unknown_query_is_404_and_names_those_there_are(settings: Settings) -> None:
-    service, _ = build(settings)
+    service = SINK
 
     answer = create_app(service, settings).test_client().get("/queries/drop-table")
 

@@ -21,10 +21,12 @@ import pytest
 from kappawatt.bus import Bus, Outgoing
 from kappawatt.bus.promotions import Serving, promote
 from kappawatt.columns.batch import Columns
-from kappawatt.services.sink import Sink, StoreBusy, build, loop
+from kappawatt.services.sink import loop
+from kappawatt.services.sink.loop import Sink, open_sink
+from kappawatt.services.sink.service import SERVICE as SINK
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
-from kappawatt.store.interface import Rows
+from kappawatt.store.interface import Rows, StoreBusy
 from kappawatt.streams.plant import READING
 from kappawatt.telemetry import Telemetry
 from tests.conftest import wait_until
@@ -54,7 +56,7 @@ def running(sink: Sink) -> Iterator[Sink]:
 
 
 def land_all(settings: Settings, rows: int) -> None:
-    _, sink = build(settings)
+    sink = open_sink(settings)
     with running(sink):
         wait_until(lambda: sink.landed >= rows, what=f"{rows} rows landed")
 
@@ -229,7 +231,7 @@ def test_malformed_predictions_are_kept_as_rejections_and_the_stream_goes_on(bus
     bad = malformed_predictions()
     publish(bus, [*bad, *predictions_of([9], [460.0])])
     telemetry = Telemetry("sink")
-    _, sink = build(settings, telemetry)
+    sink = open_sink(settings, telemetry)
 
     with running(sink):
         wait_until(lambda: sink.landed == len(bad) + 1)
@@ -254,13 +256,13 @@ def test_malformed_dead_letters_are_kept_as_rejections(bus: Bus, settings: Setti
 
 
 def test_a_promoted_side_topic_is_landed_too_and_still_after_a_restart(bus: Bus, settings: Settings) -> None:
-    from kappawatt.bus.topic import PLANT_PREDICTIONS
+    from kappawatt.streams.plant import PLANT_PREDICTIONS
 
     for name in ("side.first", "side.second"):
         bus.ensure([replace(PLANT_PREDICTIONS, name=name)])
         publish(bus, predictions_of([1, 2], [1.0, 2.0], topic=name, version=name))
     publish(bus, predictions_of([1], [1.0]))
-    _, sink = build(settings)
+    sink = open_sink(settings)
 
     with running(sink):
         wait_until(lambda: sink.landed == 1)
@@ -344,7 +346,7 @@ def test_stop_while_the_database_is_busy_commits_nothing(
 
 def test_stop_writes_what_was_polled(bus: Bus, settings: Settings) -> None:
     publish_readings(bus, batch_of(10), block_rows=0)
-    _, built = build(settings)
+    built = open_sink(settings)
     telemetry = Telemetry("sink")
     sink = Sink(bus, built.store, settings=settings, telemetry=telemetry, write_seconds=3600)
 
@@ -368,7 +370,8 @@ def test_a_file_that_somebody_else_holds_delays_rows_and_loses_none(bus: Bus, se
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-    service, sink = build(settings)
+    sink = open_sink(settings)
+    service = SINK
     client = create_app(service, settings).test_client()
 
     with running(sink):
@@ -387,7 +390,7 @@ def test_a_file_that_somebody_else_holds_delays_rows_and_loses_none(bus: Bus, se
 
 def test_the_file_is_free_between_writes(bus: Bus, settings: Settings) -> None:
     publish_readings(bus, batch_of(1))
-    _, sink = build(settings)
+    sink = open_sink(settings)
     with running(sink):
         wait_until(lambda: sink.landed == 1)
 
@@ -410,15 +413,15 @@ COUNT = """
 import duckdb, sys
 print(duckdb.connect(sys.argv[1]).execute("SELECT count(*) FROM readings").fetchone()[0])
 """
-SINK = """
+PROGRAM = """
 import signal, sys
 from kappawatt.settings import Settings
-from kappawatt.sink import Sink, build
+from kappawatt.services.sink.loop import Sink, open_sink
 from kappawatt.telemetry import Telemetry
-from kappawatt.bus import connect
+from kappawatt.bus import connect_as
 settings = Settings.read({}, bus=sys.argv[1], database=sys.argv[2], session_timeout=1.0)
-_, built = build(settings)
-bus = connect(settings.bus, settings.bus_options())
+built = open_sink(settings)
+bus = connect_as(settings)
 telemetry = Telemetry("sink")
 sink = Sink(bus, built.store, settings=settings, telemetry=telemetry, write_seconds=0.1, write_rows=2000)
 signal.signal(signal.SIGTERM, lambda *_: sink.stop())
@@ -428,7 +431,7 @@ sink.run()
 
 
 def start_sink(settings: Settings) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-c", SINK, settings.bus, settings.database], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, settings.bus, settings.database], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     return process
@@ -493,7 +496,7 @@ def test_a_member_that_hears_nothing_while_messages_wait_joins_again(
     for name in ("SETTLE_SECONDS", "LAG_SECONDS", "STUCK_SECONDS"):
         monkeypatch.setattr(loop, name, 0.2)
     publish_readings(bus, batch_of(10), block_rows=0)
-    _, sink = build(settings)
+    sink = open_sink(settings)
     join, deaf = sink._bus.consumer, [True, True]
 
     def consumer(*arguments: Any, **named: Any) -> Any:

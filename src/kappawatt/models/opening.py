@@ -1,0 +1,84 @@
+"""What every model can be asked, whatever its kind, and where its versions are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from kappawatt.columns.batch import Answer, Batch
+from kappawatt.columns.schema import Schema
+from kappawatt.models.artifact import Manifest
+from kappawatt.settings import Settings
+
+__all__ = ["AnyModel", "Described", "artifact_root"]
+
+
+class Described(Protocol):
+    """What is known of a model before it is opened."""
+
+    @property
+    def name(self) -> str:
+        """As users write it."""
+        ...
+
+    @property
+    def request(self) -> Schema:
+        """Of a row that is asked."""
+        ...
+
+    @property
+    def response(self) -> Schema:
+        """Of a row that is answered."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """The response field that measurements are compared with."""
+        ...
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What an artifact must have been made for."""
+        ...
+
+
+class AnyModel(Protocol):
+    """A model that was opened: it answers batches, row by row in the same order."""
+
+    @property
+    def predictor(self) -> Described:
+        """What it is a model of."""
+        ...
+
+    @property
+    def fitted(self) -> Any:
+        """What training made."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of its artifact."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The predictor's name."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The artifact's version."""
+        ...
+
+    def answer(self, batch: Batch) -> Answer:
+        """Answer all valid rows of `batch`; never fails as a whole for one bad row."""
+        ...
+
+
+def artifact_root(name: str, shipped: Path, settings: Settings) -> Path:
+    """Return the folder of a service's model versions: the one settings name, or the one it ships."""
+    root = settings.artifacts
+    if root is None:
+        return shipped
+    named = root / name
+    return named if named.is_dir() else root

@@ -1,0 +1,67 @@
+"""`STREAMS`: all streams there are, and what can be asked of them together.
+
+Those of this package are found by their module (each has one `STREAM`), those of others by the entry-point group
+`kappawatt.streams`, so that a stream of one's own needs no line here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from importlib.metadata import entry_points
+
+import kappawatt.streams as package
+from kappawatt.bus.promotions import PROMOTIONS
+from kappawatt.bus.topic import Topic
+from kappawatt.errors import SettingInvalid
+from kappawatt.streams.stream import Form, Stream
+
+__all__ = ["FORMS", "GROUP", "STREAMS", "TOPICS", "stream_named"]
+
+GROUP = "kappawatt.streams"
+
+
+def _own() -> list[Stream]:
+    names = [found.name for found in pkgutil.iter_modules(package.__path__) if found.name != "table"]
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    return [module.STREAM for module in modules if hasattr(module, "STREAM")]
+
+
+def _brought() -> list[Stream]:
+    found = []
+    for entry in entry_points(group=GROUP):
+        try:
+            stream = entry.load()
+        except Exception as error:  # whatever another package does while it is imported
+            raise SettingInvalid(f"entry point {entry.name} of {GROUP}: {entry.value}: {error}") from error
+        if not isinstance(stream, Stream):
+            raise SettingInvalid(f"entry point {entry.name} of {GROUP}: got {entry.value}, allowed a Stream")
+        found.append(stream)
+    return found
+
+
+def _checked(streams: list[Stream]) -> tuple[Stream, ...]:
+    """Return streams in order; SettingInvalid if two claim one name, path or topic."""
+    claimed: dict[str, str] = {}
+    for stream in streams:
+        claims = [f"name {stream.name}", f"path /{stream.path}", *(f"topic {topic.name}" for topic in stream.topics)]
+        for claim in claims:
+            if claim in claimed:
+                raise SettingInvalid(f"stream {stream.name}: got {claim}, which stream {claimed[claim]} has already")
+            claimed[claim] = stream.name
+    return tuple(sorted(streams, key=lambda stream: (stream.order, stream.name)))
+
+
+STREAMS = _checked(_own() + _brought())
+TOPICS: tuple[Topic, ...] = (*(topic for stream in STREAMS for topic in stream.topics), PROMOTIONS)
+FORMS: dict[str, tuple[Stream, Form]] = {
+    topic.name: (stream, form) for stream in STREAMS for topic, form in stream.forms
+}
+
+
+def stream_named(name: str) -> Stream:
+    """Return a stream; SettingInvalid names those there are."""
+    found = next((stream for stream in STREAMS if stream.name == name), None)
+    if found is None:
+        raise SettingInvalid(f"stream: got {name!r}, allowed {', '.join(stream.name for stream in STREAMS)}")
+    return found
