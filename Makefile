@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help run install check test test-integration test-browser test-accuracy test-platforms test-e2e test-all bench docs \
-	render images images-test lock sbom audit lambda lambda-measure clean
+	reports render images images-test lock sbom audit lambda lambda-measure clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: .venv/.dev-stamp ## every figure of docs/performance.md, measured again
 
 docs: .venv/.dev-stamp ## write the pages made from code
 	$(BIN)/python -m kappawatt.docs docs
+
+reports: .venv/.dev-stamp ## dist/reports: the HTML of every run of docs/results, run again (KAPPAWATT_DATA): RUNS=plant-power
+	$(BIN)/python -m tools.reports $(RUNS)
 
 render: .venv/.dev-stamp ## write k8s/, marathon/ and the chart's page from the chart's values; needs helm
 	$(BIN)/python -m tools.render_chart_page
