@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help run install check test test-integration test-browser test-accuracy test-platforms test-e2e test-all bench docs \
-	reports render images images-test lock sbom audit lambda lambda-measure clean
+	reports render images images-test lock sbom audit release lambda lambda-measure clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ sbom: images ## dist/sbom/NAME.cdx.json: what is in each image, CycloneDX
 
 audit: .venv/.dev-stamp ## ask for known vulnerabilities of what images install
 	$(BIN)/python -m tools.images audit
+
+release: .venv/.dev-stamp ## dist/release-VERSION: wheel, images, bills, chart: VERSION=x refuses another, RELEASE_PARTS='python chart'
+	$(BIN)/python -m tools.release build $(if $(VERSION),--version $(VERSION)) $(RELEASE_PARTS)
 
 lambda: .venv/.dev-stamp ## dist/lambda/plant-power.zip and its model for S3: SERVICE=smart-meter
 	$(BIN)/python -m serverless.build $(or $(SERVICE),plant-power)
