@@ -18,10 +18,11 @@ run: .venv/.run-stamp $(if $(filter kafka,$(BUS)),.venv/.broker-stamp) ## stream
 
 install: .venv/.dev-stamp ## make .venv with all that development needs
 
-check: .venv/.dev-stamp ## lint and types
+check: .venv/.dev-stamp ## lint and types, workflows too where actionlint or Go is
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.lint_workflows
 
 test: .venv/.dev-stamp ## unit and contract tests, and the chart's where helm is on PATH
 	$(PYTEST) tests/unit tests/contract tests/charts
@@ -72,7 +73,7 @@ sbom: images ## dist/sbom/NAME.cdx.json: what is in each image, CycloneDX
 audit: .venv/.dev-stamp ## ask for known vulnerabilities of what images install
 	$(BIN)/python -m tools.images audit
 
-release: .venv/.dev-stamp ## dist/release-VERSION: wheel, images, bills, chart: VERSION=x refuses another, RELEASE_PARTS='python chart'
+release: .venv/.dev-stamp ## dist/release: wheel, images, bills, chart: VERSION=x refuses another, RELEASE_PARTS='python chart'
 	$(BIN)/python -m tools.release build $(if $(VERSION),--version $(VERSION)) $(RELEASE_PARTS)
 
 lambda: .venv/.dev-stamp ## dist/lambda/plant-power.zip and its model for S3: SERVICE=smart-meter

@@ -220,13 +220,13 @@ def notes(version: str) -> None:
 @click.option("--version", help="Refuse if this is not the version.")
 @click.argument("wanted", nargs=-1, metavar="[PART]...", type=click.Choice(PARTS))
 def build(version: str | None, wanted: tuple[str, ...]) -> None:
-    """Build the parts of a release into dist/release-VERSION: python, images, sbom, chart; all if none is named.
+    """Build the parts of a release into dist/release: python, images, sbom, chart; all if none is named.
 
     What cannot be built here is left out and said, and it ends with 1: whoever wants less than all names the parts.
     """
     version = _agreed(version)
     parts = {name: part for name, part in _parts().items() if name in (wanted or PARTS)}
-    folder = ROOT / "dist" / f"release-{version}"
+    folder = ROOT / "dist" / "release"
     shutil.rmtree(folder, ignore_errors=True)
     left_out = []
     for name, part in parts.items():
@@ -242,6 +242,7 @@ def build(version: str | None, wanted: tuple[str, ...]) -> None:
     lines = [f"{_sha256(path)}  {path.relative_to(folder)}\n" for path in files]
     if lines:
         (folder / "SHA256SUMS").write_text("".join(lines))
+        (folder / "NOTES.md").write_text(notes_of(version, CHANGELOG.read_text()))
     if left_out:
         rest = " ".join(name for name in parts if name not in left_out)
         advice = f"; RELEASE_PARTS='{rest}' asks for the rest alone" if rest else ""
