@@ -48,7 +48,7 @@ bench: .venv/.dev-stamp ## every figure of docs/performance.md, measured again
 	$(BIN)/python -m bench all
 
 docs: .venv/.dev-stamp ## write the pages made from code
-	$(BIN)/python -m kappawatt.docs docs
+	$(BIN)/python -m tools.render_docs docs
 
 reports: .venv/.dev-stamp ## dist/reports: the HTML of every run of docs/results, run again (KAPPAWATT_DATA): RUNS=plant-power
 	$(BIN)/python -m tools.reports $(RUNS)

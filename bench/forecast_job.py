@@ -2,7 +2,7 @@
 
 A fold is one local day of one series as it was issued: how many values were known then (`cut`), where after them the
 day's intervals lie (`ahead`), and how many were known when the model of its period was trained (`train_cut`). Values
-are as they were known at the issue time, gaps filled by `kappawatt.gaps`. Where the fill of a fold differs from the
+are as they were known at the issue time, gaps filled as in the service. Where the fill of a fold differs from the
 series' (a gap at its end), the fold carries the values that differ (`patched`), so that nothing later leaks in.
 """
 
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.backtest import Day, Plan
-from kappawatt.calendar import Instant, Times, day_intervals, issue_time, parse_clock, to_local
+from kappawatt.datasets.series_files import SeriesFile
 from kappawatt.errors import HistoryInsufficient
-from kappawatt.events.series_files import SeriesFile
-from kappawatt.forecast import LEVELS
-from kappawatt.forecaster import Forecaster
-from kappawatt.gaps import fill_gaps
-from kappawatt.history import History, Past
+from kappawatt.evaluation.backtest import Day, Plan
+from kappawatt.forecasting.calendar import Instant, Times, day_intervals, issue_time, parse_clock, to_local
+from kappawatt.forecasting.fan import LEVELS
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.forecasting.gaps import fill_gaps
+from kappawatt.forecasting.history import History, Past
 
 __all__ = ["Folds", "folds_of", "job"]
 

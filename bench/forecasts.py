@@ -4,8 +4,8 @@
     python -m bench forecasts --service hourly-load --data FILE --from 2016-01-01 --to 2016-12-31 --issue 12:00
 
 Each peer runs in an environment of its own (`bench.environments`), reads a job (`bench.forecast_job`) and writes
-quantiles day by day; `kappawatt.backtest.score_days` scores them all. Days that are done are kept in the cache, so that
-a run that was stopped goes on.
+quantiles day by day; `kappawatt.evaluation.backtest.score_days` scores them all. Days that are done are kept in the
+cache, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from bench.environments import ROOT, environment, kappawatt_version, machine, ve
 from bench.forecast_job import Folds, folds_of, job
 from bench.measure import say
 from bench.processes import BenchError
-from kappawatt.backtest import RETRAIN, Day, Plan, run_backtest, score_days
-from kappawatt.commands.backtest import fingerprint
+from kappawatt.cli.backtest import fingerprint
+from kappawatt.datasets.series_files import SeriesFile, read_series_file
 from kappawatt.errors import SettingInvalid
-from kappawatt.events.series_files import SeriesFile, read_series_file
-from kappawatt.forecast import LEVELS
-from kappawatt.forecaster import Forecaster
-from kappawatt.service import Service, find_service
+from kappawatt.evaluation.backtest import RETRAIN, Day, Plan, run_backtest, score_days
+from kappawatt.forecasting.fan import LEVELS
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.serving.service import Service, find_service
 
 __all__ = ["CASES", "METHODS", "Case", "Method", "add_options", "markdown", "run"]
 

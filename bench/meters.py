@@ -16,12 +16,12 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-from kappawatt.calendar import day_intervals, day_start
-from kappawatt.gaps import fill_gaps
-from kappawatt.history import Past
-from services.smart_meter.features import DEPTH
-from services.smart_meter.inference import Fitted
-from services.smart_meter.model import fit
+from kappawatt.forecasting.calendar import day_intervals, day_start
+from kappawatt.forecasting.gaps import fill_gaps
+from kappawatt.forecasting.history import Past
+from kappawatt.services.smart_meter.features import DEPTH
+from kappawatt.services.smart_meter.inference import Fitted
+from kappawatt.services.smart_meter.model import fit
 
 ZONE = "America/Chicago"
 DAYS = DEPTH + 2

@@ -59,8 +59,8 @@ def kappawatt_artifact(model: Trained) -> Path:
     The plant service reads `model.onnx`, with an output for each response field that is a number; features it
     computes beyond the four conditions are given to the graph, which does not look at them.
     """
-    from kappawatt.artifact import Manifest, save_artifact
-    from kappawatt.service import find_service
+    from kappawatt.models.artifact import Manifest, save_artifact
+    from kappawatt.serving.service import find_service
 
     training = model.training
     predictor = find_service("plant-power").predictor

@@ -19,17 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from kappawatt import datasets
-from kappawatt.calendar import Times, day_intervals, day_start
-from kappawatt.forecast import LEVELS, MEDIAN, Fan, naive_values
-from kappawatt.gaps import fill_inside
-from kappawatt.history import History, Past
-from kappawatt.metrics import coverage, crps, mae
-from kappawatt.onnx import OnnxModel
-from services.smart_meter.inference import Fitted
-from services.smart_meter.lstm import forecast as forecast_lstm
-from services.smart_meter.lstm import one_step_scores, to_onnx, train_lstm
-from services.smart_meter.model import fit
+from kappawatt.datasets import named as datasets
+from kappawatt.forecasting.calendar import Times, day_intervals, day_start
+from kappawatt.forecasting.fan import LEVELS, MEDIAN, Fan, naive_values
+from kappawatt.forecasting.gaps import fill_inside
+from kappawatt.forecasting.history import History, Past
+from kappawatt.models.onnx import OnnxModel
+from kappawatt.models.scores import coverage, crps, mae
+from kappawatt.services.smart_meter.inference import Fitted
+from kappawatt.services.smart_meter.lstm import forecast as forecast_lstm
+from kappawatt.services.smart_meter.lstm import one_step_scores, to_onnx, train_lstm
+from kappawatt.services.smart_meter.model import fit
 
 SPANS = {900: ("2022-10-01", "2022-11-30"), 1800: ("2013-10-01", "2013-12-31")}  # by interval: Texas, London
 OUT = Path(__file__).parents[1] / "docs" / "results" / "smart-meter" / "methods.json"

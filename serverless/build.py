@@ -26,10 +26,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kappawatt import __version__
-from kappawatt.artifact import CURRENT, find_artifact
-from kappawatt.deploy.pack import ARCHIVE, pack_artifact
+from kappawatt.deploy.aws.pack import ARCHIVE, pack_artifact
 from kappawatt.errors import KappawattError, SettingInvalid
-from kappawatt.service import Service, find_service, service_names
+from kappawatt.models.artifact import CURRENT, find_artifact
+from kappawatt.serving.service import Service, find_service, service_names
 from serverless.interpreter import PYTHON, find_python
 
 __all__ = ["ARCHITECTURES", "MOST_UNZIPPED", "MOST_ZIPPED", "SERVICES", "Package", "build", "main"]
@@ -59,7 +59,7 @@ UNUSED = (  # of the libraries, found by looking for what is large and is never 
     "tzdata/zoneinfo/posix",
     "tzdata/zoneinfo/right",
 )
-LEFT_OUT = ("broker", "run", "sink", "commands", "cli.py", "docs.py", "doctor.py")  # of kappawatt: what commands do
+LEFT_OUT = ("broker", "cli", "services")  # of kappawatt: what commands do, and all services but one
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +155,9 @@ def _copy_sources(folder: Path, service: Service, artifact: Path) -> None:
 
     shutil.copytree(own, folder / "kappawatt", ignore=left_out)
     shutil.copy(ROOT / "serverless" / "handler.py", folder)
-    target = folder / "services" / service.folder.name
+    target = folder / "kappawatt" / "services" / service.folder.name
     target.mkdir(parents=True)
-    shutil.copy(ROOT / "services" / "__init__.py", folder / "services")
+    shutil.copy(ROOT / "services" / "__init__.py", target.parent)
     for path in service.folder.glob("*.py"):
         shutil.copy(path, target)
     shutil.copytree(artifact, target / "artifacts" / artifact.name)

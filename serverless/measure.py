@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from kappawatt.artifact import find_artifact
-from kappawatt.deploy.pack import ARCHIVE, pack_artifact
+from kappawatt.deploy.aws.pack import ARCHIVE, pack_artifact
 from kappawatt.errors import KappawattError
-from kappawatt.service import find_service
+from kappawatt.models.artifact import find_artifact
+from kappawatt.serving.service import find_service
 from serverless.build import OUT, SERVICES
 from serverless.local import FunctionError, LocalFunction, unpacked
 

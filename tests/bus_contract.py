@@ -22,7 +22,7 @@ import pytest
 
 from kappawatt.bus.connect import connect
 from kappawatt.bus.interface import Bus, BusOptions, Consumer, Headers, Outgoing, Start
-from kappawatt.bus.topics import Topic
+from kappawatt.bus.topic import Topic
 from kappawatt.errors import BusError, DeliveryFailed, Overloaded, TopicUnknown
 
 PATIENCE = 30.0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kappawatt.bus import Bus, connect
-from kappawatt.bus.topics import TOPICS
+from kappawatt.bus.topic import TOPICS
 from kappawatt.settings import Settings
 
 

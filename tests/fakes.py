@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from kappawatt.artifact import Artifact, Manifest, save_artifact
-from kappawatt.batch import Columns
-from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS
-from kappawatt.events import plant
-from kappawatt.predictor import Model, Predictor
-from kappawatt.service import Service, Stream
+from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS
+from kappawatt.columns.batch import Columns
+from kappawatt.models.artifact import Artifact, Manifest, save_artifact
+from kappawatt.models.predictor import Model, Predictor
+from kappawatt.serving.service import Service, Stream
+from kappawatt.streams import plant
 
 FEATURES = tuple(f.name for f in plant.CONDITIONS)
 EXAMPLE = {

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.artifact import Artifact, Manifest, save_artifact
-from kappawatt.bus.topics import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
-from kappawatt.calendar import DAY, HOUR, Times, as_instant, same_local_time
-from kappawatt.events import load
-from kappawatt.forecast import LEVELS, Fan
-from kappawatt.forecast_request import example_request, read_forecast_request
-from kappawatt.forecaster import Forecaster, ForecastModel, Lookup
-from kappawatt.history import Past
-from kappawatt.service import Service, Stream
+from kappawatt.bus.topic import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
+from kappawatt.forecasting.calendar import DAY, HOUR, Times, as_instant, same_local_time
+from kappawatt.forecasting.fan import LEVELS, Fan
+from kappawatt.forecasting.forecaster import Forecaster, Lookup
+from kappawatt.forecasting.history import Past
+from kappawatt.forecasting.model import ForecastModel, open_forecaster
+from kappawatt.forecasting.request import example_request, read_forecast_request
+from kappawatt.models.artifact import Artifact, Manifest, save_artifact
+from kappawatt.serving.service import Service, Stream
+from kappawatt.streams import load
 
 ZONE = "America/New_York"
 POISON = 66_666.0  # a load the fake model breaks on
@@ -79,7 +80,7 @@ def write_artifact(root: Path, version: str = "1", offset: float = 0.0, **change
 
 
 def model(root: Path, version: str = "1", offset: float = 0.0, lookup: Lookup | None = None) -> ForecastModel:
-    return FORECASTER.open(write_artifact(root, version, offset), lookup)
+    return open_forecaster(FORECASTER, write_artifact(root, version, offset), lookup)
 
 
 def hours(start: str, n: int) -> Times:

@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from kappawatt.service import service_names
+from kappawatt.serving.service import service_names
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = "docker/service.Dockerfile"

@@ -17,7 +17,7 @@ from typing import Any
 import click
 import yaml
 
-from kappawatt.deploy.health import PORT
+from kappawatt.deploy.container.health import PORT
 from tools.rendered import Rendered
 
 ROOT = Path(__file__).parents[1]

@@ -11,10 +11,11 @@ import threading
 
 import numpy as np
 
-from kappawatt import datasets, logs
+from kappawatt import logs
 from kappawatt.bus import connect
+from kappawatt.cli.run.demos import DEMOS, newest_on, streaming
+from kappawatt.datasets import named as datasets
 from kappawatt.ingest import http_sender, series_rows, stream_columns
-from kappawatt.run.demos import DEMOS, newest_on, streaming
 from kappawatt.settings import Settings
 
 LIVE_DAYS = 365  # of each series' three years; what is before is history that is sent at once

@@ -33,7 +33,8 @@ from werkzeug.exceptions import Forbidden, Unauthorized
 
 from kappawatt.errors import Overloaded, SettingInvalid
 from kappawatt.settings import Settings
-from services.gateway.proxy import asks_only
+
+from .proxy.forward import asks_only
 
 __all__ = ["COOKIE", "Access", "Key", "Role", "is_loopback", "read_access", "read_keys"]
 

@@ -8,8 +8,9 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import NotFound
 
 from kappawatt.serving.openapi import JSON, operation
-from services.gateway.forecast_hub import encode
-from services.gateway.wiring import Gateway
+
+from .live.forecast_hub import encode
+from .wiring import Gateway
 
 __all__ = ["add_forecasts"]
 

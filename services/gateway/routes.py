@@ -13,20 +13,22 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from kappawatt.errors import ContentTypeUnsupported, KappawattError, Overloaded, PayloadInvalid
+from kappawatt.messages.tracing import trace_parent
 from kappawatt.serving import docs
 from kappawatt.serving.body import read_body
 from kappawatt.serving.context import Context
 from kappawatt.serving.openapi import JSON, operation, specification
-from services.gateway import openapi_merge
-from services.gateway.access import COOKIE
-from services.gateway.forecast_routes import add_forecasts
-from services.gateway.forecast_stream import ForecastClientStream
-from services.gateway.pages import add_pages
-from services.gateway.position import format_position, parse_position
-from services.gateway.proxy import METHODS, Target, trace_parent
-from services.gateway.stream import ClientStream, Wanted
-from services.gateway.view import CHART_POINTS
-from services.gateway.wiring import EXTENSION, Gateway, open_gateway
+
+from .access import COOKIE
+from .forecast_routes import add_forecasts
+from .live.events import ClientStream, Wanted
+from .live.forecast_events import ForecastClientStream
+from .live.position import format_position, parse_position
+from .live.predictions import CHART_POINTS
+from .pages import add_pages
+from .proxy import openapi_merge
+from .proxy.forward import METHODS, Target
+from .wiring import EXTENSION, Gateway, open_gateway
 
 __all__ = ["add_routes"]
 

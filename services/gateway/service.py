@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from kappawatt.service import Service
-from services.gateway.routes import add_routes
-from services.gateway.wiring import check
+from kappawatt.serving.service import Service
+
+from .routes import add_routes
+from .wiring import check
 
 __all__ = ["SERVICE"]
 

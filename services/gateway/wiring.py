@@ -11,21 +11,22 @@ from types import FrameType
 from typing import Any
 
 from kappawatt.bus import Bus, connect
-from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, dead_letter
-from kappawatt.events import plant
+from kappawatt.bus.retrying import SurvivingThread
+from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, dead_letter
 from kappawatt.serving.context import Context
 from kappawatt.settings import Settings
-from kappawatt.surviving import SurvivingThread
-from services.gateway.access import Access, read_access
-from services.gateway.discovery import LABEL, KubernetesDiscovery, check_discovery
-from services.gateway.follow import Follower, LagWatch
-from services.gateway.forecast_follow import ForecastFollower
-from services.gateway.forecast_hub import ForecastHub
-from services.gateway.forecast_streams import FORECAST_STREAMS
-from services.gateway.forecast_view import ForecastView
-from services.gateway.hub import Hub
-from services.gateway.proxy import Proxy, parse_services
-from services.gateway.view import LatestView
+from kappawatt.streams import plant
+
+from .access import Access, read_access
+from .live.follow import Follower, LagWatch
+from .live.forecast_follow import ForecastFollower
+from .live.forecast_hub import ForecastHub
+from .live.forecast_streams import FORECAST_STREAMS
+from .live.forecasts import ForecastView
+from .live.hub import Hub
+from .live.predictions import LatestView
+from .proxy.discovery import LABEL, KubernetesDiscovery, check_discovery
+from .proxy.forward import Proxy, parse_services
 
 __all__ = ["EXTENSION", "Gateway", "check", "open_gateway"]
 

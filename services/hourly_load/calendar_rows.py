@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kappawatt.schema import Field, Schema
+from kappawatt.columns.schema import Field, Schema
 
 __all__ = ["CALENDAR_ROW"]
 

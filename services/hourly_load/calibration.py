@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.forecast import LEVELS, MEDIAN
-from services.hourly_load.wall_clock import HOURS
+from kappawatt.forecasting.fan import LEVELS, MEDIAN
+
+from .wall_clock import HOURS
 
 __all__ = ["Calibration", "calibrate"]
 

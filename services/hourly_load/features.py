@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.calendar import HOUR, Times, to_utc
-from kappawatt.history import Past
-from services.hourly_load.day_kinds import ORDINARY, DayKinds, day_kinds, place_of, solar_elevation
-from services.hourly_load.wall_clock import HOURS, Cells, WallClock, wall_clock
+from kappawatt.forecasting.calendar import HOUR, Times, to_utc
+from kappawatt.forecasting.history import Past
+
+from .day_kinds import ORDINARY, DayKinds, day_kinds, place_of, solar_elevation
+from .wall_clock import HOURS, Cells, WallClock, wall_clock
 
 __all__ = [
     "CALENDAR_NAMES",

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.calendar import Times
 from kappawatt.errors import ArtifactInvalid, HistoryInsufficient
-from kappawatt.forecast import Fan
-from kappawatt.history import Past
-from services.hourly_load.calibration import calibrate
-from services.hourly_load.features import CALENDAR_NAMES, DEPTH, FEATURE_NAMES, calendar_features, rows_of_cells
-from services.hourly_load.linear import HourlyRegression, linear_terms
-from services.hourly_load.wall_clock import HOURS, Cells, WallClock, wall_clock
+from kappawatt.forecasting.calendar import Times
+from kappawatt.forecasting.fan import Fan
+from kappawatt.forecasting.history import Past
+
+from .calibration import calibrate
+from .features import CALENDAR_NAMES, DEPTH, FEATURE_NAMES, calendar_features, rows_of_cells
+from .linear import HourlyRegression, linear_terms
+from .wall_clock import HOURS, Cells, WallClock, wall_clock
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -214,7 +215,7 @@ class Classic:
 
     def forecast(self, past: Past, targets: Times) -> Fan:
         """Forecast hours from the calendar; of the past only time zone and interval are used."""
-        from kappawatt.calendar import to_local
+        from kappawatt.forecasting.calendar import to_local
 
         labels = to_local(targets, past.time_zone) + past.interval
         return Fan(self.predict(calendar_features(labels))[:, None] + self.reference)

@@ -11,8 +11,8 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import NDArray
 
-from services.hourly_load.features import FEATURE_NAMES
-from services.hourly_load.wall_clock import HOURS
+from .features import FEATURE_NAMES
+from .wall_clock import HOURS
 
 __all__ = ["HourlyRegression", "fit_hourly", "linear_terms"]
 

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.calendar import Times
 from kappawatt.errors import SettingInvalid
-from kappawatt.forecast import LEVELS
-from kappawatt.history import Past
-from services.hourly_load.features import calendar_features, rows_of_cells
-from services.hourly_load.inference import CALIBRATION_DAYS, Classic, Fitted, Member
-from services.hourly_load.linear import fit_hourly
-from services.hourly_load.wall_clock import HOURS, WallClock, wall_clock
+from kappawatt.forecasting.calendar import Times
+from kappawatt.forecasting.fan import LEVELS
+from kappawatt.forecasting.history import Past
+
+from .features import calendar_features, rows_of_cells
+from .inference import CALIBRATION_DAYS, Classic, Fitted, Member
+from .linear import fit_hourly
+from .wall_clock import HOURS, WallClock, wall_clock
 
 if TYPE_CHECKING:
     from xgboost import Booster

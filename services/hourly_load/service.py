@@ -7,32 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from kappawatt.artifact import Artifact
-from kappawatt.batch import Columns
-from kappawatt.bus.topics import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
-from kappawatt.calendar import DAY, HOUR, Times
+from kappawatt.bus.topic import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
+from kappawatt.columns.batch import Columns
+from kappawatt.columns.schema import Schema
 from kappawatt.errors import ArtifactInvalid
-from kappawatt.events import load as events
-from kappawatt.forecast import Fan
-from kappawatt.forecaster import Forecaster
-from kappawatt.history import Past
-from kappawatt.predictor import Predictor
-from kappawatt.schema import Schema
-from kappawatt.service import Service, Stream
-from kappawatt.serving.classic import ClassicRows
-from services.hourly_load.calendar_rows import CALENDAR_ROW
-from services.hourly_load.features import CALENDAR_NAMES, FEATURE_NAMES, calendar_features
-from services.hourly_load.inference import CLASSIC_FILES, HISTORY, Classic, Fitted, unpack, unpack_classic
-from services.hourly_load.model import fit, lead_of
-from services.hourly_load.train import train
+from kappawatt.forecasting.calendar import Times
+from kappawatt.forecasting.history import Past
+from kappawatt.models.artifact import Artifact
+from kappawatt.models.predictor import Predictor
+from kappawatt.serving.doors.classic import ClassicRows
+from kappawatt.serving.service import Service, Stream
+from kappawatt.streams import load as events
 
-TIME_ZONE = "America/New_York"
-
-
-def load(artifact: Artifact) -> Fitted | Classic:
-    """Return the default model, or the calendar baseline of an artifact that holds nothing else."""
-    files = {name: artifact.read(name) for name in artifact.manifest.files}
-    return unpack_classic(files) if files.keys() <= set(CLASSIC_FILES) else unpack(files)
+from .calendar_rows import CALENDAR_ROW
+from .features import CALENDAR_NAMES, calendar_features
+from .forecaster import FORECASTER, TIME_ZONE
+from .inference import CLASSIC_FILES, Classic, Fitted, unpack_classic
+from .model import fit, lead_of
+from .train import train
 
 
 def load_classic(artifact: Artifact) -> Classic:
@@ -40,11 +32,6 @@ def load_classic(artifact: Artifact) -> Classic:
     if not artifact.manifest.files.keys() >= set(CLASSIC_FILES):
         raise ArtifactInvalid(f"{artifact.path.name}: got no {', '.join(CLASSIC_FILES)}")
     return unpack_classic({name: artifact.read(name) for name in CLASSIC_FILES})
-
-
-def forecast(fitted: Fitted | Classic, past: Past, targets: Times) -> Fan:
-    """Return quantiles of the load [MW] of each hour."""
-    return fitted.forecast(past, targets)
 
 
 def fit_for_clock(pasts: Sequence[Past], clock: np.timedelta64, progress: Callable[[str], None]) -> Fitted:
@@ -63,23 +50,6 @@ def classic_columns(labels: Times) -> Columns:
     matrix = calendar_features(labels).astype(np.float64)
     return {name: matrix[:, i] for i, name in enumerate(CALENDAR_NAMES)}
 
-
-FORECASTER = Forecaster(
-    name="hourly-load",
-    request=events.READING,
-    response=events.FORECAST,
-    key=events.LOAD_ZONE.name,
-    target=events.LOAD.name,
-    covariates=(events.TEMPERATURE.name,),
-    steps=(3600,),
-    time_zone=TIME_ZONE,
-    issue_times=("12:00", "00:00"),
-    depth=HISTORY * HOUR,
-    least=14 * DAY,
-    feature_names=FEATURE_NAMES,
-    load=load,
-    forecast=forecast,
-)
 
 SERVICE = Service(
     name="hourly-load",

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kappawatt.calendar import HOUR, Times, to_local
-from kappawatt.events.series_files import SeriesFile
-from services.hourly_load.inference import Classic, pack, pack_classic
-from services.hourly_load.model import fit, fit_classic
+from kappawatt.datasets.series_files import SeriesFile
+from kappawatt.forecasting.calendar import HOUR, Times, to_local
+
+from .inference import Classic, pack, pack_classic
+from .model import fit, fit_classic
 
 if TYPE_CHECKING:
     from kappawatt.settings import Settings
@@ -42,9 +43,11 @@ def train(
     quick : bool
         Skip the reproduction of the published score.
     """
-    from kappawatt import datasets
-    from kappawatt.forecast_training import Trained, make_current, past_of, save_trained
-    from services.hourly_load.service import FORECASTER
+    from kappawatt.datasets import named as datasets
+    from kappawatt.datasets.series_files import past_of
+    from kappawatt.forecasting.training import Trained, make_current, save_trained
+
+    from .forecaster import FORECASTER
 
     zones = datasets.load_zones(settings.data)
     out = out or Path(__file__).parent / "artifacts"
@@ -81,8 +84,9 @@ def reproduce_published(zone: SeriesFile) -> dict[str, dict[str, float]]:
     The publication trains before 2015 and stops early on the very data it then reports. `honest` watches the end of the
     training span instead.
     """
-    from kappawatt.metrics import mae, mape, rmse
-    from services.hourly_load.features import calendar_features
+    from kappawatt.models.scores import mae, mape, rmse
+
+    from .features import calendar_features
 
     labels = labels_of(zone)
     before = labels < SPLIT

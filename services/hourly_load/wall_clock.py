@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.calendar import HOUR, Times, to_local
 from kappawatt.errors import PayloadInvalid
-from kappawatt.history import Past
+from kappawatt.forecasting.calendar import HOUR, Times, to_local
+from kappawatt.forecasting.history import Past
 
 __all__ = ["HOURS", "WallClock", "wall_clock"]
 

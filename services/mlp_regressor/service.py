@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kappawatt.artifact import Artifact
-from kappawatt.batch import Columns
-from kappawatt.limits import Limits
-from kappawatt.predictor import Predictor
-from kappawatt.schema import Field, Kind, Schema
-from kappawatt.service import Service
-from services.mlp_regressor.features import FEATURE_NAMES, features
-from services.mlp_regressor.model import Network, unpack
-from services.mlp_regressor.train import MODEL_FILE, train
+from kappawatt.columns.batch import Columns
+from kappawatt.columns.schema import Field, Kind, Schema
+from kappawatt.models.artifact import Artifact
+from kappawatt.models.limits import Limits
+from kappawatt.models.predictor import Predictor
+from kappawatt.serving.service import Service
+
+from .features import FEATURE_NAMES, features
+from .model import Network, unpack
+from .train import MODEL_FILE, train
 
 LAST = 1.5707  # rad; the last four digits before the pole at pi/2, where the function has no value
 

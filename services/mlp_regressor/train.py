@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.artifact import Manifest, save_artifact
-from kappawatt.metrics import rmse, score_interval
-from services.mlp_regressor.features import END, FEATURE_NAMES, features
-from services.mlp_regressor.model import Network, fit, pack
+from kappawatt.models.artifact import Manifest, save_artifact
+from kappawatt.models.scores import rmse, score_interval
+
+from .features import END, FEATURE_NAMES, features
+from .model import Network, fit, pack
 
 if TYPE_CHECKING:
     from kappawatt.settings import Settings

@@ -211,7 +211,7 @@ def unpack(content: bytes) -> Fitted:
             _check(arrays)
             values: dict[str, Any] = {name: a if a.ndim else float(a) for name, a in arrays.items()}
             return kind(**values)
-    raise ArtifactInvalid(f"model.npz: got arrays {sorted(arrays)}, allowed those of `services.plant_power`")
+    raise ArtifactInvalid(f"model.npz: got arrays {sorted(arrays)}, allowed those of `kappawatt.services.plant_power`")
 
 
 def _check(arrays: dict[str, NDArray[Any]]) -> None:

@@ -5,7 +5,7 @@ it marked the operating day (the data has no timestamps to prove it). The defaul
 Gaussian process with two kernels: power is a smooth function of the conditions, plus a part shared by hours
 of equal vacuum and similar air. Fitting is two linear solves. What is served is not the sum over all rows:
 the trend is put through a few centres, and the shared part is summed over rows in reach
-(`services.plant_power.inference`). The baseline is linear regression.
+(`kappawatt.services.plant_power.inference`). The baseline is linear regression.
 
 Kernels and noise were chosen by leave-one-out and cross-validated error inside the first half of sheet 1 of
 the 5x2 protocol, rounded and frozen; no other row took part.
@@ -20,14 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from services.plant_power.inference import (
-    DENSITY_FLOOR,
-    LINEAR_FEATURES,
-    VACUUM,
-    Fitted,
-    FittedBaseline,
-    FittedModel,
-)
+from .inference import DENSITY_FLOOR, LINEAR_FEATURES, VACUUM, Fitted, FittedBaseline, FittedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.events.plant import CONDITIONS, NET_POWER
-from kappawatt.metrics import coverage, mean_width, rmse
-from kappawatt.report import BLUE, INK, ORANGE, canvas, figure, table, write_page
-from services.plant_power.features import CONDITION_NAMES, features
-from services.plant_power.inference import OUTPUT_NAMES, Fitted
+from kappawatt.evaluation.report import BLUE, INK, ORANGE, canvas, figure, table, write_page
+from kappawatt.models.scores import coverage, mean_width, rmse
+from kappawatt.streams.plant import CONDITIONS, NET_POWER
+
+from .features import CONDITION_NAMES, features
+from .inference import OUTPUT_NAMES, Fitted
 
 if TYPE_CHECKING:
-    from kappawatt.datasets import Dataset
-    from services.plant_power.train import Evaluation
+    from kappawatt.datasets.named import Dataset
+
+    from .evaluation import Evaluation
 
 __all__ = ["partial_dependence", "score_by_bin", "write_report"]
 
@@ -165,7 +167,7 @@ def _score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _fold_table(records: Sequence[Mapping[str, Any]]) -> str:
-    from services.plant_power.train import mean_scores
+    from .evaluation import mean_scores
 
     keys = (
         ("rmse", 3), ("mae", 3), ("r2", 4), ("coverage_90", 3), ("width_90", 2), ("repeats", 0),

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.artifact import Artifact
-from kappawatt.batch import Columns
-from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS
-from kappawatt.events import plant
-from kappawatt.limits import Limits
-from kappawatt.onnx import load_onnx
-from kappawatt.predictor import Predictor
-from kappawatt.service import Service, Stream
-from services.plant_power.features import FEATURE_NAMES, features
-from services.plant_power.inference import unpack
-from services.plant_power.train import MODEL_FILE, backtest, train
+from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS
+from kappawatt.columns.batch import Columns
+from kappawatt.models.artifact import Artifact
+from kappawatt.models.limits import Limits
+from kappawatt.models.onnx import load_onnx
+from kappawatt.models.predictor import Predictor
+from kappawatt.serving.service import Service, Stream
+from kappawatt.streams import plant
+
+from .features import FEATURE_NAMES, features
+from .inference import unpack
+from .train import MODEL_FILE, backtest, train
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,19 +17,22 @@ from flask import Flask, Response, request
 
 from kappawatt.bus import Bus, Producer, connect
 from kappawatt.bus.interface import Headers, Outgoing
-from kappawatt.codec import CSV, JSON, content_type_of
-from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid, RowsRejected
-from kappawatt.events.series_files import SeriesKind
+from kappawatt.columns.batch import RowsRejected
+from kappawatt.columns.content import CSV, JSON, content_type_of
+from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid
 from kappawatt.ingest.bodies import read_rows
-from kappawatt.ingest.intakes import INTAKES, Intake
-from kappawatt.ingest.messages import new_traceparent, reading_messages
+from kappawatt.messages.readings import reading_messages
+from kappawatt.messages.tracing import new_traceparent
 from kappawatt.serving.body import read_body
 from kappawatt.serving.context import Context
+from kappawatt.serving.doors.predict import csv_example, example_of, rows_body
 from kappawatt.serving.openapi import operation
-from kappawatt.serving.predict import csv_example, example_of, rows_body
 from kappawatt.serving.problems import problem, rejected
 from kappawatt.settings import Settings
-from services.sensor_ingestor.idempotency import Idempotency, Stored, Verdict, fingerprint
+from kappawatt.streams.rules import INTAKES, Intake
+from kappawatt.streams.series import SeriesKind
+
+from .idempotency import Idempotency, Stored, Verdict, fingerprint
 
 __all__ = ["add_routes"]
 

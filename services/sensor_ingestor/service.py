@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kappawatt.service import Service
-from services.sensor_ingestor.routes import add_routes
+from kappawatt.serving.service import Service
+
+from .routes import add_routes
 
 __all__ = ["SERVICE"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.calendar import DAY, Instant, Times, local_date, same_local_time, to_local, utc_offset
-from kappawatt.forecast import LEVELS
-from kappawatt.history import Past
+from kappawatt.forecasting.calendar import DAY, Instant, Times, local_date, same_local_time, to_local, utc_offset
+from kappawatt.forecasting.fan import LEVELS
+from kappawatt.forecasting.history import Past
 
 __all__ = [
     "DAY_FEATURE_NAMES",

@@ -1,7 +1,7 @@
 """The fitted model as arrays: what training returns, a file keeps and serving evaluates. Plain NumPy.
 
 It holds nothing of any meter: everything about a meter comes from its past. What it corrects are the weighted
-quantiles of the same time of day (`services.smart_meter.features`): a network gives, for each quantile, how many
+quantiles of the same time of day (`features.py`): a network gives, for each quantile, how many
 spreads it should lie elsewhere.
 """
 
@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.calendar import Times, local_date
 from kappawatt.errors import ArtifactInvalid
-from kappawatt.forecast import LEVELS, Fan
-from kappawatt.history import Past
-from services.smart_meter.features import DAY_FEATURE_NAMES, FEATURE_NAMES, FIGURES, expand, inputs
+from kappawatt.forecasting.calendar import Times, local_date
+from kappawatt.forecasting.fan import LEVELS, Fan
+from kappawatt.forecasting.history import Past
+
+from .features import DAY_FEATURE_NAMES, FEATURE_NAMES, FIGURES, expand, inputs
 
 __all__ = ["MODEL_FILE", "Fitted", "Network", "fingerprints", "pack", "unpack"]
 
@@ -169,7 +170,7 @@ def unpack(files: Mapping[str, bytes]) -> Fitted:
     intervals = _networks(arrays, "intervals", len(FEATURE_NAMES))
     figures = {name: _networks(arrays, name, len(DAY_FEATURE_NAMES)) for name in FIGURES}
     if arrays:
-        raise ArtifactInvalid(f"{MODEL_FILE}: got arrays {sorted(arrays)[:5]}, allowed those of services.smart_meter")
+        raise ArtifactInvalid(f"{MODEL_FILE}: got arrays {sorted(arrays)[:5]}, allowed those of smart-meter")
     return Fitted(intervals, figures, seen.astype(np.uint64), until.astype("datetime64[ms]"))
 
 

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.calendar import Times
 from kappawatt.errors import SettingInvalid
-from kappawatt.forecast import LEVELS, Fan
-from kappawatt.history import Past
-from kappawatt.metrics import mae, rmse
-from kappawatt.onnx import OnnxModel
+from kappawatt.forecasting.calendar import Times
+from kappawatt.forecasting.fan import LEVELS, Fan
+from kappawatt.forecasting.history import Past
+from kappawatt.models.onnx import OnnxModel
+from kappawatt.models.scores import mae, rmse
 
 __all__ = ["LSTM_FILE", "Lstm", "Tutorial", "forecast", "one_step_scores", "to_onnx", "train_lstm"]
 

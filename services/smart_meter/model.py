@@ -18,11 +18,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.calendar import Instant, day_intervals, local_date, same_local_time
-from kappawatt.forecast import LEVELS
-from kappawatt.history import Past
-from services.smart_meter.features import CURVATURE, FIGURES, expand, inputs
-from services.smart_meter.inference import Fitted, Network, fingerprints
+from kappawatt.forecasting.calendar import Instant, day_intervals, local_date, same_local_time
+from kappawatt.forecasting.fan import LEVELS
+from kappawatt.forecasting.history import Past
+
+from .features import CURVATURE, FIGURES, expand, inputs
+from .inference import Fitted, Network, fingerprints
 
 __all__ = ["Samples", "fit", "samples"]
 

@@ -11,14 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kappawatt.artifact import find_artifact
 from kappawatt.errors import ModelNotFound
-from kappawatt.history import Past
-from services.smart_meter.inference import Fitted, pack, unpack
-from services.smart_meter.model import fit
+from kappawatt.forecasting.history import Past
+from kappawatt.models.artifact import find_artifact
+
+from .inference import Fitted, pack, unpack
+from .model import fit
 
 if TYPE_CHECKING:
-    from kappawatt.forecast_training import Trained
+    from kappawatt.forecasting.training import Trained
     from kappawatt.settings import Settings
 
 __all__ = ["shipped", "train"]
@@ -55,9 +56,11 @@ def train(
     quick : bool
         Leave the baseline out, which needs TensorFlow.
     """
-    from kappawatt import datasets
-    from kappawatt.forecast_training import Trained, make_current, past_of, save_trained
-    from services.smart_meter.service import FORECASTER
+    from kappawatt.datasets import named as datasets
+    from kappawatt.datasets.series_files import past_of
+    from kappawatt.forecasting.training import Trained, make_current, save_trained
+
+    from .forecaster import FORECASTER
 
     meters = datasets.meters(settings.data)
     out = out or ARTIFACTS
@@ -74,9 +77,10 @@ def train(
 
 def _tutorial(past: Past, data: Mapping[str, Any]) -> Trained:
     """The named baseline: the tutorial's LSTM on one meter, with its scores by the tutorial's own protocol."""
-    from kappawatt.forecast_training import Trained
-    from kappawatt.onnx import OnnxModel
-    from services.smart_meter.lstm import LSTM_FILE, one_step_scores, to_onnx, train_lstm
+    from kappawatt.forecasting.training import Trained
+    from kappawatt.models.onnx import OnnxModel
+
+    from .lstm import LSTM_FILE, one_step_scores, to_onnx, train_lstm
 
     log.info("training the tutorial's LSTM on %s", past.key)
     lstm, _ = train_lstm(past.values)

@@ -27,7 +27,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from kappawatt.batch import Rejection
+    pass
 
 __all__ = [
     "ArtifactInvalid",
@@ -44,7 +44,6 @@ __all__ = [
     "Overloaded",
     "PayloadInvalid",
     "PayloadTooLarge",
-    "RowsRejected",
     "SettingInvalid",
     "TopicUnknown",
 ]
@@ -89,25 +88,6 @@ class PayloadTooLarge(PayloadInvalid):
 
     status = 413
     title = "Payload too large"
-
-
-class RowsRejected(KappawattError):
-    """The payload was read, but rows broke the schema.
-
-    Parameters
-    ----------
-    rejections : sequence of Rejection
-        What was wrong, in row order.
-    """
-
-    status = 422
-    title = "Rows rejected"
-
-    def __init__(self, rejections: tuple[Rejection, ...]) -> None:
-        self.rejections = rejections
-        first = rejections[0]
-        more = f" (and {len(rejections) - 1} more)" if len(rejections) > 1 else ""
-        super().__init__(f"row {first.row}: {first.message}{more}")
 
 
 class HistoryInsufficient(KappawattError):

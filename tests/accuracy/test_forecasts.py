@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from kappawatt import datasets
-from kappawatt.cli import main
-from services.hourly_load.train import reproduce_published
+from kappawatt.cli.main import main
+from kappawatt.datasets import named as datasets
+from kappawatt.services.hourly_load.train import reproduce_published
 
 FOLDER = os.environ.get("KAPPAWATT_DATA")
 pytestmark = [

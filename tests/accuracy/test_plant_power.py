@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kappawatt import datasets
-from kappawatt.artifact import find_artifact
-from kappawatt.metrics import coverage, rmse
-from services.plant_power import train
-from services.plant_power.features import features
-from services.plant_power.inference import OUTPUT_NAMES, unpack
-from services.plant_power.model import build_baseline, build_model, split_groups
+from kappawatt.datasets import named as datasets
+from kappawatt.models.artifact import find_artifact
+from kappawatt.models.scores import coverage, rmse
+from kappawatt.services.plant_power import train
+from kappawatt.services.plant_power.features import features
+from kappawatt.services.plant_power.inference import OUTPUT_NAMES, unpack
+from kappawatt.services.plant_power.model import build_baseline, build_model, split_groups
 
 FOLDER = os.environ.get("KAPPAWATT_DATA")
 pytestmark = [

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kappawatt.batch import Rejection
 from kappawatt.bus import Bus
-from kappawatt.bus.envelope import Prediction, dead_letter_message, prediction_event
 from kappawatt.bus.interface import Producer, Records
-from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS
+from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS
+from kappawatt.columns.batch import Rejection
+from kappawatt.messages.dead_letters import dead_letter_message
+from kappawatt.messages.predictions import Prediction, prediction_event
 from tests.browser.browsing import HOSTILE, LOOKS, colors_drawn, complaints, look, points, running, text, wait
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from kappawatt.bus import Bus
-from kappawatt.calendar import as_instant
+from kappawatt.forecasting.calendar import as_instant
 from tests.browser.browsing import HOSTILE, LOOKS, colors_drawn, complaints, look, points, text, wait
 from tests.forecast_fakes import hours, loads
-from tests.unit.gateway.forecast_publisher import ForecastPublisher
+from tests.unit.services.gateway.forecast_publisher import ForecastPublisher
 
 BEGIN = "2016-05-02T04:00"  # midnight in New York
 KEPT = 28 * 24

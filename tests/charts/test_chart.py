@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from kappawatt import __version__
-from kappawatt.service import find_service, service_names
-from services.gateway.discovery import BY_IDEMPOTENCY_KEY, ROUTE_BY
+from kappawatt.services.gateway.proxy.discovery import BY_IDEMPOTENCY_KEY, ROUTE_BY
+from kappawatt.serving.service import find_service, service_names
 from tests.charts.network import Network, Peer
 from tests.charts.rendering import (
     CHART,
@@ -431,7 +431,7 @@ def test_every_container_is_bounded_unprivileged_and_cannot_write_its_image(ever
 
 
 def test_a_pod_that_ends_has_longer_than_its_server_takes(everything: list[Document]) -> None:
-    from kappawatt.serving.server import GRACE_SECONDS
+    from kappawatt.serving.server.server import GRACE_SECONDS
 
     for name, deployment in of_kind(everything, "Deployment").items():
         spec = deployment["spec"]["template"]["spec"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kappawatt import __version__
-from kappawatt.service import service_names
+from kappawatt.serving.service import service_names
 from tests.compose.stack import Stack, defaults, has_image, why_not
 from tests.docker import docker
 from tests.kafka_image import build as kafka_image

@@ -16,16 +16,16 @@ import numpy as np
 import orjson
 import pytest
 
-from kappawatt.artifact import find_artifact
-from kappawatt.datasets import synthetic_plant
-from kappawatt.deploy.pack import pack_artifact
-from kappawatt.deploy.sample import answer_here, same_answer, sample_of
+from kappawatt.datasets.named import synthetic_plant
+from kappawatt.datasets.synthetic import synthetic_load
+from kappawatt.deploy.aws.pack import pack_artifact
+from kappawatt.deploy.aws.sample import answer_here, same_answer, sample_of
 from kappawatt.ingest import LOAD, Summary, series_rows, stream_columns, stream_series
-from kappawatt.model_store import S3Model
-from kappawatt.service import find_service, service_names
+from kappawatt.models.artifact import find_artifact
+from kappawatt.models.s3 import S3Model
 from kappawatt.serving.models import artifact_root
+from kappawatt.serving.service import find_service, service_names
 from kappawatt.settings import Settings
-from kappawatt.synthetic_series import synthetic_load
 from tests.compose.stack import ROOT, Stack, free_port
 from tests.conftest import wait_until
 from tests.docker import docker

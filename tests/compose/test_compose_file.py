@@ -10,7 +10,7 @@ import yaml
 
 from kappawatt import __version__
 from kappawatt.broker.jars import KAFKA
-from kappawatt.service import find_service, service_names
+from kappawatt.serving.service import find_service, service_names
 from tests.compose.stack import DEFAULT, FILE, defaults
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import orjson
 from flask import Flask
 
-from kappawatt.arrow import read_columns, write_columns
-from kappawatt.bus.envelope import read_predictions
-from kappawatt.bus.worker import Answering
-from kappawatt.codec import ARROW, decode_objects
-from kappawatt.predictor import Model
-from kappawatt.service import Service
-from tests.unit.test_worker import as_records, records
+from kappawatt.columns.arrow import read_columns, write_columns
+from kappawatt.columns.content import ARROW
+from kappawatt.columns.json_rows import decode_objects
+from kappawatt.messages.predictions import read_predictions
+from kappawatt.models.predictor import Model
+from kappawatt.serving.service import Service
+from kappawatt.worker.predicting import Answering
+from tests.unit.worker.test_worker import as_records, records
 
 Rows = Sequence[dict[str, Any]]
 Door = Callable[[Flask, Model, Rows], list[dict[str, Any]]]

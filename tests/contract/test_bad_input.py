@@ -12,13 +12,13 @@ import orjson
 import pytest
 from flask import Flask
 
-from kappawatt.bus.envelope import read_dead_letters
+from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from tests import fakes
 from tests.fakes import EXAMPLE
-from tests.unit.test_codec import REFUSED_ROWS, UNREADABLE
-from tests.unit.test_worker import DEAD, answering, as_records, records
+from tests.unit.columns.test_codec import REFUSED_ROWS, UNREADABLE
+from tests.unit.worker.test_worker import DEAD, answering, as_records, records
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kappawatt.cli import main
-from kappawatt.docs import PAGES
-from kappawatt.service import service_names
+from kappawatt.cli.main import main
+from kappawatt.serving.service import service_names
+from tools.render_docs import PAGES
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,13 +8,13 @@ import pytest
 from flask import Flask
 
 from kappawatt.errors import PayloadInvalid
-from kappawatt.predictor import Model, Predictor
-from kappawatt.service import Service, find_service, service_names
+from kappawatt.models.predictor import Model, Predictor
 from kappawatt.serving.app import create_app
 from kappawatt.serving.models import open_model
+from kappawatt.serving.service import Service, find_service, service_names
 from kappawatt.settings import Settings
 from tests.contract.doors import DOORS, Door, answer_directly, example_rows
-from tests.unit.serverless.doors import LAMBDA_DOORS, LambdaDoor, kafka_records
+from tests.unit.deploy.aws.doors import LAMBDA_DOORS, LambdaDoor, kafka_records
 
 PREDICTORS = [name for name in service_names() if isinstance(find_service(name).predictor, Predictor)]
 

@@ -13,17 +13,18 @@ import pytest
 from flask import Flask
 from numpy.typing import NDArray
 
-from kappawatt.arrow import read_columns, write_columns
 from kappawatt.bus import Bus, Outgoing
-from kappawatt.bus.answers import answers_of
-from kappawatt.calendar import Times
-from kappawatt.codec import ARROW
-from kappawatt.forecast_request import example_request, read_forecast_request
-from kappawatt.forecaster import Forecaster, ForecastModel
-from kappawatt.history import History
-from kappawatt.service import Service, find_service, service_names
+from kappawatt.columns.arrow import read_columns, write_columns
+from kappawatt.columns.content import ARROW
+from kappawatt.forecasting.calendar import Times
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.forecasting.history import History
+from kappawatt.forecasting.model import ForecastModel
+from kappawatt.forecasting.request import example_request, read_forecast_request
 from kappawatt.serving.app import create_app
+from kappawatt.serving.kinds import answers_of
 from kappawatt.serving.models import open_model
+from kappawatt.serving.service import Service, find_service, service_names
 from kappawatt.settings import Settings
 from tests import forecast_fakes
 from tests.conftest import wait_until

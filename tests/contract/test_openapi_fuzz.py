@@ -15,11 +15,11 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from kappawatt.bus import connect
-from kappawatt.bus.topics import TOPICS
-from kappawatt.service import find_service, service_names
+from kappawatt.bus.topic import TOPICS
+from kappawatt.services.sink import build
 from kappawatt.serving.app import create_app
+from kappawatt.serving.service import find_service, service_names
 from kappawatt.settings import Settings
-from kappawatt.sink import build
 from tests.conftest import wait_until
 
 # Lists of unequal length, CSV and Arrow are more than a JSON Schema can say: what it allows may still be refused.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import pytest
 from flask import Flask
 from openapi_spec_validator import validate
 
-from kappawatt.service import Service, find_service, service_names
 from kappawatt.serving.app import create_app
+from kappawatt.serving.service import Service, find_service, service_names
 from kappawatt.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -78,18 +77,6 @@ def test_every_service_has_a_card(service: Service) -> None:
 
     assert service.name in card
     assert len(card.splitlines()) > 10
-
-
-def test_services_import_neither_each_other_nor_are_imported_by_the_core() -> None:
-    for path in (*ROOT.glob("services/**/*.py"), *ROOT.glob("src/**/*.py")):
-        own = path.relative_to(ROOT).parts[1] if path.is_relative_to(ROOT / "services") else None
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                if name.startswith("services."):
-                    assert own is not None, f"{path}: the core imports {name}"
-                    assert name.split(".")[1] == own, f"{path}: imports {name}"
 
 
 def test_ports_are_all_different() -> None:

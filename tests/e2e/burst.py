@@ -4,7 +4,7 @@ import json
 import sys
 
 from kappawatt.bus import Outgoing, connect
-from kappawatt.bus.topics import PLANT_READINGS
+from kappawatt.bus.topic import PLANT_READINGS
 from kappawatt.settings import Settings
 
 CHUNK = 2_000

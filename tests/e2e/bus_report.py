@@ -6,8 +6,8 @@ import sys
 import time
 
 from kappawatt.bus import connect
-from kappawatt.bus.envelope import read_predictions
-from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, dead_letter
+from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, dead_letter
+from kappawatt.messages.predictions import read_predictions
 from kappawatt.settings import Settings
 
 settings = Settings.read()

@@ -12,7 +12,7 @@ import shutil
 import pytest
 
 from kappawatt import __version__
-from kappawatt.service import service_names
+from kappawatt.serving.service import service_names
 from tests.docker import why_no_docker
 from tests.e2e.cluster import load_images, run
 from tests.kafka_image import build as kafka_image

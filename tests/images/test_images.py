@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kappawatt.bus import connect
-from kappawatt.bus.topics import TOPICS
-from kappawatt.service import find_service, service_names
+from kappawatt.bus.topic import TOPICS
+from kappawatt.serving.service import find_service, service_names
 from tests.conftest import wait_until
 from tests.images.engine import HARDENED, Running, inspect, run_python
 from tools.images import PYTHON_IMAGE, image_names, project, tag_of
@@ -51,7 +51,7 @@ def writable(path):
 print(json.dumps({
     "modules": [m for m in %s if importlib.util.find_spec(m)],
     "commands": [c for c in %s if shutil.which(c)],
-    "services": sorted(p.name for p in (packages / "services").iterdir() if p.is_dir() and p.name != "__pycache__"),
+    "services": sorted(p.parent.name for p in (packages / "kappawatt" / "services").glob("*/__init__.py")),
     "tests": [str(p) for p in packages.rglob("tests")],
     "uncompiled": [str(p) for p in packages.rglob("*.py") if not compiled(str(p)).exists()],
     "user": [os.getuid(), os.getgid()],

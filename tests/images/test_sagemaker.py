@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kappawatt.service import Service, find_service
+from kappawatt.serving.service import Service, find_service
 from tests.images.engine import Running
 from tests.integration.container import opt_ml
 from tests.integration.test_sagemaker_container import (  # noqa: F401 - collected here, with the fixtures below

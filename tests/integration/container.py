@@ -83,7 +83,7 @@ class Container(Endpoint):
         if as_process_1:  # of a process namespace of its own; `process` is then its parent
             bound = ["unshare", "--fork", "--pid", "--kill-child"]
         self.process = subprocess.Popen(
-            [*bound, sys.executable, "-m", "kappawatt.deploy.container", argument],
+            [*bound, sys.executable, "-m", "kappawatt.deploy.container.entry", argument],
             env=env | environment,
             cwd="/",
             stdout=self.log.open("ab"),

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from kappawatt.service import find_service
+from kappawatt.serving.service import find_service
 from serverless.build import Package, build
 from serverless.interpreter import PYTHON, find_python
 from serverless.local import unpacked

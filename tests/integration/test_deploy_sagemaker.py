@@ -24,9 +24,9 @@ import pytest
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
-from kappawatt.cli import main
-from kappawatt.commands.deploy import deploy
-from kappawatt.service import find_service, service_names
+from kappawatt.cli.deploy import deploy
+from kappawatt.cli.main import main
+from kappawatt.serving.service import find_service, service_names
 from tests.integration.container import Container, make_read_only, opt_ml
 from tests.integration.processes import free_port
 

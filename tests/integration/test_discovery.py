@@ -22,10 +22,10 @@ import urllib3
 import yaml
 
 from kappawatt.bus import connect
-from kappawatt.bus.topics import TOPICS
-from services.gateway.breaker import CircuitOpen
-from services.gateway.discovery import BY_IDEMPOTENCY_KEY, LABEL, ROUTE_BY, KubernetesDiscovery
-from services.gateway.proxy import Address, Proxy, Target, parse_services
+from kappawatt.bus.topic import TOPICS
+from kappawatt.services.gateway.proxy.breaker import CircuitOpen
+from kappawatt.services.gateway.proxy.discovery import BY_IDEMPOTENCY_KEY, LABEL, ROUTE_BY, KubernetesDiscovery
+from kappawatt.services.gateway.proxy.forward import Address, Proxy, Target, parse_services
 from tests.conftest import wait_until
 from tests.integration.processes import Process, get, stopped_at_the_end
 
@@ -158,7 +158,7 @@ def test_in_a_pod_the_account_is_the_pods_and_services_have_their_names(
     (tmp_path / "namespace").write_text(services.name)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port or "443")
-    monkeypatch.setattr("services.gateway.watch.ACCOUNT", tmp_path)
+    monkeypatch.setattr("kappawatt.services.gateway.proxy.kubernetes.ACCOUNT", tmp_path)
     monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
     services.apply(service("a", "plant-power"))
@@ -310,7 +310,7 @@ def test_of_two_services_with_one_label_the_older_one_stays(
 
 
 def test_watches_that_end_are_begun_again(services: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.gateway.watch.WATCH_SECONDS", (1, 1))
+    monkeypatch.setattr("kappawatt.services.gateway.proxy.kubernetes.WATCH_SECONDS", (1, 1))
     with discovering(services.kubeconfig, monkeypatch) as seen:
         wait_until(lambda: len(seen.told) >= 3, 30, "listed three times")
         services.apply(service("a", "plant-power"))
@@ -335,7 +335,7 @@ def test_a_watch_from_an_expired_place_begins_with_a_listing(
         return ordinary(self, method, url, **given)
 
     monkeypatch.setattr(urllib3.PoolManager, "request", from_the_beginning)
-    caplog.set_level("INFO", "services.gateway.watch")
+    caplog.set_level("INFO", "kappawatt.services.gateway.proxy.kubernetes")
     with discovering(services.kubeconfig, monkeypatch) as seen:
         wait_until(lambda: len(seen.told) >= 2, 20, "listed again")
         assert asked
@@ -381,7 +381,7 @@ def test_instances_are_found_of_a_service_that_asks_for_it_later(
 def test_an_account_that_may_not_list_endpointslices_leaves_the_services_address(
     services: Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("services.gateway.watch.RETRY_SECONDS", (0.1, 0.1))
+    monkeypatch.setattr("kappawatt.services.gateway.proxy.kubernetes.RETRY_SECONDS", (0.1, 0.1))
     services.apply(routed(), slice_of("a", {"10.9.0.1": True}))
     give_role(services.name, ROLE[:1])
     try:

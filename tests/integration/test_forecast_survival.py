@@ -13,17 +13,17 @@ import numpy as np
 import orjson
 import pytest
 
-from kappawatt.arrow import write_columns
 from kappawatt.broker import Broker
 from kappawatt.bus import Bus, Outgoing, connect
-from kappawatt.bus.answers import answers_of
-from kappawatt.bus.forecast_messages import read_documents
 from kappawatt.bus.interface import BusOptions
-from kappawatt.bus.topics import TOPICS
-from kappawatt.calendar import HOUR, Times, as_instant
-from kappawatt.codec import ARROW
-from kappawatt.service import find_service
+from kappawatt.bus.topic import TOPICS
+from kappawatt.columns.arrow import write_columns
+from kappawatt.columns.content import ARROW
+from kappawatt.forecasting.calendar import HOUR, Times, as_instant
+from kappawatt.messages.forecasts import read_documents
+from kappawatt.serving.kinds import answers_of
 from kappawatt.serving.models import open_model
+from kappawatt.serving.service import find_service
 from kappawatt.settings import Settings
 from tests.conftest import wait_until
 from tests.forecast_fakes import loads

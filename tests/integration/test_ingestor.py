@@ -13,11 +13,11 @@ import pytest
 
 from kappawatt.broker import Broker
 from kappawatt.bus import connect
-from kappawatt.bus.topics import PLANT_READINGS, TOPICS
+from kappawatt.bus.topic import PLANT_READINGS, TOPICS
+from kappawatt.services.sensor_ingestor import routes
+from kappawatt.services.sensor_ingestor.service import SERVICE
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
-from services.sensor_ingestor import routes
-from services.sensor_ingestor.service import SERVICE
 
 GONE_SECONDS = 3.0
 

@@ -12,13 +12,14 @@ import orjson
 import pytest
 
 from kappawatt.bus import Bus, Outgoing, Records, connect
-from kappawatt.bus.envelope import read_dead_letters, read_predictions
-from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS, dead_letter
+from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS, dead_letter
+from kappawatt.messages.dead_letters import read_dead_letters
+from kappawatt.messages.predictions import read_predictions
 from serverless.local import FunctionError, LocalFunction
 from tests.conftest import wait_until
 from tests.integration.lambda_sandbox import built, needs_runtime, task
 from tests.integration.processes import Process, free_port, stopped_at_the_end
-from tests.unit.serverless.fixtures import READING, kafka, load
+from tests.unit.deploy.aws.fixtures import READING, kafka, load
 
 __all__ = ["built", "task"]
 

@@ -19,16 +19,16 @@ from uuid import uuid4
 import boto3
 import pytest
 
-from kappawatt.artifact import find_artifact
-from kappawatt.deploy.pack import ARCHIVE, pack_artifact
-from kappawatt.service import find_service
+from kappawatt.deploy.aws.pack import ARCHIVE, pack_artifact
+from kappawatt.models.artifact import find_artifact
 from kappawatt.serving.app import create_app
+from kappawatt.serving.service import find_service
 from kappawatt.settings import Settings
 from serverless.build import MOST_UNZIPPED, MOST_ZIPPED, Package, build
 from serverless.local import FunctionError, LocalFunction
 from tests.conftest import wait_until
 from tests.integration.lambda_sandbox import Gate, Way, built, gate, needs_runtime, task
-from tests.unit.serverless.fixtures import READING, header, http_api, load, rest_api
+from tests.unit.deploy.aws.fixtures import READING, header, http_api, load, rest_api
 
 __all__ = ["built", "task"]
 
@@ -104,9 +104,9 @@ def test_the_package_is_small_and_holds_no_tests(built: Package) -> None:
     assert Path(built.path).stat().st_size == built.zipped < MOST_ZIPPED
     assert built.unzipped < MOST_UNZIPPED
     assert "handler.py" in names
-    assert f"services/plant_power/artifacts/{built.version}/model.npz" in names
+    assert f"kappawatt/services/plant_power/artifacts/{built.version}/model.npz" in names
     assert not [
-        n for n in names if "/tests/" in n or n.startswith(("tensorflow", "matplotlib", "services/hourly_load"))
+        n for n in names if "/tests/" in n or n.startswith(("tensorflow", "matplotlib")) or "/hourly_load/" in n
     ]
     assert {n.split("/")[2] for n in names if n.startswith("botocore/data/") and n.count("/") > 2} == {"s3"}
     assert built.precompiled is any(n.endswith(".pyc") for n in names)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kappawatt.bus import connect
-from kappawatt.bus.envelope import read_predictions
+from kappawatt.messages.predictions import read_predictions
 from tests.conftest import wait_until
 from tests.integration.processes import get
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from kappawatt.artifact import find_artifact
-from kappawatt.deploy.pack import pack_artifact
-from kappawatt.deploy.sample import answer_here, sample_of
-from kappawatt.service import Service, find_service, service_names
+from kappawatt.deploy.aws.pack import pack_artifact
+from kappawatt.deploy.aws.sample import answer_here, sample_of
+from kappawatt.models.artifact import find_artifact
 from kappawatt.serving.models import artifact_root
+from kappawatt.serving.service import Service, find_service, service_names
 from kappawatt.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.container import Container, make_read_only, opt_ml

@@ -18,15 +18,15 @@ import pytest
 
 from kappawatt.bus import Bus
 from kappawatt.errors import NotReady
+from kappawatt.services.sink import build, loop, open_store
+from kappawatt.services.sink.tables import TABLES, VIEWS
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
-from kappawatt.sink import build, loop, open_store
-from kappawatt.sink.tables import TABLES, VIEWS
 from tests.conftest import wait_until
-from tests.unit.sink import test_forecasts as forecasts
-from tests.unit.sink.messages import batch_of, dead_letters_of, predictions_of, publish, publish_readings
-from tests.unit.sink.test_queries import EXPECTED, publish_by_hand
-from tests.unit.sink.test_sink import land_all, malformed_predictions, running, start_sink
+from tests.unit.services.sink import test_forecasts as forecasts
+from tests.unit.services.sink.messages import batch_of, dead_letters_of, predictions_of, publish, publish_readings
+from tests.unit.services.sink.test_queries import EXPECTED, publish_by_hand
+from tests.unit.services.sink.test_sink import land_all, malformed_predictions, running, start_sink
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra postgresql)")
 

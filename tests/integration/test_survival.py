@@ -15,9 +15,10 @@ import pytest
 
 from kappawatt.broker import Broker
 from kappawatt.bus import Bus, Outgoing, connect
-from kappawatt.bus.envelope import read_dead_letters, read_predictions
 from kappawatt.bus.interface import BusOptions
-from kappawatt.bus.topics import TOPICS
+from kappawatt.bus.topic import TOPICS
+from kappawatt.messages.dead_letters import read_dead_letters
+from kappawatt.messages.predictions import read_predictions
 from tests.conftest import wait_until
 from tests.integration.processes import Process, get, stopped_at_the_end
 

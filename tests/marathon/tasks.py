@@ -286,7 +286,7 @@ class Task:
         # What the image's ENTRYPOINT is; `kappawatt/NAME:TAG` says which service.
         env = {name: value.replace(SANDBOX, str(self.sandbox)) for name, value in env.items()}
         env |= {"KAPPAWATT_STATE": str(self.sandbox)} if "KAPPAWATT_STATE" in env else {}
-        entry = [sys.executable, "-m", "kappawatt.deploy.container", *self.app.get("args", [])]
+        entry = [sys.executable, "-m", "kappawatt.deploy.container.entry", *self.app.get("args", [])]
         return entry, self._without_network_of_its_own(env)
 
     def _watch_health(self) -> None:

@@ -27,8 +27,8 @@ from kappawatt import __version__
 from kappawatt.broker import Broker
 from kappawatt.bus.connect import connect
 from kappawatt.bus.interface import Bus, BusOptions, Outgoing
-from kappawatt.bus.topics import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS
-from kappawatt.service import service_names
+from kappawatt.bus.topic import PLANT_PREDICTIONS, PLANT_READINGS, TOPICS
+from kappawatt.serving.service import service_names
 from tests.conftest import wait_until
 from tests.docker import docker
 from tests.kafka_image import build as kafka_image

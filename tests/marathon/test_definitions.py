@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from kappawatt.service import find_service, service_names
+from kappawatt.serving.service import find_service, service_names
 from tests.marathon.rules import violations
 from tools import render_marathon
 from tools.rendered import Rendered

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import orjson
 
+from kappawatt.bus.in_flight import Room
 from kappawatt.bus.interface import (
     POLL_BYTES,
     BusOptions,
@@ -32,8 +33,7 @@ from kappawatt.bus.interface import (
     TopicPartition,
 )
 from kappawatt.bus.partitioner import partition_for
-from kappawatt.bus.room import Room
-from kappawatt.bus.topics import Topic
+from kappawatt.bus.topic import Topic
 from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, SettingInvalid, TopicUnknown
 
 __all__ = ["EmbeddedBus"]

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from kappawatt.bus.topics import Topic
+    from kappawatt.bus.topic import Topic
 
 Headers = tuple[tuple[str, bytes], ...]
 TopicPartition = tuple[str, int]

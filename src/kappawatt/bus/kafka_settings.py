@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from kappawatt.bus.topics import Topic
+from kappawatt.bus.topic import Topic
 from kappawatt.errors import SettingInvalid
 
 __all__ = ["ClientSettings", "Role", "read_settings", "topic_config"]

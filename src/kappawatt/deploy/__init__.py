@@ -1,1 +1,3 @@
-"""Bringing a service to a platform: its model as an archive, the calls that make an endpoint, the container's entry."""
+"""A service on a platform that is no plain process: AWS, and the container's entry. May know all of `serving`; nothing
+but commands may know it.
+"""

@@ -13,11 +13,12 @@ Idempotency-Key. Straight to the bus it is at least once.
 """
 
 from kappawatt.ingest.files import read_file
-from kappawatt.ingest.intakes import INTAKES, LOAD, METER, PLANT, Intake
-from kappawatt.ingest.messages import BLOCK_ROWS, new_traceparent, reading_messages
+from kappawatt.ingest.pace import Summary, ingest, stream_columns, stream_series
 from kappawatt.ingest.senders import Send, Sent, bus_sender, http_sender
-from kappawatt.ingest.series import SeriesRows, read_series_rows, series_rows
-from kappawatt.ingest.stream import Summary, ingest, stream_columns, stream_series
+from kappawatt.ingest.series_rows import SeriesRows, read_series_rows, series_rows
+from kappawatt.messages.readings import BLOCK_ROWS, reading_messages
+from kappawatt.messages.tracing import new_traceparent
+from kappawatt.streams.rules import INTAKES, LOAD, METER, PLANT, Intake
 
 __all__ = [
     "BLOCK_ROWS",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kappawatt.batch import Batch, Rejection
-from kappawatt.codec import CSV, decode
+from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import CSV
+from kappawatt.datasets.series_files import kind_of, read_series
 from kappawatt.errors import PayloadInvalid
-from kappawatt.events.series_files import SeriesKind, kind_of, read_series
-from kappawatt.ingest.intakes import INTAKES, Intake, screened
-from kappawatt.ingest.series import merged, series_rows
+from kappawatt.ingest.series_rows import merged, series_rows
+from kappawatt.streams.rules import INTAKES, Intake, screened
+from kappawatt.streams.series import SeriesKind
 
 __all__ = ["Rows", "read_rows"]
 

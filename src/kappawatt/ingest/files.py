@@ -11,11 +11,12 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.batch import Batch, Rejection
-from kappawatt.bus.worker import BLOCK_ROWS_MOST
-from kappawatt.codec import ARROW, CSV, NDJSON, decode
+from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import ARROW, CSV, NDJSON
 from kappawatt.errors import PayloadInvalid
-from kappawatt.events.plant import READING
+from kappawatt.messages.readings import BLOCK_ROWS_MOST
+from kappawatt.streams.plant import READING
 
 __all__ = ["FORMATS", "Numbered", "file_format", "read_file"]
 

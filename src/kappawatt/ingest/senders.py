@@ -17,13 +17,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kappawatt.arrow import write_columns
-from kappawatt.batch import Batch, Rejection
 from kappawatt.bus.interface import Bus, Producer
-from kappawatt.codec import ARROW, JSON
+from kappawatt.columns.arrow import write_columns
+from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.content import ARROW, JSON
 from kappawatt.errors import BusError, DeliveryFailed, KappawattError, Overloaded, SettingInvalid, TopicUnknown
-from kappawatt.ingest.intakes import PLANT, Intake, by_key
-from kappawatt.ingest.messages import BLOCK_ROWS, given_columns, new_traceparent, objects, reading_messages
+from kappawatt.messages.readings import BLOCK_ROWS, given_columns, objects, reading_messages
+from kappawatt.messages.tracing import new_traceparent
+from kappawatt.streams.rules import PLANT, Intake, by_key
 
 __all__ = ["Send", "Sent", "bus_sender", "http_sender"]
 

@@ -11,16 +11,18 @@ import orjson
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from kappawatt.errors import KappawattError, NotReady, Overloaded, RowsRejected
-from kappawatt.forecaster import Forecaster
-from kappawatt.service import Service
-from kappawatt.serving import docs, open_inference, predict, sagemaker
+from kappawatt.columns.batch import RowsRejected
+from kappawatt.errors import KappawattError, NotReady, Overloaded
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.serving import docs
 from kappawatt.serving.bookkeeping import REQUEST_ID, Bookkeeping, request_id
 from kappawatt.serving.context import Context
-from kappawatt.serving.fast_lane import FastLane
+from kappawatt.serving.doors import open_inference, predict, sagemaker
 from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
 from kappawatt.serving.problems import problem, rejected
+from kappawatt.serving.server.fast_lane import FastLane
+from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import CONTENT_TYPE, Telemetry
 
@@ -69,7 +71,7 @@ def create_app(
             open_inference.add_routes(app, context)
             sagemaker.add_routes(app, context)
             if isinstance(service.predictor, Forecaster):
-                from kappawatt.serving import forecast
+                from kappawatt.serving.doors import forecast
 
                 forecast.add_routes(app, context, service.predictor)
         if service.routes is not None:

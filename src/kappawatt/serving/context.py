@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kappawatt.service import Service
-from kappawatt.serving.drain import Drain
-from kappawatt.serving.fast_lane import Lane
 from kappawatt.serving.models import Models
+from kappawatt.serving.server.drain import Drain
+from kappawatt.serving.server.fast_lane import Lane
+from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kappawatt.bus import connect
-from kappawatt.bus.forecasting import decoded_messages
 from kappawatt.bus.interface import Bus, Records
-from kappawatt.bus.series_book import SeriesBook
+from kappawatt.bus.retrying import SurvivingThread
 from kappawatt.errors import TopicUnknown
-from kappawatt.forecaster import Forecaster
-from kappawatt.history import History
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.forecasting.history import History
+from kappawatt.messages.readings import decoded_messages
 from kappawatt.settings import Settings
-from kappawatt.surviving import SurvivingThread
+from kappawatt.worker.histories import SeriesBook
 
 __all__ = ["Histories", "bus_to_follow"]
 

@@ -7,11 +7,12 @@ import threading
 from functools import cached_property
 from pathlib import Path
 
-from kappawatt.artifact import find_artifact, versions
 from kappawatt.errors import ArtifactInvalid, ModelNotFound, NotReady, SettingInvalid
-from kappawatt.forecaster import Forecaster, ForecastModel, Lookup
-from kappawatt.predictor import Model
-from kappawatt.service import Service
+from kappawatt.forecasting.forecaster import Forecaster, Lookup
+from kappawatt.forecasting.model import ForecastModel, open_forecaster
+from kappawatt.models.artifact import find_artifact, versions
+from kappawatt.models.predictor import Model
+from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 
@@ -46,7 +47,7 @@ def open_model(
     assert service.predictor is not None
     artifact = find_artifact(artifact_root(service, settings), version or settings.model_version or None)
     if isinstance(service.predictor, Forecaster):
-        return service.predictor.open(artifact, lookup)
+        return open_forecaster(service.predictor, artifact, lookup)
     return service.predictor.open(artifact)
 
 

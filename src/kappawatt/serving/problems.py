@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from flask import Response, g
 
-from kappawatt.errors import RowsRejected
+from kappawatt.columns.batch import RowsRejected
 
 __all__ = ["PROBLEM", "problem", "rejected"]
 

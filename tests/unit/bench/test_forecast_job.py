@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bench.forecast_job import Folds, folds_of, job
-from kappawatt.backtest import Plan
-from kappawatt.calendar import DAY, HOUR, Times, to_local
-from kappawatt.events.series_files import SeriesFile
+from kappawatt.datasets.series_files import SeriesFile
+from kappawatt.evaluation.backtest import Plan
+from kappawatt.forecasting.calendar import DAY, HOUR, Times, to_local
 from tests.forecast_fakes import FORECASTER, ZONE, hours, loads
 
 START = "2016-01-01T05"

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from kappawatt.calendar import (
+from kappawatt.errors import SettingInvalid
+from kappawatt.forecasting.calendar import (
     DAY,
     HOUR,
     as_instant,
@@ -22,7 +23,6 @@ from kappawatt.calendar import (
     utc_offset,
     zone_named,
 )
-from kappawatt.errors import SettingInvalid
 
 ZONES = [
     "America/New_York",

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kappawatt.batch import Answer
-from kappawatt.calendar import DAY, HOUR, Times, as_instant, day_intervals, issue_time, parse_clock
-from kappawatt.codec import decode_objects
+from kappawatt.columns.batch import Answer
+from kappawatt.columns.json_rows import decode_objects
 from kappawatt.errors import ArtifactInvalid, HistoryInsufficient, PayloadInvalid
-from kappawatt.forecast import LEVELS, level_name, naive_values
-from kappawatt.forecast_request import example_request, read_forecast_request
-from kappawatt.forecaster import ForecastModel
-from kappawatt.history import History
+from kappawatt.forecasting.calendar import DAY, HOUR, Times, as_instant, day_intervals, issue_time, parse_clock
+from kappawatt.forecasting.fan import LEVELS, level_name, naive_values
+from kappawatt.forecasting.history import History
+from kappawatt.forecasting.model import ForecastModel, open_forecaster
+from kappawatt.forecasting.request import example_request, read_forecast_request
 from tests import forecast_fakes as fakes
 from tests.forecast_fakes import FORECASTER, POISON, ZONE, loads
 
@@ -260,7 +260,7 @@ def test_an_artifact_that_lies_about_its_example_does_not_load(tmp_path: Path) -
     lie = {"request": example_request(FORECASTER, "PJME"), "answer": {"load": [1.0] * 24}}
 
     with pytest.raises(ArtifactInvalid, match="example"):
-        FORECASTER.open(fakes.write_artifact(tmp_path, example=lie))
+        open_forecaster(FORECASTER, fakes.write_artifact(tmp_path, example=lie))
 
 
 def test_errors_of_a_history_are_problems_of_the_caller() -> None:

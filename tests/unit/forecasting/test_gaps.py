@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kappawatt.calendar import DAY, HOUR, as_instant
-from kappawatt.forecast import LEVELS, MEDIAN, naive_fan
-from kappawatt.gaps import fill_gaps, fill_inside, missing_lately, name_spans
-from kappawatt.history import History, Past
+from kappawatt.forecasting.calendar import DAY, HOUR, as_instant
+from kappawatt.forecasting.fan import LEVELS, MEDIAN, naive_fan
+from kappawatt.forecasting.gaps import fill_gaps, fill_inside, missing_lately, name_spans
+from kappawatt.forecasting.history import History, Past
 from tests.forecast_fakes import ZONE, hours, loads
 
 START = as_instant("2016-06-01")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kappawatt.calendar import DAY, HOUR, as_instant
 from kappawatt.errors import PayloadInvalid
-from kappawatt.history import History
+from kappawatt.forecasting.calendar import DAY, HOUR, as_instant
+from kappawatt.forecasting.history import History
 from tests.forecast_fakes import ZONE, hours, loads
 
 START = as_instant("2016-01-01")

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from kappawatt.service import find_service
+from kappawatt.serving.service import find_service
 from serverless.build import LOCK, SERVICES
 
 ROOT = Path(__file__).parents[3]

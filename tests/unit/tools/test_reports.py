@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from kappawatt.docs import EXAMPLES, RESULTS
 from tools import reports
+from tools.render_docs import EXAMPLES, RESULTS
 
 SCORES: dict[str, Any] = {"seconds": 1.0, "mae": 2.0, "months": {"2016-01": {"mae": 1.5}}, "series": ["PJME"], "n": 24}
 

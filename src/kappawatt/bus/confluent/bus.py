@@ -12,11 +12,11 @@ from kappawatt.bus.confluent.cluster import Cluster
 from kappawatt.bus.confluent.consumer import Reader
 from kappawatt.bus.confluent.member import Member
 from kappawatt.bus.confluent.producer import ClusterProducer
+from kappawatt.bus.in_flight import Room
 from kappawatt.bus.interface import BusOptions, Consumer, Offsets, Producer, Start, TopicPartition
 from kappawatt.bus.kafka_clients import ANSWER_SECONDS
 from kappawatt.bus.kafka_settings import topic_config
-from kappawatt.bus.room import Room
-from kappawatt.bus.topics import Topic
+from kappawatt.bus.topic import Topic
 from kappawatt.errors import BusError
 
 __all__ = ["ConfluentBus"]

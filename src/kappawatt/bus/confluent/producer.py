@@ -14,11 +14,11 @@ from confluent_kafka import KafkaError, KafkaException
 
 from kappawatt.bus.confluent.cluster import Cluster
 from kappawatt.bus.confluent.trouble import UNKNOWN, Trouble
+from kappawatt.bus.in_flight import Room
 from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.kafka_clients import CLOSE_SECONDS, CONNECT_SECONDS, DELIVERY_SECONDS, Chooser, topics_late
 from kappawatt.bus.kafka_settings import Role
-from kappawatt.bus.room import Room
-from kappawatt.bus.topics import LARGEST_MESSAGE
+from kappawatt.bus.topic import LARGEST_MESSAGE
 from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, DeliveryLate
 
 __all__ = ["ClusterProducer"]

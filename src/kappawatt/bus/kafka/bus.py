@@ -9,6 +9,7 @@ from kafka import errors as kafka_errors
 from kafka.admin import OffsetSpec, OffsetTimestamp
 from kafka.structs import OffsetAndMetadata
 
+from kappawatt.bus.in_flight import Room
 from kappawatt.bus.interface import BusOptions, Consumer, Offsets, Producer, Start, TopicPartition
 from kappawatt.bus.kafka.cluster import Cluster
 from kappawatt.bus.kafka.consumer import Reader
@@ -17,8 +18,7 @@ from kappawatt.bus.kafka.member import Member
 from kappawatt.bus.kafka.producer import ClusterProducer
 from kappawatt.bus.kafka.unpacking import require_crc32c
 from kappawatt.bus.kafka_settings import topic_config
-from kappawatt.bus.room import Room
-from kappawatt.bus.topics import Topic
+from kappawatt.bus.topic import Topic
 from kappawatt.errors import BusError
 
 __all__ = ["KafkaBus"]

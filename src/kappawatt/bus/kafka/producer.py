@@ -16,6 +16,7 @@ from kafka import errors as kafka_errors
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.transaction_manager import TransactionState
 
+from kappawatt.bus.in_flight import Room
 from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.kafka.cluster import Cluster
 from kappawatt.bus.kafka.failures import is_unknown, named
@@ -29,8 +30,7 @@ from kappawatt.bus.kafka_clients import (
     topics_late,
 )
 from kappawatt.bus.kafka_settings import Role
-from kappawatt.bus.room import Room
-from kappawatt.bus.topics import LARGEST_MESSAGE
+from kappawatt.bus.topic import LARGEST_MESSAGE
 from kappawatt.errors import BusUnreachable, DeliveryFailed, DeliveryLate
 
 __all__ = ["ClusterProducer"]

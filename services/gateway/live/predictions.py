@@ -1,0 +1,256 @@
+"""The read model: the newest value of every key, a bounded past for charts, and how well it goes. No input,
+no output, no thread: `follow.py` feeds it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from .portion import Followed
+
+__all__ = ["LatestView"]
+
+PROBES = "kappawatt-doctor"  # keys of what `kappawatt doctor` sends through begin so; they are no plants
+MOST_KEYS = 10_000  # keys with a latest value
+CHART_KEYS = 128  # keys with points for charts, the ones that wrote last
+CHART_POINTS = 2_000  # a key
+ERROR_WINDOW = 5_000  # predictions with a measured value that the running error looks back on
+LATENCY_WINDOW = 5_000
+KNOWN_IDS = 50_000  # a prediction published twice (after a crash, in a replay) has its id twice and counts once
+KEPT_REJECTIONS = 50
+RATE_SECONDS = 10  # throughput is the mean over so many whole seconds
+LATENCY_MOST_MS = 3_600_000  # an older event time is the plant's history fed in, and says nothing about latency
+SUMMARY_SECONDS = 0.25
+NOMINAL_COVERAGE = 0.9
+
+POINT = ("event_time", "predicted", "lower", "upper", "measured", "extrapolated")
+
+
+class LatestView:
+    """Newest values and running figures of one stream of predictions.
+
+    Parameters
+    ----------
+    target : str
+        Response field that is predicted; `measured_<target>`, `<target>_lower` and `_upper` go with it.
+    """
+
+    def __init__(self, target: str, clock: Callable[[], float] = time.time) -> None:
+        self._target = target
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._latest: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._points: OrderedDict[str, deque[tuple[Any, ...]]] = OrderedDict()
+        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._errors: deque[tuple[float, float, float]] = deque(maxlen=ERROR_WINDOW)
+        self._latencies: deque[int] = deque(maxlen=LATENCY_WINDOW)
+        self._per_second: OrderedDict[int, int] = OrderedDict()
+        self._rejected: Counter[str] = Counter()
+        self._rejections: deque[dict[str, Any]] = deque(maxlen=KEPT_REJECTIONS)
+        self._counted_since: int | None = None
+        self._model: tuple[str | None, str | None] = (None, None)
+        self._summary: tuple[float, dict[str, Any]] | None = None
+
+    # --- written by the follower ----------------------------------------------------------------------------
+
+    def add_predictions(self, predictions: Iterable[Mapping[str, Any]]) -> None:
+        """Take in predictions in the order they were published."""
+        with self._lock:
+            for prediction in predictions:
+                self._add(prediction)
+
+    def add_rejections(self, letters: Iterable[Mapping[str, Any]]) -> None:
+        """Take in dead letters in the order they were published."""
+        with self._lock:
+            for letter in letters:
+                identity = str(letter.get("id"))
+                if self._is_known(f"dead {identity}"):
+                    continue
+                rows = letter.get("rejected_rows")
+                self._rejected[str(letter["reason"])] += rows if isinstance(rows, int) and rows > 0 else 1
+                self._rejections.append(dict(letter))
+                published = letter.get("published")
+                if self._counted_since is None and isinstance(published, int):
+                    self._counted_since = published
+
+    def forget_errors(self) -> None:
+        """Start the running error anew: another topic serves from now on."""
+        with self._lock:
+            self._errors.clear()
+            self._points.clear()
+            self._summary = None
+
+    def _add(self, prediction: Mapping[str, Any]) -> None:
+        identity = prediction.get("id")
+        if not isinstance(identity, str) or self._is_known(identity):
+            return
+        key = prediction.get("key") or ""
+        if key.startswith(PROBES):
+            return
+        self._latest[key] = dict(prediction)
+        self._latest.move_to_end(key)
+        if len(self._latest) > MOST_KEYS:
+            self._latest.popitem(last=False)
+        model = (prediction.get("model"), prediction.get("version"))
+        if model != self._model:
+            self._model = model
+            self._errors.clear()  # the error of two versions together is that of neither
+        point = self._point(prediction)
+        if point is None:
+            return
+        self._add_point(key, point)
+        _, predicted, lower, upper, measured, _ = point
+        if measured is not None:
+            inside, width = math.nan, math.nan
+            if lower is not None and upper is not None:
+                inside, width = float(lower <= measured <= upper), upper - lower
+            self._errors.append((predicted - measured, inside, width))
+        self._note_time(prediction["published"], point[0])
+
+    def _point(self, prediction: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        target = self._target
+        predicted = _number(prediction.get(target))
+        moment = _milliseconds(prediction.get("event_time"))
+        if predicted is None:
+            return None
+        return (
+            prediction["published"] if moment is None else moment,
+            predicted,
+            _number(prediction.get(f"{target}_lower")),
+            _number(prediction.get(f"{target}_upper")),
+            _number(prediction.get(f"measured_{target}")),
+            bool(prediction.get("extrapolated")),
+        )
+
+    def _add_point(self, key: str, point: tuple[Any, ...]) -> None:
+        points = self._points.get(key)
+        if points is None:
+            points = self._points[key] = deque(maxlen=CHART_POINTS)
+            if len(self._points) > CHART_KEYS:
+                self._points.popitem(last=False)
+        else:
+            self._points.move_to_end(key)
+        points.append(point)
+
+    def _note_time(self, published: int, event_time: int) -> None:
+        latency = published - event_time
+        if 0 <= latency <= LATENCY_MOST_MS:
+            self._latencies.append(latency)
+        second = published // 1000
+        self._per_second[second] = self._per_second.get(second, 0) + 1
+        while len(self._per_second) > 4 * RATE_SECONDS:
+            self._per_second.popitem(last=False)
+
+    def _is_known(self, identity: str) -> bool:
+        if identity in self._ids:
+            return True
+        self._ids[identity] = None
+        if len(self._ids) > KNOWN_IDS:
+            self._ids.popitem(last=False)
+        return False
+
+    # --- read by routes -------------------------------------------------------------------------------------
+
+    def latest(self, key: str) -> dict[str, Any] | None:
+        """Return the newest prediction of `key`; None if there is none."""
+        with self._lock:
+            return self._latest.get(key)
+
+    def all_latest(self) -> list[dict[str, Any]]:
+        """Return the newest prediction of each key, the key that wrote last first."""
+        with self._lock:
+            return list(reversed(self._latest.values()))
+
+    def points(self, key: str | None, most: int) -> dict[str, Any]:
+        """Return the last `most` points of `key` (None: that which wrote last), in columns, oldest first."""
+        with self._lock:
+            if key is None:
+                key = next(reversed(self._points), None)
+            points: Sequence[tuple[Any, ...]] = list(self._points.get(key or "", ()) if key is not None else ())
+        points = points[-most:]
+        columns = zip(*points, strict=True) if points else [[] for _ in POINT]
+        return {"key": key, **{name: list(column) for name, column in zip(POINT, columns, strict=True)}}
+
+    def rejections(self) -> dict[str, Any]:
+        """Return how many rows were refused by reason, and the newest refusals, newest first."""
+        with self._lock:
+            return {**self._rejection_counts(), "newest": list(reversed(self._rejections))}
+
+    def summary(self, followed: Followed | None) -> dict[str, Any]:
+        """Return error, coverage, throughput, latency, refusals and what serves now."""
+        now = time.monotonic()
+        with self._lock:
+            if self._summary is None or now - self._summary[0] > SUMMARY_SECONDS:
+                self._summary = (now, self._measure())
+            measured = dict(self._summary[1])
+        model, version = measured.pop("model")
+        serving = None
+        if followed is not None:
+            serving = {
+                "stream": followed.stream,
+                "topic": followed.topic,
+                "model": model,
+                "version": version or followed.version or None,
+                "promoted_at": followed.promoted_at or None,
+                "reason": followed.reason or None,
+            }
+        return {"serving": serving, **measured}
+
+    def _measure(self) -> dict[str, Any]:
+        errors = np.array(self._errors, dtype=np.float64).reshape(-1, 3)
+        count = len(errors)
+        latencies = np.array(self._latencies, dtype=np.float64)
+        p50, p99 = np.percentile(latencies, (50, 99)).tolist() if len(latencies) else (None, None)
+        intervals = errors[~np.isnan(errors[:, 2])]
+        return {
+            "model": self._model,
+            "error": {
+                "count": count,
+                "mae": float(np.abs(errors[:, 0]).mean()) if count else None,
+                "rmse": float(np.sqrt((errors[:, 0] ** 2).mean())) if count else None,
+                "bias": float(errors[:, 0].mean()) if count else None,
+                "window": ERROR_WINDOW,
+            },
+            "interval": {
+                "nominal": NOMINAL_COVERAGE,
+                "coverage": float(intervals[:, 1].mean()) if len(intervals) else None,
+                "mean_width": float(intervals[:, 2].mean()) if len(intervals) else None,
+            },
+            "predictions_per_second": self._rate(),
+            "latency": {"p50_ms": p50, "p99_ms": p99, "count": len(latencies)},
+            "rejections": self._rejection_counts(),
+            "keys": len(self._latest),
+        }
+
+    def _rate(self) -> float:
+        current = int(self._clock())  # the second that runs is not over, so it does not count
+        seconds = range(current - RATE_SECONDS, current)
+        return sum(self._per_second.get(second, 0) for second in seconds) / RATE_SECONDS
+
+    def _rejection_counts(self) -> dict[str, Any]:
+        return {
+            "total": sum(self._rejected.values()),
+            "by_reason": dict(self._rejected.most_common()),
+            "counted_since": self._counted_since,
+        }
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _milliseconds(text: Any) -> int | None:
+    try:
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
+    except (TypeError, ValueError, OverflowError):
+        return None

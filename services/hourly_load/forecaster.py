@@ -1,0 +1,44 @@
+"""The forecaster of hourly load: what it is asked, how it is loaded, how far it looks back."""
+
+from __future__ import annotations
+
+from kappawatt.forecasting.calendar import DAY, HOUR, Times
+from kappawatt.forecasting.fan import Fan
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.forecasting.history import Past
+from kappawatt.models.artifact import Artifact
+from kappawatt.streams import load as events
+
+from .features import FEATURE_NAMES
+from .inference import CLASSIC_FILES, HISTORY, Classic, Fitted, unpack, unpack_classic
+
+TIME_ZONE = "America/New_York"
+
+
+def load(artifact: Artifact) -> Fitted | Classic:
+    """Return the default model, or the calendar baseline of an artifact that holds nothing else."""
+    files = {name: artifact.read(name) for name in artifact.manifest.files}
+    return unpack_classic(files) if files.keys() <= set(CLASSIC_FILES) else unpack(files)
+
+
+def forecast(fitted: Fitted | Classic, past: Past, targets: Times) -> Fan:
+    """Return quantiles of the load [MW] of each hour."""
+    return fitted.forecast(past, targets)
+
+
+FORECASTER = Forecaster(
+    name="hourly-load",
+    request=events.READING,
+    response=events.FORECAST,
+    key=events.LOAD_ZONE.name,
+    target=events.LOAD.name,
+    covariates=(events.TEMPERATURE.name,),
+    steps=(3600,),
+    time_zone=TIME_ZONE,
+    issue_times=("12:00", "00:00"),
+    depth=HISTORY * HOUR,
+    least=14 * DAY,
+    feature_names=FEATURE_NAMES,
+    load=load,
+    forecast=forecast,
+)

@@ -1,0 +1,116 @@
+"""Fields of JSON documents from the bus, each checked: what cannot be read raises `Malformed` with field and value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from kappawatt.columns.values import parse_timestamp
+
+__all__ = [
+    "INT32",
+    "INT64",
+    "LONGEST",
+    "Malformed",
+    "count",
+    "finite",
+    "flag",
+    "moment",
+    "numbers",
+    "parsed",
+    "required",
+    "short",
+    "text",
+    "whole",
+]
+
+LONGEST = 400  # characters of a text column that is not the message itself
+INT32 = 2**31
+INT64 = 2**63
+
+
+class Malformed(Exception):
+    """What is wrong with a message."""
+
+
+def parsed(value: bytes) -> dict[str, Any]:
+    """Return a message as an object."""
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"got malformed JSON ({error}), allowed an object") from None
+    if not isinstance(found, dict):
+        raise Malformed(f"got {short(found)}, allowed an object")
+    return found
+
+
+def required(fields: Mapping[str, Any], name: str) -> str:
+    """Return a text of 1 to 400 characters."""
+    value = fields.get(name)
+    if not isinstance(value, str) or not value or len(value) > LONGEST or "\x00" in value:
+        raise Malformed(f"{name}: got {short(value)}, allowed text of 1 to {LONGEST} characters")
+    return value
+
+
+def finite(fields: Mapping[str, Any], name: str) -> float:
+    """Return a number."""
+    value: Any = fields.get(name)
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise Malformed(f"{name}: got {short(value)}, allowed a number")
+    return float(value)
+
+
+def whole(value: Any, limit: int) -> int:
+    """Return an integer from 0 below `limit`, of the coordinates of a message."""
+    if type(value) is not int or not 0 <= value < limit:
+        raise Malformed(f"coordinates: got {short(value)}, allowed an integer from 0 to {limit - 1}")
+    return value
+
+
+def text(value: Any, longest: int = LONGEST) -> str | None:
+    """Return a value as text a database takes; PostgreSQL knows no NUL."""
+    if value is None:
+        return None
+    whole_text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return whole_text[:longest].replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def short(value: Any) -> str:
+    """Return a value as a message can afford it."""
+    return repr(value)[:80]
+
+
+def moment(fields: Mapping[str, Any], name: str) -> np.datetime64:
+    """Return a time."""
+    found = parse_timestamp(fields.get(name))
+    if found is None:
+        raise Malformed(f"{name}: got {short(fields.get(name))}, allowed an ISO 8601 time with zone")
+    return np.datetime64(found, "ms")
+
+
+def flag(fields: Mapping[str, Any], name: str) -> bool:
+    """Return a boolean."""
+    value = fields.get(name)
+    if type(value) is not bool:
+        raise Malformed(f"{name}: got {short(value)}, allowed true or false")
+    return value
+
+
+def count(fields: Mapping[str, Any], name: str) -> int:
+    """Return a whole number."""
+    value = fields.get(name)
+    if type(value) is not int or not 0 <= value < INT64:
+        raise Malformed(f"{name}: got {short(value)}, allowed a whole number from 0")
+    return value
+
+
+def numbers(values: Any, n: int, where: str) -> NDArray[np.float64]:
+    """Return a list of `n` numbers."""
+    if not isinstance(values, list) or len(values) != n or not {type(value) for value in values} <= {int, float}:
+        raise Malformed(f"{where}: got {short(values)}, allowed {n} numbers")
+    return np.array(values, dtype=np.float64)

@@ -1,0 +1,108 @@
+"""Forecasts and their realised errors, as `kappawatt.messages.forecasts` writes them, to columns of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.bus.interface import Records
+from kappawatt.columns.values import parse_timestamp
+from kappawatt.forecasting.fan import LEVELS, level_name
+
+from . import checks
+
+__all__ = ["figures", "intervals", "issued", "realised"]
+
+ERROR_NUMBERS = {
+    "measured": "measured",
+    "forecast": "forecast",
+    "error": "error",
+    "lower": "forecast_lower",
+    "upper": "forecast_upper",
+    "crps": "crps",
+}
+LEVEL_COLUMNS = {f"{level:.2f}": level_name(level) for level in LEVELS}
+MOST_INTERVALS = 1_000  # of one forecast; a day of 25 hours has 100 quarter hours
+
+
+def issued(document: Mapping[str, Any], records: Records, i: int) -> dict[str, Any]:
+    """What all intervals of a forecast have in common."""
+    return {
+        "forecast_id": checks.required(document, "id"),
+        "series": checks.required(document, "key"),
+        "issue_time": checks.moment(document, "issue_time"),
+        "known_at": checks.moment(document, "known_at"),
+        "corrected": checks.flag(document, "corrected"),
+        "time_zone": checks.required(document, "time_zone"),
+        "step_seconds": checks.count(document, "step_seconds"),
+        "target": checks.required(document, "target"),
+        "unit": checks.text(document.get("unit")),
+        "filled": checks.count(document, "filled"),
+        "fallback": checks.flag(document, "fallback"),
+        "fallback_reason": checks.text(document.get("fallback_reason")),
+        **_made_by(document, records, i),
+    }
+
+
+def _made_by(document: Mapping[str, Any], records: Records, i: int) -> dict[str, Any]:
+    return {
+        "model": checks.required(document, "model"),
+        "version": checks.required(document, "version"),
+        "published": np.datetime64(records.timestamps[i], "ms"),
+        "topic": records.topic,
+        "source_topic": checks.required(document, "source_topic"),
+        "source_partition": checks.whole(document.get("source_partition"), checks.INT32),
+        "source_offset": checks.whole(document.get("source_offset"), checks.INT64),
+    }
+
+
+def intervals(document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return the intervals of a forecast as columns; `own` is the last part of each row's id."""
+    texts, quantiles = document.get("target_time"), document.get("quantiles")
+    if not isinstance(texts, list) or not 0 < len(texts) <= MOST_INTERVALS:
+        allowed = f"a list of 1 to {MOST_INTERVALS} times"
+        raise checks.Malformed(f"target_time: got {checks.short(texts)}, allowed {allowed}")
+    moments = [parse_timestamp(text) for text in texts]
+    if None in moments:
+        got = checks.short(texts[moments.index(None)])
+        raise checks.Malformed(f"target_time: got {got}, allowed an ISO 8601 time with zone")
+    columns: dict[str, NDArray[Any]] = {"own": np.array(texts, dtype=object)}
+    columns["target_time"] = np.array(moments, dtype="datetime64[ms]")
+    for level, name in LEVEL_COLUMNS.items():
+        values = quantiles.get(level) if isinstance(quantiles, dict) else None
+        columns[name] = checks.numbers(values, len(texts), f"quantiles {level}")
+    return columns
+
+
+def figures(document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return the figures of the day as columns; `own` is the last part of each row's id."""
+    day = document.get("day") or {}
+    if not isinstance(day, dict) or not all(isinstance(figure, dict) for figure in day.values()):
+        raise checks.Malformed(f"day: got {checks.short(day)}, allowed quantiles by figure")
+    columns: dict[str, NDArray[Any]] = {"own": np.array(list(day), dtype=object)}
+    columns["figure"] = columns["own"]
+    for level, name in LEVEL_COLUMNS.items():
+        columns[name] = checks.numbers([figure.get(level) for figure in day.values()], len(day), f"day {level}")
+    return columns
+
+
+def realised(records: Records, i: int) -> dict[str, Any]:
+    """Return the row of a realised error."""
+    document = checks.parsed(records.values[i])
+    naive = {
+        name: np.nan if document.get(name) is None else checks.finite(document, name)
+        for name in ("naive", "naive_error")
+    }
+    return {
+        "id": checks.required(document, "id"),
+        "series": checks.required(document, "key"),
+        **{name: checks.moment(document, name) for name in ("issue_time", "known_at", "target_time")},
+        **{column: checks.finite(document, name) for name, column in ERROR_NUMBERS.items()},
+        **naive,
+        "covered": checks.flag(document, "covered"),
+        "fallback": checks.flag(document, "fallback"),
+        **_made_by(document, records, i),
+    }

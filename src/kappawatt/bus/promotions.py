@@ -1,0 +1,137 @@
+"""Which topic and model version serve a stream of predictions now, and how a replay takes over.
+
+Each output topic has a consumer group of its own. A promotion first commits, for the group of the new topic,
+the offsets up to which the replay has answered; workers that follow join that group and go on from there. What
+the old group answered beyond them is answered once more, into the new topic, so that it has no gap, whoever
+crashes when.
+
+The topic `kappawatt.streams` is compacted and has one message for each stream that was ever promoted. A
+stream without one is served by the topic of its own name and the current model version.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from kappawatt.bus.interface import Bus, Consumer, Outgoing, Records
+from kappawatt.bus.topic import STREAMS
+from kappawatt.errors import TopicUnknown
+
+__all__ = ["Serving", "StreamFollower", "group_of", "promote"]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One promotion.
+
+    Parameters
+    ----------
+    stream : str
+        Name of the stream.
+    topic : str
+        Where its predictions are from now on.
+    version : str
+        Model version that makes them.
+    covered : mapping of int to int
+        By source partition, the offset up to which the replay has answered (exclusive).
+    reason : str
+        Why, for whoever reads the log later.
+    promoted_at : int
+        ms since the epoch, UTC.
+    """
+
+    stream: str
+    topic: str
+    version: str
+    covered: Mapping[int, int]
+    reason: str = ""
+    promoted_at: int = 0
+
+
+def group_of(service: str, serving: Serving | None) -> str:
+    """Return the consumer group of a service's workers: one for each output topic."""
+    return service if serving is None else f"{service}.{serving.topic}"
+
+
+def promote(bus: Bus, serving: Serving, service: str, source: str) -> None:
+    """Make `serving` what readers and workers of its stream follow from now on."""
+    bus.commit_for(group_of(service, serving), {(source, p): end for p, end in serving.covered.items()})
+    document = {
+        "stream": serving.stream,
+        "topic": serving.topic,
+        "version": serving.version,
+        "covered": {str(partition): end for partition, end in serving.covered.items()},
+        "reason": serving.reason,
+        "promoted_at": serving.promoted_at or time.time_ns() // 1_000_000,
+    }
+    producer = bus.producer()
+    try:
+        producer.publish([Outgoing(STREAMS.name, orjson.dumps(document), serving.stream.encode())])
+    finally:
+        producer.close()
+
+
+class StreamFollower:
+    """Reads promotions of one stream as they come."""
+
+    def __init__(self, bus: Bus, stream: str) -> None:
+        self._bus = bus
+        self._stream = stream
+        self._reader: Consumer | None = None
+
+    def read(self) -> Serving | None:
+        """Return the newest promotion there is now; None if the stream was never promoted."""
+        newest = None
+        try:
+            reader = self._open()
+        except TopicUnknown:
+            return None
+        ends = {p: o.end for p, o in self._bus.offsets(STREAMS.name).items() if o.end > o.begin}
+        while any(reader.positions().get((STREAMS.name, p), 0) < end for p, end in ends.items()):
+            newest = self._newest(reader.poll(0.5)) or newest
+        return newest
+
+    def poll(self) -> Serving | None:
+        """Return a promotion that has come since the last call; does not wait."""
+        try:
+            return self._newest(self._open().poll(0.0))
+        except TopicUnknown:
+            return None
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _open(self) -> Consumer:
+        if self._reader is None:
+            self._reader = self._bus.reader([STREAMS.name], {})
+        return self._reader
+
+    def _newest(self, polled: list[Records]) -> Serving | None:
+        newest = None
+        for records in polled:
+            for key, value in zip(records.keys, records.values, strict=True):
+                if key == self._stream.encode():
+                    newest = _parse(value) or newest
+        return newest
+
+
+def _parse(value: bytes) -> Serving | None:
+    try:
+        document = orjson.loads(value)
+        return Serving(
+            document["stream"],
+            document["topic"],
+            document["version"],
+            {int(partition): int(end) for partition, end in document["covered"].items()},
+            document.get("reason", ""),
+            document["promoted_at"],
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
+        return None  # not written by `promote`: nothing to follow

@@ -1,0 +1,5 @@
+"""`python -m kappawatt.cli`."""
+
+from kappawatt.cli.main import main
+
+main()

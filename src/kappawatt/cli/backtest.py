@@ -1,0 +1,242 @@
+"""`kappawatt backtest` of a service that forecasts: from a file to scores and a report."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import click
+import numpy as np
+import orjson
+
+from kappawatt.datasets.series_files import SeriesFile, read_series_file
+from kappawatt.errors import SettingInvalid
+from kappawatt.evaluation.backtest import SHIPPED, Plan, Result, run_backtest
+from kappawatt.forecasting.calendar import zone_named
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.serving.models import open_model
+from kappawatt.serving.service import Service
+from kappawatt.settings import Settings
+
+__all__ = ["backtest_file", "fingerprint"]
+
+log = logging.getLogger(__name__)
+
+CORE = ("evaluation/backtest.py", "forecasting/*.py", "datasets/*.py", "streams/*.py")  # what scores depend on
+MOST_UNREADABLE = 0.05
+SAY_SECONDS = 15.0  # between two lines of progress where there is no terminal
+PROBLEMS_SHOWN = 5
+SCORES_SHOWN = (
+    "n",
+    "mae",
+    "rmse",
+    "mape",
+    "smape",
+    "rmae",
+    "crps",
+    "rcrps",
+    "coverage_90",
+    "width_90",
+    "days",
+    "refused_days",
+)
+
+
+def backtest_file(
+    service: Service,
+    data: Path | None,
+    *,
+    first: datetime | None,
+    last: datetime | None,
+    issue: str | None,
+    retrain: str | None,
+    known: str,
+    weather: str,
+    key: str,
+    time_zone: str,
+    report: Path | None,
+    folder: Path,
+    fresh: bool,
+    as_json: bool,
+) -> Result:
+    """Roll through a span of a file, write report and scores, and print the scores."""
+    forecaster = service.predictor
+    assert isinstance(forecaster, Forecaster)
+    assert service.fit is not None
+    if data is None or not data.is_file():
+        raise SettingInvalid(f"--data: got {data or 'nothing'}, allowed a file of measurements")
+    if first is None or last is None:
+        raise SettingInvalid("--from, --to: got nothing, allowed the first and last local day to forecast (YYYY-MM-DD)")
+    if time_zone:
+        zone_named(time_zone)
+    series = read_series_file(data, key=key, time_zone=time_zone)
+    _tell_problems(series)
+    _check_series(series, forecaster, known)
+    if any(one.covariates for one in series) and weather == "none":
+        click.echo("weather: left out, the file does not say when it was known; --weather perfect uses it", err=True)
+        series = [replace(one, covariates={}) for one in series]
+    plan = Plan(
+        np.datetime64(first.date(), "D"),
+        np.datetime64(last.date(), "D"),
+        issue or forecaster.issue_times[0],
+        retrain or service.retrain,
+        known,
+    )
+    folder = _writable(folder) / f"{service.name}-{data.name.removesuffix('.gz').removesuffix('.csv')}"
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    content = hashlib.sha256(data.read_bytes()).hexdigest()
+    try:
+        own = fingerprint(service, content + key + time_zone + weather)
+        result = _run(service, forecaster, series, plan, folder, own)
+    except KeyboardInterrupt:
+        click.echo("\nstopped; the same command goes on where it was", err=True)
+        raise
+    scores = {**result.scores, "weather": weather, "data": {"file": data.name, "sha256": content}}
+    path = report or folder / f"{plan.first}-{plan.last}-{plan.issue.replace(':', '')}" / "report.html"
+    try:
+        written = _write_report(path, result, scores, series)
+    except OSError as error:
+        raise SettingInvalid(f"--report: got {path}, allowed a file that can be written ({error.strerror})") from error
+    _tell_unscored(result)
+    _print(scores, path if written else None, as_json)
+    return result
+
+
+def _check_series(series: list[SeriesFile], forecaster: Forecaster, known: str) -> None:
+    """Refuse what the forecaster cannot forecast, and files of which much cannot be read."""
+    for one in series:
+        if one.step not in forecaster.steps:
+            allowed = " or ".join(map(str, forecaster.steps))
+            raise SettingInvalid(f"--data: got {one.key} every {one.step} s, allowed {allowed} s for {forecaster.name}")
+        if known == "published" and np.isnat(one.known).all():
+            raise SettingInvalid(f"--known: got published, allowed end: the file does not say when {one.key} was")
+    rows, problems = sum(map(len, series)), sum(len(one.problems) for one in series)
+    if problems > MOST_UNREADABLE * (rows + problems):
+        raise SettingInvalid(f"--data: got {problems} of {rows + problems} rows that cannot be read, allowed 5 %")
+
+
+def _tell_unscored(result: Result) -> None:
+    """Say which days have no score, and why."""
+    refused = [day for day in result.days if day.refused is not None]
+    unmeasured = sum(not np.isfinite(day.measured).any() for day in result.days if day.refused is None)
+    if refused:
+        click.echo(f"{len(refused)} days refused; {refused[0].key} {refused[0].date}: {refused[0].refused}", err=True)
+    if unmeasured:
+        click.echo(f"{unmeasured} days without a measurement", err=True)
+
+
+def fingerprint(service: Service, content: str) -> str:
+    """Return a hash of data, the service's own code and the libraries: days kept under another are not reused."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    digest = hashlib.sha256(content.encode())
+    core = Path(__file__).parents[1]
+    for path in sorted((service.folder / "artifacts").rglob("*")):
+        if path.is_file() and path.name != "manifest.json":
+            digest.update(path.read_bytes())  # training may start from the shipped model
+    for path in (
+        *sorted(service.folder.glob("*.py")),
+        *(path for pattern in CORE for path in sorted(core.glob(pattern))),
+    ):
+        digest.update(path.read_bytes())
+    for name in ("numpy", "xgboost-cpu", "xgboost", "scikit-learn", "onnxruntime", "holidays"):
+        try:
+            digest.update(f"{name}={version(name)}".encode())
+        except PackageNotFoundError:
+            continue
+    return digest.hexdigest()
+
+
+def _run(
+    service: Service, forecaster: Forecaster, series: list[SeriesFile], plan: Plan, folder: Path, print_: str
+) -> Result:
+    from tqdm import tqdm
+
+    assert service.fit is not None
+    with tqdm(unit="day", file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
+        last = monotonic()
+
+        def progress(done: int, total: int, what: str) -> None:
+            nonlocal last
+            if bar.disable and monotonic() - last > SAY_SECONDS:
+                last = monotonic()
+                log.info("%d of %d days", done, total, extra={"at": what})
+            bar.total = total
+            bar.set_postfix_str(what, refresh=False)
+            bar.update(done - bar.n)
+            bar.refresh()
+
+        fit = service.fit
+        if plan.retrain == SHIPPED:
+            fitted = open_model(service, Settings.read()).fitted
+
+            def fit(*_: Any) -> Any:
+                return fitted
+
+        return run_backtest(forecaster, fit, series, plan, folder=folder, fingerprint=print_, progress=progress)
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, or a temporary one where it cannot be written (a read-only checkout)."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    other = Path(tempfile.gettempdir()) / "kappawatt-backtest"
+    other.mkdir(exist_ok=True)
+    click.echo(f"{folder} cannot be written; days are kept in {other}", err=True)
+    return other
+
+
+def _tell_problems(series: list[SeriesFile]) -> None:
+    problems = [problem for one in series for problem in one.problems]
+    for problem in problems[:PROBLEMS_SHOWN]:
+        click.echo(f"left out: {problem.message}", err=True)
+    if len(problems) > PROBLEMS_SHOWN:
+        click.echo(f"left out: {len(problems) - PROBLEMS_SHOWN} more rows", err=True)
+
+
+def _write_report(path: Path, result: Result, scores: dict[str, Any], series: list[SeriesFile]) -> bool:
+    """Write scores and, where matplotlib is, the report; return whether the report was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name("scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+    try:
+        import matplotlib  # noqa: F401
+
+        from kappawatt.evaluation.backtest_report import write_backtest_report
+    except ImportError:
+        click.echo("no report: matplotlib is not installed (pip install 'kappawatt[train]')", err=True)
+        return False
+    data = scores["data"]
+    write_backtest_report(
+        path,
+        result,
+        source=f"Data: {data['file']}, SHA-256 {data['sha256'][:16]}…, {', '.join(scores['series'][:8])}",
+        time_zones={one.key: one.time_zone for one in series},
+    )
+    return True
+
+
+def _print(scores: dict[str, Any], report: Path | None, as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps({**scores, "report": str(report) if report else None}).decode())
+        return
+    for name in SCORES_SHOWN:
+        value = scores[name]
+        click.echo(f"{name:16} {'-' if value is None else f'{value:.4f}' if isinstance(value, float) else value}")
+    for name, figure in scores["day_figures"].items():
+        click.echo(f"{name:16} mae {figure['mae']:.4f}  rmae {figure['rmae']:.4f}")
+    if report:
+        click.echo(f"report           {report}")

@@ -1,0 +1,141 @@
+"""Rows as columns: what goes into a predictor (`Batch`) and what comes out (`Answer`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.errors import KappawattError
+
+__all__ = ["Answer", "Batch", "Columns", "Rejection", "RowsRejected"]
+
+Columns = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why one row was refused: data, not an exception.
+
+    Parameters
+    ----------
+    row : int
+        Position in the payload, from 0.
+    code : str
+        `missing_field`, `unknown_field`, `duplicate_field`, `not_a_number`, `not_text`, `not_a_timestamp`,
+        `not_finite`, `out_of_range`, `malformed` or `model_failed`.
+    field : str or None
+        The field at fault; None when the row as a whole cannot be read.
+    got : object
+        The value received, as JSON would write it (shortened).
+    allowed : str
+        What would have been accepted.
+    """
+
+    row: int
+    code: str
+    field: str | None
+    got: Any
+    allowed: str
+
+    @property
+    def message(self) -> str:
+        """One sentence: field, value got, values allowed."""
+        where = f"{self.field}: " if self.field else ""
+        got = "nothing" if self.got is None and self.code == "missing_field" else repr(self.got)
+        return f"{where}got {got}, allowed {self.allowed}"
+
+    def at(self, row: int) -> Rejection:
+        """The same, at another row."""
+        return replace(self, row=row)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form used in problem documents, dead letters and logs."""
+        return {
+            "row": self.row,
+            "code": self.code,
+            "field": self.field,
+            "got": self.got,
+            "allowed": self.allowed,
+            "message": self.message,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Validated rows.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray of shape (n_rows,)
+        One array for each field of the schema: float64 (NaN where an optional value is missing),
+        datetime64[ms] (NaT where missing), or object for text (None where missing).
+    valid : ndarray of bool, shape (n_rows,)
+        False where the row was rejected; its columns then hold whatever could be read.
+    rejections : tuple of Rejection
+        In row order; a row may have several.
+    """
+
+    columns: Columns
+    valid: NDArray[np.bool_]
+    rejections: tuple[Rejection, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    def take(self, rows: NDArray[np.intp]) -> Batch:
+        """Return the rows at these positions; their rejections are renumbered."""
+        where = {int(old): new for new, old in enumerate(rows)}
+        return Batch(
+            {name: column[rows] for name, column in self.columns.items()},
+            self.valid[rows],
+            tuple(r.at(where[r.row]) for r in self.rejections if r.row in where),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said to a batch, row for row.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray of shape (n_rows,)
+        One array for each response field, NaN in rejected rows.
+    valid : ndarray of bool, shape (n_rows,)
+        True where there is an answer.
+    rejections : tuple of Rejection
+        The batch's, and those of rows the model itself failed on.
+    model, version : str
+        Who answered.
+    """
+
+    columns: Columns
+    valid: NDArray[np.bool_]
+    rejections: tuple[Rejection, ...]
+    model: str
+    version: str
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+
+class RowsRejected(KappawattError):
+    """The payload was read, but rows broke the schema.
+
+    Parameters
+    ----------
+    rejections : sequence of Rejection
+        What was wrong, in row order.
+    """
+
+    status = 422
+    title = "Rows rejected"
+
+    def __init__(self, rejections: tuple[Rejection, ...]) -> None:
+        self.rejections = rejections
+        first = rejections[0]
+        more = f" (and {len(rejections) - 1} more)" if len(rejections) > 1 else ""
+        super().__init__(f"row {first.row}: {first.message}{more}")

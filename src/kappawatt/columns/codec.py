@@ -1,0 +1,114 @@
+"""Bytes to columns and back: JSON, NDJSON, CSV and Arrow IPC streams, one reader for every door.
+
+`decode` reads one body (HTTP, SageMaker, a file); `decode_many` reads many messages of one content type at
+once (the bus), in bulk where all of them are plain, and one by one only to find out which of them is not.
+Both return validated `Batch`es, so nothing behind them meets a value it has to doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.columns import arrow
+from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.bulk_rows import bulk_csv, bulk_json
+from kappawatt.columns.content import CSV, JSON, NDJSON, Decoded, ManyDecoded
+from kappawatt.columns.csv_rows import decode_csv
+from kappawatt.columns.json_rows import decode_json
+from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, SHORTEST, Field, Kind, Schema, nothing, shorten
+from kappawatt.columns.values import refuse_unknown, texts_of
+from kappawatt.errors import PayloadInvalid
+
+__all__ = ["decode", "decode_many"]
+
+
+def decode(body: bytes, content_type: str, schema: Schema) -> Decoded:
+    """Read and validate one body.
+
+    Parameters
+    ----------
+    body : bytes
+    content_type : str
+        One of `READABLE`.
+    schema : Schema
+
+    Raises
+    ------
+    PayloadInvalid
+        The body as a whole cannot be read, or holds no row.
+    """
+    if not body.strip():
+        raise PayloadInvalid(f"body: got nothing, allowed rows of {schema.name} as {content_type}")
+    if content_type == JSON:
+        return decode_json(body, schema)
+    if content_type == NDJSON:
+        lines = [line for line in body.splitlines() if line.strip()]
+        return Decoded(decode_many(lines, JSON, schema).batch)
+    if content_type == CSV:
+        return Decoded(decode_csv(body, schema))
+    return Decoded(_decode_arrow(body, schema))
+
+
+def decode_many(values: Sequence[bytes], content_type: str, schema: Schema) -> ManyDecoded:
+    """Read and validate many messages of one content type; an unreadable message is one rejected row."""
+    if content_type in (CSV, JSON):
+        bulk = bulk_csv(values, schema) if content_type == CSV else bulk_json(values, schema)
+        if bulk is not None:
+            every = np.arange(len(values), dtype=np.intp)
+            return ManyDecoded(bulk, every, np.zeros(len(values), dtype=np.intp))
+    batches = [_one_message(value, content_type, schema) for value in values]
+    return _join(batches, schema)
+
+
+def _decode_arrow(body: bytes, schema: Schema) -> Batch:
+    found = arrow.read_columns(body)
+    refuse_unknown(found, schema)
+    n = len(next(iter(found.values())))
+    if n == 0:
+        raise PayloadInvalid(f"rows: got 0, allowed 1 to {arrow.MOST_ROWS}")
+    rejections: list[Rejection] = []
+    columns = {name: _arrow_column(c, schema.field(name), rejections) for name, c in found.items()}
+    return schema.check(columns, n, rejections)
+
+
+def _arrow_column(column: NDArray[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
+    kind = column.dtype.kind
+    if kind == "O" and all(value is None for value in column):
+        return nothing(field.kind, len(column))
+    if field.kind is Kind.TEXT and kind == "O":
+        return texts_of(column.tolist(), field, rejections)
+    if field.kind is Kind.TIMESTAMP and kind in "Mi":
+        whole = column.astype("datetime64[ms]").astype(np.int64)
+        outside = (whole < MIN_TIMESTAMP) | (whole > MAX_TIMESTAMP)
+        return np.where(outside, np.datetime64("NaT"), whole.astype("datetime64[ms]"))
+    if field.kind not in (Kind.TEXT, Kind.TIMESTAMP) and kind in "fiu":
+        return column.astype(np.float64)
+    raise PayloadInvalid(f"{field.name}: got an Arrow column of {column.dtype}, allowed {field.allowed}")
+
+
+def _one_message(value: bytes, content_type: str, schema: Schema) -> Batch:
+    try:
+        return decode(value, content_type, schema).batch
+    except PayloadInvalid as error:
+        allowed = f"rows of {schema.name} as {content_type} ({str(error)[:400]})"
+        refused = Rejection(0, "malformed", None, shorten(value[:SHORTEST]), allowed)
+        return schema.check({}, 1, [refused])
+
+
+def _join(batches: Sequence[Batch], schema: Schema) -> ManyDecoded:
+    lengths = [len(batch) for batch in batches]
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    message = np.repeat(np.arange(len(batches), dtype=np.intp), lengths)
+    row = np.arange(starts[-1], dtype=np.intp) - starts[message]
+    if len(batches) == 1:
+        return ManyDecoded(batches[0], message, row)
+    columns = {name: np.concatenate([b.columns[name] for b in batches]) for name in schema.names}
+    valid = np.concatenate([b.valid for b in batches])
+    rejections = tuple(
+        r.at(r.row + int(start)) for start, b in zip(starts, batches, strict=False) for r in b.rejections
+    )
+    return ManyDecoded(Batch(columns, valid, rejections), message, row)

@@ -1,0 +1,168 @@
+"""Rows as JSON: one object, a list of them, columns, or one object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.content import Decoded
+from kappawatt.columns.schema import SHORTEST, Kind, Schema, shorten
+from kappawatt.columns.values import column_of, refuse_unknown
+from kappawatt.errors import PayloadInvalid
+
+__all__ = ["decode_objects", "load_json"]
+
+
+class _Repeated(dict[str, Any]):
+    """An object in which a key stood twice."""
+
+    key: str = ""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) == len(pairs):
+        return result
+    repeated = _Repeated(result)
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            repeated.key = key
+            break
+        seen.add(key)
+    return repeated
+
+
+def load_json(body: bytes) -> Any:
+    """Parse JSON; objects with a repeated key come back as `_Repeated`.
+
+    orjson parses and keeps the last of repeated keys. Whether there were any shows in the number of quotes:
+    each key has two, and so has each text value. Only when that does not add up (repeats, or escaped quotes),
+    or when orjson refuses (NaN and Infinity are not JSON, but the sender should hear which field held them),
+    Python's own parser looks at pairs.
+    """
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        reason = str(error)
+    else:
+        if body.count(b'"') == count_quotes(parsed, 0):
+            return parsed
+        reason = "malformed"
+    try:
+        return json.loads(body, object_pairs_hook=_pairs)
+    except RecursionError:
+        raise PayloadInvalid("body: got JSON nested too deeply, allowed rows of flat objects") from None
+    except UnicodeDecodeError as error:
+        raise PayloadInvalid(f"body: got bytes that are not UTF-8 at {error.start}, allowed UTF-8") from None
+    except ValueError:
+        raise PayloadInvalid(f"body: got malformed JSON ({reason}), allowed JSON (RFC 8259)") from None
+
+
+def count_quotes(value: Any, depth: int) -> int:
+    """How many quotes the JSON text of `value` has if no key repeats and no text holds a quote; -1 if deep."""
+    kind = type(value)
+    if kind is str:
+        return 2
+    if depth > 8:
+        return -1_000_000
+    if kind is dict:
+        total = 2 * len(value)
+        for inner in value.values():
+            if type(inner) is not float and type(inner) is not int:
+                total += count_quotes(inner, depth + 1)
+        return total
+    if kind is list:
+        total = 0
+        for inner in value:
+            if type(inner) is not float and type(inner) is not int:
+                total += count_quotes(inner, depth + 1)
+        return total
+    return 0
+
+
+def decode_json(body: bytes, schema: Schema) -> Decoded:
+    parsed = load_json(body)
+    if isinstance(parsed, list):
+        if not parsed:
+            raise PayloadInvalid(f"body: got an empty list, allowed 1 row of {schema.name} or more")
+        return Decoded(decode_objects(parsed, schema), "list")
+    if isinstance(parsed, dict):
+        if parsed.keys() == {"columns"}:
+            return Decoded(_columns_to_batch(parsed["columns"], schema), "columns")
+        return Decoded(decode_objects([parsed], schema), "object")
+    raise PayloadInvalid(
+        f"body: got {shorten(parsed)!r}, allowed an object, a list of objects or "
+        f'{{"columns": {{field: list}}}} of {schema.name}'
+    )
+
+
+def decode_objects(rows: Sequence[Any], schema: Schema) -> Batch:
+    """Validate rows that are parsed JSON already."""
+    if len(rows) == 1 and type(rows[0]) is dict:
+        batch = schema.plain_row(rows[0])
+        if batch is not None:
+            return batch
+    plain = _plain_objects(rows, schema)
+    if plain is not None:
+        return schema.check(plain, len(rows))
+    rejections: list[Rejection] = []
+    if not {type(row) for row in rows} <= {dict}:
+        rows = [_checked_row(i, row, schema, rejections) for i, row in enumerate(rows)]
+    if not set().union(*rows) <= set(schema.names):
+        known = set(schema.names)
+        for i, row in enumerate(rows):
+            for name in (name for name in row if name not in known):
+                rejections.append(schema.unknown(i, name, row[name]))
+    columns = {f.name: column_of([row.get(f.name) for row in rows], f, rejections) for f in schema.fields}
+    return schema.check(columns, len(rows), rejections)
+
+
+def _plain_objects(rows: Sequence[Any], schema: Schema) -> dict[str, NDArray[Any]] | None:
+    """Columns of rows that have the required fields, all numbers, and no other; None for anything else."""
+    names = [field.name for field in schema.required]
+    if set(map(type, rows)) != {dict} or any(f.kind in (Kind.TEXT, Kind.TIMESTAMP) for f in schema.required):
+        return None
+    try:
+        flat = [row[name] for name in names for row in rows]
+    except KeyError:
+        return None
+    if not set(map(type, flat)) <= {float, int} or any(len(row) != len(names) for row in rows):
+        return None
+    try:
+        matrix = np.array(flat, dtype=np.float64).reshape(len(names), len(rows))
+    except OverflowError:
+        return None
+    return None if np.isnan(matrix).any() else dict(zip(names, matrix, strict=True))
+
+
+def _checked_row(i: int, row: Any, schema: Schema, rejections: list[Rejection]) -> dict[str, Any]:
+    if isinstance(row, _Repeated):
+        rejections.append(Rejection(i, "duplicate_field", row.key[:SHORTEST], "this field twice", "each field once"))
+        return row
+    if not isinstance(row, dict):
+        rejections.append(Rejection(i, "malformed", None, shorten(row), f"an object of {schema.name}"))
+        return {}
+    return row
+
+
+def _columns_to_batch(columns: Any, schema: Schema) -> Batch:
+    if isinstance(columns, _Repeated):
+        raise PayloadInvalid(f"columns: got {columns.key!r} twice, allowed each field once")
+    if not isinstance(columns, dict) or not columns:
+        raise PayloadInvalid(f"columns: got {shorten(columns)!r}, allowed an object of lists")
+    lengths = {name: len(c) if isinstance(c, list) else None for name, c in columns.items()}
+    if None in lengths.values() or len(set(lengths.values())) != 1 or 0 in lengths.values():
+        got = {name[:SHORTEST]: length or "no list" for name, length in lengths.items()}
+        raise PayloadInvalid(f"columns: got lengths {got}, allowed lists of one length from 1 up")
+    refuse_unknown(columns, schema)
+    n = len(next(iter(columns.values())))
+    rejections: list[Rejection] = []
+    read = {n_: column_of(columns[n_], schema.field(n_), rejections) for n_ in columns}
+    return schema.check(read, n, rejections)

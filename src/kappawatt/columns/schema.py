@@ -1,0 +1,359 @@
+"""Schemas: field, unit, range, meaning. Validation, JSON Schema, OpenAPI and docs tables come from here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as derived
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.columns.batch import Batch, Rejection
+
+__all__ = ["Field", "Kind", "Schema"]
+
+LARGEST = float(np.finfo(np.float64).max)
+NO_NUMBER = (math.inf, -math.inf)  # the range of a field that holds no number: nothing is in it
+SHORTEST = 80  # characters of a bad value that are worth repeating to its sender
+
+
+class Kind(StrEnum):
+    """What a field holds."""
+
+    NUMBER = "number"  # float64, finite
+    INTEGER = "integer"  # int64 or float64 with whole values
+    BOOLEAN = "boolean"
+    TEXT = "text"
+    TIMESTAMP = "timestamp"  # datetime64[ms], UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One named quantity.
+
+    Parameters
+    ----------
+    name : str
+        The field's standard term, in full.
+    unit : str
+        Unit symbol, "" for none.
+    meaning : str
+        One phrase for a person.
+    kind : Kind
+    minimum, maximum : float or None
+        Inclusive range outside of which a value is rejected, in `unit`.
+    column : str or None
+        Header under which files know this field (CCPP: AT, V, AP, RH, PE); mapped where a file is read.
+    required : bool
+    example : object
+        A value that is accepted.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    kind: Kind = Kind.NUMBER
+    minimum: float | None = None
+    maximum: float | None = None
+    column: str | None = None
+    required: bool = True
+    example: Any = None
+
+    @property
+    def allowed(self) -> str:
+        """What is accepted, for a person."""
+        if self.kind is Kind.TEXT:
+            return "text of 1 to 200 characters"
+        if self.kind is Kind.TIMESTAMP:
+            return "an ISO 8601 time with zone, or milliseconds since the epoch"
+        if self.kind is Kind.BOOLEAN:
+            return "true or false"
+        noun = "an integer" if self.kind is Kind.INTEGER else "a number"
+        if self.minimum is None and self.maximum is None:
+            return f"{noun} in {self.unit}" if self.unit else noun
+        low = "" if self.minimum is None else f" from {self.minimum:g}"
+        high = "" if self.maximum is None else f" to {self.maximum:g}"
+        return f"{noun}{low}{high} {self.unit}".rstrip()
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of one value."""
+        description = f"{self.meaning} [{self.unit}]" if self.unit else self.meaning
+        result: dict[str, Any] = {"description": description}
+        if self.kind is Kind.TIMESTAMP:
+            result["anyOf"] = [
+                {"type": "string", "format": "date-time"},
+                {"type": "integer", "minimum": 0, "maximum": MAX_TIMESTAMP},
+            ]
+        elif self.kind is Kind.TEXT:
+            result |= {"type": "string", "minLength": 1, "maxLength": 200}
+        elif self.kind is Kind.BOOLEAN:
+            result["type"] = "boolean"
+        else:
+            result["type"] = str(self.kind)
+            if self.minimum is not None:
+                result["minimum"] = self.minimum
+            if self.maximum is not None:
+                result["maximum"] = self.maximum
+        if self.unit:
+            result["x-unit"] = self.unit
+        if not self.required:
+            nullable: dict[str, Any] = {key: result.pop(key) for key in ("description", "x-unit") if key in result}
+            result = {"anyOf": [result, {"type": "null"}], **nullable}
+        return result
+
+
+MIN_TIMESTAMP = -62_135_596_800_000  # 0001-01-01T00:00:00Z in ms
+MAX_TIMESTAMP = 253_402_300_799_000  # 9999-12-31T23:59:59Z in ms: the last time ISO 8601 writes in 4 digits
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """An ordered set of fields that one row of a message or request has.
+
+    Parameters
+    ----------
+    name : str
+        Noun in CamelCase, as it appears in OpenAPI.
+    meaning : str
+        One sentence.
+    fields : tuple of Field
+        CSV without a header has these in this order (only those with `column` set).
+
+    Attributes
+    ----------
+    names : tuple of str
+        Names of all fields, in order.
+    required : tuple of Field
+        The fields every row must have.
+    """
+
+    name: str
+    meaning: str
+    fields: tuple[Field, ...]
+    names: tuple[str, ...] = derived(init=False, repr=False, compare=False)
+    required: tuple[Field, ...] = derived(init=False, repr=False, compare=False)
+    _limits: Mapping[str, tuple[float, float]] = derived(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        numbers = [f for f in self.fields if f.kind not in (Kind.TEXT, Kind.TIMESTAMP)]
+        limits = {
+            f.name: (
+                -LARGEST if f.minimum is None else f.minimum,
+                LARGEST if f.maximum is None else f.maximum,
+            )
+            for f in numbers
+        }
+        object.__setattr__(self, "names", tuple(f.name for f in self.fields))
+        object.__setattr__(self, "required", tuple(f for f in self.fields if f.required))
+        object.__setattr__(self, "_limits", limits)
+
+    @property
+    def csv_fields(self) -> tuple[Field, ...]:
+        """The fields of a CSV row without a header, in order."""
+        return tuple(field for field in self.fields if field.column)
+
+    def field(self, name: str) -> Field:
+        """Return the field `name`; KeyError if there is none."""
+        for known in self.fields:
+            if known.name == name:
+                return known
+        raise KeyError(name)
+
+    def by_header(self) -> dict[str, Field]:
+        """Return fields by every header a file may use for them: the name, and the file's own column."""
+        headers = {field.name: field for field in self.fields}
+        return headers | {field.column: field for field in self.fields if field.column}
+
+    def unknown(self, row: int, name: str, got: Any) -> Rejection:
+        """Return the rejection of a field that is not in the schema; a file header gets a hint."""
+        known = ", ".join(self.names)
+        hint = next((f.name for f in self.fields if f.column == name), None)
+        allowed = f"{hint} (that is {name} in full)" if hint else f"only {known}"
+        return Rejection(row, "unknown_field", name[:SHORTEST], shorten(got), allowed)
+
+    def check(
+        self,
+        columns: Mapping[str, NDArray[Any]],
+        n: int,
+        rejections: Sequence[Rejection] = (),
+    ) -> Batch:
+        """Validate columns that were read by `kappawatt.columns.codec` and return them as a Batch.
+
+        Parameters
+        ----------
+        columns : mapping of str to ndarray of shape (n,)
+            Number and integer fields as float64 with NaN where nothing was read; timestamps as
+            datetime64[ms]; text as object. Fields may be absent.
+        n : int
+            Number of rows.
+        rejections : sequence of Rejection
+            What reading has refused already; those rows and fields are not reported twice.
+        """
+        if not rejections and self._all_good(columns, n):
+            whole = {f.name: columns[f.name] if f.name in columns else nothing(f.kind, n) for f in self.fields}
+            return Batch(whole, np.ones(n, dtype=np.bool_))
+        valid = np.ones(n, dtype=np.bool_)
+        found = list(rejections)
+        if found:
+            valid[[r.row for r in found]] = False
+        seen = {(r.row, r.field) for r in found}
+        whole_rows = {r.row for r in found if r.field is None}
+        complete: dict[str, NDArray[Any]] = {}
+        for field in self.fields:
+            column = columns.get(field.name)
+            if column is None:
+                column = nothing(field.kind, n)
+            complete[field.name] = column
+            for code, bad in _faults(field, column):
+                for row in np.flatnonzero(bad).tolist():
+                    if row in whole_rows or (row, field.name) in seen:
+                        continue
+                    seen.add((row, field.name))
+                    valid[row] = False
+                    got = None if code == "missing_field" else shorten(column[row])
+                    found.append(Rejection(row, code, field.name, got, field.allowed))
+        if found:
+            found.sort(key=lambda r: r.row)
+        return Batch(complete, valid, tuple(found))
+
+    def plain_row(self, row: Mapping[str, Any]) -> Batch | None:
+        """Return one row as a batch if it is what comes all day: the required fields, numbers in range, no more.
+
+        Plain Python: for a single row NumPy's calls cost ten times the comparisons.
+        """
+        if len(row) != len(self.required):
+            return None
+        values = []
+        for f in self.required:
+            value = row.get(f.name)
+            if type(value) is not float and type(value) is not int:
+                return None
+            low, high = self._limits.get(f.name, NO_NUMBER)
+            if not low <= value <= high:
+                return None
+            values.append((value,))
+        matrix = np.array(values, dtype=np.float64)
+        columns = {f.name: column for f, column in zip(self.required, matrix, strict=True)}
+        for f in self.fields:
+            if not f.required:
+                columns[f.name] = nothing(f.kind, 1)
+        return Batch(columns, np.ones(1, dtype=np.bool_))
+
+    def _all_good(self, columns: Mapping[str, NDArray[Any]], n: int) -> bool:
+        """Whether all columns are numbers in range and none that is required is absent; one look at all of them."""
+        if not columns.keys() <= self._limits.keys() or any(f.name not in columns for f in self.required):
+            return False
+        low, high = np.array([self._limits[name] for name in columns]).T.reshape(2, -1, 1)
+        values = np.array(list(columns.values()))
+        return bool(((values >= low) & (values <= high)).all())
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of one row."""
+        examples = {f.name: f.example for f in self.fields if f.example is not None}
+        return {
+            "title": self.name,
+            "description": self.meaning,
+            "type": "object",
+            "properties": {field.name: field.json_schema() for field in self.fields},
+            "required": [field.name for field in self.required],
+            "additionalProperties": False,
+        } | ({"examples": [examples]} if examples else {})
+
+    def columns_json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the same rows as columns."""
+        return {
+            "title": f"{self.name}Columns",
+            "description": f"{self.meaning} As columns of equal length.",
+            "type": "object",
+            "properties": {f.name: {"type": "array", "items": f.json_schema(), "minItems": 1} for f in self.fields},
+            "required": [field.name for field in self.required],
+            "additionalProperties": False,
+        }
+
+    def markdown_table(self) -> str:
+        """Return the fields as a Markdown table for docs."""
+        lines = ["| field | unit | allowed | in files | meaning |", "| --- | --- | --- | --- | --- |"]
+        for f in self.fields:
+            need = "" if f.required else " (optional)"
+            lines.append(f"| `{f.name}`{need} | {f.unit} | {f.allowed} | {f.column or ''} | {f.meaning} |")
+        return "\n".join(lines)
+
+
+def shorten(value: Any) -> Any:
+    """Return `value` as something JSON can hold and a message can afford."""
+    if isinstance(value, np.datetime64):
+        return str(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if np.isfinite(value) else str(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**53 else str(value)[:SHORTEST]
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    text = value if isinstance(value, str) else repr_short(value)
+    return text if len(text) <= SHORTEST else text[: SHORTEST - 1] + "…"
+
+
+def repr_short(value: Any) -> str:
+    """Describe a list or an object without walking into it (it may be nested a thousand deep)."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)} keys"
+    return str(value)
+
+
+@lru_cache(maxsize=8)
+def _nothing_for_one(kind: Kind) -> NDArray[Any]:
+    column = _missing(kind, 1)
+    column.setflags(write=False)
+    return column
+
+
+def nothing(kind: Kind, n: int) -> NDArray[Any]:
+    """Return a column of n missing values; not to be written to."""
+    return _nothing_for_one(kind) if n == 1 else _missing(kind, n)
+
+
+def _missing(kind: Kind, n: int) -> NDArray[Any]:
+    if kind is Kind.TIMESTAMP:
+        return np.full(n, np.datetime64("NaT"), dtype="datetime64[ms]")
+    if kind is Kind.TEXT:
+        return np.full(n, None, dtype=object)
+    return np.full(n, np.nan)
+
+
+def _faults(field: Field, column: NDArray[Any]) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Return (code, mask) for each way values of this field are wrong, none if all are right."""
+    if field.kind is Kind.TEXT:
+        missing = np.array([value is None for value in column], dtype=np.bool_)
+        return [("missing_field", missing)] if field.required and missing.any() else []
+    if field.kind is Kind.TIMESTAMP:
+        missing = np.isnat(column)
+        return [("missing_field", missing)] if field.required and missing.any() else []
+    low = -np.inf if field.minimum is None else field.minimum
+    high = np.inf if field.maximum is None else field.maximum
+    good = (column >= low) & (column <= high) & np.isfinite(column)
+    if good.all():
+        return []
+    faults = []
+    missing = np.isnan(column)
+    if missing.any():
+        if field.required:
+            faults.append(("missing_field", missing))
+        good = good | missing
+    infinite = np.isinf(column)
+    if infinite.any():
+        faults.append(("not_finite", infinite))
+        good = good | infinite
+    if not good.all():
+        faults.append(("out_of_range", ~good))
+    return faults

@@ -1,1 +1,0 @@
-"""What commands do that is more than a call: reading files, progress, printing."""

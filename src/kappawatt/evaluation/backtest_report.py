@@ -1,0 +1,261 @@
+"""The report of a backtest: one HTML file, what one would rather look at than read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.evaluation.backtest import Day, Result
+from kappawatt.evaluation.report import BLUE, INK, ORANGE, canvas, figure, table, write_page
+from kappawatt.forecasting.calendar import to_local
+from kappawatt.forecasting.fan import LEVELS, LOWER, MEDIAN, UPPER
+
+__all__ = ["write_backtest_report"]
+
+QUARTERS = LEVELS.index(0.25), LEVELS.index(0.75)
+SHOWN_DAYS = 14  # of the excerpt
+WORST = 10
+SERIES_TABLE = 40
+
+
+def write_backtest_report(path: Path, result: Result, *, source: str, time_zones: Mapping[str, str]) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    path : Path
+        HTML file; its folder is made.
+    result : Result
+    source : str
+        Where the data is from, and its hash.
+    time_zones : mapping of str to str
+        Time zone by series key: hours of the day are local.
+    """
+    scores = result.scores
+    unit = scores["unit"]
+    answered = [day for day in result.days if day.refused is None and np.isfinite(day.measured).any()]
+    key = answered[0].key
+    title = f"{scores['service']}: backtest {scores['from']} to {scores['to']}"
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{escape(source)}</p>",
+        f"<p>{_protocol(scores)}</p>",
+        "<h2>Scores</h2>",
+        _summary(scores, unit),
+        _figures_table(scores["day_figures"]),
+        "<h2>By month</h2>",
+        _months(scores["months"]),
+        figure("months", "Error and coverage by month", _draw_months(scores["months"], unit)),
+        "<h2>By hour of the day</h2>",
+        figure("hours", "Mean absolute error by local hour", _draw_hours(answered, time_zones, unit)),
+        "<h2>Are the quantiles right?</h2>",
+        "<p class=note>Share of measurements below each quantile: on the diagonal if calibrated.</p>",
+        figure("reliability", "Reliability", _draw_reliability(answered)),
+        f"<h2>Two weeks of {escape(key)}</h2>",
+        figure(
+            "excerpt",
+            "Forecast fans (5 to 95 %, 25 to 75 %) and what was measured",
+            _draw_excerpt(answered, key, time_zones, unit),
+        ),
+        "<h2>The worst days</h2>",
+        _worst_table(answered, unit),
+        figure("worst", "The three worst days", _draw_worst(answered, time_zones, unit)),
+        _refused(result.days),
+        _by_series(scores["by_series"], unit),
+    ]
+    write_page(path, title, [section for section in sections if section])
+
+
+def _protocol(scores: Mapping[str, Any]) -> str:
+    when = "when the day begins" if scores["issue"] == "00:00" else f"at {scores['issue']} local time on the day before"
+    return (
+        f"Each local day is forecast whole, {when}, from what was known then; trained on what lies before, "
+        f"retrained {scores['retrain']}. {scores['days']:,} days answered, {scores['refused_days']} refused, "
+        f"{scores['fallback_days']} by the seasonal naive. Took {scores['seconds']:g} s."
+    )
+
+
+def _cell(value: Any, digits: int = 4) -> str:
+    return (
+        ""
+        if value is None
+        else f"{value:,.{digits}g}"
+        if isinstance(value, float) and abs(value) < 1000
+        else f"{value:,.0f}"
+    )
+
+
+def _summary(scores: Mapping[str, Any], unit: str) -> str:
+    rows = [
+        ("intervals", _cell(scores["n"])),
+        (f"MAE [{unit}]", _cell(scores["mae"])),
+        (f"RMSE [{unit}]", _cell(scores["rmse"])),
+        (f"bias [{unit}]", _cell(scores["bias"])),
+        ("MAPE [%]", _cell(scores["mape"])),
+        ("sMAPE [%]", _cell(scores["smape"])),
+        ("rMAE (over the seasonal naive)", _cell(scores["rmae"])),
+        (f"CRPS [{unit}]", _cell(scores["crps"])),
+        ("rCRPS (over the seasonal naive)", _cell(scores["rcrps"])),
+        ("90 % interval holds", f"{100 * scores['coverage_90']:.1f} %"),
+        (f"its mean width [{unit}]", _cell(scores["width_90"])),
+    ]
+    return table(("score", "value"), rows)
+
+
+def _figures_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    if not figures:
+        return ""
+    rows = [
+        (
+            name.replace("_", " "),
+            *(_cell(f[score]) for score in ("n", "mae", "rmae", "crps")),
+            f"{f['coverage_90']:.3f}",
+        )
+        for name, f in figures.items()
+    ]
+    return table(("figure of the day", "days", "MAE", "rMAE", "CRPS", "90 % interval holds"), rows)
+
+
+def _months(months: Mapping[str, Mapping[str, Any]]) -> str:
+    scored = {"MAE": "mae", "MAPE [%]": "mape", "rMAE": "rmae", "CRPS": "crps", "width": "width_90"}
+    rows = [
+        (month, _cell(s["n"]), *(_cell(s[score]) for score in scored.values()), f"{s['coverage_90']:.3f}")
+        for month, s in months.items()
+        if s["n"]
+    ]
+    head = ("month", "intervals", *scored, "90 % holds")
+    return table(head, rows)
+
+
+def _by_series(by_series: Mapping[str, Mapping[str, Any]], unit: str) -> str:
+    known = [(key, s) for key, s in by_series.items() if s["n"]]
+    if not known:
+        return ""
+    known.sort(key=lambda pair: -(pair[1]["rmae"] or 0))
+    rows = [
+        (key, *(_cell(s[score]) for score in ("n", "mae", "rmae", "crps")), f"{s['coverage_90']:.3f}")
+        for key, s in known[:SERIES_TABLE]
+    ]
+    more = f"<p class=note>The {SERIES_TABLE} worst of {len(known)}.</p>" if len(known) > SERIES_TABLE else ""
+    return (
+        "<h2>By series</h2>"
+        + more
+        + table(("series", "intervals", f"MAE [{unit}]", "rMAE", "CRPS", "90 % holds"), rows)
+    )
+
+
+def _refused(days: Sequence[Day]) -> str:
+    refused = [day for day in days if day.refused is not None]
+    if not refused:
+        return ""
+    rows = [(day.key, str(day.date), day.refused or "") for day in refused[:WORST]]
+    return f"<h2>{len(refused)} days refused</h2>" + table(("series", "day", "why"), rows)
+
+
+def _error(day: Day) -> float:
+    return float(np.nanmean(np.abs(day.measured - day.quantiles[:, MEDIAN])))
+
+
+def _worst(days: Sequence[Day]) -> list[Day]:
+    return sorted(days, key=_error, reverse=True)[:WORST]
+
+
+def _worst_table(days: Sequence[Day], unit: str) -> str:
+    rows = []
+    for day in _worst(days):
+        bias = float(np.nanmean(day.quantiles[:, MEDIAN] - day.measured))
+        rows.append((day.key, f"{day.date} {day.date.item():%A}", _cell(_error(day)), _cell(bias)))
+    return table(("series", "day", f"MAE [{unit}]", f"bias [{unit}]"), rows)
+
+
+def _draw_months(months: Mapping[str, Mapping[str, Any]], unit: str) -> Any:
+    drawing, axes = canvas(1, 2, 3.6)
+    known = {month: s for month, s in months.items() if s["n"]}
+    place = np.arange(len(known))
+    names = [month[2:] for month in known]
+    axes[0].bar(place, [s["mae"] for s in known.values()], color=BLUE, label="model")
+    naive = [s.get("naive_mae") or np.nan for s in known.values()]
+    axes[0].plot(place, naive, "o", color=ORANGE, label="seasonal naive")
+    axes[0].set_ylabel(f"MAE [{unit}]")
+    axes[1].axhspan(0.88, 0.92, color=BLUE, alpha=0.2, linewidth=0)
+    axes[1].axhline(0.9, color=INK, linewidth=0.8)
+    axes[1].plot(place, [s["coverage_90"] for s in known.values()], "o-", color=ORANGE)
+    axes[1].set_ylabel("share inside the 90 % interval")
+    for axis in axes:
+        axis.set_xticks(place, names, rotation=45, ha="right")
+    _legend(axes[0])
+    return drawing
+
+
+def _local_hour(day: Day, zones: Mapping[str, str]) -> NDArray[np.int64]:
+    local = to_local(day.targets, zones[day.key])
+    result: NDArray[np.int64] = (local - local.astype("datetime64[D]")).astype("timedelta64[h]").astype(np.int64)
+    return result
+
+
+def _draw_hours(days: Sequence[Day], zones: Mapping[str, str], unit: str) -> Any:
+    hours = np.concatenate([_local_hour(day, zones) for day in days])
+    own = np.abs(np.concatenate([day.measured - day.quantiles[:, MEDIAN] for day in days]))
+    naive = np.abs(np.concatenate([day.measured - day.naive[:, MEDIAN] for day in days]))
+    drawing, (axis,) = canvas(1, 1, 3.4)
+    every = np.unique(hours)
+    axis.bar(every, [np.nanmean(own[hours == h]) for h in every], color=BLUE, label="model")
+    axis.plot(every, [np.nanmean(naive[hours == h]) for h in every], "o-", color=ORANGE, label="seasonal naive")
+    axis.set_xlabel("local hour")
+    axis.set_ylabel(f"MAE [{unit}]")
+    _legend(axis)
+    return drawing
+
+
+def _draw_reliability(days: Sequence[Day]) -> Any:
+    measured = np.concatenate([day.measured for day in days])
+    quantiles = np.concatenate([day.quantiles for day in days])
+    known = np.isfinite(measured)
+    share = (measured[known, None] <= quantiles[known]).mean(axis=0)
+    drawing, (axis,) = canvas(1, 1, 4.2)
+    axis.plot([0, 1], [0, 1], color=INK, linewidth=0.8)
+    axis.plot(LEVELS, share, "o-", color=BLUE)
+    axis.set_xlabel("quantile level")
+    axis.set_ylabel("share of measurements below it")
+    return drawing
+
+
+def _fan(axis: Any, days: Sequence[Day], zones: Mapping[str, str]) -> None:
+    times = np.concatenate([to_local(day.targets, zones[day.key]) for day in days])
+    quantiles = np.concatenate([day.quantiles for day in days])
+    axis.fill_between(times, quantiles[:, LOWER], quantiles[:, UPPER], color=BLUE, alpha=0.25, linewidth=0)
+    axis.fill_between(times, quantiles[:, QUARTERS[0]], quantiles[:, QUARTERS[1]], color=BLUE, alpha=0.4, linewidth=0)
+    axis.plot(times, quantiles[:, MEDIAN], color=BLUE, linewidth=1.2, label="forecast")
+    axis.plot(times, np.concatenate([day.measured for day in days]), color=ORANGE, linewidth=1.4, label="measured")
+
+
+def _draw_excerpt(days: Sequence[Day], key: str, zones: Mapping[str, str], unit: str) -> Any:
+    own = [day for day in days if day.key == key]
+    middle = len(own) // 2
+    drawing, (axis,) = canvas(1, 1, 4)
+    _fan(axis, own[middle : middle + SHOWN_DAYS] or own[:SHOWN_DAYS], zones)
+    axis.set_ylabel(f"[{unit}]")
+    axis.tick_params(axis="x", rotation=30)
+    _legend(axis)
+    return drawing
+
+
+def _draw_worst(days: Sequence[Day], zones: Mapping[str, str], unit: str) -> Any:
+    worst = _worst(days)[:3]
+    drawing, axes = canvas(1, len(worst), 3.4)
+    for axis, day in zip(axes, worst, strict=True):
+        _fan(axis, [day], zones)
+        axis.set_title(f"{day.key} {day.date}", color=INK, fontsize=9)
+        axis.tick_params(axis="x", rotation=60)
+    axes[0].set_ylabel(f"[{unit}]")
+    return drawing
+
+
+def _legend(axis: Any) -> None:
+    for text in axis.legend(frameon=False).get_texts():
+        text.set_color(INK)

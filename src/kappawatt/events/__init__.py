@@ -1,1 +1,0 @@
-"""Messages that cross a service border, one module a domain."""

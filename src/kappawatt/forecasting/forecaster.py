@@ -1,0 +1,170 @@
+"""Forecaster: a predictor of the future. It sees the past of a series, and only through `History.until`.
+
+Rows of a request or message with a value are history, rows without one are what is to be forecast. A request
+brings its history, or names a series whose history the service has from the bus. What it gets is the forecast of whole
+local days: the day after the history ends, as known at the issue time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kappawatt.columns.schema import Schema, shorten
+from kappawatt.errors import HistoryInsufficient
+from kappawatt.forecasting.calendar import DAY, HOUR, Times
+from kappawatt.forecasting.fan import LEVELS, Fan, naive_fan
+from kappawatt.forecasting.gaps import MOST_MISSING, fill_gaps, fill_inside, missing_lately, name_spans
+from kappawatt.forecasting.history import History, Past
+from kappawatt.models.artifact import Artifact
+
+__all__ = ["EVER", "UNNAMED", "Forecaster", "Issued", "Lookup"]
+
+log = logging.getLogger(__name__)
+
+LONGEST_LEAD = 36 * HOUR  # from the issue time to the start of the target day
+EVER = np.datetime64("9999-12-31", "ms")  # as of now: whatever came late counts
+UNNAMED = "unnamed"  # a series brought without a name
+
+Lookup = Callable[[str], History | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """One forecast of one series: the intervals of a local day.
+
+    Parameters
+    ----------
+    past : Past
+        What it was made from, gaps filled.
+    targets : ndarray of datetime64[ms], shape (n,)
+        Starts of the intervals, UTC.
+    fan : Fan
+    fallback : str or None
+        Why it is the seasonal naive and not the model's; None if it is the model's.
+    """
+
+    past: Past
+    targets: Times
+    fan: Fan
+    fallback: str | None
+
+    @property
+    def filled(self) -> int:
+        """Intervals of the history that were filled."""
+        return self.past.filled
+
+
+@dataclass(frozen=True, slots=True)
+class Forecaster:
+    """How a service forecasts: schemas and functions, no state.
+
+    Parameters
+    ----------
+    name : str
+        As users write it, `hourly-load`.
+    request, response : Schema
+        Of one interval; `kappawatt.streams.series.forecast_schema` makes the response.
+    key : str
+        Request field that names the series.
+    target : str
+        Request field that holds the measurement, and response field of the point forecast.
+    covariates : tuple of str
+        Optional request fields that may be known ahead.
+    steps : tuple of int
+        Interval lengths it can forecast [s]; the first is taken where a series does not show its own.
+    time_zone : str
+        IANA name of the zone of series that do not say theirs.
+    issue_times : tuple of str
+        Local clock times at which a worker issues forecasts for the next whole day.
+    depth, least : timedelta64
+        History it looks back on; and below how much the seasonal naive answers instead.
+    feature_names : tuple of str
+    load : callable
+        Artifact to fitted model.
+    forecast : callable
+        (fitted, Past, starts of the target intervals) to Fan; pure.
+    sees_unknown_end : bool
+        Whether the model knows what to do with a past that ends before the issue time; if not, the gap policy
+        fills what is between.
+    """
+
+    name: str
+    request: Schema
+    response: Schema
+    key: str
+    target: str
+    covariates: tuple[str, ...]
+    steps: tuple[int, ...]
+    time_zone: str
+    issue_times: tuple[str, ...]
+    depth: np.timedelta64
+    least: np.timedelta64
+    feature_names: tuple[str, ...]
+    load: Callable[[Artifact], Any]
+    forecast: Callable[[Any, Past, Times], Fan]
+    sees_unknown_end: bool = False
+
+    def issue(self, fitted: Any, past: Past, targets: Times) -> Issued:
+        """Forecast the intervals of one local day from what was known: gap policy, model, fallback.
+
+        Parameters
+        ----------
+        fitted : object
+            What `load` or training returned; None where there was nothing to train on.
+
+        Raises
+        ------
+        HistoryInsufficient
+            Too much of the last week is missing, or not even the seasonal naive has what it needs; the message
+            names the hours.
+        """
+        missing = missing_lately(past)
+        if len(missing) * past.interval > MOST_MISSING:
+            hours = len(missing) * past.interval / HOUR
+            raise HistoryInsufficient(
+                f"{self.target}: got {hours:g} hours missing in the last 7 days before "
+                f"{iso(past.issue_time)} ({name_spans(missing, past.step)}), allowed {MOST_MISSING / HOUR:g} at most"
+            )
+        fill = fill_inside if self.sees_unknown_end else fill_gaps
+        known = fill(past.last(int(self.depth / past.interval)))
+        reason = "no model: nothing lies before to train on" if fitted is None else self._why_not(known)
+        if reason is None:
+            try:
+                fan = self.forecast(fitted, known, targets)
+                reason = _fault(fan, len(targets))
+            except Exception as error:
+                log.error("model failed, the seasonal naive stands in", exc_info=error, extra={"series": past.key})
+                reason = f"the model failed: {shorten(str(error))}"
+        if reason is not None:
+            fan = naive_fan(known, targets)
+            unknown = targets[np.isnan(fan.median)]
+            if len(unknown):
+                raise HistoryInsufficient(
+                    f"{self.target}: {reason}, and the seasonal naive needs the same hours of one of the four weeks "
+                    f"before {name_spans(unknown, past.step)}"
+                )
+        return Issued(known, targets, fan, reason)
+
+    def _why_not(self, past: Past) -> str | None:
+        have = len(past) * past.interval
+        if have >= self.least:
+            return None
+        return f"history: got {have / DAY:.1f} days, the model needs {self.least / DAY:.0f}"
+
+
+def _fault(fan: Fan, n: int) -> str | None:
+    if fan.quantiles.shape != (n, len(LEVELS)):
+        return f"the model gave quantiles of shape {fan.quantiles.shape}"
+    if not np.isfinite(fan.quantiles).all() or not all(np.isfinite(f).all() for f in fan.day.values()):
+        return "the model gave a value that is no number"
+    return None
+
+
+def iso(moment: np.datetime64) -> str:
+    """Return an instant as people read it: UTC, to the second."""
+    return f"{np.datetime_as_string(moment, unit='s')}Z"

@@ -1,0 +1,382 @@
+"""What is known of a series, and when it became known: the only source of a forecast's features.
+
+A `History` keeps, for each interval of a grid, its value and every revision with the time it became known. It is read
+through one gate, `until(issue_time)`: what it gives holds no interval that ended later and no value that became
+known later, so that no feature can see the future, in training, backtest or service.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.errors import PayloadInvalid
+from kappawatt.forecasting.calendar import Instant, Times, as_instant, utc_offset
+
+__all__ = ["History", "Past"]
+
+Vector = NDArray[np.float64]
+MOST_INTERVALS = 500_000  # of one series in memory: 57 years of hours, 14 of quarter hours
+AHEAD_INTERVALS = 1_500  # covariates known ahead, at most: 15 days of quarter hours
+BEGINNING = np.iinfo(np.int64).min  # "was always known"
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What was known of one series at an issue time.
+
+    Parameters
+    ----------
+    key : str
+        Name of the series.
+    time_zone : str
+        IANA name.
+    step : int
+        Length of an interval [s].
+    start : datetime64[ms]
+        Start of the first interval, UTC.
+    values : ndarray of shape (n,)
+        Value of each interval from `start` on, NaN where unknown; the last is known and ends at or before
+        `issue_time`.
+    issue_time : datetime64[ms]
+        UTC.
+    covariates : mapping of str to ndarray of shape (n + ahead,)
+        On the same grid, running on past the last value as far as it was known then. NaN where unknown.
+    filled : int
+        How many of the last five weeks' `values` the gap policy filled (`kappawatt.forecasting.gaps`).
+    """
+
+    key: str
+    time_zone: str
+    step: int
+    start: Instant
+    values: Vector
+    issue_time: Instant
+    covariates: Mapping[str, Vector] = field(default_factory=dict)
+    filled: int = 0
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def interval(self) -> np.timedelta64:
+        """Length of an interval."""
+        return np.timedelta64(self.step * 1000, "ms")
+
+    @property
+    def end(self) -> Instant:
+        """End of the last interval."""
+        return self.start + len(self.values) * self.interval
+
+    @property
+    def times(self) -> Times:
+        """Start of each interval, shape (n,)."""
+        return self.start + np.arange(len(self.values)) * self.interval
+
+    def at(self, times: Times) -> Vector:
+        """Return the values of the intervals that start at `times`; NaN where none is known."""
+        return self._pick(self.values, times)
+
+    def covariate(self, name: str, times: Times) -> Vector:
+        """Return a covariate's values, also of intervals to come; NaN where none is known."""
+        known = self.covariates.get(name)
+        return np.full(len(times), np.nan) if known is None else self._pick(known, times)
+
+    def last(self, intervals: int) -> Past:
+        """Return the same with only the newest `intervals` values (covariates ahead stay)."""
+        drop = max(0, len(self.values) - intervals)
+        if drop == 0:
+            return self
+        return replace(
+            self,
+            start=self.start + drop * self.interval,
+            values=self.values[drop:],
+            covariates={name: column[drop:] for name, column in self.covariates.items()},
+        )
+
+    def _pick(self, column: Vector, times: Times) -> Vector:
+        moments = np.asarray(times, "datetime64[ms]")
+        after = moments.astype(np.int64) - self.start.astype(np.int64)
+        place = np.where(np.isnat(moments), -1, after // (self.step * 1000))
+        found = np.full(len(place), np.nan)
+        inside = (place >= 0) & (place < len(column))
+        found[inside] = column[place[inside]]
+        return found
+
+
+@dataclass(slots=True)
+class _Track:
+    """One quantity on the grid: its newest values, and the versions of those that were not known at once."""
+
+    values: Vector
+    versions: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+
+    def put(self, place: int, number: int, value: float, known: int, ordinary: int) -> bool:
+        """Note a value at array position `place` of interval `number`; return whether anything changed."""
+        old = self.values[place]
+        if old == value and number not in self.versions:
+            return False
+        versions = self.versions.get(number)
+        if versions is None:
+            if np.isnan(old) and known == ordinary:
+                self.values[place] = value
+                return True
+            versions = [] if np.isnan(old) else [(ordinary, float(old))]
+            self.versions[number] = versions
+        elif any(v == value and k <= known for k, v in versions[-1:]):
+            return False
+        versions.append((known, value))
+        versions.sort(key=lambda version: version[0])
+        self.values[place] = versions[-1][1]
+        return True
+
+    def known(self, first: int, last: int, base: int, known_at: int, ended: int) -> Vector:
+        """Copy positions [first, last) as they were known at `known_at`.
+
+        `base` is position 0's number, `ended` the number of the first interval that had not ended by then.
+        """
+        column = self.values[first:last].copy()
+        column[max(0, ended - base - first) :] = np.nan
+        for number, versions in self.versions.items():
+            place = number - base - first
+            if 0 <= place < len(column):
+                column[place] = next((v for k, v in reversed(versions) if k <= known_at), np.nan)
+        return column
+
+
+class History:
+    """Bounded record of one series.
+
+    Parameters
+    ----------
+    key : str
+    time_zone : str
+        IANA name.
+    step : int
+        Length of an interval [s]. The first value says where on the clock intervals begin; all others follow it.
+    most : int
+        Intervals kept; the oldest are forgotten.
+    """
+
+    def __init__(self, key: str, time_zone: str, step: int, *, most: int = MOST_INTERVALS) -> None:
+        self.key = key
+        self.time_zone = time_zone
+        self.step = step
+        self._most = most
+        self._unit = step * 1000  # ms
+        self._phase: int | None = None  # ms after a multiple of the step: half hours in a zone of UTC+5:30
+        self._base = 0  # number of the interval at position 0, counted from the epoch
+        self._target = _Track(np.empty(0))
+        self._covariates: dict[str, _Track] = {}
+        self._lock = threading.Lock()  # a server reads while its follower writes
+        self._end = BEGINNING  # number after the newest interval with a value
+
+    @property
+    def clock(self) -> Instant | None:
+        """The event clock: when the newest interval with a value ended; None if there is none."""
+        return None if self._end == BEGINNING else self._start_of(self._end)
+
+    @property
+    def first(self) -> Instant | None:
+        """Start of the oldest interval kept; None if there is none."""
+        return None if self._end == BEGINNING else self._start_of(self._base)
+
+    def add(
+        self,
+        starts: Times,
+        values: Vector,
+        known: Times | None = None,
+        covariates: Mapping[str, Vector] | None = None,
+    ) -> Times:
+        """Note values of intervals.
+
+        Parameters
+        ----------
+        starts : ndarray of datetime64[ms], shape (n,)
+            Start of each interval, UTC, on the grid.
+        values : ndarray of shape (n,)
+            NaN is no value.
+        known : ndarray of datetime64[ms], shape (n,), optional
+            When each became known; NaT (and no array) means at the end of its interval. Nothing is known
+            before its interval ended.
+        covariates : mapping of str to ndarray of shape (n,), optional
+            Known from `known` on, also before their interval; NaT means they were always known.
+
+        Returns
+        -------
+        ndarray of datetime64[ms]
+            Starts of the intervals whose value is new or another than before, in order.
+
+        Raises
+        ------
+        PayloadInvalid
+            A start is not on the grid.
+        """
+        moments = np.asarray(starts, "datetime64[ms]").astype(np.int64)
+        if not len(moments):
+            return moments.astype("datetime64[ms]")
+        with self._lock:
+            return self._add(moments, values, known, covariates or {})
+
+    def _add(
+        self, moments: NDArray[np.int64], values: Vector, known: Times | None, covariates: Mapping[str, Vector]
+    ) -> Times:
+        if self._phase is None and np.isnan(np.asarray(values, np.float64)).all():
+            return np.empty(0, "datetime64[ms]")  # what is ahead of a series that has no value yet is not kept
+        phase = int(moments[0] % self._unit) if self._phase is None else self._phase
+        numbers, rest = np.divmod(moments - phase, self._unit)
+        if rest.any():
+            bad = np.datetime64(int(moments[np.flatnonzero(rest)[0]]), "ms")
+            raise PayloadInvalid(
+                f"interval_start: got {bad}Z, allowed whole multiples of {self.step} s from the series' first"
+            )
+        self._phase = phase
+        when = None if known is None else np.asarray(known, "datetime64[ms]")
+        number = np.asarray(values, np.float64)
+        changed = self._add_values(numbers, number, when)
+        for name, column in covariates.items():
+            self._add_covariate(name, numbers, np.asarray(column, np.float64), when)
+        return (np.unique(changed) * self._unit + phase).astype("datetime64[ms]")
+
+    def _end_of(self, number: int) -> int:
+        return (number + 1) * self._unit + (self._phase or 0)
+
+    def off_grid(self, starts: Times) -> NDArray[np.bool_]:
+        """Return True where an interval of this series cannot begin: no whole multiple of the step by the local
+        clock, or not on the grid of the values there are.
+        """
+        moments = np.asarray(starts, "datetime64[ms]")
+        off = (moments.astype(np.int64) + utc_offset(moments, self.time_zone)) % self._unit != 0
+        if self._phase is not None:
+            off |= (moments.astype(np.int64) - self._phase) % self._unit != 0
+        result: NDArray[np.bool_] = off
+        return result
+
+    def _start_of(self, number: int) -> Instant:
+        return np.datetime64(number * self._unit + (self._phase or 0), "ms")
+
+    def _add_values(self, numbers: NDArray[np.int64], values: Vector, known: Times | None) -> NDArray[np.int64]:
+        has = ~np.isnan(values)
+        if not has.any():
+            return np.empty(0, np.int64)
+        newest = int(numbers[has].max())
+        self._make_room(int(numbers[has].min()), newest, len(self._target.values) == 0)
+        inside = has & (numbers >= self._base) & (numbers < self._base + len(self._target.values))
+        places = numbers - self._base
+        ordinary = (numbers + 1) * self._unit + (self._phase or 0)
+        when = ordinary if known is None else np.where(np.isnat(known), ordinary, known.astype(np.int64))
+        when = np.maximum(when, ordinary)
+        self._end = max(self._end, newest + 1)
+        plain = inside & (when == ordinary)
+        if plain.all() and len(np.unique(places)) == len(places) and not self._target.versions:
+            old = self._target.values[places]
+            if np.isnan(old).all():  # what comes all day: new values, in time
+                self._target.values[places] = values
+                return numbers
+        changed = [
+            int(numbers[i])
+            for i in np.flatnonzero(inside).tolist()
+            if self._target.put(int(places[i]), int(numbers[i]), float(values[i]), int(when[i]), int(ordinary[i]))
+        ]
+        return np.array(changed, np.int64)
+
+    def _add_covariate(self, name: str, numbers: NDArray[np.int64], values: Vector, known: Times | None) -> None:
+        has = np.flatnonzero(~np.isnan(values) & (numbers < self._end + AHEAD_INTERVALS))
+        if not len(has):
+            return
+        ahead = int(numbers[has].max()) + 1 - self._base - len(self._target.values)
+        if ahead > 0:
+            self._grow(ahead)
+        track = self._covariates.setdefault(name, _Track(np.full(len(self._target.values), np.nan)))
+        for i in has.tolist():
+            place = int(numbers[i]) - self._base
+            if 0 <= place < len(track.values):
+                at = BEGINNING if known is None or np.isnat(known[i]) else int(known[i].astype(np.int64))
+                track.put(place, int(numbers[i]), float(values[i]), at, self._end_of(int(numbers[i])))
+
+    def _make_room(self, oldest: int, newest: int, is_empty: bool) -> None:
+        """Have positions for intervals from `oldest` to `newest`, as far as the bound allows."""
+        if is_empty:
+            self._base = max(oldest, newest + 1 - self._most)
+            self._each(lambda _: np.full(newest + 1 - self._base, np.nan))
+            return
+        length = len(self._target.values)
+        if newest >= self._base + length:
+            self._grow(newest + 1 - self._base - length)
+        if oldest < self._base and self._end != BEGINNING:
+            room = self._most - (self._end - self._base)
+            before = min(self._base - oldest, max(0, room))
+            if before:
+                self._each(lambda values: np.concatenate([np.full(before, np.nan), values]))
+                self._base -= before
+
+    def _grow(self, by: int) -> None:
+        """Add positions at the end, and forget the oldest beyond the bound."""
+        by = max(by, 86_400 // self.step)  # a day at a time: arrays are copied
+        length = len(self._target.values)
+        drop = max(0, length + by - self._most - AHEAD_INTERVALS)
+        if drop >= length:
+            self._base += length + by - min(by, self._most)
+            by = min(by, self._most)
+            drop = length
+        elif drop:
+            self._base += drop
+        self._each(lambda values: np.concatenate([values[drop:], np.full(by, np.nan)]))
+        for track in (self._target, *self._covariates.values()):
+            if drop and track.versions:
+                track.versions = {n: v for n, v in track.versions.items() if n >= self._base}
+
+    def _each(self, change: object) -> None:
+        for track in (self._target, *self._covariates.values()):
+            track.values = change(track.values)  # type: ignore[operator]
+
+    def until(self, issue_time: Instant, known_at: Instant | None = None) -> Past:
+        """Return what was known at `issue_time`: the one way to read.
+
+        Parameters
+        ----------
+        issue_time : datetime64[ms]
+            No interval that ends later is in the result.
+        known_at : datetime64[ms], optional
+            Values that became known by then count; `issue_time` itself if absent. Later than `issue_time` it
+            gives what would have been known, had late data been in time: the basis of a correction.
+        """
+        with self._lock:
+            return self._until(issue_time, known_at)
+
+    def _until(self, issue_time: Instant, known_at: Instant | None) -> Past:
+        issue = int(as_instant(issue_time).astype(np.int64))
+        at = issue if known_at is None else int(as_instant(known_at).astype(np.int64))
+        last = min(max(0, (issue - (self._phase or 0)) // self._unit - self._base), len(self._target.values))
+        first = max(0, min(last, self._end - self._base) - self._most) if self._end != BEGINNING else 0
+        ended = (at - (self._phase or 0)) // self._unit
+        values = self._target.known(first, last, self._base, at, ended)
+        known = np.flatnonzero(~np.isnan(values))
+        skip, stop = (int(known[0]), int(known[-1]) + 1) if len(known) else (0, 0)
+        first += skip
+        covariates = {
+            name: track.known(first, len(track.values), self._base, at, ended)
+            for name, track in self._covariates.items()
+        }
+        return Past(
+            self.key,
+            self.time_zone,
+            self.step,
+            self._start_of(self._base + first),
+            values[skip:stop],
+            np.datetime64(issue, "ms"),
+            covariates,
+        )
+
+    def measured(self, starts: Iterable[Instant]) -> dict[Instant, float]:
+        """Return the newest values of intervals that have one: the truth that forecasts are scored with."""
+        found = {}
+        for start in starts:
+            place = (int(as_instant(start).astype(np.int64)) - (self._phase or 0)) // self._unit - self._base
+            if 0 <= place < len(self._target.values) and not np.isnan(self._target.values[place]):
+                found[start] = float(self._target.values[place])
+        return found

@@ -1,0 +1,257 @@
+"""A forecaster with a fitted model in it: a batch of rows to forecasts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.columns.batch import Answer, Batch, Rejection
+from kappawatt.columns.schema import Kind
+from kappawatt.errors import ArtifactInvalid, HistoryInsufficient, PayloadInvalid, SettingInvalid
+from kappawatt.forecasting.calendar import HOUR, Times, day_intervals, local_date, zone_named
+from kappawatt.forecasting.fan import LEVELS, LOWER, MEDIAN, UPPER, level_name
+from kappawatt.forecasting.forecaster import EVER, LONGEST_LEAD, UNNAMED, Forecaster, Issued, Lookup, iso
+from kappawatt.forecasting.history import History, Past
+from kappawatt.forecasting.request import read_forecast_request
+from kappawatt.models.artifact import Artifact, Manifest
+
+__all__ = ["ForecastModel", "grid_of", "history_of", "open_forecaster"]
+
+EXAMPLE_TOLERANCE = 1e-5  # relative; another CPU may round a sum differently
+MOST_DAYS = 62  # in a request; each is a forecast of its own
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastModel:
+    """A forecaster with a fitted model in it, and where it finds the history of a series that a request names."""
+
+    predictor: Forecaster
+    fitted: Any
+    manifest: Manifest
+    lookup: Lookup | None = None
+
+    @property
+    def name(self) -> str:
+        """The forecaster's name."""
+        return self.predictor.name
+
+    @property
+    def version(self) -> str:
+        """The artifact's version."""
+        return self.manifest.version
+
+    def issue(self, past: Past, targets: Times) -> Issued:
+        """Forecast one local day; see `Forecaster.issue`."""
+        return self.predictor.issue(self.fitted, past, targets)
+
+    def answer(self, batch: Batch) -> Answer:
+        """Forecast every row without a measurement, series by series; rows with one are history and stay NaN.
+
+        Returns
+        -------
+        Answer
+            As many rows as the batch.
+        """
+        answer = _Rows(self, batch)
+        keys = batch.columns[self.predictor.key]
+        valid = np.flatnonzero(batch.valid)
+        groups: dict[str, list[int]] = {}
+        for row in valid.tolist():
+            groups.setdefault(keys[row] or UNNAMED, []).append(row)
+        for key, rows in groups.items():
+            answer.add_series(key, np.array(rows, dtype=np.intp))
+        return answer.result()
+
+    def check_example(self) -> None:
+        """Raise ArtifactInvalid unless the manifest's example is answered as the manifest says."""
+        example = self.manifest.example
+        history, targets, issue_time = read_forecast_request(dict(example["request"]), self.predictor)
+        assert history is not None
+        issued = self.issue(history.until(issue_time), targets)
+        got, expected = issued.fan.median, np.asarray(example["answer"][self.predictor.target], np.float64)
+        if got.shape != expected.shape or not np.allclose(got, expected, rtol=EXAMPLE_TOLERANCE, atol=0):
+            raise ArtifactInvalid(
+                f"example: got {got[:3]}, allowed {expected[:3]} as the manifest of {self.version} says"
+            )
+
+
+def open_forecaster(forecaster: Forecaster, artifact: Artifact, lookup: Lookup | None = None) -> ForecastModel:
+    """Load a model and have it answer its own example.
+
+    Parameters
+    ----------
+    lookup : callable, optional
+        Where the model finds the history of a series that a request only names.
+
+    Raises
+    ------
+    ArtifactInvalid
+        It was made for another model or other features, is damaged, or answers its example differently.
+    """
+    manifest = artifact.manifest
+    if manifest.model != forecaster.name:
+        raise ArtifactInvalid(f"model: got {manifest.model!r}, allowed {forecaster.name!r}")
+    if manifest.feature_names != forecaster.feature_names:
+        raise ArtifactInvalid(f"feature_names: got {manifest.feature_names}, allowed {forecaster.feature_names}")
+    model = ForecastModel(forecaster, forecaster.load(artifact), manifest, lookup)
+    model.check_example()
+    return model
+
+
+class _Rows:
+    """The answer to a batch while it is being put together."""
+
+    def __init__(self, model: ForecastModel, batch: Batch) -> None:
+        self._model = model
+        self._batch = batch
+        n = len(batch)
+        self._columns: dict[str, NDArray[Any]] = {
+            f.name: np.zeros(n, np.bool_) if f.kind is Kind.BOOLEAN else np.full(n, np.nan)
+            for f in model.predictor.response.fields
+        }
+        self._valid = batch.valid.copy()
+        self._rejections: list[Rejection] = list(batch.rejections)
+
+    def result(self) -> Answer:
+        rejections = tuple(sorted(self._rejections, key=lambda r: r.row))
+        return Answer(self._columns, self._valid, rejections, self._model.name, self._model.version)
+
+    def add_series(self, key: str, rows: NDArray[np.intp]) -> None:
+        forecaster = self._model.predictor
+        wanted = rows[np.isnan(self._batch.columns[forecaster.target][rows])]
+        if not len(wanted):
+            return
+        try:
+            history = self._history(key, rows, wanted)
+        except (HistoryInsufficient, PayloadInvalid, SettingInvalid) as error:
+            missing = isinstance(error, HistoryInsufficient)
+            self._refuse(wanted, "history_missing" if missing else "out_of_range", *error.parts)
+            return
+        starts = self._batch.columns["interval_start"][wanted]
+        dates = local_date(starts, history.time_zone)
+        issue_times = self._batch.columns["issue_time"][wanted]
+        asked = list(dict.fromkeys(zip(dates.tolist(), issue_times.tolist(), strict=True)))
+        if len(asked) > MOST_DAYS:
+            self._refuse(wanted, "out_of_range", "interval_start", f"{len(asked)} days", f"{MOST_DAYS} in a request")
+            return
+        for date, moment in asked:
+            own = dates == np.datetime64(date, "D")
+            own &= np.isnat(issue_times) if moment is None else issue_times == np.datetime64(moment, "ms")
+            self._add_day(history, np.datetime64(date, "D"), wanted[own])
+
+    def _history(self, key: str, rows: NDArray[np.intp], wanted: NDArray[np.intp]) -> History:
+        """The history the rows bring, or else the one known from the bus."""
+        forecaster = self._model.predictor
+        columns = {name: column[rows] for name, column in self._batch.columns.items()}
+        if len(wanted) == len(rows):
+            known = self._model.lookup(key) if self._model.lookup else None
+            if known is None or known.clock is None:
+                raise HistoryInsufficient(
+                    f"{forecaster.key}: got {key}, allowed a series whose history is known here, or rows that bring it"
+                )
+            zone = _time_zone(columns, forecaster, known.time_zone)
+            if zone != known.time_zone:
+                raise PayloadInvalid(f"time_zone: got {zone}, allowed {known.time_zone}, which the series has")
+            return known
+        return history_of(key, columns, forecaster)
+
+    def _add_day(self, history: History, date: np.datetime64, rows: NDArray[np.intp]) -> None:
+        starts = self._batch.columns["interval_start"][rows]
+        targets = day_intervals(date, history.time_zone, history.step)
+        place = np.searchsorted(targets, starts)
+        begin = targets[0]
+        assert history.clock is not None
+        given = self._batch.columns["issue_time"][rows[:1]]
+        given = given[~np.isnat(given)]
+        issue_time = given[0] if len(given) else min(history.clock, begin)
+        if not begin - LONGEST_LEAD <= issue_time <= begin:
+            if len(given):
+                allowed = f"{iso(begin - LONGEST_LEAD)} to {iso(begin)}, which is before the day of {iso(starts[0])}"
+                self._refuse(rows, "out_of_range", "issue_time", iso(issue_time), allowed)
+            else:
+                lead = f"{LONGEST_LEAD / HOUR:g} hours"
+                allowed = f"a day that begins within {lead} of {iso(issue_time)}, when the history ends"
+                self._refuse(rows, "out_of_range", "interval_start", iso(starts[0]), allowed)
+            return
+        off = (place >= len(targets)) | (targets[np.minimum(place, len(targets) - 1)] != starts)
+        if off.any():
+            self._refuse(
+                rows[off], "out_of_range", "interval_start", iso(starts[off][0]), f"a multiple of {history.step} s"
+            )
+            rows, place = rows[~off], place[~off]
+        if not len(rows):
+            return
+        try:
+            issued = self._model.issue(history.until(issue_time, None if len(given) else EVER), targets)
+        except HistoryInsufficient as error:
+            self._refuse(rows, "history_gap", *error.parts)
+            return
+        self._fill(rows, place, issued)
+
+    def _fill(self, rows: NDArray[np.intp], place: NDArray[np.intp], issued: Issued) -> None:
+        quantiles = issued.fan.quantiles[place]
+        self._columns[self._model.predictor.target][rows] = quantiles[:, MEDIAN]
+        for i, level in enumerate(LEVELS):
+            self._columns[level_name(level)][rows] = quantiles[:, i]
+        for name, figure in issued.fan.day.items():
+            for end, i in (("", MEDIAN), ("_lower", LOWER), ("_upper", UPPER)):
+                self._columns[name + end][rows] = figure[i]
+        self._columns["filled"][rows] = issued.filled
+        self._columns["fallback"][rows] = issued.fallback is not None
+
+    def _refuse(self, rows: NDArray[np.intp], code: str, field: str | None, got: Any, allowed: str) -> None:
+        self._valid[rows] = False
+        self._rejections += [Rejection(row, code, field, got, allowed) for row in rows.tolist()]
+
+
+def history_of(key: str, columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> History:
+    """Return the history that rows of one series bring.
+
+    Raises
+    ------
+    PayloadInvalid, SettingInvalid
+        The rows are on no grid of an interval that can be forecast, or name no time zone.
+    """
+    history = History(key, *grid_of(columns, forecaster))
+    says = [name for name in (forecaster.target, *forecaster.covariates) if name in columns]
+    rows = np.flatnonzero(np.any([~np.isnan(columns[name]) for name in says], axis=0))
+    known = columns.get("available_at")
+    history.add(
+        columns["interval_start"][rows],
+        columns[forecaster.target][rows],
+        None if known is None else known[rows],
+        {name: columns[name][rows] for name in forecaster.covariates if name in columns},
+    )
+    return history
+
+
+def grid_of(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> tuple[str, int]:
+    """Return time zone and interval [s] of rows of one series; errors as in `history_of`."""
+    return _time_zone(columns, forecaster), _step(columns, forecaster)
+
+
+def _time_zone(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster, absent: str | None = None) -> str:
+    named = [zone for zone in columns.get("time_zone", ()) if zone is not None]
+    return zone_named(named[0]) if named else absent or forecaster.time_zone
+
+
+def _step(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> int:
+    """The interval the rows say, or else show, or else the forecaster's own."""
+    given = columns.get("interval_seconds")
+    if given is not None and np.isfinite(given).any():
+        step = int(given[np.isfinite(given)][0])
+    else:
+        starts = np.unique(columns["interval_start"])
+        step = forecaster.steps[0]
+        if len(forecaster.steps) > 1:
+            if len(starts) < 2:
+                lengths = " or ".join(map(str, forecaster.steps))
+                raise PayloadInvalid(f"interval_seconds: got nothing, allowed {lengths}: a single row does not show it")
+            step = int(np.diff(starts).min() / np.timedelta64(1, "s"))
+    if step not in forecaster.steps:
+        raise PayloadInvalid(f"interval: got {step} s, allowed {' or '.join(map(str, forecaster.steps))} s")
+    return step

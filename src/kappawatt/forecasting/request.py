@@ -1,0 +1,218 @@
+"""`POST /forecast`: one series, its history in a compact form or by name, the fan of one day back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.columns.batch import Rejection
+from kappawatt.columns.schema import Field, Kind, shorten
+from kappawatt.columns.values import column_of, parse_timestamp
+from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
+from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_intervals, day_start, local_date, zone_named
+from kappawatt.forecasting.forecaster import LONGEST_LEAD, UNNAMED, Forecaster, Lookup
+from kappawatt.forecasting.history import History
+
+__all__ = ["example_request", "read_forecast_request", "request_schema"]
+
+MOST_VALUES = 200_000
+EXAMPLE_DAYS = 21
+START = Field("start", "", "start of the first interval", kind=Kind.TIMESTAMP)
+
+
+def request_schema(forecaster: Forecaster) -> dict[str, Any]:
+    """Return the JSON Schema of a request."""
+    numbers = {"type": "array", "items": {"type": ["number", "null"]}, "minItems": 1, "maxItems": MOST_VALUES}
+    moment = START.json_schema()
+    track: dict[str, Any] = {
+        "type": "object",
+        "properties": {"start": moment, "values": numbers},
+        "required": ["start", "values"],
+        "additionalProperties": False,
+    }
+    history = {
+        **track,
+        "properties": {**track["properties"], "step_seconds": {"type": "integer", "enum": list(forecaster.steps)}},
+        "description": f"{forecaster.target} of consecutive intervals, null where unknown; "
+        "absent: the history known from the bus",
+    }
+    return {
+        "type": "object",
+        "properties": {
+            forecaster.key: forecaster.request.field(forecaster.key).json_schema(),
+            "time_zone": forecaster.request.field("time_zone").json_schema(),
+            "issue_time": {**moment, "description": "forecast as of then; when the history ends, if absent"},
+            "target_date": {
+                "type": "string",
+                "format": "date",
+                "description": "local day to forecast; the first that begins at the issue time or later, if absent",
+            },
+            "history": history,
+            "covariates": {
+                "type": "object",
+                "properties": dict.fromkeys(forecaster.covariates, track),
+                "additionalProperties": False,
+            },
+        },
+        "additionalProperties": False,
+    }
+
+
+def read_forecast_request(
+    document: Any, forecaster: Forecaster, lookup: Lookup | None = None
+) -> tuple[History, Times, np.datetime64]:
+    """Return history, starts of the target intervals and issue time of a parsed request.
+
+    Raises
+    ------
+    PayloadInvalid
+        A field cannot be used; the message names it.
+    HistoryInsufficient
+        It brings no history and none is known of the series it names.
+    """
+    fields = request_schema(forecaster)["properties"]
+    if not isinstance(document, dict):
+        raise PayloadInvalid(f"body: got {shorten(document)!r}, allowed an object with {', '.join(fields)}")
+    for name in document:
+        if name not in fields:
+            raise PayloadInvalid(f"{str(name)[:80]}: got an unknown field, allowed {', '.join(fields)}")
+    history = _history(document, forecaster, lookup)
+    if history.clock is None:
+        raise HistoryInsufficient(f"history: got no value, allowed {forecaster.target} of some weeks")
+    given = _moment(document.get("issue_time"), "issue_time")
+    issue_time = history.clock if given is None else given
+    if history.off_grid(np.array([history.first])).any():
+        raise PayloadInvalid(
+            f"history.start: got {history.first}Z, allowed whole multiples of {history.step} s by the local clock"
+        )
+    date = _target_date(document.get("target_date"), issue_time, history.time_zone)
+    targets = day_intervals(date, history.time_zone, history.step)
+    if not len(targets):
+        raise PayloadInvalid(f"target_date: got {date}, allowed a day that {history.time_zone} has")
+    if given is None:
+        issue_time = min(issue_time, targets[0])
+    if not targets[0] - LONGEST_LEAD <= issue_time <= targets[0]:
+        raise PayloadInvalid(
+            f"target_date: got {date}, allowed a day that begins within {LONGEST_LEAD / HOUR:g} hours after the issue "
+            f"time {issue_time}Z"
+        )
+    return history, targets, issue_time
+
+
+def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup | None) -> History:
+    key = document.get(forecaster.key)
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= 200):
+        raise PayloadInvalid(f"{forecaster.key}: got {shorten(key)!r}, allowed text of 1 to 200 characters")
+    brought = document.get("history")
+    if brought is None:
+        known = lookup(key) if lookup and key else None
+        if known is None:
+            raise HistoryInsufficient(
+                f"{forecaster.key}: got {shorten(key)!r}, allowed a series whose history is known here; "
+                "or bring it as history"
+            )
+        zone = _time_zone(document.get("time_zone"), known.time_zone)
+        if zone != known.time_zone:
+            raise PayloadInvalid(f"time_zone: got {zone!r}, allowed {known.time_zone}, which the series has")
+        return known
+    own = forecaster.steps[0] if len(forecaster.steps) == 1 else None  # of several, the request has to say
+    step = brought.get("step_seconds", own) if isinstance(brought, dict) else own
+    starts, values = _track(brought, "history", forecaster.request.field(forecaster.target), step, forecaster.steps)
+    assert isinstance(step, int)
+    history = History(key or UNNAMED, _time_zone(document.get("time_zone"), forecaster.time_zone), step)
+    history.add(starts, values)
+    covariates = document.get("covariates") or {}
+    if not isinstance(covariates, dict) or not covariates.keys() <= set(forecaster.covariates):
+        allowed = ", ".join(forecaster.covariates) or "nothing"
+        raise PayloadInvalid(f"covariates: got {shorten(covariates)!r}, allowed an object with {allowed}")
+    for name, track in covariates.items():
+        starts, values = _track(track, f"covariates.{name}", forecaster.request.field(name), step, forecaster.steps)
+        history.add(starts, np.full(len(starts), np.nan), covariates={name: values})
+    return history
+
+
+def _time_zone(given: Any, absent: str) -> str:
+    if given is None:
+        return absent
+    if not isinstance(given, str):
+        raise PayloadInvalid(f"time_zone: got {shorten(given)!r}, allowed an IANA name")
+    try:
+        return zone_named(given)
+    except SettingInvalid as error:
+        raise PayloadInvalid(str(error)) from None
+
+
+def _track(given: Any, name: str, field: Field, step: Any, steps: Sequence[int]) -> tuple[Times, NDArray[np.float64]]:
+    """Starts and values of one run of intervals."""
+    if not isinstance(given, dict) or not given.keys() <= {"start", "values", "step_seconds"}:
+        raise PayloadInvalid(f"{name}: got {shorten(given)!r}, allowed an object with start, step_seconds and values")
+    if step not in steps or isinstance(step, bool):
+        got = "nothing" if step is None else repr(shorten(step))
+        raise PayloadInvalid(f"{name}.step_seconds: got {got}, allowed {' or '.join(map(str, steps))}")
+    start = _moment(given.get("start"), f"{name}.start")
+    values = given.get("values")
+    if start is None:
+        raise PayloadInvalid(f"{name}.start: got nothing, allowed {START.allowed}")
+    if not isinstance(values, list) or not 0 < len(values) <= MOST_VALUES:
+        got = f"{len(values)} values" if isinstance(values, list) else repr(shorten(values))
+        raise PayloadInvalid(f"{name}.values: got {got}, allowed a list of 1 to {MOST_VALUES} numbers or nulls")
+    faults: list[Rejection] = []
+    column = column_of(values, field, faults)
+    low = -math.inf if field.minimum is None else field.minimum
+    high = math.inf if field.maximum is None else field.maximum
+    outside = np.flatnonzero(~np.isnan(column) & ~((column >= low) & (column <= high)))
+    if len(outside):
+        faults.append(
+            Rejection(int(outside[0]), "out_of_range", field.name, shorten(column[outside[0]]), field.allowed)
+        )
+    if faults:
+        first = faults[0]
+        raise PayloadInvalid(f"{name}.values[{first.row}]: {first.message}")
+    return start + np.arange(len(column)) * np.timedelta64(step * 1000, "ms"), column
+
+
+def _moment(value: Any, name: str) -> np.datetime64 | None:
+    if value is None:
+        return None
+    found = parse_timestamp(value)
+    if found is None:
+        raise PayloadInvalid(f"{name}: got {shorten(value)!r}, allowed {START.allowed}")
+    return np.datetime64(found, "ms")
+
+
+def _target_date(value: Any, issue_time: np.datetime64, zone: str) -> np.datetime64:
+    if value is not None:
+        try:
+            if isinstance(value, str) and len(value) == 10:
+                return np.datetime64(value, "D")
+        except ValueError:
+            pass
+        raise PayloadInvalid(f"target_date: got {shorten(value)!r}, allowed YYYY-MM-DD")
+    today = local_date(np.array([issue_time]), zone)
+    begins = day_start(today, zone)[0] == issue_time
+    date: np.datetime64 = today[0] if begins else today[0] + 1
+    return date
+
+
+def example_request(forecaster: Forecaster, key: str, seed: int = 0) -> dict[str, Any]:
+    """Return a request that is accepted: three made-up weeks of days and weeks, up to a midnight in summer."""
+    step = np.timedelta64(forecaster.steps[0] * 1000, "ms")
+    end = day_start(np.array(["2016-07-06"], "datetime64[D]"), forecaster.time_zone)[0]
+    times = np.arange(end - EXAMPLE_DAYS * DAY, end, step)
+    level = float(forecaster.request.field(forecaster.target).example)
+    hours = (times - end) / np.timedelta64(1, "h")
+    wave = np.sin(2 * np.pi * (hours - 9) / 24) + 0.3 * np.sin(2 * np.pi * hours / 168)
+    noise = np.random.default_rng(seed).normal(0, 0.03, len(times))
+    values = np.round(level * (1 + 0.25 * wave + noise), 3)
+    return {
+        forecaster.key: key,
+        "history": {
+            "start": f"{times[0]}Z",
+            "step_seconds": forecaster.steps[0],
+            "values": np.maximum(values, 0).tolist(),
+        },
+    }

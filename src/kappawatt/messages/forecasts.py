@@ -1,0 +1,152 @@
+"""How forecasts and their realised errors look on the bus, written by the worker and read by everybody else.
+
+A forecast of one series and day is one JSON document. Its id is `SERVICE/SERIES/ISSUE_TIME/KNOWN_AT@VERSION`: the same
+log gives the same ids, so a crash or a replay overwrites and never doubles. A correction for late data has the issue
+time of what it corrects and a later `known_at`. The realised error of one interval has the forecast's id and the
+interval's start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from kappawatt.bus.interface import Headers, Outgoing, Records
+from kappawatt.columns.content import JSON
+from kappawatt.forecasting.calendar import Times
+from kappawatt.forecasting.fan import LEVELS, LOWER, MEDIAN, UPPER
+from kappawatt.forecasting.forecaster import Issued
+from kappawatt.forecasting.model import ForecastModel
+from kappawatt.models.scores import crps
+
+__all__ = [
+    "error_document",
+    "error_message",
+    "forecast_document",
+    "forecast_id",
+    "forecast_message",
+    "instant",
+    "instants",
+    "read_documents",
+]
+
+HEADERS: Headers = (("content-type", JSON.encode()),)
+
+
+def instants(times: Times) -> list[str]:
+    """Return UTC instants as ISO 8601 text: `2016-07-01T16:00:00Z`."""
+    return [f"{text}Z" for text in np.datetime_as_string(np.asarray(times), unit="s").tolist()]
+
+
+def instant(time: np.datetime64) -> str:
+    """Return one UTC instant as ISO 8601 text, with its milliseconds if there are any."""
+    text = np.datetime_as_string(time, unit="ms")
+    return str(text).removesuffix(".000") + "Z"
+
+
+def forecast_id(model: ForecastModel, key: str, issue_time: np.datetime64, known_at: np.datetime64) -> str:
+    """Return the id of one forecast."""
+    return f"{model.name}/{key}/{instant(issue_time)}/{instant(known_at)}@{model.version}"
+
+
+def forecast_document(model: ForecastModel, issued: Issued, known_at: np.datetime64) -> dict[str, Any]:
+    """Return a forecast as it stands on the bus and in the answer of `POST /forecast`."""
+    past = issued.past
+    target = model.predictor.response.field(model.predictor.target)
+    return {
+        "id": forecast_id(model, past.key, past.issue_time, known_at),
+        "key": past.key,
+        "issue_time": instant(past.issue_time),
+        "known_at": instant(known_at),
+        "corrected": bool(known_at > past.issue_time),
+        "time_zone": past.time_zone,
+        "step_seconds": past.step,
+        "target": target.name,
+        "unit": target.unit,
+        "target_time": instants(issued.targets),
+        "quantiles": {f"{level:.2f}": _plain(issued.fan.quantiles[:, i]) for i, level in enumerate(LEVELS)},
+        "day": {
+            name: {f"{level:.2f}": value for level, value in zip(LEVELS, _plain(figure), strict=True)}
+            for name, figure in issued.fan.day.items()
+        },
+        "filled": issued.filled,
+        "fallback": issued.fallback is not None,
+        "fallback_reason": issued.fallback,
+        "model": model.name,
+        "version": model.version,
+    }
+
+
+def forecast_message(topic: str, document: Mapping[str, Any], origin: Mapping[str, Any], carried: Headers) -> Outgoing:
+    """Return a forecast as a message; `origin` names the reading that made it due."""
+    return Outgoing(topic, orjson.dumps({**document, **origin}), document["key"].encode(), HEADERS + carried)
+
+
+def error_document(
+    model: ForecastModel, issued: Issued, known_at: np.datetime64, at: int, measured: float, naive: float
+) -> dict[str, Any]:
+    """Return what became of one interval of a forecast.
+
+    Parameters
+    ----------
+    at : int
+        Position of the interval in the forecast.
+    measured, naive : float
+        What was measured, and what the seasonal naive had said (NaN where it could not).
+    """
+    quantiles = issued.fan.quantiles[at]
+    median, lower, upper = (float(quantiles[i]) for i in (MEDIAN, LOWER, UPPER))
+    start = issued.targets[at]
+    past = issued.past
+    return {
+        "id": f"{forecast_id(model, past.key, past.issue_time, known_at)}/{instant(start)}",
+        "key": past.key,
+        "issue_time": instant(past.issue_time),
+        "known_at": instant(known_at),
+        "target_time": instant(start),
+        "measured": measured,
+        "forecast": median,
+        "error": median - measured,
+        "naive": None if np.isnan(naive) else naive,
+        "naive_error": None if np.isnan(naive) else naive - measured,
+        "lower": lower,
+        "upper": upper,
+        "covered": bool(lower <= measured <= upper),
+        "crps": crps(np.array([measured]), quantiles[None, :], LEVELS),
+        "fallback": issued.fallback is not None,
+        "model": model.name,
+        "version": model.version,
+    }
+
+
+def error_message(topic: str, document: Mapping[str, Any], origin: Mapping[str, Any]) -> Outgoing:
+    """Return a realised error as a message; `origin` names the reading that brought the truth."""
+    return Outgoing(topic, orjson.dumps({**document, **origin}), document["key"].encode(), HEADERS)
+
+
+def read_documents(polled: Iterable[Records]) -> list[dict[str, Any]]:
+    """Return forecasts or realised errors as documents.
+
+    Besides what was published each has `published` [ms since the epoch, UTC], `topic`, `partition` and `offset` of
+    its message. Messages that are neither are left out.
+    """
+    found = []
+    for records in polled:
+        for i, value in enumerate(records.values):
+            try:
+                document = orjson.loads(value)
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(document, dict) and "issue_time" in document and "id" in document:
+                place = {"topic": records.topic, "partition": records.partition, "offset": records.offsets[i]}
+                found.append({**document, "published": records.timestamps[i], **place})
+    return found
+
+
+def _plain(column: NDArray[np.float64]) -> list[float]:
+    """Numbers with the digits that matter: a forecast is no better than one part in a million."""
+    return [float(f"{value:.7g}") for value in column.tolist()]

@@ -1,0 +1,190 @@
+"""Rows to messages on the topic of their stream."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from kappawatt.bus.interface import Headers, Outgoing, Records, header
+from kappawatt.columns.arrow import write_columns
+from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.codec import decode_many
+from kappawatt.columns.content import ARROW, CSV, JSON, READABLE
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.streams.rules import PLANT, Intake, by_key
+
+__all__ = [
+    "BLOCK_ROWS",
+    "carried_headers",
+    "content_type",
+    "decoded_messages",
+    "given_columns",
+    "objects",
+    "reading_messages",
+]
+
+BLOCK_ROWS = 64  # from so many rows on a request or message is an Arrow block
+
+
+def reading_messages(
+    batch: Batch, key: str, *, intake: Intake = PLANT, headers: Headers = (), block_rows: int = BLOCK_ROWS
+) -> list[Outgoing]:
+    """Return the valid rows of a batch as messages on the topic of readings.
+
+    Parameters
+    ----------
+    key : str
+        Name of the plant, load zone or meter; "" where each row names its own.
+    intake : Intake
+        Which stream.
+    block_rows : int
+        From so many rows of one key on they travel as Arrow blocks of at most 10,000 rows; 0 never.
+    """
+    messages: list[Outgoing] = []
+    for name, rows in by_key(intake, batch, key):
+        columns = given_columns(batch, rows, intake)
+        messages += _messages(columns, len(rows), intake.topic.name, name.encode(), headers, block_rows)
+    return messages
+
+
+def _messages(
+    columns: Mapping[str, NDArray[Any]], n: int, topic: str, key: bytes, headers: Headers, block_rows: int
+) -> list[Outgoing]:
+    if block_rows and n >= block_rows:
+        blocks = (("content-type", ARROW.encode()), *headers)
+        return [
+            Outgoing(
+                topic,
+                write_columns({name: c[start : start + BLOCK_ROWS_MOST] for name, c in columns.items()}),
+                key,
+                blocks,
+            )
+            for start in range(0, n, BLOCK_ROWS_MOST)
+        ]
+    events = (("content-type", JSON.encode()), *headers)
+    return [Outgoing(topic, orjson.dumps(row), key, events) for row in objects(columns)]
+
+
+def given_columns(batch: Batch, rows: NDArray[np.intp], intake: Intake) -> dict[str, NDArray[Any]]:
+    """Return the columns of some rows, without those that hold nothing and without the key.
+
+    Where absence of a time means the time of arrival and some rows of a batch bring one, the others get the
+    present: the schema's own meaning of what is absent.
+    """
+    columns = {name: column[rows] for name, column in batch.columns.items() if name != intake.key_field}
+    for name in (f.name for f in intake.schema.fields if not f.required):
+        column = columns.get(name)
+        if column is None:
+            continue
+        is_absent = _absent(column)
+        if is_absent.all():
+            del columns[name]
+        elif name == intake.arrival and is_absent.any():
+            columns[name] = np.where(is_absent, np.datetime64(time.time_ns() // 1_000_000, "ms"), column)
+    return columns
+
+
+def _absent(column: NDArray[Any]) -> NDArray[np.bool_]:
+    is_absent: NDArray[np.bool_]
+    if column.dtype == object:
+        is_absent = np.array([value is None for value in column], dtype=np.bool_)
+    else:
+        is_absent = np.isnat(column) if column.dtype.kind == "M" else np.isnan(column)
+    return is_absent
+
+
+def objects(columns: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    """Return rows as JSON objects, without what is absent."""
+    lists = [_plain(column) for column in columns.values()]
+    return [
+        {name: value for name, value in zip(columns, values, strict=True) if value is not None and value == value}
+        for values in zip(*lists, strict=True)
+    ]
+
+
+def _plain(column: NDArray[Any]) -> list[Any]:
+    if column.dtype.kind == "M":
+        texts = np.datetime_as_string(column, unit="ms").tolist()
+        return [None if text == "NaT" else f"{text}Z" for text in texts]
+    plain: list[Any] = column.tolist()
+    return plain
+
+
+BLOCK_ROWS_MOST = 10_000  # rows in one outgoing block: some 600 kB, below a broker's default limit of 1 MB
+
+CARRIED = ("traceparent", "tracestate")  # headers that go on from a reading to its answer
+
+
+def _by_content_type(polled: Sequence[Records]) -> dict[str, list[Records]]:
+    """Group messages by content type, keeping their order; a poll of one type is passed on as it is."""
+    groups: dict[str, list[Records]] = defaultdict(list)
+    for records in polled:
+        known: dict[Headers, str] = {}
+        kinds = []
+        for headers, value in zip(records.headers, records.values, strict=True):
+            kind = known.get(headers)
+            if kind is None:
+                kind = content_type(headers, value)
+                if headers:
+                    known[headers] = kind
+            kinds.append(kind)
+        if len(set(kinds)) == 1:
+            groups[kinds[0]].append(records)
+            continue
+        for kind in dict.fromkeys(kinds):
+            groups[kind].append(records.pick([i for i, k in enumerate(kinds) if k == kind]))
+    return groups
+
+
+def carried_headers(headers: Headers) -> Headers:
+    """Return the headers of a reading that go on to its answer."""
+    if not headers:
+        return ()
+    return tuple((name, value) for name, value in headers if name in CARRIED)
+
+
+ARROW_MARK = b"\xff\xff\xff\xff"  # continuation mark every Arrow IPC stream starts with
+
+
+def content_type(headers: Headers, value: bytes) -> str:
+    """Return the content type a message names, or else what its first bytes show."""
+    named = header(headers, "content-type")
+    if named is not None:
+        return named.decode("latin-1")
+    if value.startswith(ARROW_MARK):
+        return ARROW
+    return JSON if value[:1] in (b"{", b"[") else CSV
+
+
+def decoded_messages(records: Records, forecaster: Forecaster) -> Iterator[tuple[int, Batch, NDArray[np.intp]]]:
+    """Decode messages, as many of one content type at once as stand together, and yield each with its rows."""
+    kinds = [content_type(h, v) for h, v in zip(records.headers, records.values, strict=True)]
+    schema = forecaster.request
+    for kind, group in groupby(range(len(kinds)), key=lambda i: kinds[i]):
+        places = list(group)
+        if kind not in READABLE:
+            for i in places:
+                refused = [Rejection(0, "malformed", "content-type", kind[:80], ", ".join(READABLE))]
+                yield i, schema.check({}, 1, refused), np.zeros(1, np.intp)
+            continue
+        decoded = decode_many([records.values[i] for i in places], kind, schema)
+        starts = np.searchsorted(decoded.message, np.arange(len(places) + 1))
+        for n, i in enumerate(places):
+            yield i, decoded.batch, np.arange(starts[n], starts[n + 1], dtype=np.intp)
+
+
+def rejections_of(batch: Batch, rows: NDArray[np.intp]) -> Sequence[Rejection]:
+    """The rejections of a message's rows; a batch has them in order of rows."""
+    if not batch.rejections or not len(rows):
+        return ()
+    first = bisect_left(batch.rejections, int(rows[0]), key=lambda r: r.row)
+    last = bisect_right(batch.rejections, int(rows[-1]), key=lambda r: r.row)
+    return batch.rejections[first:last]

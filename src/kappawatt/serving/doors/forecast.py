@@ -1,0 +1,101 @@
+"""`POST /forecast`, `GET /series`: the next day of one series as a fan, from a history that is brought or known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Flask, Response, request
+
+from kappawatt.columns.content import JSON
+from kappawatt.columns.json_rows import load_json
+from kappawatt.errors import ContentTypeUnsupported
+from kappawatt.forecasting.calendar import as_instant
+from kappawatt.forecasting.forecaster import EVER, Forecaster
+from kappawatt.forecasting.model import ForecastModel
+from kappawatt.forecasting.request import example_request, read_forecast_request, request_schema
+from kappawatt.messages.forecasts import forecast_document, instant
+from kappawatt.serving.body import read_body
+from kappawatt.serving.doors.predict import VERSION
+from kappawatt.serving.openapi import operation
+
+if TYPE_CHECKING:
+    from kappawatt.serving.context import Context
+
+__all__ = ["add_routes"]
+
+MOST_SERIES = 1_000
+SERIES = {
+    "type": "object",
+    "properties": {"series": {"type": "array", "items": {"type": "object"}}, "count": {"type": "integer"}},
+    "required": ["series", "count"],
+}
+
+
+def add_routes(app: Flask, context: Context, forecaster: Forecaster) -> None:
+    """Add `/forecast` and `/series`."""
+    models = context.models
+    assert models is not None
+
+    @app.post("/forecast", provide_automatic_options=False)
+    @operation(
+        f"Forecast {forecaster.target} of one series for one local day",
+        tag="forecast",
+        description="The history comes with the request, or is known from the bus by the series' name. The answer has "
+        "19 quantiles for each interval; `filled` says how many missing intervals of the history were filled, and "
+        "`fallback` that the seasonal naive answers instead of the model.",
+        body={JSON: request_schema(forecaster)},
+        examples={JSON: example_request(forecaster, str(forecaster.request.field(forecaster.key).example))},
+        parameters=(VERSION,),
+        answers={200: _answer_schema(), **dict.fromkeys((400, 404, 413, 415, 422, 503), "problem")},
+    )
+    def forecast() -> Response:
+        model = models.get(request.args.get("version"))
+        assert isinstance(model, ForecastModel)
+        if request.mimetype != JSON:
+            raise ContentTypeUnsupported(f"content-type: got {request.mimetype[:80]!r}, allowed {JSON}")
+        document = load_json(read_body())
+        history, targets, issue_time = read_forecast_request(document, forecaster, model.lookup)
+        as_of = None if document.get("issue_time") is not None else EVER
+        issued = model.issue(history.until(issue_time, as_of), targets)
+        context.telemetry.rows_at("http").inc(len(targets))
+        return Response(orjson.dumps(forecast_document(model, issued, as_instant(issue_time))), content_type=JSON)
+
+    @app.get("/series", provide_automatic_options=False)
+    @operation(
+        "Series whose history is known from the bus, the first thousand by name",
+        tag="forecast",
+        answers={200: SERIES},
+    )
+    def series() -> Response:
+        histories = context.histories
+        keys = histories.keys() if histories else []
+        rows = []
+        for key in keys[:MOST_SERIES]:
+            known = histories.history(key) if histories else None
+            if known is None or known.clock is None or known.first is None:
+                continue
+            rows.append(
+                {
+                    forecaster.key: key,
+                    "first": instant(known.first),
+                    "until": instant(known.clock),
+                    "time_zone": known.time_zone,
+                    "step_seconds": known.step,
+                }
+            )
+        return Response(orjson.dumps({"series": rows, "count": len(keys)}), content_type=JSON)
+
+
+def _answer_schema() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "issue_time": {"type": "string", "format": "date-time"},
+            "target_time": {"type": "array", "items": {"type": "string", "format": "date-time"}},
+            "quantiles": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
+            "filled": {"type": "integer"},
+            "fallback": {"type": "boolean"},
+        },
+        "required": ["issue_time", "target_time", "quantiles", "filled", "fallback"],
+    }

@@ -1,0 +1,393 @@
+"""Open Inference Protocol v2 over REST: one tensor a field, JSON or binary tensor data.
+
+Errors are `{"error": text}` as the protocol has it. A request with refused rows is answered with 422, unless it
+says `"parameters": {"partial": true}`: then null stands in place of a refused row, and the response's parameter
+`rejections` says why.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from flask import Flask, Response, request
+from numpy.typing import NDArray
+
+from kappawatt import __version__
+from kappawatt.columns.batch import Answer, Batch, Rejection, RowsRejected
+from kappawatt.columns.content import Decoded
+from kappawatt.columns.json_rows import load_json
+from kappawatt.columns.schema import Field, Kind, Schema, shorten
+from kappawatt.columns.values import column_of
+from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInvalid
+from kappawatt.serving.body import read_body
+from kappawatt.serving.doors.predict import answer_valid, count
+from kappawatt.serving.models import AnyModel
+from kappawatt.serving.openapi import JSON, operation
+
+if TYPE_CHECKING:
+    from kappawatt.serving.context import Context
+
+__all__ = ["add_routes"]
+
+BINARY_HEADER = "Inference-Header-Content-Length"
+DATATYPES: dict[str, Any] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
+OF_KIND = {Kind.TEXT: "BYTES", Kind.BOOLEAN: "BOOL", Kind.INTEGER: "INT64", Kind.TIMESTAMP: "INT64"}
+ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+TENSOR = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": {"type": "string"},
+        "parameters": {"type": "object"},
+        "data": {"type": "array"},
+    },
+    "required": ["name", "shape", "datatype"],
+}
+INFER = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "parameters": {"type": "object"},
+        "inputs": {"type": "array", "items": TENSOR, "minItems": 1},
+        "outputs": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+        },
+    },
+    "required": ["inputs"],
+}
+METADATA = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+
+
+def add_routes(app: Flask, context: Context) -> None:
+    """Add `/v2/...`."""
+    service = context.service
+    predictor = service.predictor
+    models = context.models
+    assert predictor is not None
+    assert models is not None
+
+    def model_of(name: str, version: str | None) -> AnyModel:
+        if name != service.name:
+            raise ModelNotFound(f"model: got {name[:80]!r}, allowed {service.name}")
+        return models.get(version)
+
+    own_name = (
+        {
+            "name": "name",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "enum": [service.name]},
+        },
+    )
+
+    def errors(*statuses: int) -> dict[int, Any]:
+        return dict.fromkeys(statuses, ERROR)
+
+    @app.get("/v2/health/live", provide_automatic_options=False)
+    @operation("Open Inference: is the server alive?", tag="open inference v2", answers={200: {"type": "object"}})
+    def v2_live() -> Response:
+        return _json({"live": True})
+
+    @app.get("/v2/health/ready", provide_automatic_options=False)
+    @operation(
+        "Open Inference: can all models answer?",
+        tag="open inference v2",
+        answers={200: {"type": "object"}} | errors(503),
+    )
+    def v2_ready() -> Response:
+        reason = context.drain.why_not_ready() or models.why_not_ready()
+        return _json({"ready": True}) if reason is None else _json({"error": reason}, 503)
+
+    @app.get("/v2", provide_automatic_options=False)
+    @operation("Open Inference: server metadata", tag="open inference v2", answers={200: METADATA})
+    def v2_server() -> Response:
+        return _json({"name": "kappawatt", "version": __version__, "extensions": ["binary_tensor_data"]})
+
+    @app.get("/v2/models/<name>", provide_automatic_options=False, defaults={"version": None})
+    @app.get("/v2/models/<name>/versions/<version>", provide_automatic_options=False)
+    @operation(
+        "Open Inference: model metadata",
+        tag="open inference v2",
+        parameters=own_name,
+        answers={200: METADATA} | errors(404, 503),
+    )
+    def v2_model(name: str, version: str | None) -> Response:
+        try:
+            model = model_of(name, version)
+            return _json(
+                {
+                    "name": name,
+                    "versions": models.versions(),
+                    "platform": f"kappawatt_{Path(next(iter(model.manifest.files))).suffix[1:]}",
+                    "inputs": [_tensor_metadata(f) for f in predictor.request.fields],
+                    "outputs": [_tensor_metadata(f) for f in predictor.response.fields],
+                }
+            )
+        except KappawattError as error:
+            return _error(error)
+
+    @app.get("/v2/models/<name>/ready", provide_automatic_options=False, defaults={"version": None})
+    @app.get("/v2/models/<name>/versions/<version>/ready", provide_automatic_options=False)
+    @operation(
+        "Open Inference: can this model answer?",
+        tag="open inference v2",
+        parameters=own_name,
+        answers={200: METADATA} | errors(404, 503),
+    )
+    def v2_model_ready(name: str, version: str | None) -> Response:
+        try:
+            model_of(name, version)
+            reason = context.drain.why_not_ready()
+            if reason is not None:
+                raise NotReady(reason)
+            return _json({"name": name, "ready": True})
+        except KappawattError as error:
+            return _error(error)
+
+    @app.post("/v2/models/<name>/infer", provide_automatic_options=False, defaults={"version": None})
+    @app.post("/v2/models/<name>/versions/<version>/infer", provide_automatic_options=False)
+    @operation(
+        "Open Inference: infer",
+        tag="open inference v2",
+        parameters=own_name,
+        description="One tensor a field, of shape [n] or [n, 1]. `parameters.partial = true` answers the rows that "
+        "are valid although others are refused.",
+        body={JSON: INFER},
+        examples={JSON: _example(predictor.request)},
+        answers={
+            200: {
+                "type": "object",
+                "properties": {
+                    "model_name": {"type": "string"},
+                    "outputs": {"type": "array", "items": TENSOR},
+                },
+                "required": ["model_name", "outputs"],
+            }
+        }
+        | errors(400, 404, 413, 415, 422, 503),
+    )
+    def v2_infer(name: str, version: str | None) -> Response:
+        try:
+            body = read_body()
+            model = model_of(name, version)
+            wanted, raw = _split(body, request.headers.get(BINARY_HEADER))
+            batch = _read_inputs(wanted, raw, predictor.request)
+            answer = model.answer(batch)
+            count(context.telemetry, answer, "open-inference")
+            if answer.rejections and not _parameters(wanted).get("partial"):
+                raise RowsRejected(answer.rejections)
+            return _answer(wanted, answer, predictor.response)
+        except KappawattError as error:
+            return _error(error)
+
+    def lane(body: bytes) -> bytes | None:
+        wanted: dict[str, Any] = {}
+
+        def read() -> Decoded:
+            found, raw = _split(body, None)
+            wanted.update(found)
+            return Decoded(_read_inputs(found, raw, predictor.request))
+
+        answer = answer_valid(models, read, "table")
+        if answer is None or wanted.keys() - {"id", "inputs"}:
+            return None
+        count(context.telemetry, answer, "open-inference")
+        return orjson.dumps(_result(wanted, answer, predictor.response)[0])
+
+    path = f"/v2/models/{service.name}/infer"
+    context.lanes[path] = ("/v2/models/<name>/infer", lane)
+
+
+def _json(document: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), status, content_type=JSON)
+
+
+def _error(error: KappawattError) -> Response:
+    return _json({"error": str(error)}, error.status)
+
+
+def _tensor_metadata(field: Field) -> dict[str, Any]:
+    parameters = {"unit": field.unit, "required": field.required}
+    return {
+        "name": field.name,
+        "datatype": OF_KIND.get(field.kind, "FP64"),
+        "shape": [-1],
+        "parameters": parameters,
+    }
+
+
+def _example(schema: Schema) -> dict[str, Any]:
+    return {
+        "inputs": [{"name": f.name, "shape": [1], "datatype": "FP64", "data": [f.example]} for f in schema.required]
+    }
+
+
+def _split(body: bytes, header: str | None) -> tuple[dict[str, Any], bytes]:
+    """Split a body into its JSON part and the raw tensor data behind it."""
+    length = len(body)
+    if header is not None:
+        if not header.isascii() or not header.isdigit() or int(header[:12]) > len(body):
+            raise PayloadInvalid(f"{BINARY_HEADER}: got {header[:80]!r}, allowed 0 to {len(body)}")
+        length = int(header)
+    if not body[:length].strip():
+        raise PayloadInvalid("body: got nothing, allowed an inference request")
+    document = load_json(body[:length])
+    if type(document) is not dict:
+        raise PayloadInvalid(f"body: got {shorten(document)!r}, allowed an object, each key once")
+    return document, body[length:]
+
+
+def _parameters(document: dict[str, Any]) -> dict[str, Any]:
+    given = document.get("parameters", {})
+    if not isinstance(given, dict):
+        raise PayloadInvalid(f"parameters: got {shorten(given)!r}, allowed an object")
+    return given
+
+
+def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema) -> Batch:
+    inputs = document.get("inputs")
+    if not isinstance(inputs, list) or not inputs:
+        raise PayloadInvalid(f"inputs: got {shorten(inputs)!r}, allowed a list of tensors, one a field")
+    for name in ("id", "outputs"):
+        expected: type = str if name == "id" else list
+        if name in document and not isinstance(document[name], expected):
+            raise PayloadInvalid(f"{name}: got {shorten(document[name])!r}, allowed {expected.__name__}")
+    _parameters(document)
+    columns: dict[str, NDArray[Any]] = {}
+    rejections: list[Rejection] = []
+    lengths: dict[str, int] = {}
+    for tensor in inputs:
+        if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
+            raise PayloadInvalid(f"inputs: got {shorten(tensor)!r}, allowed tensors with a name")
+        name = tensor["name"]
+        if name not in schema.names:
+            raise PayloadInvalid(schema.unknown(0, name, "this tensor").message)
+        if name in columns:
+            raise PayloadInvalid(f"{name}: got two tensors of it, allowed one")
+        field = schema.field(name)
+        n = _rows_of(tensor)
+        size = _parameters(tensor).get("binary_data_size")
+        if size is not None:
+            columns[name], raw = _binary(tensor, field, n, size, raw)
+        else:
+            columns[name] = _listed(tensor, field, n, rejections)
+        lengths[name] = n
+    if len(set(lengths.values())) != 1:
+        raise PayloadInvalid(f"inputs: got {lengths} rows, allowed one number of rows for all")
+    return schema.check(columns, n, rejections)
+
+
+def _rows_of(tensor: dict[str, Any]) -> int:
+    name, shape = tensor["name"], tensor.get("shape")
+    is_shape = isinstance(shape, list) and len(shape) in (1, 2) and all(type(size) is int for size in shape)
+    if not isinstance(shape, list) or not is_shape or shape[0] < 1 or shape[1:] not in ([], [1]):
+        raise PayloadInvalid(f"{name}: got shape {_brief(shape)}, allowed [n] or [n, 1] with n from 1 up")
+    return int(shape[0])
+
+
+def _brief(value: Any) -> str:
+    return json.dumps(value)[:80] if isinstance(value, list) and len(value) < 10 else str(shorten(value))
+
+
+def _listed(tensor: dict[str, Any], field: Field, n: int, rejections: list[Rejection]) -> NDArray[Any]:
+
+    values = tensor.get("data")
+    if not isinstance(values, list):
+        raise PayloadInvalid(f"{field.name}: got data {shorten(values)!r}, allowed a list of {n} values")
+    flat = [v[0] if isinstance(v, list) and len(v) == 1 else v for v in values]
+    if len(flat) != n:
+        raise PayloadInvalid(f"{field.name}: got {len(flat)} values, allowed {n} as its shape says")
+    datatype = tensor.get("datatype")
+    if datatype != "BYTES" and datatype not in DATATYPES:
+        raise PayloadInvalid(f"{field.name}: got datatype {shorten(datatype)!r}, allowed {', '.join(DATATYPES)}")
+    return column_of(flat, field, rejections)
+
+
+def _binary(tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes) -> tuple[NDArray[Any], bytes]:
+    datatype = tensor.get("datatype")
+    if datatype not in DATATYPES or field.kind is Kind.TEXT:
+        raise PayloadInvalid(f"{field.name}: got datatype {shorten(datatype)!r}, allowed {', '.join(DATATYPES)}")
+    dtype = np.dtype(DATATYPES[datatype]).newbyteorder("<")
+    if type(size) is not int or size != n * dtype.itemsize or size > len(raw):
+        raise PayloadInvalid(
+            f"{field.name}: got binary_data_size {shorten(size)!r} and {len(raw)} bytes, allowed {n * dtype.itemsize}"
+        )
+    values: NDArray[Any] = np.frombuffer(raw, dtype=dtype, count=n).astype(np.float64)
+    if field.kind is Kind.TIMESTAMP:
+        values = values.astype("datetime64[ms]")
+    return values, raw[size:]
+
+
+def _answer(document: dict[str, Any], answer: Answer, schema: Schema) -> Response:
+    result, blobs = _result(document, answer, schema)
+    if not blobs:
+        return _json(result)
+    head = orjson.dumps(result)
+    response = Response(b"".join([head, *blobs]), content_type="application/octet-stream")
+    response.headers[BINARY_HEADER] = str(len(head))
+    return response
+
+
+def _result(document: dict[str, Any], answer: Answer, schema: Schema) -> tuple[dict[str, Any], list[bytes]]:
+    """The response's JSON part, and the tensors that were asked for as binary data."""
+    outputs, blobs = [], []
+    for name, binary in _wanted_outputs(document, schema):
+        column = answer.columns[name]
+        tensor: dict[str, Any] = {
+            "name": name,
+            "shape": [len(answer)],
+            "datatype": OF_KIND.get(schema.field(name).kind, "FP64"),
+        }
+        if binary:
+            blob = np.ascontiguousarray(column).tobytes()
+            tensor["parameters"] = {"binary_data_size": len(blob)}
+            blobs.append(blob)
+        else:
+            tensor["data"] = column.tolist()
+            if answer.rejections:
+                tensor["data"] = [v if ok else None for v, ok in zip(tensor["data"], answer.valid, strict=True)]
+        outputs.append(tensor)
+    result: dict[str, Any] = {
+        "model_name": answer.model,
+        "model_version": answer.version,
+        "outputs": outputs,
+    }
+    if "id" in document:
+        result["id"] = document["id"]
+    if answer.rejections:
+        result["parameters"] = {"rejections": json.dumps([r.to_json() for r in answer.rejections])}
+    return result, blobs
+
+
+def _wanted_outputs(document: dict[str, Any], schema: Schema) -> list[tuple[str, bool]]:
+    """Names of the outputs asked for, and whether each should be binary data."""
+    default = bool(_parameters(document).get("binary_data_output"))
+    wanted = document.get("outputs")
+    if wanted is None:
+        return [(name, default) for name in schema.names]
+    choice = []
+    for output in wanted:
+        name = output.get("name") if isinstance(output, dict) else None
+        if name not in schema.names:
+            raise PayloadInvalid(f"outputs: got {shorten(name)!r}, allowed {', '.join(schema.names)}")
+        choice.append((name, bool(_parameters(output).get("binary_data", default))))
+    return choice

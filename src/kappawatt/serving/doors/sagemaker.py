@@ -1,0 +1,128 @@
+"""The SageMaker container contract on the same app: `/ping`, `/invocations`, `/execution-parameters`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Flask, Response, request
+
+from kappawatt.columns.batch import Answer, Batch, RowsRejected
+from kappawatt.columns.codec import decode
+from kappawatt.columns.content import CSV, JSON, NDJSON, content_type_of
+from kappawatt.columns.json_rows import decode_objects, load_json
+from kappawatt.columns.schema import Schema, shorten
+from kappawatt.errors import NotReady, PayloadInvalid
+from kappawatt.serving.body import read_body
+from kappawatt.serving.doors.classic import read_classic
+from kappawatt.serving.doors.predict import answer_rows, count, csv_body, csv_example, rows_body
+from kappawatt.serving.openapi import operation
+
+if TYPE_CHECKING:
+    from kappawatt.serving.context import Context
+
+__all__ = ["add_routes"]
+
+
+def add_routes(app: Flask, context: Context) -> None:
+    """Add the three routes the platform calls."""
+    predictor = context.service.predictor
+    models = context.models
+    assert predictor is not None
+    assert models is not None
+
+    @app.get("/ping", provide_automatic_options=False)
+    @operation("SageMaker: ready?", tag="sagemaker", answers={200: None, 503: "problem"})
+    def ping() -> Response:
+        reason = context.drain.why_not_ready() or models.why_not_ready()
+        if reason is not None:
+            raise NotReady(reason)
+        return Response(b"", content_type=JSON)
+
+    @app.get("/execution-parameters", provide_automatic_options=False)
+    @operation("SageMaker: how to send batches", tag="sagemaker", answers={200: {"type": "object"}})
+    def execution_parameters() -> Response:
+        workers = context.settings.workers * context.settings.threads
+        document = {"MaxConcurrentTransforms": workers, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 6}
+        return Response(orjson.dumps(document), content_type=JSON)
+
+    @app.post("/invocations", provide_automatic_options=False)
+    @operation(
+        "SageMaker: predict",
+        tag="sagemaker",
+        description='CSV without a header, one row a line, is answered as CSV. JSON takes `{"instances": [...]}` with '
+        '`{"features": [...]}`, `{"data": {...}}` or plain rows, and all forms of `/predict`. Rows that are '
+        "refused make the whole call a 422 that names them.",
+        body=_bodies(predictor.request),
+        examples={CSV: csv_example(predictor.request).split("\n")[1] + "\n"},
+        answers={
+            200: {JSON: {"type": "object"}, CSV: {"type": "string"}, NDJSON: {"type": "string"}},
+            **dict.fromkeys((400, 413, 415, 422, 503), "problem"),
+        },
+    )
+    def invocations() -> Response:
+        body = read_body()
+        kind = content_type_of(request.content_type)
+        answer = _classic_answer(body, kind, context)
+        if answer is None:
+            answer = models.current.answer(_read(body, kind, predictor.request))
+        count(context.telemetry, answer, "sagemaker")
+        if answer.rejections:
+            raise RowsRejected(answer.rejections)
+        accept = request.headers.get("Accept", "*/*").split(";", 1)[0].strip()
+        if accept in ("", "*/*"):
+            accept = kind if kind in (CSV, NDJSON) else JSON
+        if accept == CSV:
+            numbers = [f.name for f in predictor.response.fields if f.name == predictor.target]
+            return Response(csv_body(answer, header=False, names=numbers), content_type=f"{CSV}; charset=utf-8")
+        rows = answer_rows(answer)
+        if accept in (NDJSON, "application/jsonlines"):
+            lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+            return Response(lines, content_type=accept)
+        return Response(orjson.dumps({"predictions": rows}), content_type=JSON)
+
+
+def _classic_answer(body: bytes, kind: str, context: Context) -> Answer | None:
+    """The answer to rows in the classic endpoint's form; None if they are not, or the service knows none."""
+    classic = context.service.classic
+    if classic is None:
+        return None
+    assert context.models is not None
+    batch = read_classic(body, kind, classic)
+    model = context.models.classic if batch is not None else None
+    return None if model is None or batch is None else model.answer(batch)
+
+
+def _bodies(schema: Schema) -> dict[str, Any]:
+    bodies = rows_body(schema)
+    instances = {
+        "type": "object",
+        "properties": {"instances": {"type": "array", "minItems": 1}},
+        "required": ["instances"],
+    }
+    return {**bodies, JSON: {"anyOf": [instances, *bodies[JSON]["anyOf"]]}}
+
+
+def _read(body: bytes, kind: str, schema: Schema) -> Batch:
+    if kind != JSON or b'"instances"' not in body:
+        return decode(body, kind, schema).batch
+    document = load_json(body)
+    instances = document.get("instances") if isinstance(document, dict) else None
+    if not isinstance(instances, list) or not instances:
+        raise PayloadInvalid(f"instances: got {shorten(instances)!r}, allowed a list of 1 row or more")
+    return decode_objects([_row(i, instance, schema) for i, instance in enumerate(instances)], schema)
+
+
+def _row(i: int, instance: Any, schema: Schema) -> Any:
+    """One instance as a row, from any of the three forms."""
+    if isinstance(instance, dict) and instance.keys() == {"data"}:
+        return instance["data"]
+    if isinstance(instance, dict) and instance.keys() == {"features"}:
+        instance = instance["features"]
+    if not isinstance(instance, list):
+        return instance
+    fields = schema.csv_fields
+    least = sum(f.required for f in fields)
+    if not least <= len(instance) <= len(fields):
+        raise PayloadInvalid(f"instances[{i}]: got {len(instance)} values, allowed {', '.join(f.name for f in fields)}")
+    return {f.name: value for f, value in zip(fields, instance, strict=False)}

@@ -1,0 +1,157 @@
+"""DuckDB: a file that is open only while a batch is written or a query runs, so that others can read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.columns.batch import Columns
+from kappawatt.services.sink.tables import TABLES, VIEWS
+from kappawatt.store.interface import Rows, StoreBusy
+from kappawatt.store.table import Column, Table, Type
+
+__all__ = ["DuckDBStore"]
+
+# IOException: another process has the file, or the disk is full. TransactionException: a query of ours made
+# the tables at the same moment.
+BUSY = (duckdb.IOException, duckdb.TransactionException, OSError)
+
+
+class DuckDBStore:
+    """One DuckDB file, made at the first write.
+
+    Rows go in as Arrow through its C interface; ids are made inside the database, so nothing loops over rows.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.url = f"duckdb:{path}"
+        self._path = Path(path).expanduser().absolute()
+        self._has_views = False
+
+    def write(self, tables: Mapping[str, Columns]) -> None:
+        with self._opened() as connection:
+            self._make_tables(connection)
+            connection.execute("BEGIN")
+            for table in TABLES:
+                columns = tables.get(table.name)
+                if columns is not None:
+                    _upsert(connection, table, columns)
+            connection.execute("COMMIT")
+
+    def query(self, sql: str, most: int) -> Rows:
+        with self._opened() as connection:
+            self._make_tables(connection)
+            connection.execute("SET TimeZone = 'UTC'")
+            result = connection.execute(sql)
+            names = [column[0] for column in result.description]
+            return Rows(names, result.fetchmany(most))
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = duckdb.connect(str(self._path))
+        except BUSY as error:
+            raise StoreBusy(f"database {self._path}: {_reason(error)}") from error
+        try:
+            yield connection
+        except BUSY as error:
+            raise StoreBusy(f"database {self._path}: {_reason(error)}") from error
+        finally:
+            connection.close()  # what was not committed is rolled back
+
+    def _make_tables(self, connection: Any) -> None:
+        """Make what is missing; the views once afresh, in case an older version of this program made them."""
+        for table in TABLES:
+            connection.execute(table.ddl)
+        how = "CREATE VIEW IF NOT EXISTS" if self._has_views else "CREATE OR REPLACE VIEW"
+        for name, sql in VIEWS.items():
+            connection.execute(f"{how} {name} AS {sql}")
+        self._has_views = True
+
+
+def _upsert(connection: Any, table: Table, columns: Columns) -> None:
+    connection.register("incoming", _arrow_table(table, columns))
+    try:  # the C interface promises one scan, so the rows are staged first
+        values = ", ".join(f"{_value(table, column)} AS {column.name}" for column in table.columns)
+        staged = f"SELECT place, {values} FROM incoming"  # noqa: S608 (our own names)
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {staged}")
+    finally:
+        connection.unregister("incoming")
+    (repeats,) = connection.execute("SELECT count(*) - count(DISTINCT id) FROM staged").fetchone()
+    last = "QUALIFY row_number() OVER (PARTITION BY id ORDER BY place DESC) = 1" if repeats else ""
+    names = ", ".join(table.names)
+    connection.execute(
+        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM staged {last} {table.overwrite}"  # noqa: S608
+    )
+
+
+def _value(table: Table, column: Column) -> str:
+    name = column.name
+    if name == "id":
+        return table.id_sql
+    if column.type is Type.TIME:
+        return f"CASE WHEN {name} >= 0 THEN make_timestamptz({name} * 1000) END"
+    if column.type is Type.NUMBER:
+        return f"CASE WHEN NOT isnan({name}) THEN {name} END"
+    return name
+
+
+def _arrow_table(table: Table, columns: Columns) -> Any:
+    """Rows as one Arrow array behind its C interface; `place` is their order."""
+    import nanoarrow
+
+    fields = {c.name: _arrow(columns[c.name], c.type) for c in table.columns}
+    n = len(columns["published"])
+    fields["place"] = nanoarrow.Array(np.arange(n, dtype=np.int64))
+    schema = nanoarrow.struct({name: array.schema for name, array in fields.items()}, nullable=False)
+    children = [nanoarrow.c_array(array) for array in fields.values()]
+    return nanoarrow.Array(nanoarrow.c_array_from_buffers(schema, length=n, buffers=[None], children=children))
+
+
+def _arrow(column: NDArray[Any], type_: Type) -> Any:
+    import nanoarrow
+
+    if type_ is Type.TEXT:
+        return _arrow_text(column)
+    if type_ is Type.TIME:  # NaT is the smallest integer
+        column = column.astype(np.int64)
+    return nanoarrow.Array(np.ascontiguousarray(column))
+
+
+def _arrow_text(column: NDArray[Any]) -> Any:
+    """Texts laid end to end with their offsets, and a bit a row that says whether there is one."""
+    import nanoarrow
+
+    n = len(column)
+    first = column[0]
+    if first is not None and bool((column == first).all()):  # one topic, one plant, one version
+        coded = [first.encode()] * n
+        offsets = np.arange(n + 1, dtype=np.int64) * len(coded[0])
+        validity = None
+    else:
+        given = [text is not None for text in column]
+        coded = [b"" if text is None else text.encode() for text in column]
+        offsets = np.concatenate(([0], np.cumsum([len(text) for text in coded]))).astype(np.int64)
+        validity = None if all(given) else np.packbits(given, bitorder="little")
+    return nanoarrow.Array(
+        nanoarrow.c_array_from_buffers(
+            nanoarrow.large_string(),
+            length=n,
+            buffers=[validity, offsets, b"".join(coded)],
+            null_count=-1,
+        )
+    )
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0][:300]

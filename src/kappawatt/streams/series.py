@@ -1,0 +1,79 @@
+"""What readings of any measured series have in common, and the shape of a forecast of one."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from kappawatt.columns.schema import Field, Kind, Schema
+from kappawatt.forecasting.fan import LEVELS, level_name
+
+__all__ = ["AVAILABLE_AT", "INTERVAL_START", "ISSUE_TIME", "TIME_ZONE", "SeriesKind", "forecast_schema"]
+
+INTERVAL_START = Field(
+    "interval_start",
+    "",
+    "when the interval begins",
+    kind=Kind.TIMESTAMP,
+    column="interval_start",
+    example="2016-07-01T04:00:00Z",
+)
+AVAILABLE_AT = Field(
+    "available_at",
+    "",
+    "when the values of this row became known; the end of the interval if absent, the time of arrival if that is later",
+    kind=Kind.TIMESTAMP,
+    required=False,
+)
+TIME_ZONE = Field(
+    "time_zone",
+    "",
+    "IANA name of the series' time zone, such as America/New_York; the model's own if absent",
+    kind=Kind.TEXT,
+    required=False,
+)
+ISSUE_TIME = Field(
+    "issue_time",
+    "",
+    "in requests: forecast as if it were that time; nothing known later is used",
+    kind=Kind.TIMESTAMP,
+    required=False,
+)
+
+
+def forecast_schema(name: str, meaning: str, target: Field, day_figures: tuple[Field, ...] = ()) -> Schema:
+    """Return the schema of one forecast interval.
+
+    Parameters
+    ----------
+    target : Field
+        The measured quantity; the response field of its name is the point forecast, the median.
+    day_figures : tuple of Field
+        Figures of the whole target day; each comes with its median, and `_lower` and `_upper` of its 90 % interval.
+    """
+
+    def number(name: str, unit: str, meaning: str, example: object) -> Field:
+        return Field(name, unit, meaning, required=False, example=example)  # null in rows that are history
+
+    point = number(target.name, target.unit, "point forecast: the median", target.example)
+    quantiles = [number(level_name(q), target.unit, f"quantile {q:g}", target.example) for q in LEVELS]
+    figures = [
+        number(f.name + end, f.unit, f.meaning + says, f.example)
+        for f in day_figures
+        for end, says in (("", ", median"), ("_lower", ", quantile 0.05"), ("_upper", ", quantile 0.95"))
+    ]
+    filled = number("filled", "", "intervals of the history that were missing and filled (docs/forecasts.md)", 0)
+    fallback = Field(
+        "fallback",
+        "",
+        "true: not the model's but the seasonal naive, the same local time a week before",
+        kind=Kind.BOOLEAN,
+        example=False,
+    )
+    return Schema(name, meaning, (point, *quantiles, *figures, filled, fallback))
+
+
+class SeriesKind(StrEnum):
+    """What a series measures."""
+
+    LOAD = "load"
+    METER = "meter"

@@ -1,0 +1,339 @@
+"""Readings in, forecasts out, on the event clock: what a worker of a forecasting service does with a poll.
+
+A series' clock is the end of its newest measured interval. When it passes an issue time, the next local day is
+forecast from what was known then; when late data changes what would have been known, a correction follows; when the
+truth of an interval that was forecast comes in, the error is published. All of it depends on nothing but the log up to
+that message and the model.
+
+The histories of a partition are exactly the log up to one offset. Whatever comes next that is not that offset (a
+restart, a rebalance, a rewind after a failed publish) has them read again from the log first, silently.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.bus.interface import Bus, Headers, Outgoing, Records
+from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.schema import shorten
+from kappawatt.errors import BusError, HistoriesBehind, HistoryInsufficient
+from kappawatt.forecasting.calendar import DAY, Times, day_intervals, issue_time, local_date, parse_clock
+from kappawatt.forecasting.fan import naive_values
+from kappawatt.forecasting.forecaster import Issued
+from kappawatt.forecasting.model import ForecastModel
+from kappawatt.messages.dead_letters import dead_letter_message
+from kappawatt.messages.forecasts import error_document, error_message, forecast_document, forecast_message
+from kappawatt.messages.readings import carried_headers, decoded_messages, rejections_of
+from kappawatt.worker.histories import Entry, SeriesBook, Step
+from kappawatt.worker.interface import Outcome
+
+__all__ = ["Forecasting"]
+
+log = logging.getLogger(__name__)
+
+WEEK = 7 * DAY
+MOST_OPEN = 8  # forecasts of a series that truth and late data are still held against
+READ_AGAIN_SECONDS = 30.0  # without a message while histories are read again
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What a forecast said, and what the seasonal naive did, as of one `known_at`; without the past behind them."""
+
+    issued: Issued
+    naive: NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class _Open:
+    """A forecast that was due, and its corrections. Fans are computed when they are needed: they depend only on
+    the history."""
+
+    issue_time: np.datetime64
+    targets: Times
+    known_at: list[np.datetime64]
+    versions: dict[np.datetime64, _Version] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Partition:
+    """The histories of a partition's series, which hold the log up to `next_offset`."""
+
+    book: SeriesBook
+    next_offset: int
+
+
+class Forecasting:
+    """Answers polls of a topic of readings with forecasts and realised errors.
+
+    Parameters
+    ----------
+    bus : Bus
+        Where histories are read again from.
+    model : ForecastModel
+    output, errors, dead : str
+        Topic names.
+    alive : callable
+        Told now and then while histories are read again, which may take minutes.
+    slice_seconds : float
+        How long to read histories before `HistoriesBehind` asks for another poll: a group expels a member that does
+        not poll.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        model: ForecastModel,
+        *,
+        output: str,
+        errors: str,
+        dead: str,
+        alive: Callable[[], None] = lambda: None,
+        slice_seconds: float = math.inf,
+    ) -> None:
+        self._bus = bus
+        self.model = model
+        self.output = output
+        self._errors = errors
+        self._dead = dead
+        self._alive = alive
+        self._slice_seconds = slice_seconds
+        self._clocks = [parse_clock(text) for text in model.predictor.issue_times]
+        self._partitions: dict[tuple[str, int], _Partition] = {}
+
+    def answer(self, polled: Sequence[Records]) -> Outcome:
+        """Return everything to publish for `polled`.
+
+        Raises
+        ------
+        HistoriesBehind
+            Histories are not read up to these messages yet; nothing of them was taken.
+        """
+        outcome = Outcome()
+        first = {(r.topic, r.partition): r for r in reversed(polled)}
+        for records in first.values():  # all before anything is taken: this may take several polls
+            self._partition(records)
+        for records in polled:
+            self._take(records, self._partition(records), outcome, quiet=False)
+        return outcome
+
+    def _partition(self, records: Records) -> _Partition:
+        """The partition's histories up to just before these records, read again if need be."""
+        where = (records.topic, records.partition)
+        state = self._partitions.get(where)
+        first = records.offsets[0]
+        if state is None or state.next_offset > first:
+            begin = self._bus.offsets(records.topic)[records.partition].begin
+            state = self._partitions[where] = _Partition(SeriesBook(self.model.predictor), begin)
+        if state.next_offset < first:
+            self._read_again(where, state, first)
+        return state
+
+    def _read_again(self, where: tuple[str, int], state: _Partition, end: int) -> None:
+        topic, number = where
+        every = {(topic, p): (state.next_offset if p == number else o.end) for p, o in self._bus.offsets(topic).items()}
+        reader = self._bus.reader([topic], every)
+        started = state.next_offset
+        idle = 0.0
+        until = time.monotonic() + self._slice_seconds
+        try:
+            while reader.positions().get(where, 0) < end:
+                self._alive()
+                polled = [r for r in reader.poll(0.5) if r.partition == number]
+                idle = 0.0 if polled else idle + 0.5
+                if idle > READ_AGAIN_SECONDS:
+                    raise BusError(f"{topic}[{number}]: got nothing for {idle:g} s, allowed messages up to {end}")
+                for records in polled:
+                    kept = records.before(end)
+                    if len(kept):
+                        self._take(kept, state, Outcome(), quiet=True)
+                if time.monotonic() > until and state.next_offset < end:
+                    raise HistoriesBehind(f"{topic}[{number}]: read up to {state.next_offset} of {end}")
+        finally:
+            reader.close()
+        state.next_offset = max(state.next_offset, end)
+        log.info(
+            "histories read from the log",
+            extra={"partition": f"{topic}[{number}]", "from": started, "to": end, "series": len(state.book)},
+        )
+
+    def _take(self, records: Records, state: _Partition, outcome: Outcome, *, quiet: bool) -> None:
+        refused: list[tuple[int, Rejection]] = []
+        for message, batch, rows in decoded_messages(records, self.model.predictor):
+            outcome.rows += len(rows)
+            for rejection in rejections_of(batch, rows):
+                refused.append((message, rejection.at(rejection.row - int(rows[0]))))
+            valid = rows[batch.valid[rows]]
+            for found in self._answer_message(records, message, batch, valid, state, quiet) if len(valid) else ():
+                if isinstance(found, Outgoing):
+                    outcome.outgoing.append(found)
+                else:
+                    refused.append((message, found.at(found.row - int(rows[0]))))
+            outcome.event_times.append(np.array([records.timestamps[message]], dtype=np.int64))
+        state.next_offset = records.next_offset
+        if quiet:
+            return
+        for message, group in groupby(sorted(refused, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
+            reasons = [rejection for _, rejection in group]
+            outcome.refused += reasons
+            outcome.refused_rows += len({r.row for r in reasons})
+            outcome.outgoing.append(
+                dead_letter_message(self._dead, records, message, reasons, self.model.name, self.model.version)
+            )
+
+    def _answer_message(
+        self,
+        records: Records,
+        message: int,
+        batch: Batch,
+        rows: NDArray[np.intp],
+        state: _Partition,
+        quiet: bool,
+    ) -> Iterator[Outgoing | Rejection]:
+        """What one message's valid rows lead to; whatever fails on it, the stream goes on."""
+        origin = {
+            "source_topic": records.topic,
+            "source_partition": records.partition,
+            "source_offset": records.offsets[message],
+        }
+        carried = carried_headers(records.headers[message])
+        try:
+            for step in state.book.steps(records.keys[message], batch, rows, records.timestamps[message]):
+                if isinstance(step, Rejection):
+                    yield step
+                else:
+                    yield from self._follow(step, int(rows[0]), origin, carried, quiet)
+        except Exception as error:  # a message nobody thought of must not end the worker at each restart
+            log.exception("a message could not be dealt with", extra=origin)
+            yield Rejection(int(rows[0]), "model_failed", None, shorten(str(error)), "a message that can be answered")
+
+    def _follow(
+        self, step: Step, row: int, origin: dict[str, Any], carried: Headers, quiet: bool
+    ) -> Iterator[Outgoing | Rejection]:
+        """What one message means for one series: truth for open forecasts, corrections, a new forecast."""
+        if not len(step.changed):
+            return
+        assert step.after is not None
+        open_: list[_Open] = step.entry.notes.setdefault("open", [])
+        for forecast in open_:
+            yield from self._correct(step, row, forecast, origin, carried, quiet)
+            if not quiet:
+                yield from self._realised(step, forecast, origin)
+            if forecast.targets[-1] < step.after - DAY:  # a revision has it computed again
+                forecast.versions.clear()
+        due = self._due(step)
+        if due is not None:
+            open_.append(due)
+            del open_[:-MOST_OPEN]
+            if not quiet:
+                yield from self._publish(step.entry, due, due.issue_time, row, origin, carried)
+
+    def _due(self, step: Step) -> _Open | None:
+        """The newest forecast whose issue time the clock has just reached, if any of its day is still to come."""
+        history = step.entry.history
+        assert step.after is not None
+        if step.before == step.after:
+            return None
+        today = local_date(np.array([step.after]), history.time_zone)[0]
+        found: list[tuple[np.datetime64, np.datetime64]] = []
+        for clock in self._clocks:
+            for date in (today, today + 1):
+                issue = issue_time(date, clock, history.time_zone)
+                if issue <= step.after and (step.before is None or issue > step.before):
+                    found.append((issue, date))
+        if not found:
+            return None
+        issue, date = max(found)
+        targets = day_intervals(date, history.time_zone, history.step)
+        first = history.first
+        if not len(targets) or targets[-1] < step.after:
+            return None
+        if first is None or first > targets[0] - WEEK:
+            return None  # a series so young that not even the seasonal naive can say anything
+        return _Open(issue, targets, [issue])
+
+    def _publish(
+        self,
+        entry: Entry,
+        forecast: _Open,
+        known_at: np.datetime64,
+        row: int,
+        origin: dict[str, Any],
+        carried: Headers,
+    ) -> Iterator[Outgoing | Rejection]:
+        try:
+            issued = self._version(entry, forecast, known_at).issued
+        except HistoryInsufficient as error:
+            field, got, allowed = error.parts
+            yield Rejection(row, "history_gap", field, got, allowed)
+            return
+        if known_at != forecast.issue_time and self._same_as_before(entry, forecast, known_at, issued):
+            return
+        document = forecast_document(self.model, issued, known_at)
+        yield forecast_message(self.output, document, origin, carried)
+
+    def _same_as_before(self, entry: Entry, forecast: _Open, known_at: np.datetime64, issued: Issued) -> bool:
+        earlier = [at for at in forecast.known_at if at < known_at]
+        try:
+            before = self._version(entry, forecast, earlier[-1]).issued
+        except HistoryInsufficient:
+            return False
+        return np.array_equal(before.fan.quantiles, issued.fan.quantiles) and before.fallback == issued.fallback
+
+    def _last_published(self, entry: Entry, forecast: _Open, moment: np.datetime64) -> np.datetime64:
+        """The newest version that was published by `moment`: a correction that changed nothing never was."""
+        for known_at in reversed([at for at in forecast.known_at[1:] if at <= moment]):
+            issued = self._version(entry, forecast, known_at).issued
+            if not self._same_as_before(entry, forecast, known_at, issued):
+                return known_at
+        return forecast.issue_time
+
+    def _version(self, entry: Entry, forecast: _Open, known_at: np.datetime64) -> _Version:
+        version = forecast.versions.get(known_at)
+        if version is None:
+            issued = self.model.issue(entry.history.until(forecast.issue_time, known_at), forecast.targets)
+            naive = naive_values(issued.past, forecast.targets)
+            nothing = replace(issued.past, values=np.empty(0), covariates={})
+            version = forecast.versions[known_at] = _Version(replace(issued, past=nothing), naive)
+        return version
+
+    def _correct(
+        self, step: Step, row: int, forecast: _Open, origin: dict[str, Any], carried: Headers, quiet: bool
+    ) -> Iterator[Outgoing | Rejection]:
+        interval = np.timedelta64(step.entry.history.step * 1000, "ms")
+        assert step.after is not None
+        late = (step.changed + interval <= forecast.issue_time).any()
+        if not late or forecast.targets[-1] < step.after:
+            return
+        if forecast.known_at[-1] != step.known_at:
+            forecast.known_at.append(step.known_at)
+        forecast.versions.pop(step.known_at, None)
+        if not quiet:
+            yield from self._publish(step.entry, forecast, step.known_at, row, origin, carried)
+
+    def _realised(self, step: Step, forecast: _Open, origin: dict[str, Any]) -> Iterator[Outgoing]:
+        """The error of each interval whose truth this message brought, of the last forecast made before it began."""
+        changed, targets = step.changed, forecast.targets
+        if changed[-1] < targets[0] or changed[0] > targets[-1]:
+            return
+        truths = np.intersect1d(changed, targets)
+        measured = step.entry.history.measured(truths)
+        for start in truths:
+            try:
+                known_at = self._last_published(step.entry, forecast, start)
+                version = self._version(step.entry, forecast, known_at)
+            except HistoryInsufficient:
+                continue  # it was refused when it was due, and a dead letter says so
+            at = int(np.searchsorted(forecast.targets, start))
+            naive = float(version.naive[at])
+            document = error_document(self.model, version.issued, known_at, at, measured[start], naive)
+            yield error_message(self._errors, document, origin)

@@ -1,0 +1,199 @@
+"""The worker: poll, answer the whole poll as one batch, publish, commit. This is where a message becomes a
+prediction.
+
+    Answering.answer   messages in, messages out; pure, so that a replay is the same code
+    Worker.run         the loop around it: group, commit, retry, drain, take over
+
+Nothing is lost: an offset is committed only after the bus acknowledged every answer to it. Nothing doubles: the
+answers to a message that is read twice have the ids they had the first time.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.bus.interface import Bus, Consumer, Producer, Records
+from kappawatt.bus.promotions import Serving, StreamFollower, group_of
+from kappawatt.errors import BusError, HistoriesBehind, Overloaded
+from kappawatt.settings import Settings
+from kappawatt.telemetry import Telemetry
+from kappawatt.worker.interface import Answers, Outcome
+
+__all__ = ["Worker"]
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+LOOK_SECONDS = 1.0  # between two looks at the lag and at promotions
+
+
+class Worker:
+    """One member of a consumer group that answers one source topic.
+
+    Parameters
+    ----------
+    bus : Bus
+    open_answers : callable
+        (version, None for the current one; output topic) to what answers polls and the model's name and version;
+        called at start and when another version takes over.
+    stream : str
+        Name of the stream of predictions, which is also its first output topic.
+    source : str
+        Topic name.
+    service : str
+        Name of the service, and of its first consumer group.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        open_answers: Callable[[str | None, str], tuple[Answers, str, str]],
+        *,
+        stream: str,
+        source: str,
+        service: str,
+        settings: Settings,
+        telemetry: Telemetry,
+    ) -> None:
+        self._bus = bus
+        self._open_answers = open_answers
+        self._stream = stream
+        self._source = source
+        self._service = service
+        self._settings = settings
+        self._telemetry = telemetry
+        self._stopped = threading.Event()
+        self._follower = StreamFollower(bus, stream)
+        self._serving: Serving | None = None
+        self._answering: Answers | None = None
+        self.answered = 0
+
+    def stop(self) -> None:
+        """Finish the poll at hand, commit it, and return from `run`. Safe in a signal handler."""
+        self._stopped.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped.is_set()
+
+    def run(self) -> None:
+        """Answer until `stop` is called.
+
+        Raises
+        ------
+        BusError
+            The bus has failed for longer than the setting `retry_for`.
+        """
+        producer = self._bus.producer()
+        try:
+            self._serve(self._follower.read())
+            while not self.stopped:
+                consumer = self._join()
+                try:
+                    self._answer_until_promoted(consumer, producer)
+                finally:
+                    consumer.close()
+        finally:
+            producer.close()
+            self._follower.close()
+
+    def _join(self) -> Consumer:
+        return self._bus.consumer(
+            [self._source],
+            group_of(self._service, self._serving),
+            instance_id=self._settings.instance_id or None,
+            max_records=self._settings.max_records,
+        )
+
+    def _answer_until_promoted(self, consumer: Consumer, producer: Producer) -> None:
+        """Answer until `stop` is called, or until another topic and version take over."""
+        failing_since: float | None = None
+        next_look = 0.0
+        while not self.stopped:
+            try:
+                self.step(consumer, producer)
+                failing_since = None
+                if time.monotonic() >= next_look:
+                    next_look = time.monotonic() + LOOK_SECONDS
+                    self._note_lag(consumer)
+                    promoted = self._follower.poll()
+                    if promoted is not None:
+                        self._serve(promoted)
+                        return
+            except HistoriesBehind as error:
+                log.info("reading histories", extra={"at": str(error)})
+                self._rewind(consumer)
+            except (BusError, Overloaded) as error:
+                failing_since = failing_since or time.monotonic()
+                failing = time.monotonic() - failing_since
+                if failing > self._settings.retry_for:
+                    raise
+                log.warning("bus failed; reading again from the last commit", extra={"error": str(error)})
+                self._stopped.wait(random.uniform(0.1, 1.0))  # noqa: S311 (jitter, not a secret)
+                self._rewind(consumer)
+
+    def _rewind(self, consumer: Consumer) -> None:
+        try:
+            consumer.rewind()
+        except BusError as error:
+            log.warning("could not go back yet", extra={"error": str(error)})
+
+    def step(self, consumer: Consumer, producer: Producer) -> int:
+        """Poll once and deal with all that came; return how many messages that was."""
+        polled = consumer.poll(POLL_SECONDS)
+        self._telemetry.polled()
+        if not polled:
+            return 0
+        assert self._answering is not None
+        outcome = self._answering.answer(polled)
+        producer.publish(outcome.outgoing)
+        consumer.commit()
+        self._note(polled, outcome)
+        return sum(map(len, polled))
+
+    def _serve(self, serving: Serving | None) -> None:
+        output = serving.topic if serving else self._stream
+        self._answering, model, version = self._open_answers(serving.version if serving else None, output)
+        self._serving = serving
+        self._telemetry.serves(model, version)
+        log.info("serving", extra={"model": model, "version": version, "output": output})
+
+    def _note(self, polled: Sequence[Records], outcome: Outcome) -> None:
+        service = self._telemetry.service
+        self.answered += outcome.rows
+        self._telemetry.rows.labels(service, "bus").inc(outcome.rows - outcome.refused_rows)
+        self._telemetry.batch_rows.labels(service).observe(outcome.rows)
+        for rejection in outcome.refused:
+            self._telemetry.rejections.labels(service, "bus", rejection.code).inc()
+        if outcome.refused:
+            first = polled[0]
+            log.warning(
+                "rows refused",
+                extra={
+                    "count": len(outcome.refused),
+                    "first": outcome.refused[0].message,
+                    "poll_starts_at": f"{first.topic}[{first.partition}]@{first.offsets[0]}",
+                },
+            )
+        if outcome.event_times:
+            ages = time.time() - np.concatenate(outcome.event_times) / 1000.0
+            observe_many(self._telemetry, service, ages)
+
+    def _note_lag(self, consumer: Consumer) -> None:
+        self._telemetry.lags(consumer.lag())
+
+
+def observe_many(telemetry: Telemetry, service: str, seconds: NDArray[np.float64]) -> None:
+    """Observe a sample of at most 64 latencies of one poll: they differ by less than a poll takes."""
+    stride = max(1, len(seconds) // 64)
+    histogram = telemetry.event_seconds.labels(service)
+    for value in seconds[::stride].tolist():
+        histogram.observe(max(0.0, value))

@@ -1,0 +1,159 @@
+"""Polls of readings to predictions, row by row. This is where a message becomes a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.bus.interface import Outgoing, Records
+from kappawatt.columns.batch import Answer, Batch, Rejection
+from kappawatt.columns.codec import decode_many
+from kappawatt.columns.content import READABLE, ManyDecoded
+from kappawatt.messages.dead_letters import dead_letter_message
+from kappawatt.messages.predictions import Prediction, prediction_block, prediction_event
+from kappawatt.messages.readings import BLOCK_ROWS_MOST, _by_content_type, carried_headers
+from kappawatt.models.predictor import Model
+from kappawatt.worker.interface import Outcome
+
+__all__ = ["Answering"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """How a poll of one source topic is answered.
+
+    Parameters
+    ----------
+    model : Model
+    output, dead : str
+        Topic names.
+    block_rows : int
+        From how many answers of one key on they travel as one block; 0 never.
+    """
+
+    model: Model
+    output: str
+    dead: str
+    block_rows: int
+
+    def answer(self, polled: Sequence[Records]) -> Outcome:
+        """Return everything to publish for `polled`; depends on nothing but its argument and the model."""
+        outcome = Outcome()
+        for kind, parts in _by_content_type(polled).items():
+            values = [value for records in parts for value in records.values]
+            decoded = self._decode(values, kind)
+            self._publish_part(parts, decoded, self.model.answer(decoded.batch), outcome)
+        return outcome
+
+    def _decode(self, values: Sequence[bytes], kind: str) -> ManyDecoded:
+        schema = self.model.predictor.request
+        if kind in READABLE:
+            return decode_many(values, kind, schema)
+        refused = [
+            Rejection(i, "malformed", "content-type", kind[:80], ", ".join(READABLE)) for i in range(len(values))
+        ]
+        every = np.arange(len(values), dtype=np.intp)
+        return ManyDecoded(schema.check({}, len(values), refused), every, np.zeros_like(every))
+
+    def _publish_part(self, parts: Sequence[Records], decoded: ManyDecoded, answer: Answer, outcome: Outcome) -> None:
+        starts = np.concatenate(([0], np.cumsum([len(records) for records in parts])))
+        if answer.rejections:
+            outcome.outgoing += self._dead_letters(parts, starts, decoded, answer.rejections)
+            outcome.refused += answer.rejections
+            outcome.refused_rows += len({r.row for r in answer.rejections})
+        outcome.rows += len(answer)
+        whole = bool(answer.valid.all())
+        for part, (first, last) in zip(parts, pairwise(starts), strict=True):
+            low, high = np.searchsorted(decoded.message, (first, last))
+            for key, members in _by_key(part):
+                rows = np.arange(low, high)
+                if members is not None:
+                    rows = rows[members[decoded.message[low:high] - first]]
+                if not whole:
+                    rows = rows[answer.valid[rows]]
+                if len(rows):
+                    local = decoded.message[rows] - first
+                    self._publish_key(part, key, rows, local, decoded, answer, outcome)
+
+    def _publish_key(
+        self,
+        part: Records,
+        key: bytes | None,
+        rows: NDArray[np.intp],
+        local: NDArray[np.intp],
+        decoded: ManyDecoded,
+        answer: Answer,
+        outcome: Outcome,
+    ) -> None:
+        arrived = np.asarray(part.timestamps, dtype=np.int64)[local]
+        outcome.event_times.append(arrived)
+        columns = self._columns(rows, arrived, decoded.batch, answer)
+        offsets = np.asarray(part.offsets, dtype=np.int64)[local]
+        inner = decoded.row[rows].astype(np.int32)
+        for start in range(0, len(rows), BLOCK_ROWS_MOST):
+            cut = slice(start, start + BLOCK_ROWS_MOST)
+            prediction = Prediction(
+                self.output,
+                key,
+                {name: column[cut] for name, column in columns.items()},
+                offsets[cut],
+                inner[cut],
+                part.topic,
+                part.partition,
+                self.model.name,
+                self.model.version,
+                carried_headers(part.headers[int(local[start])]),
+            )
+            if self.block_rows and len(prediction.offsets) >= self.block_rows:
+                outcome.outgoing.append(prediction_block(prediction))
+            else:
+                outcome.outgoing += prediction_event(prediction)
+
+    def _columns(
+        self, rows: NDArray[np.intp], arrived: NDArray[np.int64], batch: Batch, answer: Answer
+    ) -> dict[str, NDArray[np.generic]]:
+        moments = arrived.astype("datetime64[ms]")
+        if "event_time" in batch.columns:
+            given = batch.columns["event_time"][rows]
+            moments = np.where(np.isnat(given), moments, given)
+        columns = {"event_time": moments}
+        columns |= {name: column[rows] for name, column in answer.columns.items()}
+        target = self.model.predictor.target
+        if target in batch.columns:
+            columns[f"measured_{target}"] = batch.columns[target][rows]
+        return columns
+
+    def _dead_letters(
+        self,
+        parts: Sequence[Records],
+        starts: NDArray[np.intp],
+        decoded: ManyDecoded,
+        rejections: Sequence[Rejection],
+    ) -> Iterator[Outgoing]:
+        for message, group in groupby(rejections, key=lambda r: int(decoded.message[r.row])):
+            place = int(np.searchsorted(starts, message, side="right")) - 1
+            reasons = [r.at(int(decoded.row[r.row])) for r in group]
+            yield dead_letter_message(
+                self.dead,
+                parts[place],
+                message - int(starts[place]),
+                reasons,
+                self.model.name,
+                self.model.version,
+            )
+
+
+def _by_key(records: Records) -> Iterator[tuple[bytes | None, NDArray[np.bool_] | None]]:
+    """Yield each key with the mask of its messages; a single key with None."""
+    keys = dict.fromkeys(records.keys)
+    if len(keys) == 1:
+        yield records.keys[0], None
+        return
+    codes = {key: code for code, key in enumerate(keys)}
+    coded = np.fromiter((codes[key] for key in records.keys), dtype=np.int64, count=len(records))
+    for key, code in codes.items():
+        yield key, coded == code

@@ -1,0 +1,345 @@
+"""The forecasting worker: forecasts on the event clock, corrections, realised errors; the same for the same log."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from kappawatt.bus import Bus, Outgoing, Records
+from kappawatt.columns.arrow import write_columns
+from kappawatt.columns.content import ARROW
+from kappawatt.forecasting.calendar import DAY, HOUR, Times, as_instant, day_intervals, issue_time, parse_clock
+from kappawatt.forecasting.fan import LEVELS
+from kappawatt.forecasting.history import History
+from kappawatt.messages.dead_letters import read_dead_letters
+from kappawatt.messages.forecasts import read_documents
+from kappawatt.serving.kinds import answers_of
+from kappawatt.settings import Settings
+from kappawatt.telemetry import Telemetry
+from kappawatt.worker.forecasting import Forecasting
+from kappawatt.worker.loop import Worker
+from tests import forecast_fakes as fakes
+from tests.conftest import wait_until
+from tests.forecast_fakes import POISON, STREAM, ZONE, loads
+
+READINGS, FORECASTS, ERRORS, DEAD = "load.readings", "load.forecasts", "load.forecast-errors", "load.readings.dead"
+DATE = np.datetime64("2016-07-20")
+TARGETS = day_intervals(DATE, ZONE, 3600)
+NOON = issue_time(DATE, parse_clock("12:00"), ZONE)
+ARRIVED = int(as_instant("2016-12-31").astype(np.int64))
+
+
+def event(time: np.datetime64, value: float, **more: Any) -> bytes:
+    return orjson.dumps({"interval_start": f"{time}Z", "load": value, **more})
+
+
+def events(times: Times, **more: Any) -> list[bytes]:
+    return [event(t, float(v), **more) for t, v in zip(times, loads(times), strict=True)]
+
+
+def block(times: Times) -> bytes:
+    return write_columns({"interval_start": times, "load": loads(times)})
+
+
+def publish(bus: Bus, values: list[bytes], key: str = "PJME", headers: Any = ()) -> None:
+    producer = bus.producer()
+    producer.publish([Outgoing(READINGS, v, key.encode(), headers, timestamp=ARRIVED) for v in values])
+    producer.close()
+
+
+def everything(bus: Bus, topic: str) -> list[Records]:
+    reader = bus.reader([topic], {})
+    found = []
+    while batch := reader.poll(0.0):
+        found += batch
+    reader.close()
+    return found
+
+
+def cut(records: list[Records], size: int) -> list[Records]:
+    """The same messages in polls of at most `size`."""
+    return [
+        Records(
+            r.topic,
+            r.partition,
+            *(column[i : i + size] for column in (r.offsets, r.timestamps, r.keys, r.values, r.headers)),
+        )
+        for r in records
+        for i in range(0, len(r), size)
+    ]
+
+
+def forecasting(bus: Bus, tmp_path: Path, **how: Any) -> Forecasting:
+    found = answers_of(fakes.model(tmp_path / "artifacts", **how), bus, STREAM, FORECASTS, 0)
+    assert isinstance(found, Forecasting)
+    return found
+
+
+def run(answering: Forecasting, records: list[Records]) -> dict[str, list[dict[str, Any]]]:
+    """Answer all records; documents by topic."""
+    messages = [m for part in records for m in answering.answer([part]).outgoing]
+    found: dict[str, list[dict[str, Any]]] = {FORECASTS: [], ERRORS: [], DEAD: []}
+    for m in messages:
+        found[m.topic].append(orjson.loads(m.value))
+    return found
+
+
+def month_and_day(until: np.datetime64) -> Times:
+    return np.arange(NOON - 30 * DAY, until, HOUR)
+
+
+def test_a_forecast_is_issued_when_the_clock_reaches_the_issue_time_and_not_before(bus: Bus, tmp_path: Path) -> None:
+    times = month_and_day(NOON)
+    publish(bus, [block(times[:-1])], headers=(("content-type", ARROW.encode()),))
+    publish(bus, events(times[-1:]))
+    history, last = cut(everything(bus, READINGS), 1)
+    answering = forecasting(bus, tmp_path)
+
+    before = run(answering, [history])[FORECASTS]
+    (document,) = run(answering, [last])[FORECASTS]
+
+    assert [d["issue_time"] for d in before] == ["2016-07-18T16:00:00Z"]  # of the day that was still going on
+    assert document["key"] == "PJME"
+    assert document["issue_time"] == "2016-07-19T16:00:00Z"
+    assert document["known_at"] == document["issue_time"]
+    assert document["target_time"][0] == "2016-07-20T04:00:00Z"
+    assert len(document["target_time"]) == 24
+    assert list(document["quantiles"]) == [f"{q:.2f}" for q in LEVELS]
+    assert (document["fallback"], document["filled"], document["corrected"]) == (False, 0, False)
+    assert document["id"] == "fake-load/PJME/2016-07-19T16:00:00Z/2016-07-19T16:00:00Z@1"
+
+
+def test_the_bus_gives_the_numbers_that_a_request_with_its_history_gets(bus: Bus, tmp_path: Path) -> None:
+    times = month_and_day(NOON)
+    publish(bus, events(times))
+    answering = forecasting(bus, tmp_path)
+
+    document = run(answering, everything(bus, READINGS))[FORECASTS][-1]
+
+    known = History("PJME", ZONE, 3600)
+    known.add(times, loads(times))
+    issued = answering.model.issue(known.until(NOON), TARGETS)
+    assert document["quantiles"]["0.50"] == [float(f"{v:.7g}") for v in issued.fan.median]
+
+
+LATE = NOON - 29 * HOUR
+
+
+def story() -> list[bytes]:
+    """A month, a gap, noon, the gap's hour late, the next day's truth, and one of its hours revised."""
+    times = month_and_day(TARGETS[-1] + HOUR)
+    values = events(times)
+    place = int(np.flatnonzero(times == LATE)[0])
+    arrives = int(np.flatnonzero(times == NOON + 3 * HOUR)[0])
+    late = values.pop(place)
+    values.insert(arrives, late)
+    return [*values, event(TARGETS[4], 12_345.0)]
+
+
+def test_late_data_is_corrected_as_if_it_had_been_in_time(bus: Bus, tmp_path: Path) -> None:
+    publish(bus, story())
+
+    found = [
+        d
+        for d in run(forecasting(bus, tmp_path), everything(bus, READINGS))[FORECASTS]
+        if d["issue_time"] == "2016-07-19T16:00:00Z"
+    ]
+
+    first, corrected = found
+    assert (first["filled"], first["corrected"]) == (1, False)
+    assert (corrected["filled"], corrected["corrected"]) == (0, True)
+    assert corrected["known_at"] == "2016-07-19T20:00:00.001Z"
+    times = month_and_day(NOON)
+    known = History("PJME", ZONE, 3600)
+    known.add(times, loads(times))
+    in_time = fakes.forecast(0.0, known.until(NOON), TARGETS).median
+    assert corrected["quantiles"]["0.50"] == [float(f"{v:.7g}") for v in in_time]
+    assert first["quantiles"]["0.50"] != corrected["quantiles"]["0.50"]
+
+
+def test_the_realised_error_is_published_when_the_truth_comes_in(bus: Bus, tmp_path: Path) -> None:
+    publish(bus, story())
+
+    found = run(forecasting(bus, tmp_path), everything(bus, READINGS))
+
+    (corrected,) = (d for d in found[FORECASTS] if d["corrected"])
+    own = [e for e in found[ERRORS] if e["issue_time"] == "2016-07-19T16:00:00Z"]
+    assert [e["target_time"] for e in own[:24]] == corrected["target_time"]
+    for i, e in enumerate(own[:24]):
+        measured = float(loads(TARGETS[i : i + 1])[0])
+        assert e["measured"] == measured
+        assert e["forecast"] == pytest.approx(corrected["quantiles"]["0.50"][i], rel=1e-6)
+        assert e["error"] == pytest.approx(e["forecast"] - measured)
+        assert e["naive"] == float(loads(TARGETS[i : i + 1] - 7 * DAY)[0])
+        assert e["covered"] == (e["lower"] <= measured <= e["upper"])
+        assert e["known_at"] == corrected["known_at"]
+
+
+def test_a_revised_truth_is_scored_again_under_the_same_id(bus: Bus, tmp_path: Path) -> None:
+    publish(bus, story())
+
+    own = run(forecasting(bus, tmp_path), everything(bus, READINGS))[ERRORS]
+
+    first, again = (e for e in own if e["target_time"] == "2016-07-20T08:00:00Z")
+    assert first["id"] == again["id"]
+    assert again["measured"] == 12_345.0
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_however_the_log_is_cut_into_polls_the_same_is_published(bus: Bus, tmp_path: Path, size: int) -> None:
+    publish(bus, story())
+    records = everything(bus, READINGS)
+
+    whole = run(forecasting(bus, tmp_path), records)
+    parts = run(forecasting(bus, tmp_path), cut(records, size))
+
+    assert parts == whole
+
+
+@pytest.mark.parametrize("at", [1, 719, 720, 721, 724, 730, 740])
+def test_a_restart_anywhere_goes_on_with_the_same_documents(bus: Bus, tmp_path: Path, at: int) -> None:
+    publish(bus, story())
+    single = cut(everything(bus, READINGS), 1)
+
+    whole = run(forecasting(bus, tmp_path), single[at:])
+    through = forecasting(bus, tmp_path)
+    run(through, single[:at])
+    on = run(through, single[at:])
+
+    assert whole == on
+
+
+def test_a_rewind_gives_the_same_ids_and_values_again(bus: Bus, tmp_path: Path) -> None:
+    publish(bus, story())
+    records = everything(bus, READINGS)
+    answering = forecasting(bus, tmp_path)
+
+    assert run(answering, records) == run(answering, records)
+
+
+def test_two_versions_give_different_ids(bus: Bus, tmp_path: Path) -> None:
+    publish(bus, story())
+    records = everything(bus, READINGS)
+
+    one = run(forecasting(bus, tmp_path), records)
+    two = run(forecasting(bus, tmp_path, version="2", offset=5.0), records)
+
+    for topic in (FORECASTS, ERRORS):
+        assert not {d["id"] for d in one[topic]} & {d["id"] for d in two[topic]}
+
+
+def test_a_history_with_a_hole_is_refused_as_a_dead_letter_that_names_the_hours(bus: Bus, tmp_path: Path) -> None:
+    times = month_and_day(NOON)
+    hole = (times >= NOON - 50 * HOUR) & (times < NOON - 20 * HOUR)
+    publish(bus, events(times[~hole]))
+
+    found = run(forecasting(bus, tmp_path), everything(bus, READINGS))
+
+    assert "2016-07-19T16:00:00Z" not in [d["issue_time"] for d in found[FORECASTS]]
+    letter = found[DEAD][-1]
+    assert letter["reason"] == "history_gap"
+    assert "(30 h)" in letter["message"]
+    assert letter["original"] == events(times[-1:])[0].decode()
+
+
+def test_a_model_that_fails_publishes_the_seasonal_naive_marked_so(bus: Bus, tmp_path: Path) -> None:
+    times = month_and_day(NOON)
+    values = events(times)
+    values[-100] = event(times[-100], POISON)
+    publish(bus, values)
+
+    document = run(forecasting(bus, tmp_path), everything(bus, READINGS))[FORECASTS][-1]
+
+    assert document["fallback"] is True
+    assert "poison" in document["fallback_reason"]
+    assert document["quantiles"]["0.50"] == loads(TARGETS - 7 * DAY).tolist()
+
+
+def test_bad_rows_are_dead_letters_and_the_series_goes_on(bus: Bus, tmp_path: Path) -> None:
+    times = month_and_day(NOON)
+    ahead = as_instant("2017-01-05")
+    publish(
+        bus, [*events(times[:-1]), b"junk", event(ahead, 1.0), event(times[-1] - HOUR / 4, 2.0), *events(times[-1:])]
+    )
+    answering = forecasting(bus, tmp_path)
+
+    records = everything(bus, READINGS)
+    found = run(answering, records)
+
+    assert found[FORECASTS][-1]["issue_time"] == "2016-07-19T16:00:00Z"
+    letters = read_dead_letters([_as_records(found[DEAD])])
+    assert [(x["reason"], x["field"]) for x in letters] == [
+        ("malformed", None),
+        ("out_of_range", "interval_start"),
+        ("out_of_range", "interval_start"),
+    ]
+    assert found[FORECASTS][-1]["filled"] == 0
+
+
+def _as_records(documents: list[dict[str, Any]]) -> Records:
+    n = len(documents)
+    return Records(DEAD, 0, range(n), [0] * n, [None] * n, [orjson.dumps(d) for d in documents], [()] * n)
+
+
+def test_weather_known_ahead_is_kept_and_makes_no_forecast_due(bus: Bus, tmp_path: Path) -> None:
+    times = month_and_day(NOON - HOUR)
+    weather = [orjson.dumps({"interval_start": f"{t}Z", "temperature": 20.0}) for t in TARGETS]
+    publish(bus, [*events(times), *weather])
+
+    found = run(forecasting(bus, tmp_path), everything(bus, READINGS))
+
+    assert "2016-07-19T16:00:00Z" not in [d["issue_time"] for d in found[FORECASTS]]
+    assert not found[DEAD]
+
+
+def test_after_a_jump_over_many_issue_times_only_the_day_to_come_is_forecast(bus: Bus, tmp_path: Path) -> None:
+    times = np.arange(NOON - 60 * DAY, NOON, HOUR)
+    publish(bus, [block(times)], headers=(("content-type", ARROW.encode()),))
+
+    found = run(forecasting(bus, tmp_path), everything(bus, READINGS))
+
+    assert [d["issue_time"] for d in found[FORECASTS]] == ["2016-07-19T16:00:00Z"]
+
+
+def test_many_series_of_one_partition_keep_their_own_clocks(bus: Bus, tmp_path: Path) -> None:
+    times = month_and_day(NOON)
+    for key in ("PJME", "AEP", "DAYTON"):
+        publish(bus, events(times[: None if key != "AEP" else -1]), key=key)
+
+    found = run(forecasting(bus, tmp_path), everything(bus, READINGS))[FORECASTS]
+
+    newest = {d["key"]: d["issue_time"] for d in found}
+    assert newest == {"PJME": "2016-07-19T16:00:00Z", "DAYTON": "2016-07-19T16:00:00Z", "AEP": "2016-07-18T16:00:00Z"}
+
+
+def test_the_worker_commits_what_it_has_answered_and_goes_on_after_a_restart(
+    bus: Bus, settings: Settings, tmp_path: Path
+) -> None:
+    publish(bus, story())
+
+    def open_answers(version: str | None, output: str) -> Any:
+        model = fakes.model(tmp_path / "artifacts")
+        return answers_of(model, bus, STREAM, output, 0), model.name, model.version
+
+    def work(until: int) -> None:
+        own: dict[str, Any] = {"settings": settings, "telemetry": Telemetry("fake-load")}
+        worker = Worker(bus, open_answers, stream=FORECASTS, source=READINGS, service="fake-load", **own)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        wait_until(lambda: sum(bus.committed("fake-load", READINGS).values()) >= until, what="committed")
+        worker.stop()
+        thread.join(20)
+
+    work(len(story()))
+    publish(bus, events(np.arange(TARGETS[-1] + HOUR, NOON + 2 * DAY, HOUR)))
+    work(len(story()) + 12)
+
+    documents = read_documents(everything(bus, FORECASTS))
+    assert documents[-1]["issue_time"] == "2016-07-21T16:00:00Z"
+    ids = [d["id"] for d in documents]
+    assert len(set(ids)) == len(ids)

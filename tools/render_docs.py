@@ -1,0 +1,263 @@
+"""Pages made from code: `python -m tools.render_docs docs` writes them, and a test fails when they are stale."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kappawatt.bus.topic import DAY, TOPICS
+from kappawatt.services.sink.queries import QUERIES
+from kappawatt.serving.service import find_service, service_names
+from kappawatt.settings import settings_table
+
+__all__ = ["EXAMPLES", "PAGES", "RESULTS", "analytics_page", "backtest_arguments", "events_page", "settings_page"]
+
+MADE = "<!-- Made by `make docs`; edit the code it comes from instead. -->\n"
+
+
+def events_page() -> str:
+    """Return the page on topics and messages, from `kappawatt.bus.topic` and the schemas."""
+    lines = [
+        MADE,
+        "# Topics and messages\n",
+        "Made from `src/kappawatt/bus/topics.py`. `kappawatt topics` shows what a bus holds now.\n",
+        "| topic | key | message | partitions | kept | written by | read by |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for t in TOPICS:
+        kept = "newest of each key" if t.retention is None else f"{t.retention // DAY} days"
+        message = f"[{t.message.name}](#{t.message.name.lower()})" if t.message else "document"
+        lines.append(
+            f"| `{t.name}` | {t.key} | {message} | {t.partitions} | {kept} | {', '.join(t.producers)} "
+            f"| {', '.join(t.consumers)} |"
+        )
+    lines += [
+        "",
+        "Two encodings, told apart by the header `content-type`: single events as `application/json` (or one CSV",
+        "row, `text/csv`), and blocks of many rows as `application/vnd.apache.arrow.stream`. Without the header the",
+        "first bytes decide.",
+        "",
+    ]
+    for schema in dict.fromkeys(t.message for t in TOPICS if t.message):
+        lines += [f"## {schema.name}\n", f"{schema.meaning}\n", schema.markdown_table(), ""]
+    lines += [PREDICTION, FORECAST, DEAD_LETTER]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+PREDICTION = """## Predictions on the bus
+
+Each prediction also says which reading it answers and who answered: `id`, `key`, `event_time`, `measured_net_power`
+(null if the plant did not measure), `model`, `version`, `source_topic`, `source_partition`, `source_offset`,
+`source_row`. In a block, what is the same for all rows stands in the headers `model`, `model-version`,
+`source-topic` and `source-partition`.
+
+The id is `TOPIC-PARTITION-OFFSET-ROW@VERSION`: whoever answers the same reading with the same version writes the
+same id, so a crash or a replay overwrites and never doubles.
+"""
+
+FORECAST = """## Forecasts on the bus
+
+One JSON document for each series and issue time on `load.forecasts` and `meter.forecasts`: `id`, `key`, `issue_time`,
+`known_at`, `corrected`, `time_zone`, `step_seconds`, `target`, `unit`, `target_time` (a list: the start of each
+interval of a local day, 23, 24 or 25 hours), `quantiles` (19 lists of the same length, `"0.05"` to `"0.95"`), `day`
+(quantiles of figures of the whole day, of meters only), `filled` (intervals of the history that were missing and
+filled), `fallback` and `fallback_reason` (the seasonal naive stood in), `model`, `version`, and `source_topic`,
+`source_partition`, `source_offset` of the reading that made it due. The id is
+`SERVICE/SERIES/ISSUE_TIME/KNOWN_AT@VERSION`: the same log gives the same ids. When late data changes what would have
+been known, a correction follows with the same `issue_time` and a later `known_at`.
+
+Once an interval is measured its error follows on `load.forecast-errors` and `meter.forecast-errors`: `id` (the
+forecast's, `/`, the interval's start), `key`, `issue_time`, `known_at`, `target_time`, `measured`, `forecast` (the
+median), `error`, `naive` and `naive_error` (null where the seasonal naive has nothing), `lower` and `upper` (quantiles
+0.05 and 0.95), `covered`, `crps`, `fallback`, model and origin. The same id again is a revision of what was measured.
+"""
+
+DEAD_LETTER = """## Dead letters
+
+One for each message with refused rows: `id`, `reason`, `field`, `got`, `allowed`, `message` of the first refusal, all
+of them in `errors` (at most 100 rows; `rejected_rows` is the count), the origin as `topic`, `partition`, `offset`,
+`timestamp`, `key`, `content_type`, and the original bytes as `original` (or `original_base64` if they are not UTF-8; a
+message above 2.5 MB is cut, and `original_bytes` says how long it was).
+"""
+
+
+TABLE_MEANINGS = {
+    "readings": "a plant reading",
+    "predictions": "a prediction of a plant's power",
+    "load_readings": "an hour of a load zone as it was sent; a corrected hour is another row",
+    "meter_readings": "an interval of a meter as it was sent; a revision is another row",
+    "forecasts": "an interval of a forecast, with its 19 quantiles",
+    "forecast_days": "a figure of a forecast day as a whole (a meter's daily consumption, daily peak)",
+    "forecast_errors": "what became of a forecast interval; the id is that of its row in `forecasts`",
+    "rejections": "a refused message; `plant` is its key, whatever was refused",
+    "scored": "view: predictions beside what was measured",
+    "scored_forecasts": "view: errors with local time, lead and unit of their forecast",
+}
+
+
+def analytics_page() -> str:
+    """Return the page on the analytics store, from `kappawatt.services.sink.queries`."""
+    lines = [
+        MADE,
+        "# The analytics store\n",
+        "`kappawatt sink` lands what passes on the bus in these tables, upserted by id, so a crash or a replay doubles",
+        "nothing. `KAPPAWATT_DATABASE=duckdb:FILE` is the default, `postgresql://...` the other choice.\n",
+        "| table | a row is |",
+        "| --- | --- |",
+        *(f"| `{name}` | {meaning} |" for name, meaning in TABLE_MEANINGS.items()),
+        "",
+        "A correction is another forecast, with a later `known_at`; an error is of the last forecast that was known",
+        "before its interval began. Of an hour measured again the newest error stands; its readings stay, each with",
+        "its message's coordinates. Quantiles are columns `quantile_05` to `quantile_95`.\n",
+        "The DuckDB file is open only while a batch is written, about once a second, so that it can be queried beside:",
+        "",
+        "```sh",
+        "duckdb .run/kappawatt.duckdb 'FROM scored LIMIT 5'",
+        "```",
+        "",
+        "The sink also answers these queries itself (`GET /queries/NAME`), and the dashboard shows them.\n",
+    ]
+    for query in QUERIES:
+        lines += [f"## {query.title}\n", f"`{query.name}`\n", "```sql", query.sql, "```", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def settings_page() -> str:
+    """Return the page on settings, from `kappawatt.settings`."""
+    return f"""{MADE}
+# Settings
+
+Made from `src/kappawatt/settings.py`. Every process reads these from its environment at start; command line options
+stand above them. A value that cannot be used stops the process with a message that names the variable.
+
+{settings_table()}
+
+Kafka client settings pass through under Kafka's own names: `KAPPAWATT_KAFKA_SECURITY_PROTOCOL=SASL_SSL` is
+`security.protocol`. A name that ends in `_FILE` is read from that file, so that a secret never stands in the
+environment: `KAPPAWATT_KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka`.
+
+## Ports
+
+| service | `serve` | probes of `consume` |
+| --- | --- | --- |
+{_ports()}
+"""
+
+
+def _ports() -> str:
+    services = [find_service(name) for name in service_names()]
+    lines = [f"| {s.name} | {s.port} | {s.port + 100 if s.stream else ''} |" for s in services]
+    return "\n".join([*lines, "| sink | 8090 (probes and queries) | |"])
+
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+EXAMPLES = {"hourly-load": "PJME-1200", "smart-meter": "MAC000002"}  # the run whose report is kept
+RESULTS_INTRO = """# Forecasts: backtests
+
+Made from the `scores.json` of each run. Each local day is forecast whole, trained only on what lies before;
+[how](../forecasts.md). MAPE and sMAPE in percent; rMAE and rCRPS over the seasonal naive (the same local time
+last week); coverage of the interval from quantile 0.05 to 0.95. Files are PJM's hourly load to 2016, London households
+of 2013 and a Smart Meter Texas export of 2022, each by itself.
+
+One report a service is kept: %s.
+`make reports` makes that of every run from the files in `KAPPAWATT_DATA`, by the commands below; the runs took %d
+minutes in all.
+"""
+
+
+def results_page() -> str:
+    """Return the page of all committed backtests, from their score files."""
+    every = {
+        service: [(path, json.loads(path.read_text())) for path in sorted(RESULTS.glob(f"{service}/*/scores.json"))]
+        for service in EXAMPLES
+    }
+    seconds = sum(run["seconds"] for runs in every.values() for _, run in runs)
+    kept = ", ".join(f"[{service}, {name}]({service}/{name}/report.html)" for service, name in EXAMPLES.items())
+    lines = [MADE, RESULTS_INTRO % (kept, round(seconds / 60))]
+    for service, runs in every.items():
+        lines += [f"## {service}\n", RUN_HEAD, "| " + " | ".join(["---"] * 14) + " |"]
+        lines += [_run_row(path, run) for path, run in runs]
+        if len(runs) > 1 and service == "smart-meter":
+            mean = sum(run["rmae"] for _, run in runs) / len(runs)
+            lines.append(f"\nMean rMAE over the {len(runs)} meters: **{mean:.3f}**.")
+        lines.append("")
+        lines += _day_figures(runs)
+        lines += ["```sh", *(_command(run) for _, run in runs), "```", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+RUN_HEAD = (
+    "| run | days | issued | retrained | n | MAE | RMSE | MAPE | sMAPE | rMAE | CRPS | rCRPS | coverage "
+    "| months in 88 to 92 % |"
+)
+
+
+def _run_row(path: Path, run: dict[str, Any]) -> str:
+    name = path.parent.name
+    months = [month["coverage_90"] for month in run["months"].values()]
+    inside = sum(0.88 <= share <= 0.92 for share in months)
+    cells = [
+        f"[{name}]({path.relative_to(RESULTS)})",
+        f"{run['from']} to {run['to']}",
+        run["issue"],
+        run["retrain"],
+        f"{run['n']:,}",
+        f"{run['mae']:,.4g}",
+        f"{run['rmse']:,.4g}",
+        f"{run['mape']:.2f}" if run["mape"] is not None else "",
+        f"{run['smape']:.2f}",
+        f"{run['rmae']:.3f}",
+        f"{run['crps']:,.4g}",
+        f"{run['rcrps']:.3f}",
+        f"{run['coverage_90']:.3f}",
+        f"{inside} of {len(months)}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _day_figures(runs: list[tuple[Path, dict[str, Any]]]) -> list[str]:
+    rows = [
+        f"| {path.parent.name} | {name.replace('_', ' ')} | {f['n']} | {f['mae']:.4g} | {f['rmae']:.3f} "
+        f"| {f['crps']:.4g} | {f['coverage_90']:.3f} |"
+        for path, run in runs
+        for name, f in run["day_figures"].items()
+    ]
+    if not rows:
+        return []
+    head = "| meter | figure of the day | days | MAE | rMAE | CRPS | coverage |"
+    return [head, "| " + " | ".join(["---"] * 7) + " |", *rows, ""]
+
+
+def _command(run: dict[str, Any]) -> str:
+    return " ".join(["kappawatt", *backtest_arguments(run, Path(run["data"]["file"]))])
+
+
+def backtest_arguments(run: Mapping[str, Any], data: Path) -> list[str]:
+    """Return the arguments of `kappawatt` that repeat a run, from its scores and its file of measurements."""
+    options = {"data": data, "from": run["from"], "to": run["to"], "issue": run["issue"], "retrain": run["retrain"]}
+    return [
+        "backtest",
+        run["service"],
+        *(word for name, value in options.items() for word in (f"--{name}", str(value))),
+    ]
+
+
+PAGES = {
+    "analytics.md": analytics_page,
+    "events.md": events_page,
+    "settings.md": settings_page,
+    "results/forecasts.md": results_page,
+}
+
+
+def main(folder: Path) -> None:
+    """Write all pages into `folder`."""
+    for name, page in PAGES.items():
+        (folder / name).write_text(page())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
