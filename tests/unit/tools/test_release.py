@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -116,18 +118,43 @@ def test_what_cannot_be_built_is_left_out_said_and_no_success(tmp_path: Path, mo
     assert not list(tmp_path.rglob("*.gz"))
 
 
-def test_the_wheel_carries_licence_and_credits(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """The wheel that is built from the source archive, as a release's is; by the installed backend, without a network."""
+    folder = tmp_path_factory.mktemp("release")
+    for target, source in (("sdist", ROOT), ("wheel", folder / f"kappawatt-{VERSION}")):
+        command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
+        done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        if target == "sdist":
+            with tarfile.open(folder / f"kappawatt-{VERSION}.tar.gz") as archive:
+                archive.extractall(folder, filter="data")
+    with zipfile.ZipFile(folder / f"kappawatt-{VERSION}-py3-none-any.whl") as file:
+        yield file
 
-    with zipfile.ZipFile(tmp_path / f"kappawatt-{VERSION}-py3-none-any.whl") as wheel:
-        inside = f"kappawatt-{VERSION}.dist-info"
-        for name in ("LICENSE", "NOTICE"):
-            assert wheel.read(f"{inside}/licenses/{name}") == (ROOT / name).read_bytes()
-        metadata = wheel.read(f"{inside}/METADATA").decode()
-    assert "License-Expression: Apache-2.0" in metadata
-    assert {"License-File: LICENSE", "License-File: NOTICE"} <= set(metadata.splitlines())
+
+def test_the_wheel_carries_licence_and_credits(wheel: zipfile.ZipFile) -> None:
+    inside = f"kappawatt-{VERSION}.dist-info"
+    metadata = wheel.read(f"{inside}/METADATA").decode().splitlines()
+
+    assert {"License-Expression: Apache-2.0", "License-File: LICENSE", "License-File: NOTICE"} <= set(metadata)
+    for name in ("LICENSE", "NOTICE"):
+        assert wheel.read(f"{inside}/licenses/{name}") == (ROOT / name).read_bytes()
+
+
+def test_the_wheel_has_every_module_and_artifact_of_the_checkout_once_and_claims_no_other_name(
+    wheel: zipfile.ZipFile,
+) -> None:
+    core, services = ROOT / "src" / "kappawatt", ROOT / "services"
+    files = {f"kappawatt/{path.relative_to(core)}" for path in core.rglob("*.py")}
+    files |= {f"kappawatt/services/{path.relative_to(services)}" for path in services.rglob("*.py")}
+    files |= {f"kappawatt/services/{path.relative_to(services)}" for path in services.glob("*/artifacts/**/*.json")}
+
+    names = wheel.namelist()
+
+    assert files <= set(names)
+    assert len(names) == len(set(names))
+    assert {name.partition("/")[0] for name in names} == {"kappawatt", f"kappawatt-{VERSION}.dist-info"}
 
 
 def test_the_source_of_every_image_carries_licence_and_credits() -> None:
