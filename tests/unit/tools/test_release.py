@@ -120,7 +120,7 @@ def test_what_cannot_be_built_is_left_out_said_and_no_success(tmp_path: Path, mo
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    """The wheel that is built from the source archive, as a release's is; by the installed backend, without a network."""
+    """The wheel that is built from the source archive, as a release is; the backend is the installed one."""
     folder = tmp_path_factory.mktemp("release")
     for target, source in (("sdist", ROOT), ("wheel", folder / f"kappawatt-{VERSION}")):
         command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
