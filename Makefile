@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help run install check test test-integration test-browser test-accuracy test-platforms test-e2e test-all bench docs \
-	render images images-test lock sbom audit lambda lambda-measure clean
+	reports render images images-test lock sbom audit release lambda lambda-measure clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,10 +18,11 @@ run: .venv/.run-stamp $(if $(filter kafka,$(BUS)),.venv/.broker-stamp) ## stream
 
 install: .venv/.dev-stamp ## make .venv with all that development needs
 
-check: .venv/.dev-stamp ## lint and types
+check: .venv/.dev-stamp ## lint and types, workflows too where actionlint or Go is
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.lint_workflows
 
 test: .venv/.dev-stamp ## unit and contract tests, and the chart's where helm is on PATH
 	$(PYTEST) tests/unit tests/contract tests/charts
@@ -49,6 +50,9 @@ bench: .venv/.dev-stamp ## every figure of docs/performance.md, measured again
 docs: .venv/.dev-stamp ## write the pages made from code
 	$(BIN)/python -m tools.render_docs docs
 
+reports: .venv/.dev-stamp ## dist/reports: the HTML of every run of docs/results, run again (KAPPAWATT_DATA): RUNS=plant-power
+	$(BIN)/python -m tools.reports $(RUNS)
+
 render: .venv/.dev-stamp ## write k8s/, marathon/ and the chart's page from the chart's values; needs helm
 	$(BIN)/python -m tools.render_chart_page
 	$(BIN)/python -m tools.render_kubernetes
@@ -68,6 +72,9 @@ sbom: images ## dist/sbom/NAME.cdx.json: what is in each image, CycloneDX
 
 audit: .venv/.dev-stamp ## ask for known vulnerabilities of what images install
 	$(BIN)/python -m tools.images audit
+
+release: .venv/.dev-stamp ## dist/release: wheel, images, bills, chart: VERSION=x refuses another, RELEASE_PARTS='python chart'
+	$(BIN)/python -m tools.release build $(if $(VERSION),--version $(VERSION)) $(RELEASE_PARTS)
 
 lambda: .venv/.dev-stamp ## dist/lambda/plant-power.zip and its model for S3: SERVICE=smart-meter
 	$(BIN)/python -m serverless.build $(or $(SERVICE),plant-power)

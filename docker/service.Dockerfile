@@ -43,7 +43,7 @@ RUN mkdir -p /packages/opt/kappawatt \
 FROM core AS application
 ARG SERVICE
 ARG EPOCH=315532800
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
 COPY services services
 RUN folder=$(echo "$SERVICE" | tr - _) \

@@ -33,7 +33,7 @@ OPTIONAL = ("fast-kafka", "train")  # extras that EXTRAS may name, beside the im
 TRAINING = "train"
 TRAINED_OUTSIDE = ("smart-meter-train",)  # TensorFlow is in no image
 FUNCTION, FUNCTION_LOCK = "lambda", ROOT / "serverless" / "requirements.txt"
-COPIED = ("src", "services", "docker", "pyproject.toml", "README.md", ".dockerignore")
+COPIED = ("src", "services", "docker", "pyproject.toml", "README.md", "LICENSE", "NOTICE", ".dockerignore")
 COMPILED = ("setuptools>=77", "wheel")  # gunicorn_h1c's build backend: it has no wheel for Linux
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from kappawatt.serving.service import find_service, service_names
 from kappawatt.settings import settings_table
 from kappawatt.streams.table import TOPICS
 
-__all__ = ["PAGES", "analytics_page", "events_page", "settings_page"]
+__all__ = ["EXAMPLES", "PAGES", "RESULTS", "analytics_page", "backtest_arguments", "events_page", "settings_page"]
 
 MADE = "<!-- Made by `make docs`; edit the code it comes from instead. -->\n"
 
@@ -154,21 +155,30 @@ def _ports() -> str:
 
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
-FORECASTERS = ("hourly-load", "smart-meter")
+EXAMPLES = {"hourly-load": "PJME-1200", "smart-meter": "MAC000002"}  # the run whose report is kept
 RESULTS_INTRO = """# Forecasts: backtests
 
-Made from the `scores.json` that stands beside each report. Each local day is forecast whole, trained only on what lies
-before; [how](../forecasts.md). MAPE and sMAPE in percent; rMAE and rCRPS over the seasonal naive (the same local time
+Made from the `scores.json` of each run. Each local day is forecast whole, trained only on what lies before;
+[how](../forecasts.md). MAPE and sMAPE in percent; rMAE and rCRPS over the seasonal naive (the same local time
 last week); coverage of the interval from quantile 0.05 to 0.95. Files are PJM's hourly load to 2016, London households
 of 2013 and a Smart Meter Texas export of 2022, each by itself.
+
+One report a service is kept: %s.
+`make reports` makes that of every run from the files in `KAPPAWATT_DATA`, by the commands below; the runs took %d
+minutes in all.
 """
 
 
 def results_page() -> str:
     """Return the page of all committed backtests, from their score files."""
-    lines = [MADE, RESULTS_INTRO]
-    for service in FORECASTERS:
-        runs = [(path, json.loads(path.read_text())) for path in sorted(RESULTS.glob(f"{service}/*/scores.json"))]
+    every = {
+        service: [(path, json.loads(path.read_text())) for path in sorted(RESULTS.glob(f"{service}/*/scores.json"))]
+        for service in EXAMPLES
+    }
+    seconds = sum(run["seconds"] for runs in every.values() for _, run in runs)
+    kept = ", ".join(f"[{service}, {name}]({service}/{name}/report.html)" for service, name in EXAMPLES.items())
+    lines = [MADE, RESULTS_INTRO % (kept, round(seconds / 60))]
+    for service, runs in every.items():
         lines += [f"## {service}\n", RUN_HEAD, "| " + " | ".join(["---"] * 14) + " |"]
         lines += [_run_row(path, run) for path, run in runs]
         if len(runs) > 1 and service == "smart-meter":
@@ -181,7 +191,7 @@ def results_page() -> str:
 
 
 RUN_HEAD = (
-    "| report | days | issued | retrained | n | MAE | RMSE | MAPE | sMAPE | rMAE | CRPS | rCRPS | coverage "
+    "| run | days | issued | retrained | n | MAE | RMSE | MAPE | sMAPE | rMAE | CRPS | rCRPS | coverage "
     "| months in 88 to 92 % |"
 )
 
@@ -191,7 +201,7 @@ def _run_row(path: Path, run: dict[str, Any]) -> str:
     months = [month["coverage_90"] for month in run["months"].values()]
     inside = sum(0.88 <= share <= 0.92 for share in months)
     cells = [
-        f"[{name}]({path.parent.relative_to(RESULTS)}/report.html)",
+        f"[{name}]({path.relative_to(RESULTS)})",
         f"{run['from']} to {run['to']}",
         run["issue"],
         run["retrain"],
@@ -223,10 +233,17 @@ def _day_figures(runs: list[tuple[Path, dict[str, Any]]]) -> list[str]:
 
 
 def _command(run: dict[str, Any]) -> str:
-    return (
-        f"kappawatt backtest {run['service']} --data {run['data']['file']} --from {run['from']} --to {run['to']} "
-        f"--issue {run['issue']} --retrain {run['retrain']}"
-    )
+    return " ".join(["kappawatt", *backtest_arguments(run, Path(run["data"]["file"]))])
+
+
+def backtest_arguments(run: Mapping[str, Any], data: Path) -> list[str]:
+    """Return the arguments of `kappawatt` that repeat a run, from its scores and its file of measurements."""
+    options = {"data": data, "from": run["from"], "to": run["to"], "issue": run["issue"], "retrain": run["retrain"]}
+    return [
+        "backtest",
+        run["service"],
+        *(word for name, value in options.items() for word in (f"--{name}", str(value))),
+    ]
 
 
 PAGES = {

@@ -12,6 +12,7 @@ import kubernetes_validate.utils
 import pytest
 import yaml
 
+from kappawatt import __version__
 from kappawatt.services.gateway.proxy.discovery import BY_IDEMPOTENCY_KEY, ROUTE_BY
 from kappawatt.serving.service import find_service, service_names
 from tests.charts.network import Network, Peer
@@ -300,7 +301,7 @@ def test_the_page_of_values_is_made_of_their_comments_and_no_value_is_without() 
 def test_a_new_alias_is_all_that_the_chart_needs_for_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chart = tmp_path / "kappawatt"
     shutil.copytree(CHART, chart)
-    alias = "  - {name: service, version: 0.1.0, alias: wind-power, condition: wind-power.enabled}\n"
+    alias = f"  - {{name: service, version: {__version__}, alias: wind-power, condition: wind-power.enabled}}\n"
     (chart / "Chart.yaml").write_text((CHART / "Chart.yaml").read_text() + alias)
     monkeypatch.setattr(render_chart_page, "CHART", chart)
     monkeypatch.setattr(render_chart_page, "SCHEMA", chart / "values.schema.json")

@@ -11,12 +11,13 @@ import shutil
 
 import pytest
 
+from kappawatt import __version__
 from kappawatt.serving.service import service_names
 from tests.docker import why_no_docker
 from tests.e2e.cluster import load_images, run
 from tests.kafka_image import build as kafka_image
 
-TAG, NEXT_TAG = "0.1.0", "0.1.0-next"
+TAG, NEXT_TAG = __version__, f"{__version__}-next"
 SERVICES = tuple(service_names())
 
 

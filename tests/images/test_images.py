@@ -14,7 +14,7 @@ from kappawatt.serving.service import find_service, service_names
 from kappawatt.streams.table import TOPICS
 from tests.conftest import wait_until
 from tests.images.engine import HARDENED, Running, inspect, run_python
-from tools.images import PYTHON_IMAGE, image_names, project, tag_of
+from tools.images import PYTHON_IMAGE, ROOT, image_names, project, tag_of
 
 MEGABYTE = 1_000_000
 LARGEST = 120 * MEGABYTE  # of plant-power, over its base
@@ -118,6 +118,18 @@ def test_it_says_what_it_is_and_how_it_is_run(name: str) -> None:
     assert labels["licenses"] == project()["license"]
     assert labels["base.name"] == os.environ.get("PYTHON_IMAGE", PYTHON_IMAGE)
     assert time.strptime(labels["created"], "%Y-%m-%dT%H:%M:%SZ")
+
+
+@images
+def test_it_carries_licence_and_credits(name: str) -> None:
+    program = """
+import json
+from importlib.metadata import distribution
+own = distribution("kappawatt")
+named = [path for path in own.files if path.parts[-2:-1] == ("licenses",)]
+print(json.dumps({path.name: own.locate_file(path).read_text() for path in named}))
+"""
+    assert run_python(tag_of(name), program) == {file: (ROOT / file).read_text() for file in ("LICENSE", "NOTICE")}
 
 
 @images

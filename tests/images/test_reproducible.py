@@ -21,7 +21,7 @@ from tools.images import tag_of
 NAME = "plant-power"
 PREFIX = "kappawatt-again/"
 FOLDER = "/opt/kappawatt"
-PARTS = ("pyproject.toml", "README.md", ".dockerignore", "src", "services", "docker", "tools")
+PARTS = ("pyproject.toml", "README.md", "LICENSE", "NOTICE", ".dockerignore", "src", "services", "docker", "tools")
 CLIENTS = ("docker", "/usr/bin/docker")  # one of them may lack what BuildKit takes
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 import pytest
 
+from kappawatt import __version__
 from kappawatt.broker import Broker
 from kappawatt.bus.connect import connect
 from kappawatt.bus.interface import Bus, BusOptions, Outgoing
@@ -45,7 +46,7 @@ READING = {
     "ambient_pressure": 1024.07,
     "relative_humidity": 73.17,
 }
-TAG = "0.1.0"
+TAG = __version__
 IN_GROUP = tuple(service_names())
 KAFKA_ADDRESS = "broker.kafka.l4lb.thisdcos.directory:9092"
 SECONDS = 120.0  # two busy cores
