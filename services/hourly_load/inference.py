@@ -15,6 +15,7 @@ from kappawatt.errors import ArtifactInvalid, HistoryInsufficient
 from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.fan import Fan
 from kappawatt.forecasting.history import Past
+from kappawatt.models.arrays import read_arrays
 
 from .calibration import calibrate
 from .features import CALENDAR_NAMES, DEPTH, FEATURE_NAMES, calendar_features, rows_of_cells
@@ -283,8 +284,7 @@ def _arrays(**arrays: Matrix) -> bytes:
 
 
 def _read_arrays(content: bytes) -> dict[str, Matrix]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = {name: np.asarray(file[name], dtype=np.float64) for name in file.files}
+    arrays = {name: np.asarray(array, dtype=np.float64) for name, array in read_arrays(content).items()}
     for name, array in arrays.items():
         if np.isnan(array).any():
             raise ValueError(f"{name}: NaN")

@@ -45,7 +45,8 @@ def train(
     """
     from kappawatt.datasets import named as datasets
     from kappawatt.datasets.series_files import past_of
-    from kappawatt.forecasting.training import Trained, make_current, save_trained
+    from kappawatt.forecasting.training import save_trained
+    from kappawatt.models.publish import Trained, make_current
 
     from .forecaster import FORECASTER
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.errors import ArtifactInvalid, SettingInvalid
+from kappawatt.models.arrays import read_arrays
 
 __all__ = ["HIDDEN_UNITS", "Network", "fit", "pack", "unpack"]
 
@@ -103,11 +104,7 @@ def pack(network: Network) -> bytes:
 
 def unpack(content: bytes) -> Network:
     """Return the network that `pack` made into bytes; ArtifactInvalid if it is none. Nothing is unpickled."""
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = dict(file)
-    except Exception as error:  # zipfile, zlib, tokenize and NumPy share no base but Exception
-        raise ArtifactInvalid(f"model.npz: {str(error)[:200]}") from error
+    arrays = read_arrays(content)
     names = {field.name for field in fields(Network)}
     if set(arrays) != names:
         raise ArtifactInvalid(f"model.npz: got arrays {sorted(arrays)}, allowed {sorted(names)}")

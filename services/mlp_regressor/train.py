@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.models.artifact import Manifest, save_artifact
+from kappawatt.models.publish import Trained, make_current, publish
 from kappawatt.models.scores import rmse, score_interval
 
 from .features import END, FEATURE_NAMES, features
@@ -123,28 +121,21 @@ def _wider() -> dict[str, float]:
 
 def _save(out: Path, network: Network, metrics: dict[str, Any]) -> Path:
     """Write the artifact, named after its file's hash, and have it served from now on."""
-    content = pack(network)
-    name = f"default-{hashlib.sha256(content).hexdigest()[:8]}"
     x, y = points(*TRAINING)
-    example = {"x": 0.5}
-    answer = network.predict(features({"x": np.array([example["x"]])}))
-    manifest = Manifest(
-        model="mlp-regressor",
-        version=name,
+    trained = Trained(
         kind="default",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        files={MODEL_FILE: pack(network)},
         data={
             "source": "computed: y = sin(2 pi tan x)",
             "sha256": hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest(),
             "rows": len(x),
         },
-        feature_names=FEATURE_NAMES,
-        training_range={"x": (0.0, END)},
         metrics=metrics,
-        libraries={library: version(library) for library in ("numpy", "scikit-learn")},
-        files={},
-        example={"request": example, "answer": {key: float(value[0]) for key, value in answer.items()}},
+        libraries=("numpy", "scikit-learn"),
+        training_range={"x": (0.0, END)},
     )
-    save_artifact(out / name, {MODEL_FILE: content}, manifest)
-    (out / "CURRENT").write_text(name + "\n")
-    return out / name
+    answer = network.predict(features({"x": np.array([0.5])}))
+    example = {"request": {"x": 0.5}, "answer": {key: float(value[0]) for key, value in answer.items()}}
+    artifact = publish(out, "mlp-regressor", FEATURE_NAMES, trained, example)
+    make_current(out, artifact)
+    return artifact.path

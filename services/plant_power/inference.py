@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.errors import ArtifactInvalid
+from kappawatt.models.arrays import read_arrays
 
 __all__ = ["OUTPUT_NAMES", "Fitted", "FittedBaseline", "FittedModel", "pack", "unpack"]
 
@@ -201,17 +202,13 @@ def unpack(content: bytes) -> Fitted:
 
     Nothing is unpickled.
     """
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = dict(file)
-    except Exception as error:  # zipfile, zlib, tokenize and NumPy share no base but Exception
-        raise ArtifactInvalid(f"model.npz: {str(error)[:200]}") from error
+    arrays = read_arrays(content)
     for kind in (FittedBaseline, FittedModel):
         if set(arrays) == {field.name for field in fields(kind)}:
             _check(arrays)
             values: dict[str, Any] = {name: a if a.ndim else float(a) for name, a in arrays.items()}
             return kind(**values)
-    raise ArtifactInvalid(f"model.npz: got arrays {sorted(arrays)}, allowed those of `kappawatt.services.plant_power`")
+    raise ArtifactInvalid(f"model.npz: got arrays {sorted(arrays)}, allowed those of plant-power")
 
 
 def _check(arrays: dict[str, NDArray[Any]]) -> None:

@@ -11,11 +11,9 @@ Three protocols, each fair to another question:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,38 +123,23 @@ def backtest(settings: Settings, *, as_json: bool = False) -> list[dict[str, Any
 
 
 def _save(out: Path, kind: str, fitted: Fitted, dataset: Dataset, metrics: Mapping[str, Any]) -> Path:
-    """Write one artifact; its version is its kind and the start of its file's hash."""
-    from kappawatt.models.artifact import Manifest, save_artifact
+    from kappawatt.models.publish import Trained, publish
 
-    content = pack(fitted)
-    version = f"{kind}-{hashlib.sha256(content).hexdigest()[:8]}"
-    first = {name: dataset.columns[name][:1] for name in CONDITION_NAMES}
-    manifest = Manifest(
-        model="plant-power",
-        version=version,
-        kind=kind,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        data=dataset.provenance(),
-        feature_names=FEATURE_NAMES,
-        training_range={
-            name: (float(dataset.columns[name].min()), float(dataset.columns[name].max())) for name in CONDITION_NAMES
-        },
-        metrics=metrics,
-        libraries=_libraries(),
-        files={},
-        example={
-            "request": {name: float(value[0]) for name, value in first.items()},
-            "answer": {name: float(value[0]) for name, value in fitted.predict(features(first)).items()},
-        },
+    spans = {name: (float(column.min()), float(column.max())) for name, column in dataset.columns.items()}
+    trained = Trained(
+        kind,
+        {MODEL_FILE: pack(fitted)},
+        dataset.provenance(),
+        metrics,
+        ("numpy", "scipy"),
+        training_range={name: spans[name] for name in CONDITION_NAMES},
     )
-    save_artifact(out / version, {MODEL_FILE: content}, manifest)
-    return out / version
-
-
-def _libraries() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("numpy", "scipy")}
+    first = {name: dataset.columns[name][:1] for name in CONDITION_NAMES}
+    example = {
+        "request": {name: float(value[0]) for name, value in first.items()},
+        "answer": {name: float(value[0]) for name, value in fitted.predict(features(first)).items()},
+    }
+    return publish(out, "plant-power", FEATURE_NAMES, trained, example).path
 
 
 def _steps() -> Progress:

@@ -20,6 +20,7 @@ from kappawatt.errors import ArtifactInvalid
 from kappawatt.forecasting.calendar import Times, local_date
 from kappawatt.forecasting.fan import LEVELS, Fan
 from kappawatt.forecasting.history import Past
+from kappawatt.models.arrays import read_arrays
 
 from .features import DAY_FEATURE_NAMES, FEATURE_NAMES, FIGURES, expand, inputs
 
@@ -159,11 +160,7 @@ def unpack(files: Mapping[str, bytes]) -> Fitted:
     """
     if MODEL_FILE not in files:
         raise ArtifactInvalid(f"files: got {sorted(files)}, allowed {MODEL_FILE} among them")
-    try:
-        with np.load(io.BytesIO(files[MODEL_FILE]), allow_pickle=False) as file:
-            arrays: dict[str, NDArray[np.generic]] = dict(file)
-    except Exception as error:  # zipfile, zlib, tokenize and NumPy share no base but Exception
-        raise ArtifactInvalid(f"{MODEL_FILE}: {str(error)[:200]}") from error
+    arrays = read_arrays(files[MODEL_FILE], MODEL_FILE)
     seen, until = _take(arrays, "seen", "u8"), _take(arrays, "seen_until", "i8")
     if seen.shape != until.shape or seen.ndim != 1:
         raise ArtifactInvalid(f"{MODEL_FILE}: seen_until: got shape {until.shape}, allowed that of seen {seen.shape}")

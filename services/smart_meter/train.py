@@ -19,7 +19,7 @@ from .inference import Fitted, pack, unpack
 from .model import fit
 
 if TYPE_CHECKING:
-    from kappawatt.forecasting.training import Trained
+    from kappawatt.models.publish import Trained
     from kappawatt.settings import Settings
 
 __all__ = ["shipped", "train"]
@@ -58,7 +58,8 @@ def train(
     """
     from kappawatt.datasets import named as datasets
     from kappawatt.datasets.series_files import past_of
-    from kappawatt.forecasting.training import Trained, make_current, save_trained
+    from kappawatt.forecasting.training import save_trained
+    from kappawatt.models.publish import Trained, make_current
 
     from .forecaster import FORECASTER
 
@@ -77,8 +78,8 @@ def train(
 
 def _tutorial(past: Past, data: Mapping[str, Any]) -> Trained:
     """The named baseline: the tutorial's LSTM on one meter, with its scores by the tutorial's own protocol."""
-    from kappawatt.forecasting.training import Trained
     from kappawatt.models.onnx import OnnxModel
+    from kappawatt.models.publish import Trained
 
     from .lstm import LSTM_FILE, one_step_scores, to_onnx, train_lstm
 

@@ -11,7 +11,7 @@ import pytest
 from kappawatt.datasets import named as datasets
 from kappawatt.models.artifact import find_artifact
 from kappawatt.models.scores import coverage, rmse
-from kappawatt.services.plant_power import train
+from kappawatt.services.plant_power import evaluation, train
 from kappawatt.services.plant_power.features import features
 from kappawatt.services.plant_power.inference import OUTPUT_NAMES, unpack
 from kappawatt.services.plant_power.model import build_baseline, build_model, split_groups
@@ -38,8 +38,8 @@ def test_5x2_beats_the_published_error() -> None:
     """Mean of both halves of the first sheet; kernels were chosen on one of them, so only half of it is untouched."""
     sheets, _ = datasets.plant_shuffles(Path(FOLDER or ""))
 
-    records = train.evaluate_5x2(sheets[:1], regressions={"default": build_model})
-    mean = train.mean_scores(records, "default")
+    records = evaluation.evaluate_5x2(sheets[:1], regressions={"default": build_model})
+    mean = evaluation.mean_scores(records, "default")
 
     assert mean["rmse"] <= MOST_5X2_RMSE
     assert mean["rmse_without_repeats"] <= MOST_5X2_RMSE
@@ -49,7 +49,7 @@ def test_5x2_beats_the_published_error() -> None:
 
 def test_holdout_beats_the_baseline_and_the_baseline_is_the_published_one() -> None:
     """70/30 by distinct row."""
-    scores = train.evaluate_holdout(datasets.plant(Path(FOLDER or "")).columns).scores
+    scores = evaluation.evaluate_holdout(datasets.plant(Path(FOLDER or "")).columns).scores
 
     assert scores["baseline"]["rmse"] == pytest.approx(BASELINE_RMSE, abs=0.25)
     assert scores["default"]["rmse"] <= MOST_HOLDOUT_RMSE
@@ -60,11 +60,11 @@ def test_holdout_beats_the_baseline_and_the_baseline_is_the_published_one() -> N
 def test_days_not_seen_are_answered_better_than_by_the_baseline() -> None:
     """The model must not buy its error on known days with that on new ones. One fold of the four."""
     columns = datasets.plant(Path(FOLDER or "")).columns
-    fit, left_out = next(split_groups(columns["exhaust_vacuum"], train.VACUUM_FOLDS, train.SEED))
-    training, test = train.take(columns, fit), train.take(columns, left_out)
-    measured = test[train.TARGET]
+    fit, left_out = next(split_groups(columns["exhaust_vacuum"], evaluation.VACUUM_FOLDS, evaluation.SEED))
+    training, test = evaluation.take(columns, fit), evaluation.take(columns, left_out)
+    measured = test[evaluation.TARGET]
 
-    default, baseline = (train.fit_and_predict(build(), training, test) for build in (build_model, build_baseline))
+    default, baseline = (evaluation.fit_and_predict(build(), training, test) for build in (build_model, build_baseline))
 
     error = rmse(measured, default["net_power"])
     assert error <= MOST_UNSEEN_RMSE
@@ -77,7 +77,7 @@ def test_shipped_artifact_scores_as_its_manifest_says() -> None:
     artifact = find_artifact(Path(train.__file__).parent / "artifacts")
     data = datasets.plant(Path(FOLDER or ""))
     answer = unpack(artifact.read(train.MODEL_FILE)).predict(features(data.columns))
-    measured, metrics = data.columns[train.TARGET], artifact.manifest.metrics
+    measured, metrics = data.columns[evaluation.TARGET], artifact.manifest.metrics
 
     assert artifact.manifest.data["sha256"] == data.sha256
     assert metrics["5x2"]["rmse"] <= MOST_5X2_RMSE

@@ -23,8 +23,8 @@ ORDER = (  # what stands in one line may import its own package and the lines be
     ("bus", "models", "store"),
     ("columns",),
     ("telemetry",),
-    ("settings",),
     ("logs",),
+    ("settings",),
     ("errors",),
 )
 APART = ("broker",)  # a real Kafka for developers: imported by commands alone

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from kappawatt.columns.batch import Answer, Batch
 from kappawatt.columns.schema import Schema
 from kappawatt.models.artifact import Manifest
-from kappawatt.settings import Settings
 
 __all__ = ["AnyModel", "Described", "artifact_root"]
 
@@ -75,10 +74,7 @@ class AnyModel(Protocol):
         ...
 
 
-def artifact_root(name: str, shipped: Path, settings: Settings) -> Path:
-    """Return the folder of a service's model versions: the one settings name, or the one it ships."""
-    root = settings.artifacts
-    if root is None:
-        return shipped
+def artifact_root(name: str, root: Path) -> Path:
+    """Return the folder of a service's model versions below a folder that may hold those of several."""
     named = root / name
     return named if named.is_dir() else root

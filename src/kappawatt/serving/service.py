@@ -164,8 +164,10 @@ class Service:
         return self.stream
 
     def artifacts(self, settings: Settings) -> Path:
-        """Return the folder of its model versions."""
-        return artifact_root(self.name, self.folder / "artifacts", settings)
+        """Return the folder of its model versions: the one settings name, or the one it ships."""
+        if settings.artifacts is None:
+            return self.folder / "artifacts"
+        return artifact_root(self.name, settings.artifacts)
 
     def open(self, settings: Settings, version: str | None = None, lookup: Any = None) -> AnyModel:
         """Load a version (None: the pinned or current one) and have it answer its example.

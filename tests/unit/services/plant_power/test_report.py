@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kappawatt.datasets.named import Dataset, synthetic_plant
-from kappawatt.services.plant_power import train
+from kappawatt.services.plant_power import evaluation
 from kappawatt.services.plant_power.features import features
 from kappawatt.services.plant_power.inference import FittedBaseline
 from kappawatt.services.plant_power.model import build_baseline
@@ -34,8 +34,8 @@ def test_report_is_one_file_that_says_its_data_is_synthetic(
     """Nothing is fetched, all sections are there, and no id is used twice."""
     path = tmp_path / "deep" / "report.html"
     dataset = Dataset(plant, "SYNTHETIC, seed 9", "0" * 64)
-    holdout = train.evaluate_holdout(plant)
-    records = train.evaluate_5x2([plant])
+    holdout = evaluation.evaluate_holdout(plant)
+    records = evaluation.evaluate_5x2([plant])
 
     write_report(path, dataset=dataset, holdout=holdout, unseen=holdout, records=records, fitted=baseline)
 
@@ -58,7 +58,7 @@ def test_partial_dependence_of_a_line_is_its_slope(plant: dict[str, np.ndarray],
 
 def test_bins_hold_every_row_once(plant: dict[str, np.ndarray]) -> None:
     """Edges belong to the bin above."""
-    holdout = train.evaluate_holdout(plant)
+    holdout = evaluation.evaluate_holdout(plant)
 
     bins = score_by_bin(holdout, "ambient_temperature", [-50, 10, 20, 60])
 
