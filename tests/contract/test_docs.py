@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kappawatt.cli.main import main
+from kappawatt.cli.main import COMMANDS
 from kappawatt.serving.service import service_names
 from tools.render_docs import PAGES
 
@@ -22,7 +22,7 @@ def test_a_page_made_from_code_is_up_to_date(name: str) -> None:
 def test_the_readme_names_every_service_and_every_command() -> None:
     readme = (ROOT / "README.md").read_text()
 
-    for name in (*service_names(), *main.commands):
+    for name in (*service_names(), *COMMANDS):
         assert f"`{name}" in readme or f"kappawatt {name}" in readme, name
 
 

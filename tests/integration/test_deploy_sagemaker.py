@@ -24,7 +24,6 @@ import pytest
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
-from kappawatt.cli.deploy import deploy
 from kappawatt.cli.main import main
 from kappawatt.serving.service import find_service, service_names
 from tests.integration.container import Container, make_read_only, opt_ml
@@ -96,8 +95,6 @@ def runtime(container: Container) -> Iterator[str]:
 
 
 def call(service: str, control_plane: str, *arguments: str, runtime: str = "") -> Result:
-    if "deploy" not in main.commands:
-        main.add_command(deploy)
     environment = {
         "AWS_ENDPOINT_URL_SAGEMAKER": control_plane,
         "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": runtime or control_plane,

@@ -1,4 +1,4 @@
-"""`kappawatt backtest` of a service that forecasts: from a file to scores and a report."""
+"""`kappawatt backtest`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ import click
 import numpy as np
 import orjson
 
+from kappawatt.cli.options import (
+    SERVICE,
+    json_option,
+)
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.datasets.series_files import read_series_file
 from kappawatt.errors import SettingInvalid
@@ -29,14 +33,87 @@ from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 
-__all__ = ["backtest_file", "fingerprint"]
+DATE = click.DateTime(["%Y-%m-%d"])
+
+__all__ = ["backtest", "backtest_file", "fingerprint"]
+
+
+@click.command()
+@click.argument("service", type=SERVICE)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    help="File of measurements for a service that forecasts (CSV, gzip too); else folder of data [KAPPAWATT_DATA].",
+)
+@click.option("--from", "first", type=DATE, help="First local day to forecast.")
+@click.option("--to", "last", type=DATE, help="Last local day to forecast.")
+@click.option("--issue", metavar="HH:MM", help="Local time forecasts are issued at: 00:00 is when the day begins.")
+@click.option(
+    "--retrain",
+    type=click.Choice(["daily", "weekly", "fortnightly", "monthly", "quarterly", "never", "shipped"]),
+    help="How often it trains; `shipped` does not and evaluates the model that comes with the service.",
+)
+@click.option(
+    "--known",
+    type=click.Choice(["end", "published"]),
+    default="end",
+    show_default=True,
+    help="When an interval is known: at its end, or when the file says it was published.",
+)
+@click.option(
+    "--weather",
+    type=click.Choice(["none", "perfect"]),
+    default="none",
+    show_default=True,
+    help="What to do with a file's measured weather: leave it out, or take it as if it had been forecast.",
+)
+@click.option("--key", default="", help="Name of the series; the file's own if absent.")
+@click.option("--time-zone", default="", help="IANA name; what the file's layout implies if absent.")
+@click.option("--report", type=click.Path(path_type=Path), help="HTML file; scores.json goes beside it.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path(".run/backtest"),
+    show_default=True,
+    help="Where days that are done are kept, so that an interrupted run goes on.",
+)
+@click.option("--fresh", is_flag=True, help="Do not take over days kept from before.")
+@json_option
+def backtest(service: Service, data: Path | None, as_json: bool, **options: Any) -> None:
+    """Evaluate SERVICE's model, trained afresh on what lies before.
+
+    A service that forecasts rolls through the days --from to --to of a FILE and needs nothing else. Others follow
+    their published protocol.
+    """
+    from kappawatt import logs
+
+    os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
+    rolling = None if service.model is None else service.model.rolling
+    if rolling is not None:
+        logs.set_up(Settings.read())
+        backtest_file(service, rolling, data, as_json=as_json, **options)
+        return
+    if service.backtest is None:
+        raise SettingInvalid(f"{service.name} has no backtest")
+    given = [name for name in ("first", "last", "issue", "retrain", "report") if options[name] is not None]
+    if given:
+        raise SettingInvalid(f"--{given[0]}: {service.name} does not forecast; it follows its published protocol")
+    settings = Settings.read(data=data)
+    logs.set_up(settings)
+    service.backtest(settings, as_json=as_json)
+
 
 log = logging.getLogger(__name__)
 
 CORE = ("evaluation/backtest.py", "forecasting/*.py", "datasets/*.py", "streams/*.py")  # what scores depend on
+
 MOST_UNREADABLE = 0.05
+
 SAY_SECONDS = 15.0  # between two lines of progress where there is no terminal
+
 PROBLEMS_SHOWN = 5
+
+
 SCORES_SHOWN = (
     "n",
     "mae",

@@ -1,21 +1,60 @@
-"""`kappawatt doctor`: is the bus there, are the topics, does anybody read them, does a reading get its answer?"""
+"""`kappawatt doctor`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
+
+import click
+import orjson
 
 from kappawatt.bus import connect_as
 from kappawatt.bus.interface import Bus
 from kappawatt.bus.promotions import PromotionFollower, group_of
+from kappawatt.cli.options import (
+    bus_option,
+    client_option,
+    json_option,
+)
 from kappawatt.errors import BusError, SettingInvalid
 from kappawatt.serving.probes import Finding, messages_on
-from kappawatt.serving.service import ModelKind, Service
+from kappawatt.serving.service import ModelKind, Service, find_service, service_names
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import STREAMS, TOPICS
 
-__all__ = ["examine"]
+__all__ = ["doctor", "examine"]
+
+
+@click.command()
+@click.option("--wait", default=10.0, show_default=True, help="Seconds to wait for the probe's answer.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(service_names()),
+    help="Look at this service (or the sink) alone; may be given again. All of them if absent.",
+)
+@bus_option
+@client_option
+@json_option
+def doctor(wait: float, only: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Look at every hop: bus, topics, consumer lag, and a probe reading that has to come back answered."""
+
+    settings = Settings.read(**given)
+    services = [find_service(name) for name in service_names() if not only or name in only]
+    sink = not only or "sink" in only
+    well = True
+    for finding in examine(settings, services, probe_seconds=wait, sink=sink):
+        well &= finding.is_well
+        if as_json:
+            row = {"check": finding.check, "ok": finding.is_well, "detail": finding.detail}
+            click.echo(orjson.dumps(row).decode())
+        else:
+            click.echo(str(finding))
+    if not well:
+        sys.exit(1)
+
 
 SINK_GROUP = "sink"
 

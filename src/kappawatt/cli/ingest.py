@@ -1,19 +1,80 @@
-"""What `kappawatt ingest FILE` does with a file, whatever it holds."""
+"""`kappawatt ingest`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
+import click
+
+from kappawatt.cli.options import (
+    RATE,
+    bus_option,
+    client_option,
+)
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import zone_named
-from kappawatt.ingest.pace import Summary, ingest, send_series
+from kappawatt.ingest.pace import Summary, send_file, send_series
 from kappawatt.ingest.senders import Send
 from kappawatt.ingest.series_rows import read_series_rows, recognise
+from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 
-__all__ = ["Wanted", "ingest_file"]
+__all__ = ["Wanted", "ingest", "ingest_file"]
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--rate",
+    type=RATE,
+    default=10.0,
+    show_default=True,
+    help="Readings a second.",
+)
+@click.option("--loop", is_flag=True, help="Start again at the end of the file (plant readings).")
+@click.option("--key", help="Name of the plant, load zone or meter; plant-1, or the file's own, if absent.")
+@click.option("--from", "start", default="", help="Load and meters: a date (local) or ISO 8601 time with zone.")
+@click.option("--until", default="", help="Load and meters: up to here.")
+@click.option(
+    "--backfill",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Load and meters: days before --from (or the file's first days) that are sent at once, as blocks.",
+)
+@click.option(
+    "--known",
+    type=click.Choice(["end", "published"]),
+    default="end",
+    show_default=True,
+    help="Meters: values count as known at the end of their interval, or when the export says they were published.",
+)
+@click.option("--time-zone", default="", help="Load: the clock of the file's labels. [America/New_York]")
+@click.option("--api-key", envvar="KAPPAWATT_API_KEY", help="Key of a gateway that asks for one. [KAPPAWATT_API_KEY]")
+@click.option("--url", help="Address of the ingestor, or of the gateway with /api/sensor-ingestor.")
+@bus_option
+@client_option
+def ingest(file: Path, rate: float, api_key: str | None, url: str | None, **given: Any) -> None:
+    """Stream FILE (CSV, NDJSON or Arrow, gzip too) at a steady rate.
+
+    What it holds is told by its header: plant readings, hourly load as PJM's readers write it, meter exports of Smart
+    Meter Texas or Low Carbon London, or rows of these streams' own schemas.
+    """
+    from kappawatt.bus import connect_as
+    from kappawatt.ingest import bus_sender, http_sender
+
+    wanted = Wanted(rate=rate, **{f.name: given.pop(f.name) for f in fields(Wanted) if f.name in given})
+    settings = Settings.read(**given)
+
+    def sender(stream: Stream, key: str) -> Send:
+        if url is not None:
+            headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
+            return http_sender(stream, url, key, headers=headers)
+        return bus_sender(stream, connect_as(settings), key)
+
+    click.echo(str(ingest_file(file, wanted, sender)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +140,7 @@ def ingest_file(source: Path, wanted: Wanted, sender: Callable[[Stream, str], Se
             if value:
                 raise SettingInvalid(f"{option}: got it for {stream.title}, allowed for files of series")
         send = sender(stream, wanted.key or stream.key.example)
-        return ingest(stream, source, send=send, rate=wanted.rate, loop=wanted.loop, progress=wanted.progress)
+        return send_file(stream, source, send=send, rate=wanted.rate, loop=wanted.loop, progress=wanted.progress)
     if wanted.loop:
         raise SettingInvalid(f"--loop: got it for {stream.title}, allowed for readings that say no time of their own")
     if wanted.time_zone:

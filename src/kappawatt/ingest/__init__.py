@@ -7,7 +7,7 @@ Idempotency-Key. Straight to the bus it is at least once.
 """
 
 from kappawatt.ingest.files import read_file
-from kappawatt.ingest.pace import Summary, ingest, send_columns, send_series
+from kappawatt.ingest.pace import Summary, send_columns, send_file, send_series
 from kappawatt.ingest.senders import Send, Sent, bus_sender, http_sender
 from kappawatt.ingest.series_rows import SeriesRows, read_series_rows, series_rows
 
@@ -18,10 +18,10 @@ __all__ = [
     "Summary",
     "bus_sender",
     "http_sender",
-    "ingest",
     "read_file",
     "read_series_rows",
     "send_columns",
+    "send_file",
     "send_series",
     "series_rows",
 ]

@@ -23,7 +23,7 @@ from kappawatt.ingest.series_rows import SeriesRows, merged
 from kappawatt.messages.readings import BLOCK_ROWS_MOST
 from kappawatt.streams.stream import Stream
 
-__all__ = ["Summary", "ingest", "send_columns", "send_series"]
+__all__ = ["Summary", "send_columns", "send_file", "send_series"]
 
 TICK_SECONDS = 0.05  # above 20 rows a second, rows that fall due within this time travel together
 REFUSALS_SHOWN = 100
@@ -63,7 +63,7 @@ class Summary:
         return text + (" (interrupted)" if self.is_interrupted else "")
 
 
-def ingest(
+def send_file(
     stream: Stream,
     source: Path,
     *,
@@ -109,7 +109,7 @@ def send_columns(
     progress: bool = False,
     stopped: threading.Event | None = None,
 ) -> Summary:
-    """Stream readings that are in memory, as `ingest` does a file, until `stopped` is set."""
+    """Stream readings that are in memory, as `send_file` does a file, until `stopped` is set."""
     n = len(next(iter(columns.values())))
     whole = stream.schema.check(columns, n)
     parts = [(_span(start, n) + 1, whole.take(_span(start, n))) for start in range(0, n, BLOCK_ROWS_MOST)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from kappawatt.cli.main import main
+from kappawatt.cli.main import COMMANDS, main
 
 ROWS = "AT,V,AP,RH,PE\n14.96,41.76,1024.07,73.17,463.26\n25.18,62.96,1020.04,59.08,444.37\n"
 
@@ -75,7 +75,7 @@ def test_wrong_use_is_named_and_is_no_traceback(tmp_path: Path, arguments: tuple
 
 
 def test_every_command_has_help() -> None:
-    for name in main.commands:
+    for name in COMMANDS:
         result = call(name, "--help")
         assert result.exit_code == 0
         assert len(result.output.splitlines()) > 5

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from kappawatt.cli.deploy import deploy
 from kappawatt.cli.main import main
 from kappawatt.deploy.aws.calls import Call, check
 from kappawatt.serving.service import find_service, service_names
@@ -20,8 +19,6 @@ NEEDED = ("--image", IMAGE, "--role", ROLE, "--bucket", BUCKET, "--poll", "0.1")
 
 
 def call(*arguments: str, **environment: str | None) -> Result:
-    if "deploy" not in main.commands:
-        main.add_command(deploy)
     nothing = dict.fromkeys((*ACCOUNT, "AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"))
     return CliRunner().invoke(main, ["deploy", "sagemaker", *arguments], env=nothing | environment)
 

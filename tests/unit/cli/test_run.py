@@ -15,6 +15,7 @@ from kappawatt.cli.doctor import examine
 from kappawatt.cli.main import main
 from kappawatt.cli.run import PARTS, Child, ForecastWatch, Stack
 from kappawatt.cli.run import demos as demo_module
+from kappawatt.cli.run.command import run
 from kappawatt.cli.run.demos import Part, newest_on, prepare, usable, what_the_error_means
 from kappawatt.cli.run.watch import ends_of
 from kappawatt.datasets.named import SeriesSet, load_zones
@@ -128,7 +129,7 @@ def test_the_demos_name_their_parts() -> None:
 
 
 def test_the_command_offers_every_part() -> None:
-    [option] = [p for p in main.commands["run"].params if p.name == "only"]
+    [option] = [p for p in run.params if p.name == "only"]
 
     assert tuple(option.type.choices) == tuple(part.name for part in PARTS)  # type: ignore[attr-defined]
 

@@ -20,7 +20,7 @@ from kappawatt.bus import connect
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.batch import Batch
 from kappawatt.errors import DeliveryFailed, KappawattError, PayloadInvalid
-from kappawatt.ingest import Sent, bus_sender, http_sender, ingest, read_file, send_columns, senders
+from kappawatt.ingest import Sent, bus_sender, http_sender, read_file, send_columns, send_file, senders
 from kappawatt.services.sensor_ingestor.service import SERVICE
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
@@ -69,7 +69,7 @@ def test_every_form_of_file_is_read(tmp_path: Path, name: str, content: bytes) -
     source.write_bytes(content)
     sent = Collected()
 
-    summary = ingest(PLANT, source, send=sent, rate=1e6, progress=False)
+    summary = send_file(PLANT, source, send=sent, rate=1e6, progress=False)
 
     assert (summary.rows, summary.accepted, summary.refused) == (3, 3, 0)
     assert {float(b.columns["ambient_pressure"][0]) for b in sent.batches} == {1024.07}
@@ -96,7 +96,7 @@ def test_refused_rows_are_named_by_line_and_the_others_sent(tmp_path: Path) -> N
     source = tmp_path / "a.csv"
     source.write_text(f'AT,V,AP,RH,PE\n{ROW}\n14,41,1024,700\n"14,41\n{ROW}\n')
 
-    summary = ingest(PLANT, source, send=Collected(), rate=1e6, progress=False)
+    summary = send_file(PLANT, source, send=Collected(), rate=1e6, progress=False)
 
     assert (summary.rows, summary.accepted, summary.refused) == (4, 2, 2)
     assert summary.refusals[0].startswith("row 3 refused: relative_humidity: got 700.0, allowed")
@@ -118,14 +118,14 @@ def test_a_file_that_is_no_file_of_readings_says_so(tmp_path: Path, name: str, c
     (tmp_path / name).write_bytes(content)
 
     with pytest.raises(PayloadInvalid, match="allowed"):
-        ingest(PLANT, tmp_path / name, send=Collected(), rate=10, progress=False)
+        send_file(PLANT, tmp_path / name, send=Collected(), rate=10, progress=False)
 
 
 def test_slow_rates_send_row_by_row_on_time(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"{ROW}\n" * 9)
     sent = Collected()
 
-    ingest(PLANT, tmp_path / "a.csv", send=sent, rate=20, progress=False)
+    send_file(PLANT, tmp_path / "a.csv", send=sent, rate=20, progress=False)
 
     assert [len(batch) for batch in sent.batches] == [1] * 9
     drift = [t - sent.times[0] - i / 20 for i, t in enumerate(sent.times)]
@@ -139,7 +139,7 @@ def test_a_slow_sender_does_not_slow_the_clock(tmp_path: Path) -> None:
         time.sleep(0.12)
         return Sent(len(batch))
 
-    summary = ingest(PLANT, tmp_path / "a.csv", send=slow, rate=1000, progress=False)
+    summary = send_file(PLANT, tmp_path / "a.csv", send=slow, rate=1000, progress=False)
 
     assert summary.seconds == pytest.approx(1.0, abs=0.35)
 
@@ -148,7 +148,7 @@ def test_fast_rates_are_reached_by_batches(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"{ROW}\n" * 60_000)
     sent = Collected()
 
-    summary = ingest(PLANT, tmp_path / "a.csv", send=sent, rate=60_000, progress=False)
+    summary = send_file(PLANT, tmp_path / "a.csv", send=sent, rate=60_000, progress=False)
 
     assert summary.rows / summary.seconds > 40_000
     assert len(sent.batches) < 60
@@ -164,7 +164,7 @@ def test_a_loop_goes_on_until_ctrl_c_and_sums_up(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return Sent(len(batch))
 
-    summary = ingest(PLANT, tmp_path / "a.csv", send=send, rate=10_000, loop=True, progress=False)
+    summary = send_file(PLANT, tmp_path / "a.csv", send=send, rate=10_000, loop=True, progress=False)
 
     assert summary.is_interrupted
     assert summary.unconfirmed == calls[-1]
@@ -201,7 +201,7 @@ def test_a_slow_clock_stops_at_once() -> None:
 def test_the_bar_shows_refused_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.csv").write_text(f"{ROW}\n14,41,1024,700\n")
 
-    ingest(PLANT, tmp_path / "a.csv", send=Collected(), rate=1e6)
+    send_file(PLANT, tmp_path / "a.csv", send=Collected(), rate=1e6)
 
     assert "row 2 refused: relative_humidity" in capsys.readouterr().err
 
@@ -299,7 +299,7 @@ def test_rows_arrive_once_through_a_real_ingestor(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("AT,V,AP,RH,PE\n" + f"{ROW}\n" * 500)
 
     send = http_sender(PLANT, f"http://127.0.0.1:{server.server_port}", "plant-1")
-    summary = ingest(PLANT, tmp_path / "a.csv", send=send, rate=2_000, progress=False)
+    summary = send_file(PLANT, tmp_path / "a.csv", send=send, rate=2_000, progress=False)
 
     server.shutdown()
     thread.join()
@@ -312,7 +312,7 @@ def test_rows_arrive_on_the_bus_directly(tmp_path: Path) -> None:
     bus = connect(f"embedded:{tmp_path}/bus.sqlite")
     (tmp_path / "a.csv").write_text(f"{ROW}\n" * 500)
 
-    summary = ingest(PLANT, tmp_path / "a.csv", send=bus_sender(PLANT, bus, "plant-1"), rate=1e6, progress=False)
+    summary = send_file(PLANT, tmp_path / "a.csv", send=bus_sender(PLANT, bus, "plant-1"), rate=1e6, progress=False)
 
     assert summary.accepted == 500
     assert count_rows(bus) == 500

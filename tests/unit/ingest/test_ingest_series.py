@@ -132,7 +132,7 @@ def test_a_load_file_arrives_in_order_of_time_with_its_zone_and_key(tmp_path: Pa
     wanted = Wanted(1e6, backfill=3, progress=False)
     summary = ingest_file(tmp_path / "a.csv", wanted, lambda stream, key: bus_sender(stream, bus, key))
 
-    [(key, kind, columns)] = read_topic(bus, LOAD.topic)
+    [(key, kind, columns)] = read_topic(bus, LOAD.readings)
     assert (summary.rows, summary.accepted, summary.refused) == (72, 72, 0)
     assert (key, kind) == ("PJME", ARROW)
     assert columns["interval_start"].tolist() == (as_instant("2016-07-01T04") + np.arange(72) * HOUR).tolist()
@@ -146,7 +146,7 @@ def test_meter_rows_say_their_interval_and_leave_blanks_out(bus: Bus) -> None:
 
     send_series([series], send=bus_sender(METER, bus, ""), rate=1e6)
 
-    found = read_topic(bus, METER.topic)
+    found = read_topic(bus, METER.readings)
     assert [key for key, _, _ in found] == ["0012"] * 3
     assert [columns["consumption"][0] for _, _, columns in found] == [0.1, 0.101, 0.103]
     assert {columns["interval_seconds"][0] for _, _, columns in found} == {900.0}
@@ -214,7 +214,7 @@ def test_rows_of_the_schema_are_sorted_and_bad_ones_named_by_position(tmp_path: 
 
     summary = ingest_file(tmp_path / "a.ndjson", Wanted(1e6, progress=False), lambda i, k: bus_sender(i, bus, k))
 
-    found = sorted(read_topic(bus, METER.topic), key=lambda m: m[0])
+    found = sorted(read_topic(bus, METER.readings), key=lambda m: m[0])
     assert [(key, columns["consumption"][0]) for key, _, columns in found] == [("a", 3.0), ("a", 2.0), ("b", 1.0)]
     assert (summary.accepted, summary.refused) == (3, 1)
     assert summary.refusals[0].startswith("line 4: interval_start: got")
@@ -293,7 +293,7 @@ def test_rows_of_several_keys_arrive_once_through_a_real_ingestor(ingestor: str,
 
     summary = send_series([one.between(backfill=4.0) for one in both], send=http_sender(LOAD, ingestor, ""), rate=1_000)
 
-    found = read_topic(bus, LOAD.topic)
+    found = read_topic(bus, LOAD.readings)
     assert summary.accepted == 240
     assert sum(len(columns["load"]) for _, _, columns in found) == 240
     assert {key for key, _, _ in found} == {"AEP", "DAYTON:PART"}
