@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kappawatt.bus.topic import DAY
+from kappawatt.bus.topic import DAY, Topic
 from kappawatt.services.sink.queries import QUERIES
 from kappawatt.serving.service import find_service, service_names
 from kappawatt.settings import settings_table
-from kappawatt.streams.table import TOPICS
+from kappawatt.streams.stream import Form, Stream, resolve
+from kappawatt.streams.table import STREAMS, TOPICS
 
 __all__ = ["EXAMPLES", "PAGES", "RESULTS", "analytics_page", "backtest_arguments", "events_page", "settings_page"]
 
@@ -20,19 +22,18 @@ MADE = "<!-- Made by `make docs`; edit the code it comes from instead. -->\n"
 
 
 def events_page() -> str:
-    """Return the page on topics and messages, from `kappawatt.bus.topic` and the schemas."""
+    """Return the page on topics and messages, from `kappawatt.streams` and the schemas."""
     lines = [
         MADE,
         "# Topics and messages\n",
-        "Made from `src/kappawatt/bus/topics.py`. `kappawatt topics` shows what a bus holds now.\n",
+        "Made from `src/kappawatt/streams/`, one record a stream. `kappawatt topics` shows what a bus holds now.\n",
         "| topic | key | message | partitions | kept | written by | read by |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for t in TOPICS:
-        kept = "newest of each key" if t.retention is None else f"{t.retention // DAY} days"
         message = f"[{t.message.name}](#{t.message.name.lower()})" if t.message else "document"
         lines.append(
-            f"| `{t.name}` | {t.key} | {message} | {t.partitions} | {kept} | {', '.join(t.producers)} "
+            f"| `{t.name}` | {t.key} | {message} | {t.partitions} | {_kept(t)} | {', '.join(t.producers)} "
             f"| {', '.join(t.consumers)} |"
         )
     lines += [
@@ -42,10 +43,52 @@ def events_page() -> str:
         "first bytes decide.",
         "",
     ]
+    lines += ["A page a stream: " + ", ".join(f"[{s.name}](streams/{s.name}.md)" for s in STREAMS) + ".\n"]
     for schema in dict.fromkeys(t.message for t in TOPICS if t.message):
         lines += [f"## {schema.name}\n", f"{schema.meaning}\n", schema.markdown_table(), ""]
     lines += [PREDICTION, FORECAST, DEAD_LETTER]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def stream_page(stream: Stream) -> str:
+    """Return the page on one stream, from its record."""
+    key, door = stream.key, f"/api/sensor-ingestor/{stream.path}"
+    row = {field.name: field.example for field in stream.schema.required}
+    row |= {name: stream.schema.field(name).example for name in stream.values[:1]}
+    body = json.dumps(row)
+    lines = [
+        MADE,
+        f"# Stream: {stream.name}\n",
+        f"One row is {stream.title}; `{key.name}` tells one {key.noun} from another. `{stream.service}` answers.\n",
+        "| topic | holds | partitions | kept |",
+        "| --- | --- | --- | --- |",
+        *(f"| `{t.name}` | {form}: {t.meaning} | {t.partitions} | {_kept(t)} |" for t, form in stream.forms),
+        "",
+        "## Rows in\n",
+        stream.schema.markdown_table(),
+        "",
+        f"At the door, for one {key.noun}" + (", or with its name in each row:\n" if stream.names_key else ":\n"),
+        "```sh",
+        f"curl localhost:8000{door}/{key.example} -H 'content-type: application/json' -d '{body}'",
+        "```\n",
+    ]
+    if stream.rules:
+        lines += ["Beyond the schema a row is refused unless:\n"]
+        lines += [f"- {(rule.__doc__ or rule.__name__).splitlines()[0]}" for rule in stream.rules] + [""]
+    if stream.files:
+        lines += [f"Publishers' files are read as they are: {resolve(stream.files).layouts}.\n"]
+    lines += ["## Answers out\n"]
+    if stream.form is Form.PREDICTIONS:
+        lines += [stream.answer.markdown_table(), ""]
+        lines += ["and what [every prediction](../events.md#predictions-on-the-bus) says.\n"]
+    else:
+        lines += ["[Forecasts](../events.md#forecasts-on-the-bus) of whole days in quantiles, and their errors.\n"]
+    lines += [f"The gateway shows it as *{stream.view.title}*; the sink keeps it in `{stream.readings_name}`."]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _kept(topic: Topic) -> str:
+    return "newest of each key" if topic.retention is None else f"{topic.retention // DAY} days"
 
 
 PREDICTION = """## Predictions on the bus
@@ -59,9 +102,11 @@ The id is `TOPIC-PARTITION-OFFSET-ROW@VERSION`: whoever answers the same reading
 same id, so a crash or a replay overwrites and never doubles.
 """
 
-FORECAST = """## Forecasts on the bus
+FORECASTS = " and ".join(f"`{stream.answers.name}`" for stream in STREAMS if stream.errors)
+ERRORS = " and ".join(f"`{stream.errors.name}`" for stream in STREAMS if stream.errors)
+FORECAST = f"""## Forecasts on the bus
 
-One JSON document for each series and issue time on `load.forecasts` and `meter.forecasts`: `id`, `key`, `issue_time`,
+One JSON document for each series and issue time on {FORECASTS}: `id`, `key`, `issue_time`,
 `known_at`, `corrected`, `time_zone`, `step_seconds`, `target`, `unit`, `target_time` (a list: the start of each
 interval of a local day, 23, 24 or 25 hours), `quantiles` (19 lists of the same length, `"0.05"` to `"0.95"`), `day`
 (quantiles of figures of the whole day, of meters only), `filled` (intervals of the history that were missing and
@@ -70,7 +115,7 @@ filled), `fallback` and `fallback_reason` (the seasonal naive stood in), `model`
 `SERVICE/SERIES/ISSUE_TIME/KNOWN_AT@VERSION`: the same log gives the same ids. When late data changes what would have
 been known, a correction follows with the same `issue_time` and a later `known_at`.
 
-Once an interval is measured its error follows on `load.forecast-errors` and `meter.forecast-errors`: `id` (the
+Once an interval is measured its error follows on {ERRORS}: `id` (the
 forecast's, `/`, the interval's start), `key`, `issue_time`, `known_at`, `target_time`, `measured`, `forecast` (the
 median), `error`, `naive` and `naive_error` (null where the seasonal naive has nothing), `lower` and `upper` (quantiles
 0.05 and 0.95), `covered`, `crps`, `fallback`, model and origin. The same id again is a revision of what was measured.
@@ -150,8 +195,8 @@ environment: `KAPPAWATT_KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka`.
 
 def _ports() -> str:
     services = [find_service(name) for name in service_names()]
-    lines = [f"| {s.name} | {s.port} | {s.port + 100 if s.stream else ''} |" for s in services]
-    return "\n".join([*lines, "| sink | 8090 (probes and queries) | |"])
+    lines = [f"| {s.name} | {'' if s.is_one_process else s.port} | {s.work_port if s.work else ''} |" for s in services]
+    return "\n".join(lines)
 
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -251,12 +296,14 @@ PAGES = {
     "events.md": events_page,
     "settings.md": settings_page,
     "results/forecasts.md": results_page,
+    **{f"streams/{stream.name}.md": partial(stream_page, stream) for stream in STREAMS},
 }
 
 
 def main(folder: Path) -> None:
     """Write all pages into `folder`."""
     for name, page in PAGES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(page())
 
 

@@ -36,6 +36,7 @@ class Process:
     """`kappawatt ...` with a log, a probe port, and signals."""
 
     def __init__(self, folder: Path, *arguments: str, port: int | None = None, **environment: str) -> None:
+        self.environment = environment
         self.port = port or free_port()
         self.log = folder / f"{'-'.join(arguments[:2])}-{self.port}.log"
         own = {"KAPPAWATT_PROBE_PORT": str(self.port), "KAPPAWATT_PORT": str(self.port)}

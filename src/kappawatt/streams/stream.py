@@ -121,7 +121,7 @@ class Stream:
     service : str
         Whose workers answer.
     title : str
-        What one row is, for people: `hourly load of zones`.
+        What one row is, for people: `an hour of a load zone`.
     key : Key
     target : str
         Field of a reading that holds the measurement; the answer's field of that name is what was expected.
@@ -195,6 +195,16 @@ class Stream:
     def form(self) -> Form:
         """What its answers are."""
         return Form.PREDICTIONS if self.errors is None else Form.FORECASTS
+
+    @property
+    def readings_name(self) -> str:
+        """Name of the sink's table of readings."""
+        return self.readings_table or f"{self.name}_readings"
+
+    @property
+    def answers_name(self) -> str:
+        """Name of the sink's table of predictions."""
+        return self.answers_table or f"{self.name}_predictions"
 
     @property
     def names_key(self) -> bool:

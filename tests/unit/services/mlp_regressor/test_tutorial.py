@@ -32,8 +32,19 @@ def test_every_file_stands_in_the_tutorial_as_it_is() -> None:
         assert text == (FOLDER / name).read_text(), name
 
 
+def test_every_file_of_the_stream_of_its_own_stands_there_as_it_is() -> None:
+    found = re.findall(r"^`examples/wind_power/([\w./]+)`\n\n(`{3,4})\w+\n(.*?)^\2\n", PAGE, re.MULTILINE | re.DOTALL)
+    shown = {name: text for name, _, text in found}
+    folder = ROOT / "examples/wind_power"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in (".py", ".toml", ".md")}
+
+    assert shown.keys() == files - {"wind_power/__init__.py"}
+    for name, text in shown.items():
+        assert text == (folder / name).read_text(), name
+
+
 def test_the_extras_it_shows_are_those_of_the_project() -> None:
-    (shown,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    shown, *_ = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
     for name, packages in tomllib.loads(shown).items():
