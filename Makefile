@@ -9,7 +9,10 @@ PYTEST := $(BIN)/python -m pytest
 TOOLS := .envs/tools/bin
 TRAIN := .envs/train/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check
-WORKERS ?= auto
+WORKERS ?= logical
+# Tests in parallel have one thread each: pools of them wait for each other where there are as many processes as cores.
+ALONE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+PARALLEL := $(ALONE) $(PYTEST) --numprocesses $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help run install check test test-train test-integration test-browser test-accuracy test-platforms test-e2e test-all \
@@ -29,8 +32,8 @@ check: .venv/.test-stamp ## lint and types, workflows too where actionlint or Go
 	$(BIN)/mypy
 	$(BIN)/python -m tools.lint_workflows
 
-test: .venv/.test-stamp ## unit and contract tests, and the chart's where helm is on PATH: WORKERS=auto
-	$(PYTEST) -n $(WORKERS) tests/unit tests/contract tests/charts
+test: .venv/.test-stamp ## unit and contract tests, and the chart's where helm is on PATH: WORKERS=2
+	$(PARALLEL) tests/unit tests/contract tests/charts
 
 test-train: .envs/train/.stamp ## what trains with TensorFlow, in an environment of its own
 	$(TRAIN)/python -m pytest tests/train

@@ -128,7 +128,7 @@ class ForecastPublisher:
 
     def answer(self) -> None:
         """Have the worker answer what waits."""
-        while polled := self._reader.poll(0.05):
+        while polled := self._reader.poll(0):  # what was published is there already
             self._producer.publish(self._worker.answer(polled).outgoing)
 
     def close(self) -> None:

@@ -64,6 +64,7 @@ def test_a_forecast_is_shown_with_earlier_ones_and_what_was_measured(
             (a := client.get("/api/forecasts/hourly-load/PJME")).status_code == 200
             and len(a.get_json()["earlier"]) >= 2
             and a.get_json()["measured_until"] == "2016-06-01T16:00:00Z"
+            and a.get_json()["forecast"]["issue_time"] == "2016-06-01T16:00:00Z"
             and a.get_json()
         )
     )
