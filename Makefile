@@ -9,10 +9,12 @@ PYTEST := $(BIN)/python -m pytest
 TOOLS := .envs/tools/bin
 TRAIN := .envs/train/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check
+# Tests run in several processes. Those that compute have one thread each: pools of threads wait for each other where
+# there are as many processes as cores. Those that wait, for brokers and for what was killed, are more than cores.
 WORKERS ?= logical
-# Tests in parallel have one thread each: pools of them wait for each other where there are as many processes as cores.
-ALONE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
-PARALLEL := $(ALONE) $(PYTEST) --numprocesses $(WORKERS) --dist worksteal
+WAITING ?= 3
+COMPUTE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(PYTEST) --numprocesses $(WORKERS) --dist
+WAIT := $(PYTEST) --numprocesses $(WAITING) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run install check test test-train test-integration test-browser test-accuracy test-platforms test-e2e test-all \
@@ -33,22 +35,22 @@ check: .venv/.test-stamp ## lint and types, workflows too where actionlint or Go
 	$(BIN)/python -m tools.lint_workflows
 
 test: .venv/.test-stamp ## unit and contract tests, and the chart's where helm is on PATH: WORKERS=2
-	$(PARALLEL) tests/unit tests/contract tests/charts
+	$(COMPUTE) worksteal tests/unit tests/contract tests/charts
 
 test-train: .envs/train/.stamp ## what trains with TensorFlow, in an environment of its own
 	$(TRAIN)/python -m pytest tests/train
 
 test-integration: .venv/.dev-stamp ## real Kafka (KAPPAWATT_TEST_KAFKA, else one is started), PostgreSQL, killed processes
-	$(PYTEST) tests/integration
+	$(WAIT) tests/integration
 
 test-browser: .venv/.dev-stamp ## the dashboard in headless Chromium
 	$(PYTEST) tests/browser
 
 test-accuracy: .venv/.test-stamp ## models against their published baselines (KAPPAWATT_DATA)
-	$(PYTEST) tests/accuracy
+	$(COMPUTE) loadgroup tests/accuracy
 
 test-platforms: .venv/.dev-stamp images ## images, compose, Marathon; needs docker
-	$(PYTEST) tests/images tests/compose tests/marathon
+	$(WAIT) tests/images tests/compose tests/marathon
 
 test-e2e: .venv/.dev-stamp images ## the chart and the plain manifests on the cluster of KUBECONFIG; KAPPAWATT_LOAD_IMAGES='kind load docker-image'
 	$(PYTEST) tests/e2e
