@@ -77,7 +77,15 @@ def scores(run: Run) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("run", BARS, ids=str)
+def _together(run: Run) -> Any:
+    """Tests that ask for the same scores run in one process: meters are compared, a zone's runs are long."""
+    return pytest.param(run, marks=pytest.mark.xdist_group(str(run) if run.service == "hourly-load" else run.service))
+
+
+RUNS = pytest.mark.parametrize("run", [_together(run) for run in BARS], ids=str)
+
+
+@RUNS
 def test_a_forecast_keeps_its_bar(run: Run) -> None:
     found = scores(run)
 
@@ -90,14 +98,15 @@ def test_a_forecast_keeps_its_bar(run: Run) -> None:
     assert len(inside) >= run.months, {m: s["coverage_90"] for m, s in found["months"].items()}
 
 
+@pytest.mark.xdist_group("smart-meter")
 def test_the_mean_over_meters_keeps_the_target() -> None:
     assert np.mean([scores(run)["rmae"] for run in BARS if run.service == "smart-meter"]) <= MOST_MEAN_RMAE
 
 
-def test_total_and_peak_of_the_day_beat_last_weeks() -> None:
-    for run in BARS:
-        for name, figure in scores(run)["day_figures"].items():
-            assert figure["rmae"] < 0.95, (str(run), name)
+@RUNS
+def test_total_and_peak_of_the_day_beat_last_weeks(run: Run) -> None:
+    for name, figure in scores(run)["day_figures"].items():
+        assert figure["rmae"] < 0.95, (str(run), name)
 
 
 def test_the_published_baseline_is_reproduced() -> None:

@@ -27,4 +27,6 @@ def restricted_namespace() -> Iterator[str]:
     subprocess.run(["kubectl", "create", "namespace", name], check=True, capture_output=True, timeout=60)
     subprocess.run(["kubectl", "label", "namespace", name, *levels], check=True, capture_output=True, timeout=60)
     yield name
-    subprocess.run(["kubectl", "delete", "namespace", name], check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        ["kubectl", "delete", "namespace", name, "--wait=false"], check=True, capture_output=True, timeout=120
+    )

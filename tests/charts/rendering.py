@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,21 @@ def helm_template(
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
+def documents_of(text: str) -> list[Document]:
+    """Read YAML, by libyaml: six times as fast as in Python."""
+    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
+
+
 def rendered(*settings: str, **options: Any) -> list[Document]:
-    """Return all objects; an error of helm's is one of the test's."""
+    """Return all objects, rendered once for the same settings; an error of helm's is one of the test's."""
+    return copy.deepcopy(_rendered(*settings, **options))
+
+
+@cache
+def _rendered(*settings: str, **options: Any) -> list[Document]:
     made = helm_template(*settings, **options)
     assert made.returncode == 0, made.stderr
-    return [document for document in yaml.safe_load_all(made.stdout) if document]
+    return documents_of(made.stdout)
 
 
 def notes(*settings: str) -> str:

@@ -35,7 +35,7 @@ ALL = (
 )
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """YAML 1.1 gives a lone `=` a meaning of its own; definitions mean the text."""
 
 

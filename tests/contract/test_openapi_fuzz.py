@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -23,6 +23,7 @@ from tests.conftest import wait_until
 
 # Lists of unequal length, CSV and Arrow are more than a JSON Schema can say: what it allows may still be refused.
 NOT_SAYABLE = [positive_data_acceptance]
+CSV = "text/csv"
 ENDLESS = "/api/stream"  # server-sent events; tested by hand in tests/unit/gateway
 
 
@@ -53,6 +54,7 @@ def test_no_request_breaks_the_contract(name: str, tmp_path: Path, request: pyte
         @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(case=st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in GenerationMode)))
         def claim(case: Any) -> None:
+            assume(case.media_type != CSV or isinstance(case.body, str))  # sent, a number is a line of text
             case.call_and_validate(excluded_checks=NOT_SAYABLE)
 
         try:

@@ -8,6 +8,7 @@ image's layout, user, volumes, variables and command, and takes what those tests
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -38,10 +39,12 @@ TOOLS = {
 
 def ensure() -> None:
     """Have Docker's engine hold IMAGE: as it is, from a registry, or built here upon PYTHON_IMAGE."""
-    for command in (["image", "inspect", IMAGE], ["pull", "-q", IMAGE]):
-        if not subprocess.run(["docker", *command], capture_output=True, timeout=900, check=False).returncode:
-            return
-    build(base=os.environ.get("PYTHON_IMAGE", "python:3.13-slim"))
+    with Path(tempfile.gettempdir(), "kappawatt-kafka-image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of these tests may be building it
+        for command in (["image", "inspect", IMAGE], ["pull", "-q", IMAGE]):
+            if not subprocess.run(["docker", *command], capture_output=True, timeout=900, check=False).returncode:
+                return
+        build(base=os.environ.get("PYTHON_IMAGE", "python:3.13-slim"))
 
 
 def build(tag: str = IMAGE, base: str = "python:3.13-slim") -> None:

@@ -88,6 +88,10 @@ MANIFEST = ("manifest.json", b"{}")
         (gzip.compress(b"\x01" * 2000), "allowed a whole .tar.gz"),
         (gzip.compress(archive(MANIFEST)), "allowed a whole .tar.gz"),
     ],
+    ids=[
+        *("above", "absolute", "below", "hidden", "dots", "twice", "symlink", "hard link", "device", "pipe"),
+        *("no manifest", "cut off", "damaged", "empty", "zip", "no archive", "packed twice"),
+    ],
 )
 def test_anything_else_is_refused_and_nothing_is_written(content: bytes, said: str, tmp_path: Path) -> None:
     folder = tmp_path / "models" / "model"

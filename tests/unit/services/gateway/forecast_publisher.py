@@ -94,6 +94,7 @@ class ForecastPublisher:
         issue_times: tuple[str, ...] | None = None,
         topic: str | None = None,
     ) -> None:
+        self.pace = 0.0  # seconds between two messages, for a test that looks at them one by one
         kind = self.kind = KINDS[service]
         forecaster = kind.forecaster if issue_times is None else replace(kind.forecaster, issue_times=issue_times)
         self._producer = bus.producer()
@@ -128,7 +129,7 @@ class ForecastPublisher:
 
     def answer(self) -> None:
         """Have the worker answer what waits."""
-        while polled := self._reader.poll(0.05):
+        while polled := self._reader.poll(self.pace):
             self._producer.publish(self._worker.answer(polled).outgoing)
 
     def close(self) -> None:

@@ -64,6 +64,7 @@ def test_a_forecast_is_shown_with_earlier_ones_and_what_was_measured(
             (a := client.get("/api/forecasts/hourly-load/PJME")).status_code == 200
             and len(a.get_json()["earlier"]) >= 2
             and a.get_json()["measured_until"] == "2016-06-01T16:00:00Z"
+            and a.get_json()["forecast"]["issue_time"] == "2016-06-01T16:00:00Z"
             and a.get_json()
         )
     )
@@ -302,17 +303,20 @@ def test_a_missing_topic_is_waited_for(
 
 
 def test_a_restarted_gateway_shows_the_same(
-    open_gateway: Gateways, load: ForecastPublisher, eventually: Eventually
+    open_gateway: Gateways, load: ForecastPublisher, bus: Bus, eventually: Eventually
 ) -> None:
     first = open_gateway()
     four_weeks_and(load, 40)
+    errors = len(read_all(bus, LOAD_ERRORS.name))
     path = "/api/forecasts/hourly-load/PJME"
     client = first.test_client()
     before = eventually(
         lambda: (
             (a := client.get(path)).status_code == 200
             and (d := a.get_json())["score"]
+            and d["score"]["n"] == errors
             and d["measured_until"] == "2016-05-31T20:00:00Z"
+            and d["forecast"]["issue_time"] == "2016-05-31T16:00:00Z"
             and d
         )
     )
@@ -338,6 +342,7 @@ def test_stream_of_forecasts_begins_with_the_state_and_goes_on(
     assert [series["key"] for series in state["series"]] == ["PJME"]
 
     load.measure("other", times[:1], values[:1])
+    load.pace = 0.05
     for i in range(KEPT, len(times)):
         load.measure("PJME", times[i : i + 1], values[i : i + 1])
 

@@ -1,12 +1,15 @@
-"""The tutorial's LSTM: the graph that is served says what Keras says."""
+"""The tutorial's LSTM as it is served; its training is tested in tests/train."""
 
 from __future__ import annotations
+
+import sys
 
 import numpy as np
 import pytest
 
+from kappawatt.errors import SettingInvalid
 from kappawatt.models.onnx import OnnxModel
-from kappawatt.services.smart_meter.lstm import UNITS, Lstm, forecast, one_step_scores, to_onnx, train_lstm, windows
+from kappawatt.services.smart_meter.lstm import UNITS, Lstm, forecast, one_step_scores, to_onnx, train_lstm
 from tests.unit.services.smart_meter.meters import household, next_day
 
 
@@ -35,16 +38,11 @@ def test_the_graph_is_the_lstm_of_the_equations(look_back: int) -> None:
     assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_graph_says_what_keras_says() -> None:
-    pytest.importorskip("keras", reason="keras is in the extra smart-meter-train only")
-    values = household(10).values
+def test_without_tensorflow_training_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keras", None)
 
-    lstm, network = train_lstm(values, look_back=8, epochs=2)
-    given, _ = windows(values, 8)
-    scaled = (given - lstm.low) / (lstm.high - lstm.low)
-    expected = network.predict(scaled[:, None, :], verbose=0)[:, 0] * (lstm.high - lstm.low) + lstm.low
-
-    assert OnnxModel(to_onnx(lstm)).run(given)["next"] == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(SettingInvalid, match=r"pip install 'kappawatt\[smart-meter-train\]'"):
+        train_lstm(household(10).values)
 
 
 def test_the_next_day_is_run_on_the_networks_own_answers() -> None:
