@@ -22,6 +22,7 @@ from kappawatt.forecasting.history import History
 from kappawatt.forecasting.model import ForecastModel
 from kappawatt.forecasting.request import example_request, read_forecast_request
 from kappawatt.serving.app import create_app
+from kappawatt.serving.histories import EXTENSION
 from kappawatt.serving.service import Service, find_service, service_names
 from kappawatt.settings import Settings
 from kappawatt.worker.forecasting import Forecasting
@@ -203,7 +204,7 @@ def followed(case: Case, tmp_path: Path, bus: Bus) -> Iterator[Flask]:
         forecast_fakes.write_artifact(tmp_path / "artifacts")
         settings = Settings.read({}, bus=settings.bus, artifacts=tmp_path / "artifacts")
     app = create_app(case.service, settings)
-    histories = app.extensions["kappawatt"].histories
+    histories = app.extensions[EXTENSION]
     yield app
     histories.stop()
 

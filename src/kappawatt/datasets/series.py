@@ -96,9 +96,7 @@ def require_rows(problems: tuple[Problem, ...], series: int) -> None:
 def refuse_key(key: str, found: Sequence[str]) -> None:
     """Raise PayloadInvalid if one key was given for a file of several series."""
     if key and len(found) > 1:
-        raise PayloadInvalid(
-            f"key: got {key!r}, allowed none for a file of {len(found)} series ({', '.join(found)[:200]})"
-        )
+        raise PayloadInvalid(f"key: got {key!r}, allowed none for a file of several series ({', '.join(found)[:200]})")
 
 
 class Reader(Protocol):

@@ -19,9 +19,11 @@ from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 from kappawatt.worker.histories import SeriesBook
 
-__all__ = ["HistoryFollower", "KnownHistories", "NoHistories", "follow_histories"]
+__all__ = ["EXTENSION", "HistoryFollower", "KnownHistories", "NoHistories", "follow_histories"]
 
 log = logging.getLogger(__name__)
+
+EXTENSION = "kappawatt.histories"  # where a test finds the histories of an app, to stop following
 
 POLL_SECONDS = 0.5
 WAIT_SECONDS = 2.0  # between two looks for a bus or topic that is not there

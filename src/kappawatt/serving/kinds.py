@@ -112,9 +112,10 @@ def forecasts(
     def doors(app: Flask, context: Context) -> Models[ForecastModel]:
         from kappawatt.serving.doors import forecast
         from kappawatt.serving.doors.classic import classic_door
-        from kappawatt.serving.histories import follow_histories
+        from kappawatt.serving.histories import EXTENSION, follow_histories
 
         histories = follow_histories(context, forecaster, stream)
+        app.extensions[EXTENSION] = histories
         models = Models(context, forecaster, lambda artifact: open_model(artifact, histories.history))
         predict.add_routes(app, context, models)
         open_inference.add_routes(app, context, models)

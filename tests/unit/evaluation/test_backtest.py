@@ -17,7 +17,7 @@ import pytest
 from kappawatt.cli.backtest import backtest_file
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import SettingInvalid
-from kappawatt.evaluation.backtest import Plan, Result, run_backtest, score_days
+from kappawatt.evaluation.backtest import Plan, Result, Rolling, run_backtest, score_days
 from kappawatt.forecasting.calendar import DAY, HOUR, as_instant, day_start, issue_time, parse_clock, to_local
 from kappawatt.forecasting.history import Past
 from kappawatt.models.scores import crps, mape, pinball, smape
@@ -209,10 +209,11 @@ def write_file(path: Path) -> None:
 def test_a_file_becomes_scores_and_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "PJME_hourly.csv.gz"
     write_file(path)
-    service = replace(fakes.SERVICE, name="plant-power", fit=Fits())  # a folder with code, for the fingerprint
+    service = replace(fakes.SERVICE, name="plant-power")  # a folder with code, for the fingerprint
 
     backtest_file(
         service,
+        Rolling(fakes.FORECASTER, Fits(), "weekly"),
         path,
         first=datetime(2016, 3, 1),
         last=datetime(2016, 3, 31),

@@ -11,11 +11,12 @@ from kappawatt.errors import BusError, SettingInvalid
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.models.artifact import find_artifact
 from kappawatt.settings import Settings
+from kappawatt.worker.predicting import Answering
 from kappawatt.worker.replay import Report, compare, promote_replay, replay, span_start
 from tests import fakes
 from tests.conftest import wait_until
 from tests.fakes import PREDICTOR, STREAM
-from tests.unit.worker.test_worker import PREDICTIONS, READINGS, done, everything, make_worker, publish, running
+from tests.unit.worker.test_worker import DEAD, PREDICTIONS, READINGS, done, everything, make_worker, publish, running
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def published(bus: Bus, settings: Settings) -> Bus:
 def replayed(bus: Bus, settings: Settings, version: str, to: str, start: str = "beginning", **how: Any) -> Report:
     model = PREDICTOR.open(find_artifact(settings.artifacts, version))
     begin = span_start(bus, READINGS, start)
-    report = replay(bus, STREAM, model, start=begin, to=to, block_rows=0, **how)
+    report = replay(bus, STREAM, Answering(model, to, DEAD, 0), version, start=begin, to=to, **how)
     compare(bus, report, PREDICTIONS, "net_power")
     return report
 
@@ -110,7 +111,7 @@ def test_a_promotion_that_would_leave_readings_unanswered_is_refused(bus: Bus, s
     publish(bus, fakes.json_rows(range(3)))
     model = PREDICTOR.open(find_artifact(settings.artifacts, "1"))
     start = span_start(bus, READINGS, "2100-01-01T00:00:00Z")
-    report = replay(bus, STREAM, model, start=start, to="late", block_rows=0)
+    report = replay(bus, STREAM, Answering(model, "late", DEAD, 0), "1", start=start, to="late")
 
     with pytest.raises(SettingInvalid, match="never answered"):
         promote_replay(bus, report, "fake-power", READINGS, "")

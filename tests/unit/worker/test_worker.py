@@ -26,7 +26,7 @@ from kappawatt.worker.loop import Worker
 from kappawatt.worker.predicting import Answering
 from tests import fakes
 from tests.conftest import wait_until
-from tests.fakes import EXAMPLE, POISON, PREDICTOR
+from tests.fakes import EXAMPLE, POISON, PREDICTOR, STREAM
 
 READINGS, PREDICTIONS, DEAD = "plant.readings", "plant.predictions", "plant.readings.dead"
 
@@ -43,8 +43,7 @@ def make_worker(bus: Bus, settings: Settings, **changes: Any) -> Worker:
     root = settings.artifacts
     assert root is not None
     parts: dict[str, Any] = {
-        "stream": PREDICTIONS,
-        "source": READINGS,
+        "stream": STREAM,
         "service": "fake-power",
         "settings": settings,
         "telemetry": Telemetry("fake-power"),
