@@ -48,10 +48,10 @@ MODULES = modules()
 
 
 def imports(name: str) -> Iterator[str]:
-    """Yield the modules that a module imports, wherever in it, but not for types alone."""
+    """Yield the modules that a module imports, wherever in it, for types alone too."""
     path = MODULES[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in _running(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom):
@@ -63,14 +63,6 @@ def imports(name: str) -> Iterator[str]:
                 inner = f"{base}.{alias.name}"
                 if inner in MODULES or base in MODULES:
                     yield inner if inner in MODULES else base
-
-
-def _running(node: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-            continue
-        yield child
-        yield from _running(child)
 
 
 IMPORTS = {name: set(imports(name)) - {name} for name in MODULES}

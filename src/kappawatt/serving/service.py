@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
     from kappawatt.bus.interface import Bus
     from kappawatt.evaluation.backtest import Rolling
-    from kappawatt.serving.models import Models
     from kappawatt.serving.probes import Finding
     from kappawatt.worker.interface import Answers
 
-__all__ = ["GROUP", "Context", "Loop", "ModelKind", "Service", "find_service", "service_names"]
+__all__ = ["GROUP", "Context", "Loop", "ModelKind", "OpenedModels", "Service", "find_service", "service_names"]
 
 PACKAGE = "kappawatt.services"
 GROUP = "kappawatt.services"  # of entry points: services in packages of their own
@@ -49,6 +48,19 @@ class Loop(Protocol):
 
     def stop(self) -> None:
         """Finish what is at hand, and return from `run`. Safe in a signal handler."""
+        ...
+
+
+class OpenedModels(Protocol):
+    """The models a process answers with."""
+
+    def why_not_ready(self) -> str | None:
+        """Return None if the current model answers, else why it does not."""
+        ...
+
+    @property
+    def current(self) -> AnyModel:
+        """The current model; NotReady if it does not load."""
         ...
 
 
@@ -84,7 +96,7 @@ class ModelKind(Generic[M]):
 
     predictor: Described
     open: Callable[[Artifact, Any], M]
-    doors: Callable[[Flask, Context], Models[M]]
+    doors: Callable[[Flask, Context], OpenedModels]
     answers: Callable[[M, Bus, Stream, str, int, Callable[[], None], float], Answers]
     probe: Callable[[Bus, str, Stream, str, float], Finding]
     score: Callable[[M, Path], dict[str, Any]]

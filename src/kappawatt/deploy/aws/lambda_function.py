@@ -27,8 +27,7 @@ from kappawatt.deploy.aws.cross_origin import CrossOrigin
 from kappawatt.errors import ArtifactInvalid, KappawattError, NotReady, PayloadInvalid, PayloadTooLarge, SettingInvalid
 from kappawatt.models.s3 import S3Model, StoredModel
 from kappawatt.serving.app import MODELS, create_app
-from kappawatt.serving.models import Models
-from kappawatt.serving.service import Service, find_service
+from kappawatt.serving.service import OpenedModels, Service, find_service
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 
@@ -139,7 +138,7 @@ class Function:
 
     def _answer_kafka(self, event: Mapping[str, Any], left: float) -> dict[str, int]:
         kind, stream = self._service.modelled(), self._service.stream
-        models: Models[Any] | None = self._warm.get(left).extensions.get(MODELS)
+        models: OpenedModels | None = self._warm.get(left).extensions.get(MODELS)
         if models is None:
             raise NotReady(self._warm.reason)
         model = models.current
