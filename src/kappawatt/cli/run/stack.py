@@ -227,9 +227,9 @@ def _start_forecasts(run: _Run, bus: Bus, pace: float) -> None:
 
 def _held_out(part: Part, manifest: Manifest, dataset: Dataset) -> str:
     """Say what the error shown is to be compared with."""
-    held_out = manifest.metrics.get("holdout_30", {})
+    held_out = manifest.metrics.get("holdout_30", {}).get("mae")
     unit = part.stream.answer.field(part.stream.target).unit
-    line = f"\n  model      {manifest.version}, MAE {held_out.get('mae', float('nan')):.2f} {unit} on rows held out"
-    if dataset.is_synthetic:
+    line = f"\n  model      {manifest.version}" + (f", MAE {held_out:.2f} {unit} on rows held out" if held_out else "")
+    if dataset.is_synthetic and dataset.sha256 != manifest.data.get("sha256"):
         return f"{line}; trained on real readings, so the error on synthetic ones says nothing"
     return f"{line}; it was trained on these readings, so the error below is better"
