@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, admin
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, admin
 from confluent_kafka import TopicPartition as Place
 
 from kappawatt.bus.confluent.cluster import Cluster
@@ -82,7 +82,7 @@ class ConfluentBus:
             try:
                 answer.result()
             except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process was faster
+                if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another process was faster
                     raise BusError(f"topic {name!r}: {error.args[0].str()}") from error
             else:
                 created.append(name)

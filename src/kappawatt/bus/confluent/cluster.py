@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient
 
-from kappawatt.bus.confluent.trouble import PASSING, REFUSED, Trouble
+from kappawatt.bus.confluent.trouble import PASSING, REFUSED, SSL, Trouble
 from kappawatt.bus.interface import BusOptions
 from kappawatt.bus.kafka_clients import (
     ANSWER_SECONDS,
@@ -57,7 +57,7 @@ class Cluster:
             try:
                 return question(admin)
             except KafkaException as error:
-                if time.monotonic() > deadline or error.args[0].code() not in PASSING:
+                if time.monotonic() > deadline or error.args[0].name() not in PASSING:
                     raise self.failed(error.args[0], trouble) from error
                 time.sleep(0.2)
 
@@ -69,7 +69,7 @@ class Cluster:
             if found.error is None and found.partitions:
                 if all(p.leader >= 0 for p in found.partitions.values()):
                     return [Place(topic, number) for number in sorted(found.partitions)]
-            elif found.error is not None and found.error.code() not in PASSING:
+            elif found.error is not None and found.error.name() not in PASSING:
                 raise BusError(f"{topic}: {found.error.str()}")
             if time.monotonic() > deadline:
                 raise self.unknown(topic)
@@ -111,14 +111,14 @@ class Cluster:
         who = self._settings.identity
         reason = trouble.refused or trouble.last
         text = reason.str() if reason is not None else "no answer"
-        if reason is not None and reason.code() in REFUSED:
+        if reason is not None and reason.name() in REFUSED:
             return refused(self.url, who, text)
-        if reason is not None and reason.code() == KafkaError._SSL:
+        if reason is not None and reason.name() == SSL:
             return untrusted(self.url, who, text)
         return no_answer(self.url, who, text)
 
     def failed(self, error: KafkaError, trouble: Trouble) -> BusError:
-        if error.code() in PASSING or error.code() in REFUSED or trouble.refused is not None:
+        if error.name() in PASSING or error.name() in REFUSED or trouble.refused is not None:
             trouble.last = trouble.last or error
             return self.unreachable(trouble)
         return BusError(f"{self.url}: {error.name()}: {error.str()}")

@@ -180,17 +180,17 @@ class ClusterConsumer:
         return found
 
     def _report(self, error: KafkaError) -> None:
-        if error.code() in UNKNOWN:
+        if error.name() in UNKNOWN:
             self._missing_since = self._missing_since or time.monotonic()
-        elif error.code() in FENCED:
+        elif error.name() in FENCED:
             self.close()
             raise BusError(f"{self._cluster.url}: another member has taken this instance_id ({error.str()})")
-        elif error.code() in REFUSED:
+        elif error.name() in REFUSED:
             self.close()
             raise self._cluster.failed(error, self._trouble)
-        elif error.code() in (*PASSING, *MOVED, KafkaError._PARTITION_EOF) or error.retriable():
+        elif error.name() in (*PASSING, *MOVED, "_PARTITION_EOF") or error.retriable():
             log.info("%s: %s; trying again", ", ".join(self._topics), error.str())
-        elif error.code() == KafkaError._MAX_POLL_EXCEEDED:
+        elif error.name() == "_MAX_POLL_EXCEEDED":
             log.warning("%s: left the group, too long between two polls", ", ".join(self._topics))
         else:
             raise self._cluster.failed(error, self._trouble)

@@ -64,9 +64,9 @@ class Member(ClusterConsumer):
             self._store(client, offsets)
         except KafkaException as error:
             reason: KafkaError = error.args[0]
-            if reason.code() in FENCED:
+            if reason.name() in FENCED:
                 raise BusError(f"{self._group}: another member has taken {self._instance_id!r}") from error
-            if reason.code() not in MOVED:
+            if reason.name() not in MOVED:
                 raise self._cluster.failed(reason, self._trouble) from error
             log.info(
                 "%s: commit of %s dropped, the partitions have moved (%s)",

@@ -102,7 +102,7 @@ class ClusterProducer:
                 _when_decided(batch, decided)
                 raise late
         if batch.error is not None:
-            if batch.error.code() in UNKNOWN:
+            if batch.error.name() in UNKNOWN:
                 raise self._cluster.unknown(batch.place.partition("[")[0])
             raise DeliveryFailed(
                 f"{self._cluster.url}: {batch.failed} messages, the first to {batch.place}: {batch.error.str()}"

@@ -6,34 +6,26 @@ import time
 
 from confluent_kafka import KafkaError
 
-__all__ = ["FENCED", "MOVED", "PASSING", "REFUSED", "UNKNOWN", "Trouble"]
+__all__ = ["FENCED", "MOVED", "PASSING", "REFUSED", "SSL", "UNKNOWN", "Trouble"]
 
-MOVED = (
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError._ASSIGNMENT_LOST,
-    KafkaError._STATE,
-)
-FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)
-UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
-REFUSED = (
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError.UNSUPPORTED_SASL_MECHANISM,
-)
+# As KafkaError.name() says them; those that librdkafka itself finds begin with an underscore.
+MOVED = ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_ASSIGNMENT_LOST", "_STATE")
+FENCED = ("FENCED_INSTANCE_ID", "_FENCED")
+UNKNOWN = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION")
+REFUSED = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM")
+SSL = "_SSL"
 PASSING = (
-    KafkaError._TRANSPORT,
-    KafkaError._TIMED_OUT,
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._RESOLVE,
-    KafkaError._WAIT_COORD,
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
+    "_TRANSPORT",
+    "_TIMED_OUT",
+    "_ALL_BROKERS_DOWN",
+    "_RESOLVE",
+    "_WAIT_COORD",
+    "REQUEST_TIMED_OUT",
+    "LEADER_NOT_AVAILABLE",
+    "NOT_LEADER_FOR_PARTITION",
+    "COORDINATOR_LOAD_IN_PROGRESS",
+    "COORDINATOR_NOT_AVAILABLE",
+    "NOT_COORDINATOR",
     *UNKNOWN,
 )
 
@@ -47,11 +39,11 @@ class Trouble:
         self.down_since: float | None = None
 
     def note(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+        if error.name() == "_ALL_BROKERS_DOWN":
             self.down_since = self.down_since or time.monotonic()
             return
         self.last = error
-        if error.code() in REFUSED or (error.code() == KafkaError._SSL and "verify failed" in error.str()):
+        if error.name() in REFUSED or (error.name() == SSL and "verify failed" in error.str()):
             self.refused = error
 
     def passed(self) -> None:

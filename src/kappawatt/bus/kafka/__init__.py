@@ -1,9 +1,7 @@
 """Apache Kafka through kafka-python, the client every install has.
 
-Three places go below its public surface, because the difference is several times the speed, or because it
-says nothing there. `packing` hands whole record batches to the client's accumulator (2 us a message instead of
-20 us), `unpacking` reads record batches without an object a message, and `connections` sees why a broker refuses
-a connection.
+Nothing here goes below its public surface: `reaching` hears from its log why a broker refuses a connection, `producer`
+replaces a client that has failed a delivery, as its documentation advises, and decides what such a client leaves open.
 """
 
 import warnings

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from kafka import KafkaAdminClient
 from kafka import TopicPartition as Place
 from kafka import errors as kafka_errors
-from kafka.admin import KafkaAdminClient
 
 from kappawatt.bus.interface import BusOptions
-from kappawatt.bus.kafka.connections import Client
 from kappawatt.bus.kafka.failures import REFUSED, is_retriable, is_unknown, is_untrusted
+from kappawatt.bus.kafka.reaching import reach
 from kappawatt.bus.kafka_clients import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
@@ -30,6 +30,7 @@ from kappawatt.errors import BusError, BusUnreachable, SettingInvalid, TopicUnkn
 
 __all__ = ["Cluster"]
 
+REACHED_SECONDS = 10.0  # so long after one client was connected the next one is, without knocking first
 ADMIN = {"request_timeout_ms": 10_000, "reconnect_backoff_max_ms": 1_000}
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ class Cluster:
         self._lock = threading.Lock()
         self._admin: KafkaAdminClient | None = None
         self._admin_pid = 0
+        self._reached_until = 0.0
         # one question at a time: more than five requests in flight on one connection can be lost
         self._asking = threading.Lock()
 
@@ -72,30 +74,27 @@ class Cluster:
                 raise self.unknown(topic) if is_unknown(error) else BusError(f"{topic}: {error.__name__}")
             time.sleep(0.2)
 
+    def config(self, role: Role, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `config` with the settings of the bus, which win."""
+        return {**config, **self._settings.kafka_python(role)}
+
     def open(self, make: Callable[..., T], timeout: float, role: Role, config: Mapping[str, Any]) -> T:
-        """Connect a client of kafka-python; if it cannot be, leave nothing of it behind."""
-        made: list[Client] = []
-
-        def client(**configs: Any) -> Client:
-            made.append(Client(**configs))
-            return made[-1]
-
-        settings = {**config, **self._settings.kafka_python(role)}
+        """Connect a client of kafka-python, once the cluster is known to answer."""
+        deadline = time.monotonic() + timeout
         try:
-            return make(
-                bootstrap_servers=self._servers,
-                bootstrap_timeout_ms=int(timeout * 1000),
-                kafka_client=client,
-                **settings,
+            if time.monotonic() > self._reached_until:
+                reach(self._servers, self.config(Role.ANY, {}), timeout)
+            left = max(1.0, deadline - time.monotonic())
+            client = make(
+                bootstrap_servers=self._servers, bootstrap_timeout_ms=int(left * 1000), **self.config(role, config)
             )
         except (kafka_errors.KafkaError, ssl.SSLError, OSError) as error:
-            reason = made[-1].manager.failure if made else None
-            raise self.unreachable(reason or error) from error
+            self._reached_until = 0.0
+            raise self.unreachable(error) from error
         except ValueError as error:
             raise SettingInvalid(f"Kafka client settings: {error}") from error
-        finally:
-            if made and not made[-1].manager.bootstrapped:
-                made[-1].close()
+        self._reached_until = time.monotonic() + REACHED_SECONDS
+        return client
 
     def close(self) -> None:
         with self._lock:

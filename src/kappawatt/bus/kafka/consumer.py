@@ -12,10 +12,9 @@ from kafka import KafkaConsumer
 from kafka import TopicPartition as Place
 from kafka import errors as kafka_errors
 
-from kappawatt.bus.interface import POLL_BYTES, Records, TopicPartition
+from kappawatt.bus.interface import POLL_BYTES, Headers, Records, TopicPartition
 from kappawatt.bus.kafka.cluster import Cluster
 from kappawatt.bus.kafka.failures import REFUSED, is_retriable
-from kappawatt.bus.kafka.unpacking import Unpacked
 from kappawatt.bus.kafka_clients import (
     ANSWER_SECONDS,
     CLOSE_SECONDS,
@@ -31,6 +30,7 @@ __all__ = ["CONSUMER", "ClusterConsumer", "Reader", "ms"]
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 1.0  # between two looks whether the topics are there
 FIRST_RECORDS = 100  # of the first poll, when the size of messages is not known yet
 CONSUMER = {
     "enable_auto_commit": False,
@@ -56,7 +56,7 @@ class ClusterConsumer:
         self._client: KafkaConsumer | None = None
         self._heard = time.monotonic()
         self._missing_since: float | None = None
-        self._asked = 0.0
+        self._looked = 0.0
         self._moved: dict[Place, int] = {}  # positions that are not committed yet
 
     def poll(self, timeout: float) -> list[Records]:
@@ -117,7 +117,6 @@ class ClusterConsumer:
     def _connected(self) -> KafkaConsumer:
         if self._client is None:
             self._client = self._open()
-            self._client._fetcher.PartitionRecords = Unpacked
             self._heard = time.monotonic()
         return self._client
 
@@ -131,8 +130,15 @@ class ClusterConsumer:
         return sorted(self._client.assignment() or ()) if self._client is not None else []
 
     def _take(self, place: Place, messages: Sequence[Any]) -> Records:
-        offsets, timestamps, keys, values, headers = zip(*messages, strict=True)
-        records = Records(place.topic, place.partition, offsets, timestamps, keys, values, headers)
+        records = Records(
+            place.topic,
+            place.partition,
+            [message.offset for message in messages],
+            [message.timestamp for message in messages],
+            [message.key for message in messages],
+            [message.value or b"" for message in messages],  # no value is a tombstone of a compacted topic
+            [_headers(message.headers) if message.headers else () for message in messages],
+        )
         self._moved[place] = records.next_offset
         return records
 
@@ -158,31 +164,29 @@ class ClusterConsumer:
             self.close()
 
     def _check_topics(self) -> None:
-        client = self._client
-        if client is None:
+        """Look now and then whether a topic without messages is there at all."""
+        client, now = self._client, time.monotonic()
+        if client is None or now - self._looked < LOOK_SECONDS:
             return
-        missing = [topic for topic in self._topics if not client._cluster.partitions_for_topic(topic)]
+        self._looked = now
+        missing: list[str] = []
+        with self._failures():
+            missing = [topic for topic in self._topics if not client.partitions_for_topic(topic)]
         if not missing:
             self._missing_since = None
             return
-        now = time.monotonic()
         self._missing_since = self._missing_since or now
-        if now - self._asked > 1:
-            self._asked = now
-            client._cluster.request_update()
-        if now - self._missing_since > TOPIC_PATIENCE and _any_connection(client):
+        if now - self._missing_since > TOPIC_PATIENCE:
             self._missing_since = None
             self._drop()
             raise self._cluster.unknown(missing[0])
 
     def _check_silence(self) -> None:
+        """Ask, after a long time without a message, whether there is a broker at all: the client would not say."""
         now = time.monotonic()
-        if self._client is None or _any_connection(self._client):
+        if now - self._heard > SILENCE_SECONDS - ANSWER_SECONDS:
             self._heard = now
-        elif now - self._heard > SILENCE_SECONDS:
-            self._heard = now
-            failure: BaseException | None = self._client._client.manager.failure
-            raise self._cluster.unreachable(failure or TimeoutError(f"no connection for {SILENCE_SECONDS:g} s"))
+            self._cluster.ask(lambda admin: admin.describe_topics(list(self._topics)))
 
 
 class Reader(ClusterConsumer):
@@ -239,5 +243,5 @@ def ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _any_connection(client: KafkaConsumer) -> bool:
-    return any(connection.connected for connection in list(client._client.manager._conns.values()))
+def _headers(given: Sequence[tuple[str, bytes | None]]) -> Headers:
+    return tuple([(name, value or b"") for name, value in given])

@@ -16,11 +16,11 @@ REFUSED = (
 )
 
 
-def is_retriable(error: type[Exception]) -> bool:
+def is_retriable(error: type[BaseException]) -> bool:
     return issubclass(error, kafka_errors.RetriableError) or error is kafka_errors.KafkaTimeoutError
 
 
-def is_unknown(error: type[Exception]) -> bool:
+def is_unknown(error: type[BaseException]) -> bool:
     return issubclass(error, (kafka_errors.UnknownTopicOrPartitionError, kafka_errors.InvalidTopicError))
 
 

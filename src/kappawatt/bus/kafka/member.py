@@ -6,11 +6,9 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 
-from kafka import KafkaConsumer
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata
 from kafka import TopicPartition as Place
 from kafka import errors as kafka_errors
-from kafka.consumer.subscription_state import ConsumerRebalanceListener
-from kafka.structs import OffsetAndMetadata
 
 from kappawatt.bus.interface import Start
 from kappawatt.bus.kafka.cluster import Cluster
@@ -63,8 +61,12 @@ class Member(ClusterConsumer):
         }
         client = self._cluster.open(KafkaConsumer, CONNECT_SECONDS, Role.CONSUMER, config)
         self._fresh = set()
+        try:
+            self._await_topics(client)
+        except BusError:
+            client.close(autocommit=False, timeout_ms=ms(CLOSE_SECONDS))
+            raise
         client.subscribe(topics=list(self._topics), listener=_Assignment(client, self))
-        self._await_topics(client)
         return client
 
     def _assigned(self) -> list[Place]:
@@ -73,16 +75,19 @@ class Member(ClusterConsumer):
         return [place for place in super()._assigned() if place not in fresh]
 
     def _await_topics(self, client: KafkaConsumer) -> None:
-        """Join with the topics known: a leader that does not know them assigns nothing, and leaves it so."""
+        """Learn the topics before joining: a leader that does not know them assigns nothing, and leaves it so.
+
+        Nor may a topic be subscribed to that is not there: the client would have the broker create it.
+        """
         deadline = time.monotonic() + TOPIC_PATIENCE
-        pause = 0.005
-        while missing := [name for name in self._topics if not client._cluster.partitions_for_topic(name)]:
-            if time.monotonic() > deadline:
-                client.close(autocommit=False, timeout_ms=ms(CLOSE_SECONDS))
-                raise self._cluster.unknown(missing[0])
-            time.sleep(pause)
-            pause = min(0.5, pause * 2)
-            client._cluster.request_update()
+        for name in self._topics:
+            self._cluster.places(name)
+            known = False
+            while not known:
+                with self._failures():
+                    known = bool(client.partitions_for_topic(name))
+                if not known and time.monotonic() > deadline:
+                    raise self._cluster.unknown(name)
 
     def commit(self) -> None:
         client = self._client
@@ -147,13 +152,16 @@ class Member(ClusterConsumer):
             timeout_ms=ms(ANSWER_SECONDS),
         )
 
-    def _assign(self, client: KafkaConsumer, places: set[Place]) -> None:
+    def assigned(self, client: KafkaConsumer, places: set[Place]) -> None:
+        """Hold partitions that were just given to this member until their start is known."""
+        log.info("%s: assigned %s", self._group, ", ".join(map(named, sorted(places))) or "nothing")
         client.pause(*places)
         self._fresh |= places
         for place in places:
             self._moved.pop(place, None)
 
-    def _revoke(self, places: set[Place]) -> None:
+    def revoked(self, places: set[Place]) -> None:
+        """Forget partitions that have gone to another member."""
         self._fresh -= places
         for place in places:
             self._moved.pop(place, None)
@@ -167,9 +175,7 @@ class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self._member = member
 
     def on_partitions_assigned(self, assigned: Iterable[Place]) -> None:
-        places = set(assigned)
-        log.info("%s: assigned %s", self._member._group, ", ".join(map(named, sorted(places))) or "nothing")
-        self._member._assign(self._client, places)
+        self._member.assigned(self._client, set(assigned))
 
     def on_partitions_revoked(self, revoked: Iterable[Place]) -> None:
-        self._member._revoke(set(revoked))
+        self._member.revoked(set(revoked))
