@@ -74,7 +74,8 @@ def _run(part: str, given: argparse.Namespace) -> list[Figure]:
     if part == "blocks":
         return blocks.run(blocks.BlockOptions(**every, blocks=given.blocks, peers_only=given.peers_only))
     sides = tuple(side for side in given.sides if side in stream.ENVIRONMENT or not given.peers_only)
-    return stream.run(stream.StreamOptions(**every, rows=given.rows, sides=sides, kind=given.stream_model))
+    chosen = {"rows": given.rows, "sides": sides, "kind": given.stream_model, "before": given.before}
+    return stream.run(stream.StreamOptions(**every, **chosen))
 
 
 def _bootstrap(given: argparse.Namespace) -> str:
@@ -127,6 +128,11 @@ def _parser() -> argparse.ArgumentParser:
         type=_names,
         default=stream.DEFAULT_SIDES,
         help=f"of stream, comma separated: {', '.join(stream.SIDES)}",
+    )
+    part.add_argument(
+        "--before",
+        type=lambda text: Path(text).resolve(),
+        help="another checkout, with a .venv of its own: stream measures its workers beside these",
     )
     forecasts.add_options(parser)
     return parser

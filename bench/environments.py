@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.measure import say
 from bench.processes import BenchError
 
-__all__ = ["ENVIRONMENTS", "environment", "kappawatt", "kappawatt_version", "machine", "versions", "wrk"]
+__all__ = ["ENVIRONMENTS", "commit", "environment", "kappawatt", "kappawatt_version", "machine", "versions", "wrk"]
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTALL_SECONDS = 900
@@ -81,8 +81,13 @@ def versions(python: Path, *packages: str) -> dict[str, str]:
     return dict(zip(packages, done.stdout.split(), strict=True))
 
 
-def kappawatt() -> str:
-    """Return the `kappawatt` command: of this interpreter's environment, else of PATH."""
+def kappawatt(checkout: Path | None = None) -> str:
+    """Return the `kappawatt` command: of `checkout`, of this interpreter's environment, else of PATH."""
+    if checkout is not None:
+        command = checkout / ".venv" / "bin" / "kappawatt"
+        if not command.exists():
+            raise BenchError(f"{command} is not there: install that checkout, .venv/bin/pip install -e '.[run]'")
+        return str(command)
     beside = Path(sys.executable).with_name("kappawatt")
     found = str(beside) if beside.exists() else shutil.which("kappawatt")
     if not found:
@@ -90,20 +95,25 @@ def kappawatt() -> str:
     return found
 
 
-def kappawatt_version() -> str:
-    """Return the installed version with the commit it stands on."""
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"],
+def commit(checkout: Path = ROOT) -> str:
+    """Return the commit that a checkout stands on."""
+    described = subprocess.run(
+        ["git", "-C", str(checkout), "describe", "--always", "--dirty"],
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
+    return described.stdout.strip() or "no commit"
+
+
+def kappawatt_version() -> str:
+    """Return the installed version with the commit it stands on."""
     try:
         version = metadata.version("kappawatt")
     except metadata.PackageNotFoundError:
         version = "not installed"
-    return f"{version} ({commit.stdout.strip() or 'no commit'})"
+    return f"{version} ({commit()})"
 
 
 def wrk() -> str:

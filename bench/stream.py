@@ -21,7 +21,7 @@ import pyarrow.ipc
 from confluent_kafka import Message
 
 from bench import models
-from bench.environments import environment, kappawatt, kappawatt_version, versions
+from bench.environments import commit, environment, kappawatt, kappawatt_version, versions
 from bench.measure import Figure, alternate, say
 from bench.processes import BenchError, cpu_seconds, free_port, running, until
 from bench.topics import Broker
@@ -37,7 +37,8 @@ DEAD = "plant.readings.dead"
 GROUP = "plant-power"
 PARTITIONS = 4
 PLANTS = 8
-TARGETS = {"confluent": ">= 4", "kafka-python": ">= 2"}  # against Quix Streams
+TARGETS = {"confluent": ">= 10", "kafka-python": ">= 4"}  # against Quix Streams
+BEFORE = "-before"  # ends the name of a side that is another checkout's
 DRAIN_SECONDS = 300.0
 WINDOW = 100
 
@@ -53,6 +54,7 @@ class StreamOptions:
     sides: tuple[str, ...] = DEFAULT_SIDES
     artifact: Path | None = None
     kind: str = "linear"
+    before: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,21 @@ def run(options: StreamOptions) -> list[Figure]:
     broker.fill(SOURCE, readings(options.rows))
     for name in {ENVIRONMENT[side] for side in options.sides if side in ENVIRONMENT}:
         environment(name, options.cache)
-    sides = {side: _side(side, options, broker, model) for side in options.sides}
+    sides = {side: _side(side, options, broker, model) for side in _alternating(options)}
     found = alternate(sides, options.rounds)
     return _figures(found, options)
+
+
+def _alternating(options: StreamOptions) -> Iterator[str]:
+    """Yield the sides asked for, ours followed by the same of the other checkout."""
+    for side in options.sides:
+        yield side
+        if options.before and _is_ours(side):
+            yield side + BEFORE
+
+
+def _is_ours(side: str) -> bool:
+    return side.startswith(("confluent", "kafka-python"))
 
 
 def readings(count: int) -> Iterator[tuple[bytes, bytes]]:
@@ -126,9 +140,11 @@ def _side(side: str, options: StreamOptions, broker: Broker, model: models.Train
 
 def _command(side: str, options: StreamOptions, model: models.Trained) -> tuple[str, list[str]]:
     """Return the consumer group and the command of a side."""
-    if side.startswith(("confluent", "kafka-python")):
+    if _is_ours(side):
         artifact = options.artifact or models.kappawatt_artifact(model)
-        command = worker_command(options.bootstrap, side.removesuffix("-events"), artifact)
+        checkout = options.before if side.endswith(BEFORE) else None
+        side = side.removesuffix(BEFORE)
+        command = worker_command(options.bootstrap, side.removesuffix("-events"), artifact, checkout)
         return GROUP, command + (["--block-rows", "0"] if side.endswith("-events") else [])
     script = "confluent_loop.py" if side == "loop" else "quix_app.py"
     group = f"bench-{side}-{time.time_ns()}"
@@ -138,10 +154,10 @@ def _command(side: str, options: StreamOptions, model: models.Trained) -> tuple[
     return group, [str(python), str(Path(__file__).parent / "peers" / script), *given, *more]
 
 
-def worker_command(bootstrap: str, client: str, artifact: Path) -> list[str]:
-    """Return the command of kappawatt's worker."""
+def worker_command(bootstrap: str, client: str, artifact: Path, checkout: Path | None = None) -> list[str]:
+    """Return the command of kappawatt's worker, of another checkout if one is named."""
     command = [
-        kappawatt(),
+        kappawatt(checkout),
         "consume",
         "plant-power",
         "--bus",
@@ -197,14 +213,18 @@ def _figures(found: Mapping[str, list[Run]], options: StreamOptions) -> list[Fig
     )
     known = _versions(options)
     figures = []
-    ours = [side for side in found if side.startswith(("confluent", "kafka-python"))]
+    ours = [side for side in found if _is_ours(side) and not side.endswith(BEFORE)]
     peers = {
         "quix": "Quix Streams",
         "quix-window": f"Quix Streams, windows of {WINDOW}",
         "loop": "bare confluent-kafka loop",
     }
+    if options.before:
+        peers |= {side + BEFORE: f"kappawatt {commit(options.before)}" for side in ours}
     for side in ours or [""]:
         for peer in (peer for peer in peers if peer in found):
+            if peer.endswith(BEFORE) and peer != side + BEFORE:
+                continue
             for value, unit in (
                 ("rate", "rows/s"),
                 ("whole", "rows/s, start included"),

@@ -62,11 +62,13 @@ class Member(ClusterConsumer):
         client = self._cluster.open(KafkaConsumer, CONNECT_SECONDS, Role.CONSUMER, config)
         self._fresh = set()
         try:
+            for name in self._topics:
+                self._cluster.places(name)  # the client would have the broker create a topic that is not there
+            client.subscribe(topics=list(self._topics), listener=_Assignment(client, self))
             self._await_topics(client)
         except BusError:
             client.close(autocommit=False, timeout_ms=ms(CLOSE_SECONDS))
             raise
-        client.subscribe(topics=list(self._topics), listener=_Assignment(client, self))
         return client
 
     def _assigned(self) -> list[Place]:
@@ -75,19 +77,20 @@ class Member(ClusterConsumer):
         return [place for place in super()._assigned() if place not in fresh]
 
     def _await_topics(self, client: KafkaConsumer) -> None:
-        """Learn the topics before joining: a leader that does not know them assigns nothing, and leaves it so.
+        """Join with the topics known: a leader that does not know them assigns nothing, and leaves it so.
 
-        Nor may a topic be subscribed to that is not there: the client would have the broker create it.
+        Asked for after subscribing: a client that hears of its topics after it has joined joins again at once, and two
+        joins that follow each other so closely can leave it outside the group.
         """
         deadline = time.monotonic() + TOPIC_PATIENCE
-        for name in self._topics:
-            self._cluster.places(name)
-            known = False
-            while not known:
-                with self._failures():
-                    known = bool(client.partitions_for_topic(name))
-                if not known and time.monotonic() > deadline:
-                    raise self._cluster.unknown(name)
+        missing = set(self._topics)
+        while True:
+            with self._failures():
+                missing -= client.topics()
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise self._cluster.unknown(min(missing))
 
     def commit(self) -> None:
         client = self._client
