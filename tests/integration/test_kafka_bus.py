@@ -100,6 +100,29 @@ def test_a_frozen_broker_fills_the_room_and_no_more(shaky: World, fragile: Broke
     producer.publish([Outgoing(topic, b"after")])
 
 
+def test_a_consumer_says_when_no_broker_has_answered_for_long(
+    fragile: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("consumer", "cluster"):
+        monkeypatch.setattr(f"kappawatt.bus.kafka.{module}.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("kappawatt.bus.kafka.consumer.SILENCE_SECONDS", 4.0)
+    world = world_at(fragile.bootstrap, "kafka-python")
+    reader = world.keep(world.bus().reader([world.topic().name], {}))
+    until(lambda: reader.poll(0.1) == [] and sum(reader.lag().values()) == 0)
+    for _ in range(5):
+        assert reader.poll(1.0) == []  # silence alone is no failure
+
+    fragile.pause()
+    try:
+        with pytest.raises(BusUnreachable, match=fragile.bootstrap):
+            until(lambda: False, reader)
+    finally:
+        fragile.resume()
+
+    until(lambda: reader.poll(0.1) == [])
+    world.close()
+
+
 @pytest.fixture
 def narrow(world: World) -> str:
     """The name of a topic that takes 20 kB at once."""

@@ -23,7 +23,13 @@ from kappawatt.bus.kafka.failures import REFUSED, is_untrusted
 __all__ = ["reach"]
 
 # Any version does that every broker still speaks: with one given, the client is made without asking a broker.
-KNOCK = {"api_version": (2, 5), "metrics_enabled": False, "reconnect_backoff_max_ms": 1_000}
+KNOCK = {
+    "api_version": (2, 5),
+    "enable_auto_commit": False,
+    "fetch_max_wait_ms": 1,  # below any request_timeout_ms
+    "metrics_enabled": False,
+    "reconnect_backoff_max_ms": 1_000,
+}
 LOOK_SECONDS = 0.05
 CONNECT_SECONDS = 2.0
 HANG_UPS = 2  # one may be a broker that goes down
