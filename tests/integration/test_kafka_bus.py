@@ -100,9 +100,7 @@ def test_a_frozen_broker_fills_the_room_and_no_more(shaky: World, fragile: Broke
     producer.publish([Outgoing(topic, b"after")])
 
 
-def test_a_consumer_says_when_no_broker_has_answered_for_long(
-    fragile: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_consumer_says_when_no_broker_has_answered_for_long(fragile: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("consumer", "cluster"):
         monkeypatch.setattr(f"kappawatt.bus.kafka.{module}.ANSWER_SECONDS", 1.0)
     monkeypatch.setattr("kappawatt.bus.kafka.consumer.SILENCE_SECONDS", 4.0)

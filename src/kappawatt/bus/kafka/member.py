@@ -85,12 +85,16 @@ class Member(ClusterConsumer):
         deadline = time.monotonic() + TOPIC_PATIENCE
         missing = set(self._topics)
         while True:
+            is_told = False
             with self._failures():
                 missing -= client.topics()
+                is_told = True
             if not missing:
                 return
             if time.monotonic() > deadline:
-                raise self._cluster.unknown(min(missing))
+                if is_told:
+                    raise self._cluster.unknown(min(missing))
+                raise self._cluster.unreachable(TimeoutError(f"topics not told within {TOPIC_PATIENCE:g} s"))
 
     def commit(self) -> None:
         client = self._client

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FOLDERS = ("src", "bench", "services", "serverless", "tools")
 CLIENTS = ("kafka", "confluent_kafka")
 # What the clients' own documentation describes.
