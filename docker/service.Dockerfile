@@ -47,8 +47,8 @@ COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
 COPY services services
 RUN folder=$(echo "$SERVICE" | tr - _) \
- && [ "$SERVICE" = sink ] || [ -f "services/$folder/service.py" ] \
- || { echo "SERVICE: got '$SERVICE', allowed sink $(cd services && ls -d */ | tr -d / | tr _ -)"; exit 1; } \
+ && [ -f "services/$folder/service.py" ] \
+ || { echo "SERVICE: got '$SERVICE', allowed $(cd services && ls -d */ | tr -d / | tr _ -)"; exit 1; } \
  && find services -mindepth 1 -maxdepth 1 -type d ! -name "$folder" -exec rm -r {} + \
  && python3 -m pip --python backend wheel --no-build-isolation --no-index -w dist . \
  && python3 -m pip --python /opt/kappawatt install --no-index --root /application dist/*.whl \
@@ -91,8 +91,9 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["kappawatt-container", "health"]
 ENTRYPOINT ["kappawatt-container"]
 
-FROM runtime AS sink
-CMD ["sink"]
+# For a service whose one process answers while it works (`is_one_process`).
+FROM runtime AS consume
+CMD ["consume"]
 
 FROM runtime AS service
 CMD ["serve"]

@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from kappawatt.serving.service import service_names
+from kappawatt.serving.service import find_service, service_names
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = "docker/service.Dockerfile"
@@ -46,15 +46,14 @@ def project() -> dict[str, Any]:
 
 
 def image_names() -> list[str]:
-    """Return the names of all images: the services there are, and the sink."""
-    return sorted([*service_names(), "sink"])
+    """Return the names of all images: the services there are."""
+    return service_names()
 
 
 def extras_of(name: str) -> list[str]:
     """Return the extras of pyproject.toml that an image, or an optional part of one, has."""
     known = project()["optional-dependencies"]
     wanted = {
-        "sink": ["sink", "postgresql"],
         TRAINING: [TRAINING, *(extra for extra in known if extra.endswith("-train") and extra not in TRAINED_OUTSIDE)],
     }.get(name, [name])
     return [extra for extra in wanted if extra in known]
@@ -191,7 +190,7 @@ def build(wanted: tuple[str, ...], extras: tuple[str, ...], no_cache: bool) -> N
     """Build images: those named, or all."""
     for name in wanted or image_names():
         tag = tag_of(name, extras)
-        target = "sink" if name == "sink" else "service"
+        target = "consume" if find_service(name).is_one_process else "service"
         arguments = [f"{key}={value}" for key, value in build_arguments(name, extras).items()]
         run(
             *(engine(), "build", "--file", DOCKERFILE, "--target", target, "--tag", tag),

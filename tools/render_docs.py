@@ -11,6 +11,7 @@ from typing import Any
 
 from kappawatt.bus.topic import DAY, Topic
 from kappawatt.services.sink.queries import QUERIES
+from kappawatt.services.sink.tables import LAYOUT
 from kappawatt.serving.service import find_service, service_names
 from kappawatt.settings import settings_table
 from kappawatt.streams.stream import Form, Stream, resolve
@@ -107,16 +108,16 @@ ERRORS = " and ".join(f"`{stream.errors.name}`" for stream in STREAMS if stream.
 FORECAST = f"""## Forecasts on the bus
 
 One JSON document for each series and issue time on {FORECASTS}: `id`, `key`, `issue_time`,
-`known_at`, `corrected`, `time_zone`, `step_seconds`, `target`, `unit`, `target_time` (a list: the start of each
+`available_at`, `corrected`, `time_zone`, `step_seconds`, `target`, `unit`, `target_time` (a list: the start of each
 interval of a local day, 23, 24 or 25 hours), `quantiles` (19 lists of the same length, `"0.05"` to `"0.95"`), `day`
 (quantiles of figures of the whole day, of meters only), `filled` (intervals of the history that were missing and
 filled), `fallback` and `fallback_reason` (the seasonal naive stood in), `model`, `version`, and `source_topic`,
 `source_partition`, `source_offset` of the reading that made it due. The id is
-`SERVICE/SERIES/ISSUE_TIME/KNOWN_AT@VERSION`: the same log gives the same ids. When late data changes what would have
-been known, a correction follows with the same `issue_time` and a later `known_at`.
+`SERVICE/SERIES/ISSUE_TIME/AVAILABLE_AT@VERSION`: the same log gives the same ids. When late data changes what would
+have been known, a correction follows with the same `issue_time` and a later `available_at`.
 
 Once an interval is measured its error follows on {ERRORS}: `id` (the
-forecast's, `/`, the interval's start), `key`, `issue_time`, `known_at`, `target_time`, `measured`, `forecast` (the
+forecast's, `/`, the interval's start), `key`, `issue_time`, `available_at`, `target_time`, `measured`, `forecast` (the
 median), `error`, `naive` and `naive_error` (null where the seasonal naive has nothing), `lower` and `upper` (quantiles
 0.05 and 0.95), `covered`, `crps`, `fallback`, model and origin. The same id again is a revision of what was measured.
 """
@@ -130,34 +131,24 @@ message above 2.5 MB is cut, and `original_bytes` says how long it was).
 """
 
 
-TABLE_MEANINGS = {
-    "readings": "a plant reading",
-    "predictions": "a prediction of a plant's power",
-    "load_readings": "an hour of a load zone as it was sent; a corrected hour is another row",
-    "meter_readings": "an interval of a meter as it was sent; a revision is another row",
-    "forecasts": "an interval of a forecast, with its 19 quantiles",
-    "forecast_days": "a figure of a forecast day as a whole (a meter's daily consumption, daily peak)",
-    "forecast_errors": "what became of a forecast interval; the id is that of its row in `forecasts`",
-    "rejections": "a refused message; `plant` is its key, whatever was refused",
-    "scored": "view: predictions beside what was measured",
-    "scored_forecasts": "view: errors with local time, lead and unit of their forecast",
-}
-
-
 def analytics_page() -> str:
-    """Return the page on the analytics store, from `kappawatt.services.sink.queries`."""
+    """Return the page on the analytics store, from the sink's tables and queries."""
     lines = [
         MADE,
         "# The analytics store\n",
-        "`kappawatt sink` lands what passes on the bus in these tables, upserted by id, so a crash or a replay doubles",
-        "nothing. `KAPPAWATT_DATABASE=duckdb:FILE` is the default, `postgresql://...` the other choice.\n",
+        "`kappawatt consume sink` lands what passes on the bus in these tables, upserted by id, so a crash or a replay",
+        "doubles nothing. A store of an older version is brought up to date at the start, and the log says what was",
+        "done. `KAPPAWATT_DATABASE=duckdb:FILE` is the default, `postgresql://...` the other choice.\n",
         "| table | a row is |",
         "| --- | --- |",
-        *(f"| `{name}` | {meaning} |" for name, meaning in TABLE_MEANINGS.items()),
+        *(f"| `{made.name}` | {made.meaning} |" for made in (*LAYOUT.tables, *LAYOUT.views)),
         "",
-        "A correction is another forecast, with a later `known_at`; an error is of the last forecast that was known",
-        "before its interval began. Of an hour measured again the newest error stands; its readings stay, each with",
-        "its message's coordinates. Quantiles are columns `quantile_05` to `quantile_95`.\n",
+        "Every stream has a table of readings, and one of predictions where its answers are predictions; the other",
+        "tables hold what all streams share. `key` is the plant, zone or meter a row is of, `available_at` when what a",
+        "forecast rests on was known. `*_scored` of a stream's own sets predictions beside measurements.\n",
+        "A correction is another forecast, with a later `available_at`; an error is of the last forecast that was",
+        "known before its interval began. Of an hour measured again the newest error stands; its readings stay, each",
+        "with its message's coordinates. Quantiles are columns `quantile_05` to `quantile_95`.\n",
         "The DuckDB file is open only while a batch is written, about once a second, so that it can be queried beside:",
         "",
         "```sh",

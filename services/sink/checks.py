@@ -10,26 +10,35 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from kappawatt.bus.interface import Records
 from kappawatt.columns.values import parse_timestamp
 
 __all__ = [
     "INT32",
     "INT64",
     "LONGEST",
+    "LONGEST_ANSWER",
     "Malformed",
+    "answer_text",
     "count",
     "finite",
     "flag",
+    "integer",
+    "key_of",
+    "keys_of",
     "moment",
     "numbers",
     "parsed",
     "required",
+    "same",
     "short",
     "text",
+    "texts",
     "whole",
 ]
 
 LONGEST = 400  # characters of a text column that is not the message itself
+LONGEST_ANSWER = 4_000  # characters of a text that is an answer: an explanation is some sentences
 INT32 = 2**31
 INT64 = 2**63
 
@@ -80,6 +89,41 @@ def text(value: Any, longest: int = LONGEST) -> str | None:
     return whole_text[:longest].replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
+def answer_text(fields: Mapping[str, Any], name: str) -> str | None:
+    """Return a text that is an answer."""
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise Malformed(f"{name}: got {short(value)}, allowed text")
+    return text(value, LONGEST_ANSWER)
+
+
+def texts(column: NDArray[Any], longest: int = LONGEST) -> NDArray[Any]:
+    """Return a column of texts as a database takes them."""
+    clean = {value: text(value, longest) for value in set(column.tolist())}
+    found = np.empty(len(column), dtype=object)
+    found[:] = [clean[value] for value in column.tolist()]
+    return found
+
+
+def same(value: str | None, n: int) -> NDArray[Any]:
+    """Return a column of one text."""
+    return np.full(n, value, dtype=object)
+
+
+def key_of(records: Records, i: int) -> str | None:
+    """Return the key of a message as text."""
+    key = records.keys[i]
+    return None if key is None else text(key.decode("utf-8", "replace"))
+
+
+def keys_of(records: Records) -> NDArray[Any]:
+    """Return the keys of messages as a column."""
+    decoded = {key: None if key is None else text(key.decode("utf-8", "replace")) for key in set(records.keys)}
+    keys = np.empty(len(records), dtype=object)
+    keys[:] = [decoded[key] for key in records.keys]
+    return keys
+
+
 def short(value: Any) -> str:
     """Return a value as a message can afford it."""
     return repr(value)[:80]
@@ -106,6 +150,14 @@ def count(fields: Mapping[str, Any], name: str) -> int:
     value = fields.get(name)
     if type(value) is not int or not 0 <= value < INT64:
         raise Malformed(f"{name}: got {short(value)}, allowed a whole number from 0")
+    return value
+
+
+def integer(fields: Mapping[str, Any], name: str) -> int:
+    """Return an integer."""
+    value = fields.get(name)
+    if type(value) is not int or not -INT64 < value < INT64:
+        raise Malformed(f"{name}: got {short(value)}, allowed an integer")
     return value
 
 

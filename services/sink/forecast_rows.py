@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from kappawatt.bus.interface import Records
 from kappawatt.columns.values import parse_timestamp
 from kappawatt.forecasting.fan import LEVELS, level_name
+from kappawatt.messages.forecasts import with_available_at
 
 from . import checks
 
-__all__ = ["figures", "intervals", "issued", "realised"]
+__all__ = ["figures", "intervals", "issued", "parsed", "realised"]
 
 ERROR_NUMBERS = {
     "measured": "measured",
@@ -28,13 +29,18 @@ LEVEL_COLUMNS = {f"{level:.2f}": level_name(level) for level in LEVELS}
 MOST_INTERVALS = 1_000  # of one forecast; a day of 25 hours has 100 quarter hours
 
 
+def parsed(records: Records, i: int) -> dict[str, Any]:
+    """Return a forecast's document."""
+    return with_available_at(checks.parsed(records.values[i]))
+
+
 def issued(document: Mapping[str, Any], records: Records, i: int) -> dict[str, Any]:
     """What all intervals of a forecast have in common."""
     return {
         "forecast_id": checks.required(document, "id"),
-        "series": checks.required(document, "key"),
+        "key": checks.required(document, "key"),
         "issue_time": checks.moment(document, "issue_time"),
-        "known_at": checks.moment(document, "known_at"),
+        "available_at": checks.moment(document, "available_at"),
         "corrected": checks.flag(document, "corrected"),
         "time_zone": checks.required(document, "time_zone"),
         "step_seconds": checks.count(document, "step_seconds"),
@@ -91,15 +97,15 @@ def figures(document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
 
 def realised(records: Records, i: int) -> dict[str, Any]:
     """Return the row of a realised error."""
-    document = checks.parsed(records.values[i])
+    document = parsed(records, i)
     naive = {
         name: np.nan if document.get(name) is None else checks.finite(document, name)
         for name in ("naive", "naive_error")
     }
     return {
         "id": checks.required(document, "id"),
-        "series": checks.required(document, "key"),
-        **{name: checks.moment(document, name) for name in ("issue_time", "known_at", "target_time")},
+        "key": checks.required(document, "key"),
+        **{name: checks.moment(document, name) for name in ("issue_time", "available_at", "target_time")},
         **{column: checks.finite(document, name) for name, column in ERROR_NUMBERS.items()},
         **naive,
         "covered": checks.flag(document, "covered"),

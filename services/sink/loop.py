@@ -10,25 +10,25 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flask import Flask
 
 from kappawatt.bus import connect_as
-from kappawatt.bus.interface import Bus, Consumer
-from kappawatt.bus.promotions import PROMOTIONS, PromotionFollower
+from kappawatt.bus.interface import Bus
+from kappawatt.bus.promotions import PromotionFollower
 from kappawatt.errors import BusError, TopicUnknown
 from kappawatt.settings import Settings
 from kappawatt.store.interface import Store, StoreBusy
 from kappawatt.store.open import open_store
-from kappawatt.streams.load import LOAD_FORECASTS
-from kappawatt.streams.meter import METER_FORECASTS
-from kappawatt.streams.plant import PLANT_PREDICTIONS
-from kappawatt.streams.table import TOPICS
+from kappawatt.streams.table import STREAMS, TOPICS
 from kappawatt.telemetry import Telemetry
 
 from . import routes
+from .member import Member
 from .rows import Landing
+from .tables import LAYOUT
 
 if TYPE_CHECKING:
     from kappawatt.serving.service import Context
@@ -37,20 +37,16 @@ __all__ = ["Sink", "open_sink"]
 
 log = logging.getLogger(__name__)
 
-GROUP = "sink"
 POLL_SECONDS = 1.0
 SHORTEST_POLL_SECONDS = 0.05  # a poll that ends at once can leave a Kafka group half joined
 WRITE_SECONDS = 1.0  # rows wait at most this long for the database
 WRITE_ROWS = 50_000  # or until there are so many
-POLL_MESSAGES = 200  # a message can be a block of some 900 kB: at most 180 MB come at once
 BACKOFF_SECONDS = (0.05, 2.0)
 DRAIN_SECONDS = 15.0  # after SIGTERM a database that is busy gets so long; then the rows are read again later
 LAG_SECONDS = 1.0
 SETTLE_SECONDS = 5.0  # for a group to share its partitions; until then nobody asks for the lag
 STUCK_SECONDS = 15.0  # messages wait and none came for so long: kafka-python can lose a rebalance
 WARN_SECONDS = 10.0  # between two lines of log about the same busy database
-LANDED = tuple(topic.name for topic in TOPICS if topic is not PROMOTIONS)
-PROMOTABLE = (PLANT_PREDICTIONS.name, LOAD_FORECASTS.name, METER_FORECASTS.name)
 
 
 class Sink:
@@ -83,12 +79,9 @@ class Sink:
         self._write_seconds = write_seconds
         self._write_rows = write_rows
         self._stopped = threading.Event()
-        self._followers = [PromotionFollower(bus, stream) for stream in PROMOTABLE]
-        self._consumer: Consumer | None = None
-        self._topics: tuple[str, ...] = ()
+        self._followers = [PromotionFollower(bus, stream.answers.name) for stream in STREAMS]
         self._landing = Landing()
         self._since = 0.0
-        self._opened = self._heard = time.monotonic()
         self._beat = time.monotonic()
         self._reason: str | None = "no poll of the bus yet"
         self._warned = float("-inf")
@@ -121,78 +114,89 @@ class Sink:
             The bus has failed for longer than the setting `retry_for`.
         """
         self._bus.ensure(TOPICS)
-        promoted = {serving.topic for follower in self._followers if (serving := follower.read())}
         try:
-            self._open(promoted)
-            self._loop()
-            self._flush()
+            self._prepare()
+            promoted = {serving.topic for follower in self._followers if (serving := follower.read())}
+            member = Member(self._bus, self._settings, promoted)
+            try:
+                self._loop(member)
+                self._flush(member)
+            finally:
+                member.close()
         finally:
-            if self._consumer is not None:
-                self._consumer.close()
             for follower in self._followers:
                 follower.close()
             self.store.close()
 
-    def _loop(self) -> None:
+    def _prepare(self) -> None:
+        """Bring the database up to date, as soon as it can be written."""
+        pauses = _pauses()
+        while not self._stopped.is_set():
+            self._beat = time.monotonic()
+            try:
+                self.store.prepare()
+            except StoreBusy as error:
+                self._reason = str(error)
+                self._warn(0)
+                self._stopped.wait(next(pauses))
+            else:
+                return
+
+    def _loop(self, member: Member) -> None:
         failing_since: float | None = None
         while not self._stopped.is_set():
             self._beat = time.monotonic()
             try:
-                self.step()
+                self._turn(member)
                 failing_since = None
-                self._note_lag()
+                self._note_lag(member)
             except BusError as error:
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > self._settings.retry_for:
                     raise
                 log.warning("bus failed; reading again from the last commit", extra={"error": str(error)})
                 self._stopped.wait(random.uniform(0.1, 1.0))  # noqa: S311 (jitter, not a secret)
-                self._rewind(error)
+                self._rewind(member, error)
 
-    def step(self) -> None:
+    def _turn(self, member: Member) -> None:
         """Poll once; write and commit when it is time."""
-        assert self._consumer is not None
         promoted = {serving.topic for follower in self._followers if (serving := follower.poll())}
-        if not promoted <= set(self._topics):
-            self._flush()
-            self._open(promoted)
+        if not promoted <= set(member.topics):
+            self._flush(member)
+            member.join(promoted)
         until_write = self._until_write()
-        polled = self._consumer.poll(until_write) if until_write >= SHORTEST_POLL_SECONDS else []
+        polled = member.poll(until_write) if until_write >= SHORTEST_POLL_SECONDS else []
         self._telemetry.polled()
         if self._reason is not None:
             self._reason = None
-        if polled:
-            self._heard = time.monotonic()
-            if not self._landing.messages:
-                self._since = self._heard
+        if polled and not self._landing.messages:
+            self._since = time.monotonic()
         for records in polled:
             self._landing.add(records)
         is_time = self._landing.messages and self._until_write() < SHORTEST_POLL_SECONDS
         if is_time or self._landing.rows >= self._write_rows:
-            self._flush()
+            self._flush(member)
 
     def _until_write(self) -> float:
         if not self._landing.messages:
             return POLL_SECONDS
         return max(0.0, min(POLL_SECONDS, self._since + self._write_seconds - time.monotonic()))
 
-    def _flush(self) -> None:
+    def _flush(self, member: Member) -> None:
         """Write, then commit what was written."""
         landing = self._landing
         if not landing.messages:
             return
-        assert self._consumer is not None
         if landing.rows and not self._write(landing):
             return
-        self._consumer.commit()
+        member.commit()
         self._landing = Landing()
-        self._heard = time.monotonic()
         self._note(landing)
 
     def _write(self, landing: Landing) -> bool:
         """Write until it succeeds; False if the process is to end and the database is still busy."""
         tables = landing.tables()
-        pause, longest = BACKOFF_SECONDS
+        pauses = _pauses()
         deadline: float | None = None
         while True:
             self._beat = time.monotonic()
@@ -200,7 +204,7 @@ class Sink:
                 self.store.write(tables)
             except StoreBusy as error:
                 self._reason = str(error)
-                self._warn(landing)
+                self._warn(landing.rows)
             else:
                 self._reason = None
                 return True
@@ -209,49 +213,25 @@ class Sink:
                 if time.monotonic() > deadline:
                     log.error("database still busy; its rows will be read again", extra={"rows": landing.rows})
                     return False
-                time.sleep(min(pause, 0.2))
+                time.sleep(min(next(pauses), 0.2))
             else:
-                self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, not a secret)
-            pause = min(2 * pause, longest)
+                self._stopped.wait(next(pauses))
 
-    def _open(self, promoted: set[str]) -> None:
-        """Join the group on all topics there are to land.
-
-        A topic that was promoted once and then superseded is read to its end: the group's own commit on it
-        tells, after a restart, that it belongs here.
-        """
-        if self._consumer is not None:
-            self._consumer.close()
-        there = self._bus.topics()
-        own = {topic.name for topic in TOPICS}
-        sides = {t for t in there if t not in own and (t in self._topics or self._bus.committed(GROUP, t))}
-        sides |= promoted & set(there)
-        self._topics = LANDED + tuple(sorted(sides - set(LANDED)))
-        self._consumer = self._bus.consumer(
-            self._topics,
-            GROUP,
-            instance_id=self._settings.instance_id or None,
-            max_records=min(self._settings.max_records, POLL_MESSAGES),
-        )
-        self._opened = self._heard = time.monotonic()
-        log.info("landing", extra={"topics": list(self._topics)})
-
-    def _rewind(self, error: BusError) -> None:
+    def _rewind(self, member: Member, error: BusError) -> None:
         """Forget what is not committed, and read it again."""
         self._landing = Landing()
-        assert self._consumer is not None
         try:
             if isinstance(error, TopicUnknown):  # a side topic was deleted
-                self._open(set())
+                member.join()
             else:
-                self._consumer.rewind()
+                member.rewind()
         except BusError as again:
             log.warning("could not go back yet", extra={"error": str(again)})
 
-    def _warn(self, landing: Landing) -> None:
+    def _warn(self, rows: int) -> None:
         if time.monotonic() - self._warned > WARN_SECONDS:
             self._warned = time.monotonic()
-            log.warning("database is busy; rows wait", extra={"error": self._reason, "rows": landing.rows})
+            log.warning("database is busy; rows wait", extra={"error": self._reason, "rows": rows})
 
     def _note(self, landing: Landing) -> None:
         self.landed += landing.rows
@@ -265,22 +245,29 @@ class Sink:
                 extra={"count": len(landing.malformed), "first": landing.malformed[0]},
             )
 
-    def _note_lag(self) -> None:
+    def _note_lag(self, member: Member) -> None:
         """Once a second measure the lag; join the group again if it grows and nothing comes."""
         now = time.monotonic()
-        if now < self._next_lag or now - self._opened < SETTLE_SECONDS:
+        if now < self._next_lag or now - member.joined < SETTLE_SECONDS:
             return
         self._next_lag = now + LAG_SECONDS
-        assert self._consumer is not None
-        lags = self._consumer.lag()
+        lags = member.lag()
         self._telemetry.lags(lags)
-        if sum(lags.values()) and now - self._heard > STUCK_SECONDS:
+        if sum(lags.values()) and now - member.heard > STUCK_SECONDS:
             log.warning("messages wait and none come; joining the group again", extra={"lag": sum(lags.values())})
-            self._flush()
-            self._open(set())
+            self._flush(member)
+            member.join()
+
+
+def _pauses() -> Iterator[float]:
+    """Yield how long to wait for a busy database: longer each time, with jitter."""
+    pause, longest = BACKOFF_SECONDS
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, not a secret)
+        pause = min(2 * pause, longest)
 
 
 def open_sink(settings: Settings, telemetry: Telemetry | None = None) -> Sink:
     """Return the sink that settings describe; bus and database are asked when it runs."""
-    store = open_store(settings.database)
+    store = open_store(settings.database, LAYOUT)
     return Sink(connect_as(settings), store, settings=settings, telemetry=telemetry or Telemetry("sink"))

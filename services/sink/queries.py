@@ -1,11 +1,20 @@
-"""Example queries. Each runs as it stands on DuckDB and on PostgreSQL.
+"""Example queries, made from the streams there are. Each runs as it stands on DuckDB and on PostgreSQL.
 
 Hours and days are in UTC; those of forecasts are the series' own local ones.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from kappawatt.columns.schema import Kind
+from kappawatt.streams.stream import Bins, Stream
+from kappawatt.streams.table import STREAMS
+
+from .tables import LAYOUT
+from .views import scored_name
 
 __all__ = ["QUERIES", "Query"]
 
@@ -19,40 +28,79 @@ class Query:
     sql: str
 
 
-ERROR_BY_TEMPERATURE = """\
-SELECT version,
-       floor(ambient_temperature / 2) * 2 AS from_degc,
-       floor(ambient_temperature / 2) * 2 + 2 AS to_degc,
-       count(*) AS n,
-       avg(abs_error) AS mae_mw,
-       avg(error) AS bias_mw
-FROM scored
-GROUP BY 1, 2, 3
-ORDER BY 1, 2"""
+def _of_predictions(stream: Stream) -> Iterator[Query]:
+    """The queries on the view of a stream's predictions of a number."""
+    view = scored_name(stream)
+    target = stream.target
+    if view not in {made.name for made in LAYOUT.views} or stream.answer.field(target).kind is not Kind.NUMBER:
+        return
+    before = view.removesuffix("scored").replace("_", "-")
+    unit = _suffix(stream.answer.field(target).unit)
+    for bins in stream.error_by:
+        name = f"{before}error-by-{bins.name or bins.field.replace('_', '-')}"
+        field = stream.schema.field(bins.field)
+        title = f"Error by {field.name.replace('_', ' ')}, in bins of {bins.width:g} {field.unit}"
+        yield Query(name, _title(stream, before, title), _error_by(view, bins, unit, _suffix(field.unit)))
+    title = "The twenty hours with the largest mean error"
+    yield Query(f"{before}worst-hours", _title(stream, before, title), _worst_hours(view, stream, unit))
+    lower, upper = f"{target}_lower", f"{target}_upper"
+    if {lower, upper} <= set(stream.answer.names):
+        title = f"How often the 90 % interval holds the measured {target.replace('_', ' ')}, by day"
+        yield Query(f"{before}coverage-by-day", _title(stream, before, title), _coverage(view, lower, upper, unit))
 
-WORST_HOURS = """\
+
+def _title(stream: Stream, before: str, title: str) -> str:
+    return f"{stream.view.title}: {title[0].lower()}{title[1:]}" if before else title
+
+
+def _suffix(unit: str) -> str:
+    """Return a unit as the end of a column's name: `_mw`."""
+    word = re.sub(r"\W+", "_", unit.lower().replace("%", "percent")).strip("_")
+    return f"_{word}" if word else ""
+
+
+def _error_by(view: str, bins: Bins, unit: str, bin_unit: str) -> str:
+    field, width = f"s.{bins.field}", f"{bins.width:g}"
+    return f"""\
+SELECT version,
+       floor({field} / {width}) * {width} AS from{bin_unit},
+       floor({field} / {width}) * {width} + {width} AS to{bin_unit},
+       count(*) AS n,
+       avg(abs_error) AS mae{unit},
+       avg(error) AS bias{unit}
+FROM {view} s
+GROUP BY 1, 2, 3
+ORDER BY 1, 2"""  # noqa: S608 (our own words)
+
+
+def _worst_hours(view: str, stream: Stream, unit: str) -> str:
+    means = [f"avg(s.{bins.field}) AS {bins.field}" for bins in stream.error_by]
+    last = ",\n       ".join([f"max(abs_error) AS largest{unit}", *means])
+    return f"""\
 SELECT date_trunc('hour', event_time AT TIME ZONE 'UTC') AS hour,
-       plant,
+       key,
        version,
        count(*) AS n,
-       avg(abs_error) AS mae_mw,
-       avg(error) AS bias_mw,
-       max(abs_error) AS largest_mw,
-       avg(ambient_temperature) AS ambient_temperature
-FROM scored
+       avg(abs_error) AS mae{unit},
+       avg(error) AS bias{unit},
+       {last}
+FROM {view} s
 GROUP BY 1, 2, 3
 ORDER BY 5 DESC, 1, 2, 3
-LIMIT 20"""
+LIMIT 20"""  # noqa: S608
 
-COVERAGE_BY_DAY = """\
+
+def _coverage(view: str, lower: str, upper: str, unit: str) -> str:
+    return f"""\
 SELECT CAST(event_time AT TIME ZONE 'UTC' AS DATE) AS day,
        version,
        count(*) AS n,
-       avg(CASE WHEN measured BETWEEN net_power_lower AND net_power_upper THEN 1.0 ELSE 0.0 END) AS coverage,
-       avg(net_power_upper - net_power_lower) AS mean_width_mw
-FROM scored
+       avg(CASE WHEN measured BETWEEN s.{lower} AND s.{upper} THEN 1.0 ELSE 0.0 END) AS coverage,
+       avg(s.{upper} - s.{lower}) AS mean_width{unit}
+FROM {view} s
 GROUP BY 1, 2
-ORDER BY 1, 2"""
+ORDER BY 1, 2"""  # noqa: S608
+
 
 REJECTIONS_BY_REASON = """\
 SELECT reason,
@@ -77,7 +125,7 @@ count(*) AS n,
 FORECASTS_BY_SERIES = f"""\
 SELECT model,
        version,
-       series,
+       key,
        unit,
        {SCORES},
        avg(forecast_upper - forecast_lower) AS width_90,
@@ -88,7 +136,7 @@ ORDER BY 1, 2, 3"""  # noqa: S608 (our own words)
 
 FORECASTS_BY_HOUR = f"""\
 SELECT model,
-       series,
+       key,
        CAST(extract(hour FROM local_time) AS INTEGER) AS local_hour,
        {SCORES}
 FROM scored_forecasts
@@ -107,7 +155,7 @@ ORDER BY 1, 4, 2"""  # noqa: S608
 
 WORST_FORECAST_DAYS = """\
 SELECT model,
-       series,
+       key,
        CAST(local_time AS DATE) AS local_day,
        version,
        count(*) AS n,
@@ -122,9 +170,7 @@ ORDER BY 7 DESC NULLS LAST, 1, 2, 3, 4
 LIMIT 20"""
 
 QUERIES = (
-    Query("error-by-temperature", "Error by ambient temperature, in bins of 2 degC", ERROR_BY_TEMPERATURE),
-    Query("worst-hours", "The twenty hours with the largest mean error", WORST_HOURS),
-    Query("coverage-by-day", "How often the 90 % interval holds the measured power, by day", COVERAGE_BY_DAY),
+    *(query for stream in STREAMS for query in _of_predictions(stream)),
     Query("rejections-by-reason", "What was refused, by reason and field", REJECTIONS_BY_REASON),
     Query("forecast-error-by-series", "Forecasts against what was measured, by series", FORECASTS_BY_SERIES),
     Query("forecast-error-by-hour", "Forecast error by local hour of the day", FORECASTS_BY_HOUR),

@@ -15,62 +15,24 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kappawatt.bus.interface import Headers, Records
-from kappawatt.bus.topic import dead_letter
-from kappawatt.columns.arrow import read_columns
+from kappawatt.bus.interface import Headers, Records, header
 from kappawatt.columns.batch import Columns
 from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import ARROW, READABLE
-from kappawatt.columns.schema import Schema
+from kappawatt.columns.schema import Kind
 from kappawatt.columns.values import parse_timestamp
 from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.readings import content_type
-from kappawatt.store.table import DTYPES, Table, join
-from kappawatt.streams import load, meter, plant
-from kappawatt.streams.load import LOAD_ERRORS, LOAD_FORECASTS
-from kappawatt.streams.load import LOAD_READINGS as LOAD_READINGS_TOPIC
-from kappawatt.streams.meter import METER_ERRORS, METER_FORECASTS
-from kappawatt.streams.meter import METER_READINGS as METER_READINGS_TOPIC
-from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
+from kappawatt.store.table import ABSENT, DTYPES, Table, join
+from kappawatt.streams.stream import Form, Stream
+from kappawatt.streams.table import FORMS
 
-from . import checks, forecast_rows
-from .tables import (
-    FORECAST_DAYS,
-    FORECAST_ERRORS,
-    FORECASTS,
-    LOAD_READINGS,
-    METER_READINGS,
-    PREDICTIONS,
-    READINGS,
-    REJECTIONS,
-)
+from . import checks, forecast_rows, prediction_rows
+from .tables import FORECAST_DAYS, FORECAST_ERRORS, FORECASTS, PREDICTIONS, READINGS, REJECTIONS, reading_fields
 
 __all__ = ["Landing"]
 
 LONGEST_ORIGINAL = 4_000  # characters of a refused message; the whole is on the bus, at its coordinates
-KINDS = {"f": "numbers", "i": "integers", "bu": "booleans", "M": "times"}
-ANSWERS = ("net_power", "net_power_lower", "net_power_upper")
-BLOCK = ("event_time", *ANSWERS, "extrapolated", "source_offset", "source_row")
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A topic of readings: schema of its rows, their table, column of the key, and the time arrival stands in for."""
-
-    schema: Schema
-    table: Table
-    key: str
-    arrival: str | None = None
-
-
-SOURCES = {
-    PLANT_READINGS.name: _Source(plant.READING, READINGS, "plant", "event_time"),
-    LOAD_READINGS_TOPIC.name: _Source(load.READING, LOAD_READINGS, "load_zone"),
-    METER_READINGS_TOPIC.name: _Source(meter.READING, METER_READINGS, "meter_id"),
-}
-DEAD = {dead_letter(topic).name for topic in (PLANT_READINGS, LOAD_READINGS_TOPIC, METER_READINGS_TOPIC)}
-ERRORS = {LOAD_ERRORS.name, METER_ERRORS.name}
-FORECAST_TOPICS = {LOAD_FORECASTS.name, METER_FORECASTS.name}
 
 
 @dataclass(slots=True)
@@ -88,17 +50,20 @@ class Landing:
     def add(self, records: Records) -> None:
         """Take the messages of one topic partition."""
         self.messages += len(records)
-        source = SOURCES.get(records.topic)
-        if source is not None:
-            self._add_readings(records, source)
-        elif records.topic in DEAD:
-            self._add_documents(records, lambda i: (REJECTIONS, _dead_letter(records, i)))
-        elif records.topic in ERRORS:
-            self._add_documents(records, lambda i: (FORECAST_ERRORS, forecast_rows.realised(records, i)))
-        elif records.topic in FORECAST_TOPICS or _is_side_topic_of_forecasts(records):
+        stream, form = FORMS.get(records.topic) or _of_side_topic(records)
+        if stream is None:
+            for i in range(len(records)):
+                self._add_malformed(records, i, f"source_topic: got no topic of readings, allowed {_readings_topics()}")
+        elif form is Form.READINGS:
+            self._add_readings(records, stream)
+        elif form is Form.PREDICTIONS:
+            self._add_predictions(records, stream)
+        elif form is Form.FORECASTS:
             self._add_forecasts(records)
+        elif form is Form.FORECAST_ERRORS:
+            self._add_documents(records, FORECAST_ERRORS, forecast_rows.realised)
         else:
-            self._add_predictions(records)
+            self._add_documents(records, REJECTIONS, _dead_letter)
 
     def tables(self) -> dict[str, Columns]:
         """Return all rows taken so far, by table name."""
@@ -109,63 +74,67 @@ class Landing:
             self._parts[table.name].append(table.complete(columns, n))
             self.rows += n
 
-    def _add_readings(self, records: Records, source: _Source) -> None:
+    def _add_readings(self, records: Records, stream: Stream) -> None:
+        schema, table = stream.schema, READINGS[stream.name]
+        texts = [field.name for field in reading_fields(stream) if field.kind is Kind.TEXT]
         for kind, places in _by_content_type(records).items():
             if kind not in READABLE:
                 continue
-            decoded = decode_many([records.values[i] for i in places], kind, source.schema)
+            decoded = decode_many([records.values[i] for i in places], kind, schema)
             rows = np.flatnonzero(decoded.batch.valid)
+            if not len(rows):
+                continue
             message = places[decoded.message[rows]]
             published = np.asarray(records.timestamps, dtype=np.int64)[message].astype("datetime64[ms]")
             columns = {name: column[rows] for name, column in decoded.batch.columns.items()}
-            keys = _keys(records)[message]
-            if source.arrival is not None:
-                given = columns[source.arrival]
-                columns[source.arrival] = np.where(np.isnat(given), published, given)
-            elif len(rows):
-                own = columns[source.key]
+            columns |= {name: checks.texts(columns[name]) for name in texts}
+            if stream.arrival is not None:
+                given = columns[stream.arrival]
+                columns[stream.arrival] = np.where(np.isnat(given), published, given)
+            keys = checks.keys_of(records)[message]
+            if stream.names_key:
+                own = checks.texts(columns[stream.key.name])
                 keys = np.where(own == None, keys, own)  # noqa: E711 (elementwise)
             columns |= {
-                source.key: keys,
+                "key": keys,
                 "published": published,
-                "source_topic": _same(records.topic, len(rows)),
+                "source_topic": checks.same(records.topic, len(rows)),
                 "source_partition": np.full(len(rows), records.partition),
                 "source_offset": np.asarray(records.offsets, dtype=np.int64)[message],
                 "source_row": decoded.row[rows],
             }
-            self._put(source.table, columns, len(rows))
+            self._put(table, columns, len(rows))
 
-    def _add_predictions(self, records: Records) -> None:
+    def _add_predictions(self, records: Records, stream: Stream) -> None:
+        table = PREDICTIONS[stream.name]
         documents: list[dict[str, Any]] = []
         for i, value in enumerate(records.values):
             try:
                 if content_type(records.headers[i], value) == ARROW:
-                    columns, n = _prediction_block(records, i)
-                    self._put_documents(PREDICTIONS, documents)  # what came before stays before
+                    columns, n = prediction_rows.block(stream, records, i)
+                    self._put_documents(table, documents)  # what came before stays before
                     documents = []
-                    self._put(PREDICTIONS, columns, n)
+                    self._put(table, columns, n)
                 else:
-                    documents.append(_prediction_event(records, i))
+                    documents.append(prediction_rows.event(stream, records, i))
             except (checks.Malformed, PayloadInvalid) as error:
                 self._add_malformed(records, i, str(error))
-        self._put_documents(PREDICTIONS, documents)
+        self._put_documents(table, documents)
 
-    def _add_documents(self, records: Records, read: Callable[[int], tuple[Table, dict[str, Any]]]) -> None:
+    def _add_documents(self, records: Records, table: Table, read: Callable[[Records, int], dict[str, Any]]) -> None:
         """Take messages that are one row each."""
-        by_table: dict[str, tuple[Table, list[dict[str, Any]]]] = {}
+        documents: list[dict[str, Any]] = []
         for i in range(len(records)):
             try:
-                table, document = read(i)
-                by_table.setdefault(table.name, (table, []))[1].append(document)
+                documents.append(read(records, i))
             except checks.Malformed as error:
                 self._add_malformed(records, i, str(error))
-        for table, documents in by_table.values():
-            self._put_documents(table, documents)
+        self._put_documents(table, documents)
 
     def _add_forecasts(self, records: Records) -> None:
         for i in range(len(records)):
             try:
-                fields = checks.parsed(records.values[i])
+                fields = forecast_rows.parsed(records, i)
                 same = forecast_rows.issued(fields, records, i)
                 intervals = forecast_rows.intervals(fields)
                 figures = forecast_rows.figures(fields)
@@ -203,9 +172,12 @@ class Landing:
     def _put_documents(self, table: Table, documents: Sequence[Mapping[str, Any]]) -> None:
         columns: dict[str, NDArray[Any]] = {}
         for column in table.columns:
-            values = [document.get(column.name) for document in documents]
             if documents and column.name in documents[0]:
-                columns[column.name] = np.array(values, dtype=DTYPES[column.type])
+                values = (document[column.name] for document in documents)
+                nothing = ABSENT.get(column.type)
+                columns[column.name] = np.array(
+                    [nothing if value is None else value for value in values], dtype=DTYPES[column.type]
+                )
         self._put(table, columns, len(documents))
 
 
@@ -223,84 +195,25 @@ def _by_content_type(records: Records) -> dict[str, NDArray[np.intp]]:
     return {kind: np.array(places, dtype=np.intp) for kind, places in groups.items()}
 
 
-def _prediction_block(records: Records, i: int) -> tuple[dict[str, NDArray[Any]], int]:
-    same = {name: content.decode("utf-8", "replace") for name, content in records.headers[i]}
-    found = read_columns(records.values[i])
-    columns = {name: _block_column(found, name, "f") for name in ANSWERS}
-    if not all(np.isfinite(column).all() for column in columns.values()):
-        raise checks.Malformed("got an answer that is not finite, allowed numbers")
-    moments = _block_column(found, "event_time", "M")
-    n = len(moments)
-    if n and not moments.astype(np.int64).min() >= 0:  # NaT is the smallest integer
-        raise checks.Malformed("event_time: got none or one before 1970, allowed ms since the epoch")
-    try:
-        topic, model, version = (same[name] for name in ("source-topic", "model", "model-version"))
-        partition = checks.whole(int(same["source-partition"]), checks.INT32)
-    except (KeyError, ValueError, checks.Malformed):
-        raise checks.Malformed(
-            "headers: got no origin, allowed source-topic, source-partition, model, model-version"
-        ) from None
-    columns |= {
-        "plant": _same(_key(records, i), n),
-        "event_time": moments,
-        "extrapolated": _block_column(found, "extrapolated", "bu"),
-        "model": _same(checks.text(model), n),
-        "version": _same(checks.text(version), n),
-        "published": np.full(n, records.timestamps[i], dtype="datetime64[ms]"),
-        "topic": _same(records.topic, n),
-        "source_topic": _same(checks.text(topic), n),
-        "source_partition": np.full(n, partition),
-        "source_offset": _block_column(found, "source_offset", "i"),
-        "source_row": _block_column(found, "source_row", "i"),
-    }
-    return columns, n
-
-
-def _block_column(found: Columns, name: str, kind: str) -> NDArray[Any]:
-    column = found.get(name)
-    if column is None:
-        raise checks.Malformed(f"{name}: got no such column, allowed {', '.join(BLOCK)}")
-    if column.dtype.kind not in kind:
-        raise checks.Malformed(f"{name}: got a column of {column.dtype}, allowed {KINDS[kind]} without nulls")
-    return column
-
-
-def _prediction_event(records: Records, i: int) -> dict[str, Any]:
-    document = checks.parsed(records.values[i])
-    moment = parse_timestamp(document.get("event_time"))
-    if moment is None:
-        got = checks.short(document.get("event_time"))
-        raise checks.Malformed(f"event_time: got {got}, allowed an ISO 8601 time with zone")
-    if type(document.get("extrapolated")) is not bool:
-        raise checks.Malformed(f"extrapolated: got {checks.short(document.get('extrapolated'))}, allowed true or false")
-    return {
-        "id": checks.required(document, "id"),
-        "plant": _key(records, i),
-        "event_time": np.datetime64(moment, "ms"),
-        **{name: checks.finite(document, name) for name in ANSWERS},
-        "extrapolated": document["extrapolated"],
-        "model": checks.required(document, "model"),
-        "version": checks.required(document, "version"),
-        "published": np.datetime64(records.timestamps[i], "ms"),
-        "topic": records.topic,
-        "source_topic": checks.required(document, "source_topic"),
-        "source_partition": checks.whole(document.get("source_partition"), checks.INT32),
-        "source_offset": checks.whole(document.get("source_offset"), checks.INT64),
-        "source_row": checks.whole(document.get("source_row"), checks.INT32),
-    }
-
-
-def _is_side_topic_of_forecasts(records: Records) -> bool:
-    """Whether the first message that can be read is a forecast; a replay's side topic has one kind only."""
-    if records.topic == PLANT_PREDICTIONS.name:
-        return False
-    for value in records.values:
-        if value[:1] == b"{":
+def _of_side_topic(records: Records) -> tuple[Stream | None, Form | None]:
+    """Whose answers a topic holds that is no stream's own: a replay's. Each message names what it answers."""
+    for headers, value in zip(records.headers, records.values, strict=True):
+        named = header(headers, "source-topic")
+        if named is not None:
+            source: Any = named.decode("utf-8", "replace")
+        else:
             try:
-                return "quantiles" in checks.parsed(value)
+                source = checks.parsed(value).get("source_topic")
             except checks.Malformed:
                 continue
-    return False
+        stream, form = FORMS.get(source, (None, None)) if isinstance(source, str) else (None, None)
+        if stream is not None and form is Form.READINGS:
+            return stream, stream.form
+    return None, None
+
+
+def _readings_topics() -> str:
+    return ", ".join(name for name, (_, form) in FORMS.items() if form is Form.READINGS)
 
 
 def _dead_letter(records: Records, i: int) -> dict[str, Any]:
@@ -309,7 +222,7 @@ def _dead_letter(records: Records, i: int) -> dict[str, Any]:
     original = document.get("original", document.get("original_base64"))
     return {
         "id": checks.required(document, "id"),
-        "plant": checks.text(document.get("key")),
+        "key": checks.text(document.get("key")),
         "reason": checks.required(document, "reason"),
         **{name: checks.text(document.get(name)) for name in ("field", "got", "allowed", "message")},
         "rejected_rows": checks.whole(document.get("rejected_rows", 1), checks.INT64),
@@ -327,25 +240,9 @@ def _dead_letter(records: Records, i: int) -> dict[str, Any]:
 def _coordinates(records: Records, i: int) -> dict[str, Any]:
     return {
         "id": f"{records.topic}-{records.partition}-{records.offsets[i]}",
-        "plant": _key(records, i),
+        "key": checks.key_of(records, i),
         "published": np.datetime64(records.timestamps[i], "ms"),
         "source_topic": records.topic,
         "source_partition": records.partition,
         "source_offset": records.offsets[i],
     }
-
-
-def _key(records: Records, i: int) -> str | None:
-    key = records.keys[i]
-    return None if key is None else checks.text(key.decode("utf-8", "replace"))
-
-
-def _keys(records: Records) -> NDArray[Any]:
-    texts = {key: None if key is None else checks.text(key.decode("utf-8", "replace")) for key in set(records.keys)}
-    keys = np.empty(len(records), dtype=object)
-    keys[:] = [texts[key] for key in records.keys]
-    return keys
-
-
-def _same(text: str | None, n: int) -> NDArray[Any]:
-    return np.full(n, text, dtype=object)

@@ -1,35 +1,57 @@
-"""The tables people query. DDL and every statement that writes are made from here, for both databases.
+"""The tables people query, made from the streams there are: readings and predictions of each, and those all share.
 
-On the way in a row is in columns: text as object arrays (None is NULL), numbers as float64 (NaN is NULL),
-times as datetime64[ms] in UTC (NaT is NULL). Ids are the coordinates of the message a row came from, or made from the
-forecast's own, so a row that is landed twice lands in the same place.
+A stream's readings and predictions have a table each, from its schemas. Forecasts look the same whatever is forecast,
+so all streams share the tables of forecasts, their days and errors, and that of rejections. Ids are the coordinates of
+the message a row came from, or made from the forecast's own, so a row that is landed twice lands in the same place.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
+from kappawatt.columns.schema import Field, Kind
+from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.fan import LEVELS, level_name
-from kappawatt.store.table import Column, Table, Type
+from kappawatt.store.table import Column, Layout, Table, Type, View
+from kappawatt.streams.series import ISSUE_TIME
+from kappawatt.streams.stream import Form, Stream
+from kappawatt.streams.table import STREAMS
+
+from .views import scored, scored_forecasts
 
 __all__ = [
+    "EVENT_TIME",
     "FORECASTS",
     "FORECAST_DAYS",
     "FORECAST_ERRORS",
-    "LOAD_READINGS",
-    "METER_READINGS",
+    "LAYOUT",
     "PREDICTIONS",
     "READINGS",
     "REJECTIONS",
-    "TABLES",
-    "VIEWS",
+    "reading_fields",
 ]
 
-
+TYPES = {
+    Kind.NUMBER: Type.NUMBER,
+    Kind.INTEGER: Type.BIGINT,
+    Kind.BOOLEAN: Type.BOOLEAN,
+    Kind.TEXT: Type.TEXT,
+    Kind.TIMESTAMP: Type.TIME,
+}
+EVENT_TIME = "event_time"  # of a prediction, whatever its reading calls it
+FORMER_KEYS = (*dict.fromkeys(stream.key.name for stream in STREAMS), "series")  # what `key` was called
+ID = Column("id", Type.TEXT)
+KEY = Column("key", Type.TEXT, FORMER_KEYS)
+AVAILABLE_AT = Column("available_at", Type.TIME, ("known_at",))
 ORIGIN = (
     Column("source_topic", Type.TEXT),
     Column("source_partition", Type.INTEGER),
     Column("source_offset", Type.BIGINT),
     Column("source_row", Type.INTEGER),
 )
+PUBLISHED = Column("published", Type.TIME)
+ANSWERED = (Column("model", Type.TEXT), Column("version", Type.TEXT), PUBLISHED, Column("topic", Type.TEXT))
 COORDINATES = " || '-' || ".join(
     [
         "source_topic",
@@ -37,97 +59,51 @@ COORDINATES = " || '-' || ".join(
     ]
 )
 
-READINGS = Table(
-    "readings",
-    (
-        Column("id", Type.TEXT),
-        Column("plant", Type.TEXT),
-        Column("event_time", Type.TIME),
-        Column("ambient_temperature", Type.NUMBER),
-        Column("exhaust_vacuum", Type.NUMBER),
-        Column("ambient_pressure", Type.NUMBER),
-        Column("relative_humidity", Type.NUMBER),
-        Column("net_power", Type.NUMBER),
-        Column("published", Type.TIME),
-        *ORIGIN,
-    ),
-    COORDINATES,
-)
-PREDICTIONS = Table(
-    "predictions",
-    (
-        Column("id", Type.TEXT),
-        Column("plant", Type.TEXT),
-        Column("event_time", Type.TIME),
-        Column("net_power", Type.NUMBER),
-        Column("net_power_lower", Type.NUMBER),
-        Column("net_power_upper", Type.NUMBER),
-        Column("extrapolated", Type.BOOLEAN),
-        Column("model", Type.TEXT),
-        Column("version", Type.TEXT),
-        Column("published", Type.TIME),
-        Column("topic", Type.TEXT),
-        *ORIGIN,
-    ),
-    f"{COORDINATES} || '@' || version",
-)
-REJECTIONS = Table(
-    "rejections",
-    (
-        Column("id", Type.TEXT),
-        Column("plant", Type.TEXT),
-        Column("reason", Type.TEXT),
-        Column("field", Type.TEXT),
-        Column("got", Type.TEXT),
-        Column("allowed", Type.TEXT),
-        Column("message", Type.TEXT),
-        Column("rejected_rows", Type.BIGINT),
-        Column("errors", Type.TEXT),
-        Column("arrived", Type.TIME),
-        Column("published", Type.TIME),
-        Column("content_type", Type.TEXT),
-        Column("model", Type.TEXT),
-        Column("version", Type.TEXT),
-        Column("original", Type.TEXT),
-        *ORIGIN[:3],
-    ),
-)
-LOAD_READINGS = Table(
-    "load_readings",
-    (
-        Column("id", Type.TEXT),
-        Column("load_zone", Type.TEXT),
-        Column("interval_start", Type.TIME),
-        Column("load", Type.NUMBER),
-        Column("temperature", Type.NUMBER),
-        Column("available_at", Type.TIME),
-        Column("time_zone", Type.TEXT),
-        Column("published", Type.TIME),
-        *ORIGIN,
-    ),
-    COORDINATES,
-)
-METER_READINGS = Table(
-    "meter_readings",
-    (
-        Column("id", Type.TEXT),
-        Column("meter_id", Type.TEXT),
-        Column("interval_start", Type.TIME),
-        Column("interval_seconds", Type.NUMBER),
-        Column("consumption", Type.NUMBER),
-        Column("available_at", Type.TIME),
-        Column("time_zone", Type.TEXT),
-        Column("published", Type.TIME),
-        *ORIGIN,
-    ),
-    COORDINATES,
-)
+
+def reading_fields(stream: Stream) -> list[Field]:
+    """Return the fields of a reading that have a column of their own: its first time, then the others."""
+    kept = [field for field in stream.schema.fields if field.name not in (stream.key.name, ISSUE_TIME.name)]
+    times = [field for field in kept if field.kind is Kind.TIMESTAMP][:1]
+    return times + [field for field in kept if field not in times]
+
+
+def _columns(fields: Iterable[Field]) -> tuple[Column, ...]:
+    return tuple(Column(field.name, TYPES[field.kind]) for field in fields)
+
+
+def _word(stream: Stream) -> str:
+    return stream.name.replace("-", "_")
+
+
+def _readings(stream: Stream) -> Table:
+    name = stream.readings_table or f"{_word(stream)}_readings"
+    columns = (ID, KEY, *_columns(reading_fields(stream)), PUBLISHED, *ORIGIN)
+    more = "; sent again, corrected or revised, it is another row" if stream.errors else ""
+    return _checked(stream, Table(name, columns, COORDINATES, f"{stream.title}: a reading as it was sent{more}"))
+
+
+def _predictions(stream: Stream) -> Table:
+    name = stream.answers_table or f"{_word(stream)}_predictions"
+    columns = (ID, KEY, Column(EVENT_TIME, Type.TIME), *_columns(stream.answer.fields), *ANSWERED, *ORIGIN)
+    title = f"a prediction: {stream.answer.meaning[0].lower()}{stream.answer.meaning[1:].rstrip('.')}"
+    return _checked(stream, Table(name, columns, f"{COORDINATES} || '@' || version", title))
+
+
+def _checked(stream: Stream, table: Table) -> Table:
+    """Return a table of a stream; SettingInvalid if a field has the name of a column that every table has."""
+    twice = [name for name, n in Counter(name.lower() for name in table.names).items() if n > 1]
+    if twice:
+        own = ", ".join(c.name for c in (ID, KEY, *ANSWERED, *ORIGIN))
+        raise SettingInvalid(f"stream {stream.name}: got a field {twice[0]}, allowed other names than {own}")
+    return table
+
+
 QUANTILES = tuple(Column(level_name(level), Type.NUMBER) for level in LEVELS)
 ISSUED = (
     Column("forecast_id", Type.TEXT),
-    Column("series", Type.TEXT),
+    KEY,
     Column("issue_time", Type.TIME),
-    Column("known_at", Type.TIME),
+    AVAILABLE_AT,
     Column("corrected", Type.BOOLEAN),
     Column("time_zone", Type.TEXT),
 )
@@ -135,17 +111,14 @@ MADE_BY = (
     Column("filled", Type.BIGINT),
     Column("fallback", Type.BOOLEAN),
     Column("fallback_reason", Type.TEXT),
-    Column("model", Type.TEXT),
-    Column("version", Type.TEXT),
-    Column("published", Type.TIME),
-    Column("topic", Type.TEXT),
+    *ANSWERED,
     *ORIGIN[:3],
 )
 # One row an interval, with every quantile: SQL then needs no JSON, and 25 to 100 rows a day and series are few.
 FORECASTS = Table(
     "forecasts",
     (
-        Column("id", Type.TEXT),
+        ID,
         *ISSUED,
         Column("step_seconds", Type.BIGINT),
         Column("target_time", Type.TIME),
@@ -154,18 +127,20 @@ FORECASTS = Table(
         *QUANTILES,
         *MADE_BY,
     ),
+    meaning="an interval of a forecast, with its 19 quantiles",
 )
 FORECAST_DAYS = Table(
     "forecast_days",
-    (Column("id", Type.TEXT), *ISSUED, Column("figure", Type.TEXT), Column("unit", Type.TEXT), *QUANTILES, *MADE_BY),
+    (ID, *ISSUED, Column("figure", Type.TEXT), Column("unit", Type.TEXT), *QUANTILES, *MADE_BY),
+    meaning="a figure of a forecast day as a whole (a meter's daily consumption, daily peak)",
 )
 FORECAST_ERRORS = Table(
     "forecast_errors",
     (
-        Column("id", Type.TEXT),
-        Column("series", Type.TEXT),
+        ID,
+        KEY,
         Column("issue_time", Type.TIME),
-        Column("known_at", Type.TIME),
+        AVAILABLE_AT,
         Column("target_time", Type.TIME),
         Column("measured", Type.NUMBER),
         Column("forecast", Type.NUMBER),
@@ -177,42 +152,54 @@ FORECAST_ERRORS = Table(
         Column("covered", Type.BOOLEAN),
         Column("crps", Type.NUMBER),
         Column("fallback", Type.BOOLEAN),
-        Column("model", Type.TEXT),
-        Column("version", Type.TEXT),
-        Column("published", Type.TIME),
-        Column("topic", Type.TEXT),
+        *ANSWERED,
         *ORIGIN[:3],
     ),
+    meaning="what became of a forecast interval; the id is that of its row in `forecasts`",
 )
-TABLES = (
-    READINGS,
-    PREDICTIONS,
-    REJECTIONS,
-    LOAD_READINGS,
-    METER_READINGS,
-    FORECASTS,
-    FORECAST_DAYS,
-    FORECAST_ERRORS,
+REJECTIONS = Table(
+    "rejections",
+    (
+        ID,
+        KEY,
+        Column("reason", Type.TEXT),
+        Column("field", Type.TEXT),
+        Column("got", Type.TEXT),
+        Column("allowed", Type.TEXT),
+        Column("message", Type.TEXT),
+        Column("rejected_rows", Type.BIGINT),
+        Column("errors", Type.TEXT),
+        Column("arrived", Type.TIME),
+        PUBLISHED,
+        Column("content_type", Type.TEXT),
+        Column("model", Type.TEXT),
+        Column("version", Type.TEXT),
+        Column("original", Type.TEXT),
+        *ORIGIN[:3],
+    ),
+    meaning="a refused message, whatever was refused",
 )
+SHARED = (FORECASTS, FORECAST_DAYS, FORECAST_ERRORS, REJECTIONS)
+READINGS = {stream.name: _readings(stream) for stream in STREAMS}
+PREDICTIONS = {stream.name: _predictions(stream) for stream in STREAMS if stream.form is Form.PREDICTIONS}
 
-SCORED = """\
-SELECT p.id, p.plant, p.event_time, r.ambient_temperature, r.exhaust_vacuum, r.ambient_pressure,
-       r.relative_humidity, r.net_power AS measured, p.net_power AS predicted, p.net_power_lower,
-       p.net_power_upper, p.extrapolated, p.net_power - r.net_power AS error,
-       abs(p.net_power - r.net_power) AS abs_error, p.model, p.version, p.topic, p.published
-FROM predictions p
-JOIN readings r ON r.source_partition = p.source_partition AND r.source_offset = p.source_offset
-     AND r.source_row = p.source_row AND r.source_topic = p.source_topic
-WHERE r.net_power IS NOT NULL"""
 
-# The local hour and day of an interval come from the forecast it is an interval of: errors have its id.
-SCORED_FORECASTS = """\
-SELECT e.id, e.series, e.issue_time, e.known_at, e.target_time, f.time_zone, f.target, f.unit,
-       e.target_time AT TIME ZONE f.time_zone AS local_time,
-       CAST(extract(epoch FROM e.target_time - e.issue_time) / 3600 AS DOUBLE PRECISION) AS lead_hours,
-       e.measured, e.forecast, e.error, abs(e.error) AS abs_error, e.naive, abs(e.naive_error) AS naive_abs_error,
-       e.forecast_lower, e.forecast_upper, e.covered, e.crps, e.fallback, f.corrected, e.model, e.version,
-       e.published
-FROM forecast_errors e
-JOIN forecasts f ON f.id = e.id"""
-VIEWS = {"scored": SCORED, "scored_forecasts": SCORED_FORECASTS}
+def _layout() -> Layout:
+    """Return all tables and views; SettingInvalid if two have one name."""
+    tables: list[Table] = []
+    views: list[View] = []
+    for stream in STREAMS:
+        tables.append(READINGS[stream.name])
+        if stream.name in PREDICTIONS:
+            tables.append(PREDICTIONS[stream.name])
+            view = scored(stream, READINGS[stream.name], PREDICTIONS[stream.name])
+            views += [] if view is None else [view]
+    layout = Layout((*tables, *SHARED), (*views, scored_forecasts(FORECASTS, FORECAST_ERRORS)))
+    names = Counter(made.name for made in (*layout.tables, *layout.views))
+    twice = next((name for name, n in names.items() if n > 1), None)
+    if twice is not None:
+        raise SettingInvalid(f"streams: got two tables or views called {twice}, allowed one of a name")
+    return layout
+
+
+LAYOUT = _layout()

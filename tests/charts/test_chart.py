@@ -40,7 +40,7 @@ OWN_KAFKA = ("kafka.enabled=false", "global.kafka.bootstrapServers=a.example:909
 SECURE = ("global.kafka.securityProtocol=SASL_SSL", "global.kafka.saslMechanism=SCRAM-SHA-512",
           "global.kafka.saslUsername=plant", "global.kafka.existingSecret=kafka-login")  # fmt: skip
 OWN_AUTHORITY = "global.kafka.caKey=ca.crt"
-NO_SERVICES = tuple(f"{name}.enabled=false" for name in (*service_names(), "sink"))
+NO_SERVICES = tuple(f"{name}.enabled=false" for name in service_names())
 SINK = ("sink.enabled=true", "sink.database.existingSecret=analytics")
 INSTALLATIONS: dict[str, tuple[str, ...]] = {
     "as it comes": (),
@@ -300,7 +300,7 @@ def test_what_helm_says_can_be_typed_as_it_stands(settings: tuple[str, ...], add
 def test_every_service_has_an_alias_and_only_services_do() -> None:
     aliases = {each["alias"] for each in yaml.safe_load((CHART / "Chart.yaml").read_text())["dependencies"]}
 
-    assert aliases == {*service_names(), "sink"}
+    assert aliases == {*service_names()}
 
 
 def test_the_page_of_values_is_made_of_their_comments_and_no_value_is_without() -> None:
@@ -336,15 +336,16 @@ def test_helms_test_waits_for_every_service_that_the_gateway_can_find(everything
     expected = environment(of_kind(everything, "Pod")[f"{RELEASE}-test-gateway"])["KAPPAWATT_EXPECTED"]
 
     assert expected is not None
-    assert {*expected.split(",")} == found == {*service_names(), "sink"} - {"gateway"}
+    assert {*expected.split(",")} == found == {*service_names()} - {"gateway"}
 
 
 def test_each_role_that_a_service_has_is_a_deployment(everything: list[Document]) -> None:
     deployments = of_kind(everything, "Deployment")
 
     for name in service_names():
-        assert f"{RELEASE}-{name}-serve" in deployments
-        assert (f"{RELEASE}-{name}-consume" in deployments) == (find_service(name).stream is not None)
+        service = find_service(name)
+        assert (f"{RELEASE}-{name}-serve" in deployments) == (not service.is_one_process)
+        assert (f"{RELEASE}-{name}-consume" in deployments) == (service.work is not None)
     assert f"{RELEASE}-sink-consume" in deployments
 
 

@@ -46,7 +46,7 @@ def stack() -> Iterator[Stack]:
         build(HERE / "postgres_image", POSTGRES_IMAGE)
     postgres = postgres if has_image(postgres) else POSTGRES_IMAGE
     stack = Stack(f"kappawatt-test-{os.getpid()}", POSTGRES_IMAGE=postgres, PYTHON_IMAGE=BASE)
-    if not all(has_image(f"kappawatt/{name}:{__version__}") for name in [*service_names(), "sink"]):
+    if not all(has_image(f"kappawatt/{name}:{__version__}") for name in service_names()):
         stack.compose("build", timeout=BUILD_SECONDS)
     try:
         stack.up()

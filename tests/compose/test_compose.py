@@ -34,12 +34,12 @@ pytestmark = pytest.mark.timeout(600)
 
 MODELS = [name for name in service_names() if find_service(name).model is not None]
 SENT = 400  # readings while something is killed
-LANDED = "SELECT count(*) FROM predictions WHERE plant = '{}'"
+LANDED = "SELECT count(*) FROM predictions WHERE key = '{}'"
 
 
 def test_every_container_runs_without_rights_it_does_not_need(stack: Stack) -> None:
     containers = stack.containers()
-    assert {*service_names(), "kafka", "postgres", "sink"} <= containers.keys()
+    assert {*service_names(), "kafka", "postgres"} <= containers.keys()
     for name, found in containers.items():
         host = found["HostConfig"]
         assert found["Config"]["User"] not in ("", "0", "root"), name
@@ -166,9 +166,9 @@ def found_of(stack: Stack, plant: str) -> dict[str, int]:
     """Return how many readings of a plant landed, how many different ones, their predictions, and ids of those."""
     values = "(ambient_temperature, exhaust_vacuum, ambient_pressure, relative_humidity, net_power)"
     place = "(source_topic, source_partition, source_offset, source_row)"
-    ((readings, rows),) = stack.ask(f"SELECT count(*), count(DISTINCT {values}) FROM readings WHERE plant = '{plant}'")
+    ((readings, rows),) = stack.ask(f"SELECT count(*), count(DISTINCT {values}) FROM readings WHERE key = '{plant}'")
     ((predictions, ids),) = stack.ask(
-        f"SELECT count(*), count(DISTINCT {place}) FROM predictions WHERE plant = '{plant}'"
+        f"SELECT count(*), count(DISTINCT {place}) FROM predictions WHERE key = '{plant}'"
     )
     return {"readings": int(readings), "rows": int(rows), "predictions": int(predictions), "ids": int(ids)}
 
@@ -176,7 +176,7 @@ def found_of(stack: Stack, plant: str) -> dict[str, int]:
 def test_the_demo_streams_until_it_is_stopped(stack: Stack) -> None:
     stack.up("demo", profile="demo")
     wait_until(lambda: stack.number(LANDED.format("synthetic-plant-1")) > 20, 60, "predictions of the demo's plant")
-    series = "SELECT count(DISTINCT series) FROM forecasts WHERE series LIKE 'synthetic-%'"
+    series = "SELECT count(DISTINCT key) FROM forecasts WHERE key LIKE 'synthetic-%'"
     wait_until(lambda: stack.number(series) == 3, 120, "forecasts of a zone and two meters")
     stack.compose("--profile", "demo", "stop", "demo")
     state = stack.containers()["demo"]["State"]

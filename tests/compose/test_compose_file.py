@@ -27,7 +27,7 @@ def default(text: str) -> str:
 
 def test_every_service_is_there_and_every_model_consumes_too(services: dict[str, Any]) -> None:
     streams = [name for name in service_names() if find_service(name).stream is not None]
-    assert {*service_names(), "sink"} <= services.keys()
+    assert {*service_names()} <= services.keys()
     assert {f"{name}-consume" for name in streams} <= services.keys()
     for name in streams:
         assert services[f"{name}-consume"]["image"] == services[name]["image"]
@@ -37,16 +37,16 @@ def test_every_service_is_there_and_every_model_consumes_too(services: dict[str,
 def test_images_are_built_for_the_service_they_are_named_after_with_the_projects_version(
     services: dict[str, Any],
 ) -> None:
-    for name in (*service_names(), "sink"):
+    for name in service_names():
         assert default(services[name]["image"]) == f"kappawatt/{name}:{__version__}"
         assert services[name]["build"]["args"]["SERVICE"] == name
         assert default(services[name]["build"]["args"]["VERSION"]) == __version__
-    assert services["sink"]["build"]["target"] == "sink"
+    assert services["sink"]["build"]["target"] == "consume"
 
 
 def test_the_gateway_knows_every_service_behind_it(services: dict[str, Any]) -> None:
     known = dict(entry.split("=") for entry in services["gateway"]["environment"]["KAPPAWATT_SERVICES"].split(","))
-    behind = {*service_names(), "sink"} - {"gateway"}
+    behind = {*service_names()} - {"gateway"}
     assert known == {name: f"http://{name}:8080" for name in behind}
 
 

@@ -107,7 +107,7 @@ def test_it_says_what_it_is_and_how_it_is_run(name: str) -> None:
 
     assert config["User"] == "10001:10001"
     assert config["Entrypoint"] == ["kappawatt-container"]
-    assert config["Cmd"] == (["sink"] if name == "sink" else ["serve"])
+    assert config["Cmd"] == (["consume"] if name == "sink" else ["serve"])
     assert config["Healthcheck"]["Test"] == ["CMD", "kappawatt-container", "health"]
     assert config["ExposedPorts"] == {"8080/tcp": {}}
     assert config["StopSignal"] == "SIGTERM"
@@ -138,7 +138,7 @@ def test_it_holds_its_own_service_and_nothing_to_build_with(name: str) -> None:
 
     assert found["modules"] == []
     assert found["commands"] == []
-    assert found["services"] == ([] if name == "sink" else [name.replace("-", "_")])
+    assert found["services"] == [name.replace("-", "_")]
     assert found["tests"] == []
     assert found["uncompiled"] == []
 
@@ -240,9 +240,9 @@ def test_a_reading_given_to_the_ingestors_image_is_answered_by_the_workers(bus: 
     ("name", "arguments", "environment", "code", "said"),
     [
         ("plant-power", ("server",), {}, 2, "got 'server', allowed serve, consume, sink, train or health"),
-        ("plant-power", ("sink",), {}, 1, "duckdb"),
+        ("plant-power", ("sink",), {}, 1, "got 'sink', allowed plant-power"),
         ("plant-power", ("serve",), {"KAPPAWATT_SERVICE": "gateway"}, 1, "got 'gateway', allowed plant-power"),
-        ("sink", ("serve",), {}, 1, "sink has only the role sink"),
+        ("sink", ("serve",), {}, 1, "sink, which answers while it works"),
         ("gateway", ("consume",), {}, 1, "which reads no topic"),
         ("gateway", ("serve",), {}, 1, "KAPPAWATT_API_KEYS: got nothing"),
         ("sensor-ingestor", ("train",), {}, 1, "sensor-ingestor has no model to train"),

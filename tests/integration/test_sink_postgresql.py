@@ -19,9 +19,8 @@ import pytest
 from kappawatt.bus import Bus
 from kappawatt.errors import NotReady
 from kappawatt.services.sink import loop
-from kappawatt.services.sink.loop import open_sink
 from kappawatt.services.sink.service import SERVICE as SINK
-from kappawatt.services.sink.tables import TABLES, VIEWS
+from kappawatt.services.sink.tables import LAYOUT
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from kappawatt.store.open import open_store
@@ -29,9 +28,9 @@ from tests.conftest import wait_until
 from tests.unit.services.sink import test_forecasts as forecasts
 from tests.unit.services.sink.messages import batch_of, dead_letters_of, predictions_of, publish, publish_readings
 from tests.unit.services.sink.test_queries import EXPECTED, publish_by_hand
-from tests.unit.services.sink.test_sink import land_all, malformed_predictions, running, start_sink
+from tests.unit.services.sink.test_sink import land_all, malformed_predictions, running, served, start_sink
 
-psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra postgresql)")
+psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra sink)")
 
 FOUND = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
 pytestmark = pytest.mark.skipif(not FOUND, reason="no /usr/lib/postgresql/*/bin: Debian's postgresql is missing")
@@ -122,9 +121,9 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def settings(settings: Settings, server: Server) -> Settings:
     with psycopg.connect(server.url) as connection:
-        for name in VIEWS:
-            connection.execute(f"DROP VIEW IF EXISTS {name}")
-        connection.execute(f"DROP TABLE IF EXISTS {', '.join(table.name for table in TABLES)}")
+        for view in LAYOUT.views:
+            connection.execute(f"DROP VIEW IF EXISTS {view.name}")
+        connection.execute(f"DROP TABLE IF EXISTS {', '.join(table.name for table in LAYOUT.tables)}")
     return replace(settings, database=server.url)
 
 
@@ -217,9 +216,7 @@ def test_a_restart_of_the_server_loses_and_doubles_nothing(
 ) -> None:
     monkeypatch.setattr(loop, "BACKOFF_SECONDS", (0.05, 0.2))
     publish_readings(bus, batch_of(100), block_rows=0)
-    sink = open_sink(settings)
-    service = SINK
-    client = create_app(service, settings).test_client()
+    sink, client = served(settings)
 
     with running(sink):
         wait_until(lambda: sink.landed == 100)
@@ -258,7 +255,7 @@ def test_kill_nine_in_mid_write_loses_nothing_and_doubles_nothing(bus: Bus, sett
 
 
 def test_no_server_is_not_ready_and_names_no_password() -> None:
-    store = open_store("postgresql://kappawatt:secret@127.0.0.1:9/postgres")
+    store = open_store("postgresql://kappawatt:secret@127.0.0.1:9/postgres", LAYOUT)
 
     with pytest.raises(NotReady) as error:
         store.query("SELECT 1", 1)

@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[2]
 MARATHON = ROOT / "marathon"
 FILES = sorted(str(path.relative_to(MARATHON)) for path in MARATHON.rglob("apps/*.json"))
 GROUPS = ("group.json", "open/group.json")
-SINK = "sink"  # not one of services/, but an image and an app
 
 App = dict[str, Any]
 
@@ -75,7 +74,7 @@ def test_marathons_validator_takes_it(name: str) -> None:
 
 @pytest.mark.parametrize("folder", ["", "open/"])
 def test_every_service_has_a_definition_and_every_stream_a_worker(folder: str) -> None:
-    expected = {f"{name}.json" for name in (*service_names(), SINK)}
+    expected = {f"{name}.json" for name in service_names()}
     expected |= {f"{name}-consume.json" for name in service_names() if find_service(name).stream}
 
     assert {path.name for path in (MARATHON / folder / "apps").iterdir()} == expected
@@ -187,7 +186,7 @@ def _role(values: dict[str, Any], service: str) -> render_marathon.Role:
 
 def test_a_public_authority_of_kafkas_certificates_is_no_file() -> None:
     own, public = (render_marathon.values_of("secrets") for _ in range(2))
-    for service in (*service_names(), SINK):
+    for service in service_names():
         public[service]["marathon"] = public[service]["marathon"] | {"kafkaAuthority": ""}
 
     before, after = (render_marathon.app_of(_role(values, "gateway")) for values in (own, public))
@@ -202,7 +201,7 @@ def test_the_page_adds_to_the_gateway_what_is_rendered_for_a_sink_in_the_group()
     page = (ROOT / "docs/deploy-marathon.md").read_text()
     values = render_marathon.values_of("open")
     alone = render_marathon.app_of(_role(values, "gateway"))
-    for service in (*service_names(), SINK):
+    for service in service_names():
         values[service]["marathon"] = values[service]["marathon"] | {"leftOut": []}
 
     together = render_marathon.app_of(_role(values, "gateway"))

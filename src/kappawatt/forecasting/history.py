@@ -134,8 +134,8 @@ class _Track:
         self.values[place] = versions[-1][1]
         return True
 
-    def known(self, first: int, last: int, base: int, known_at: int, ended: int) -> Vector:
-        """Copy positions [first, last) as they were known at `known_at`.
+    def known(self, first: int, last: int, base: int, available_at: int, ended: int) -> Vector:
+        """Copy positions [first, last) as they were known at `available_at`.
 
         `base` is position 0's number, `ended` the number of the first interval that had not ended by then.
         """
@@ -144,7 +144,7 @@ class _Track:
         for number, versions in self.versions.items():
             place = number - base - first
             if 0 <= place < len(column):
-                column[place] = next((v for k, v in reversed(versions) if k <= known_at), np.nan)
+                column[place] = next((v for k, v in reversed(versions) if k <= available_at), np.nan)
         return column
 
 
@@ -334,23 +334,23 @@ class History:
         for track in (self._target, *self._covariates.values()):
             track.values = change(track.values)  # type: ignore[operator]
 
-    def until(self, issue_time: Instant, known_at: Instant | None = None) -> Past:
+    def until(self, issue_time: Instant, available_at: Instant | None = None) -> Past:
         """Return what was known at `issue_time`: the one way to read.
 
         Parameters
         ----------
         issue_time : datetime64[ms]
             No interval that ends later is in the result.
-        known_at : datetime64[ms], optional
+        available_at : datetime64[ms], optional
             Values that became known by then count; `issue_time` itself if absent. Later than `issue_time` it
             gives what would have been known, had late data been in time: the basis of a correction.
         """
         with self._lock:
-            return self._until(issue_time, known_at)
+            return self._until(issue_time, available_at)
 
-    def _until(self, issue_time: Instant, known_at: Instant | None) -> Past:
+    def _until(self, issue_time: Instant, available_at: Instant | None) -> Past:
         issue = int(as_instant(issue_time).astype(np.int64))
-        at = issue if known_at is None else int(as_instant(known_at).astype(np.int64))
+        at = issue if available_at is None else int(as_instant(available_at).astype(np.int64))
         last = min(max(0, (issue - (self._phase or 0)) // self._unit - self._base), len(self._target.values))
         first = max(0, min(last, self._end - self._base) - self._most) if self._end != BEGINNING else 0
         ended = (at - (self._phase or 0)) // self._unit

@@ -1,9 +1,9 @@
 """How forecasts and their realised errors look on the bus, written by the worker and read by everybody else.
 
-A forecast of one series and day is one JSON document. Its id is `SERVICE/SERIES/ISSUE_TIME/KNOWN_AT@VERSION`: the same
-log gives the same ids, so a crash or a replay overwrites and never doubles. A correction for late data has the issue
-time of what it corrects and a later `known_at`. The realised error of one interval has the forecast's id and the
-interval's start.
+A forecast of one series and day is one JSON document. Its id is `SERVICE/SERIES/ISSUE_TIME/AVAILABLE_AT@VERSION`: the
+same log gives the same ids, so a crash or a replay overwrites and never doubles. A correction for late data has the
+issue time of what it corrects and a later `available_at`. The realised error of one interval has the forecast's id and
+the interval's start.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = [
     "instant",
     "instants",
     "read_documents",
+    "with_available_at",
 ]
 
 HEADERS: Headers = (("content-type", JSON.encode()),)
@@ -48,21 +49,21 @@ def instant(time: np.datetime64) -> str:
     return str(text).removesuffix(".000") + "Z"
 
 
-def forecast_id(model: ForecastModel, key: str, issue_time: np.datetime64, known_at: np.datetime64) -> str:
+def forecast_id(model: ForecastModel, key: str, issue_time: np.datetime64, available_at: np.datetime64) -> str:
     """Return the id of one forecast."""
-    return f"{model.name}/{key}/{instant(issue_time)}/{instant(known_at)}@{model.version}"
+    return f"{model.name}/{key}/{instant(issue_time)}/{instant(available_at)}@{model.version}"
 
 
-def forecast_document(model: ForecastModel, issued: Issued, known_at: np.datetime64) -> dict[str, Any]:
+def forecast_document(model: ForecastModel, issued: Issued, available_at: np.datetime64) -> dict[str, Any]:
     """Return a forecast as it stands on the bus and in the answer of `POST /forecast`."""
     past = issued.past
     target = model.predictor.response.field(model.predictor.target)
     return {
-        "id": forecast_id(model, past.key, past.issue_time, known_at),
+        "id": forecast_id(model, past.key, past.issue_time, available_at),
         "key": past.key,
         "issue_time": instant(past.issue_time),
-        "known_at": instant(known_at),
-        "corrected": bool(known_at > past.issue_time),
+        "available_at": instant(available_at),
+        "corrected": bool(available_at > past.issue_time),
         "time_zone": past.time_zone,
         "step_seconds": past.step,
         "target": target.name,
@@ -87,7 +88,7 @@ def forecast_message(topic: str, document: Mapping[str, Any], origin: Mapping[st
 
 
 def error_document(
-    model: ForecastModel, issued: Issued, known_at: np.datetime64, at: int, measured: float, naive: float
+    model: ForecastModel, issued: Issued, available_at: np.datetime64, at: int, measured: float, naive: float
 ) -> dict[str, Any]:
     """Return what became of one interval of a forecast.
 
@@ -103,10 +104,10 @@ def error_document(
     start = issued.targets[at]
     past = issued.past
     return {
-        "id": f"{forecast_id(model, past.key, past.issue_time, known_at)}/{instant(start)}",
+        "id": f"{forecast_id(model, past.key, past.issue_time, available_at)}/{instant(start)}",
         "key": past.key,
         "issue_time": instant(past.issue_time),
-        "known_at": instant(known_at),
+        "available_at": instant(available_at),
         "target_time": instant(start),
         "measured": measured,
         "forecast": median,
@@ -128,6 +129,13 @@ def error_message(topic: str, document: Mapping[str, Any], origin: Mapping[str, 
     return Outgoing(topic, orjson.dumps({**document, **origin}), document["key"].encode(), HEADERS)
 
 
+def with_available_at(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a forecast or error under today's names: logs still hold some that say `known_at`, as a release before."""
+    if "known_at" not in document:
+        return document
+    return {"available_at": document["known_at"], **{n: v for n, v in document.items() if n != "known_at"}}
+
+
 def read_documents(polled: Iterable[Records]) -> list[dict[str, Any]]:
     """Return forecasts or realised errors as documents.
 
@@ -143,7 +151,7 @@ def read_documents(polled: Iterable[Records]) -> list[dict[str, Any]]:
                 continue
             if isinstance(document, dict) and "issue_time" in document and "id" in document:
                 place = {"topic": records.topic, "partition": records.partition, "offset": records.offsets[i]}
-                found.append({**document, "published": records.timestamps[i], **place})
+                found.append({**with_available_at(document), "published": records.timestamps[i], **place})
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Columns
-from kappawatt.services.sink.tables import TABLES, VIEWS
 from kappawatt.store.interface import Rows, StoreBusy
-from kappawatt.store.table import Column, Table, Type
+from kappawatt.store.migration import Change, log_changes, migrate
+from kappawatt.store.table import NOTHING, Column, Layout, Table, Type, quoted
 
 __all__ = ["DuckDBStore"]
 
@@ -29,16 +30,21 @@ class DuckDBStore:
     Rows go in as Arrow through its C interface; ids are made inside the database, so nothing loops over rows.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, layout: Layout) -> None:
         self.url = f"duckdb:{path}"
         self._path = Path(path).expanduser().absolute()
-        self._has_views = False
+        self._layout = layout
+        self._is_current = False
+        self._preparing = threading.Lock()
+
+    def prepare(self) -> None:
+        with self._opened():
+            pass
 
     def write(self, tables: Mapping[str, Columns]) -> None:
         with self._opened() as connection:
-            self._make_tables(connection)
             connection.execute("BEGIN")
-            for table in TABLES:
+            for table in self._layout.tables:
                 columns = tables.get(table.name)
                 if columns is not None:
                     _upsert(connection, table, columns)
@@ -46,7 +52,6 @@ class DuckDBStore:
 
     def query(self, sql: str, most: int) -> Rows:
         with self._opened() as connection:
-            self._make_tables(connection)
             connection.execute("SET TimeZone = 'UTC'")
             result = connection.execute(sql)
             names = [column[0] for column in result.description]
@@ -63,46 +68,61 @@ class DuckDBStore:
         except BUSY as error:
             raise StoreBusy(f"database {self._path}: {_reason(error)}") from error
         try:
+            with self._preparing:  # two threads that alter one table at once would fail
+                self._prepare(connection)
             yield connection
         except BUSY as error:
             raise StoreBusy(f"database {self._path}: {_reason(error)}") from error
         finally:
             connection.close()  # what was not committed is rolled back
 
-    def _make_tables(self, connection: Any) -> None:
-        """Make what is missing; the views once afresh, in case an older version of this program made them."""
-        for table in TABLES:
+    def _prepare(self, connection: Any) -> None:
+        """Make what is missing, as the file may be a new one each time; once bring an old file up to date.
+
+        The views are made afresh then, in case an older version of this program made them.
+        """
+        done: list[Change] = []
+        connection.execute("BEGIN")
+        if not self._is_current:
+            done = migrate(lambda sql: connection.execute(sql).fetchall(), connection.execute, self._layout)
+        for table in self._layout.tables:
             connection.execute(table.ddl)
-        how = "CREATE VIEW IF NOT EXISTS" if self._has_views else "CREATE OR REPLACE VIEW"
-        for name, sql in VIEWS.items():
-            connection.execute(f"{how} {name} AS {sql}")
-        self._has_views = True
+        how = "CREATE VIEW IF NOT EXISTS" if self._is_current else "CREATE OR REPLACE VIEW"
+        for view in self._layout.views:
+            connection.execute(f"{how} {quoted(view.name)} AS {view.sql}")
+        connection.execute("COMMIT")
+        self._is_current = True
+        log_changes(done)
 
 
 def _upsert(connection: Any, table: Table, columns: Columns) -> None:
     connection.register("incoming", _arrow_table(table, columns))
     try:  # the C interface promises one scan, so the rows are staged first
-        values = ", ".join(f"{_value(table, column)} AS {column.name}" for column in table.columns)
+        values = ", ".join(f"{_value(table, column)} AS {quoted(column.name)}" for column in table.columns)
         staged = f"SELECT place, {values} FROM incoming"  # noqa: S608 (our own names)
         connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {staged}")
     finally:
         connection.unregister("incoming")
     (repeats,) = connection.execute("SELECT count(*) - count(DISTINCT id) FROM staged").fetchone()
     last = "QUALIFY row_number() OVER (PARTITION BY id ORDER BY place DESC) = 1" if repeats else ""
-    names = ", ".join(table.names)
     connection.execute(
-        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM staged {last} {table.overwrite}"  # noqa: S608
+        f"INSERT INTO {quoted(table.name)} ({table.listed})"  # noqa: S608
+        f" SELECT {table.listed} FROM staged {last} {table.overwrite}"
     )
 
 
 def _value(table: Table, column: Column) -> str:
-    name = column.name
-    if name == "id":
+    name = quoted(column.name)
+    if column.name == "id":
         return table.id_sql
     if column.type is Type.TIME:
-        return f"CASE WHEN {name} >= 0 THEN make_timestamptz({name} * 1000) END"
+        return f"CASE WHEN {name} >= {NOTHING + 1} THEN make_timestamptz({name}) END"
     if column.type is Type.NUMBER:
         return f"CASE WHEN NOT isnan({name}) THEN {name} END"
+    if column.type is Type.BIGINT:
+        return f"CASE WHEN {name} >= {NOTHING + 1} THEN {name} END"
+    if column.type is Type.BOOLEAN:
+        return f"CASE WHEN {name} >= 0 THEN {name} = 1 END"
     return name
 
 

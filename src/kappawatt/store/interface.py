@@ -25,9 +25,16 @@ class Rows:
 
 
 class Store(Protocol):
-    """A database, used from the sink's thread (`write`) and the threads that answer queries (`query`)."""
+    """A database, used from the thread that lands rows (`write`) and the threads that answer queries (`query`)."""
 
     url: str
+
+    def prepare(self) -> None:
+        """Make tables and views that are missing, and bring those of an older version up to date.
+
+        Raises StoreBusy when it has to be tried again. `write` and `query` do it themselves where nobody has.
+        """
+        ...
 
     def write(self, tables: Mapping[str, Columns]) -> None:
         """Put rows into tables by name, all or none; a row whose id is there replaces it.

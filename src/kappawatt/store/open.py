@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from kappawatt.errors import SettingInvalid
 from kappawatt.store.interface import Store
+from kappawatt.store.table import Layout
 
 __all__ = ["open_store"]
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, layout: Layout) -> Store:
     """Return the store that `url` names; nothing is opened yet.
 
     Parameters
     ----------
     url : str
         `duckdb:FILE` or `postgresql://...`.
+    layout : Layout
+        Its tables and views.
 
     Raises
     ------
@@ -26,13 +29,12 @@ def open_store(url: str) -> Store:
         if scheme == "duckdb" and rest:
             from kappawatt.store.duckdb import DuckDBStore
 
-            return DuckDBStore(rest)
+            return DuckDBStore(rest, layout)
         if scheme in ("postgresql", "postgres") and rest.startswith("//"):
             from kappawatt.store.postgresql import PostgreSQLStore
 
-            return PostgreSQLStore(url)
+            return PostgreSQLStore(url, layout)
     except ImportError as error:
-        extra = "sink" if scheme == "duckdb" else "postgresql"
-        raise SettingInvalid(f"database: {error}; pip install 'kappawatt[{extra}]'") from error
+        raise SettingInvalid(f"database: {error}; pip install 'kappawatt[sink]'") from error
     named = f"{scheme}:..." if "@" in url else url  # a password is nobody's business
     raise SettingInvalid(f"database: got {named!r}, allowed duckdb:FILE or postgresql://...")

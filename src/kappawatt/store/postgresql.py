@@ -10,9 +10,10 @@ import psycopg
 from psycopg import errors as reasons
 
 from kappawatt.columns.batch import Columns
-from kappawatt.services.sink.tables import TABLES, VIEWS
+from kappawatt.errors import SettingInvalid
 from kappawatt.store.interface import Rows, StoreBusy
-from kappawatt.store.table import Column, Table, Type
+from kappawatt.store.migration import COLUMNS, log_changes, migrate
+from kappawatt.store.table import NOTHING, Column, Layout, Table, Type, View, quoted
 
 __all__ = ["PostgreSQLStore"]
 
@@ -28,16 +29,21 @@ BUSY = (
 class PostgreSQLStore:
     """One database, over one connection for writing and one for each query."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, layout: Layout) -> None:
         self.url = url
+        self._layout = layout
         self._writer: psycopg.Connection[Any] | None = None
+
+    def prepare(self) -> None:
+        with self._busy(), self._connect() as connection:
+            _prepare(connection, self._layout)
 
     def write(self, tables: Mapping[str, Columns]) -> None:
         try:
             with self._busy():
                 connection = self._connected()
                 with connection.transaction(), connection.cursor() as cursor:
-                    for table in TABLES:
+                    for table in self._layout.tables:
                         columns = tables.get(table.name)
                         if columns is not None:
                             _upsert(cursor, table, columns)
@@ -50,9 +56,9 @@ class PostgreSQLStore:
             connection.execute(f"SET statement_timeout = '{QUERY_SECONDS}s'")
             try:
                 result = connection.execute(sql)
-            except reasons.UndefinedTable:
+            except (reasons.UndefinedTable, reasons.UndefinedColumn):
                 connection.rollback()
-                _make_tables(connection)
+                _prepare(connection, self._layout)
                 result = connection.execute(sql)
             return Rows([column.name for column in result.description or ()], result.fetchmany(most))
 
@@ -73,12 +79,12 @@ class PostgreSQLStore:
     def _connected(self) -> psycopg.Connection[Any]:
         if self._writer is None:
             connection = self._writer = self._connect()
-            _make_tables(connection)
+            _prepare(connection, self._layout)
             with connection.transaction():
-                for table in TABLES:
-                    columns = ", ".join(f"{c.name} {_staged(c.type)}" for c in table.columns)
+                for table in self._layout.tables:
+                    columns = ", ".join(f"{quoted(c.name)} {STAGED.get(c.type, c.type)}" for c in table.columns)
                     connection.execute(
-                        f"CREATE TEMP TABLE staged_{table.name} (place BIGINT, {columns}) ON COMMIT DELETE ROWS"
+                        f"CREATE TEMP TABLE {_stage(table)} (place BIGINT, {columns}) ON COMMIT DELETE ROWS"
                     )
         return self._writer
 
@@ -90,31 +96,57 @@ class PostgreSQLStore:
             raise StoreBusy(f"database: {str(error).splitlines()[0][:300]}") from error
 
 
-def _make_tables(connection: psycopg.Connection[Any]) -> None:
+def _prepare(connection: psycopg.Connection[Any], layout: Layout) -> None:
+    def ask(sql: str) -> list[tuple[Any, ...]]:
+        return connection.execute(sql).fetchall()
+
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
-        for table in TABLES:
+        done = migrate(ask, connection.execute, layout)
+        for table in layout.tables:
             connection.execute(table.ddl)
-        for name, sql in VIEWS.items():
-            connection.execute(f"CREATE OR REPLACE VIEW {name} AS {sql}")
+        there = ask(COLUMNS)
+        for view in layout.views:
+            _make_view(connection, view, {column for name, column in there if name == view.name})
+    log_changes(done)
+
+
+def _make_view(connection: psycopg.Connection[Any], view: View, there: set[str]) -> None:
+    """Make a view, or change it in place: somebody's own views may stand on it."""
+    name = quoted(view.name)
+    for old, new in view.former:
+        if old in there and new not in there:
+            connection.execute(f"ALTER VIEW {name} RENAME COLUMN {quoted(old)} TO {quoted(new)}")
+    try:
+        with connection.transaction():
+            connection.execute(f"CREATE OR REPLACE VIEW {name} AS {view.sql}")
+    except reasons.InvalidTableDefinition:  # its columns are others, or in another order
+        try:
+            connection.execute(f"DROP VIEW {name}")
+        except reasons.DependentObjectsStillExist as error:
+            allowed = "none while it changes: drop them, start again, and make them anew"
+            raise SettingInvalid(f"database: view {view.name}: got views on it ({error}), allowed {allowed}") from error
+        connection.execute(f"CREATE VIEW {name} AS {view.sql}")
+
+
+def _stage(table: Table) -> str:
+    return quoted(f"staged_{table.name}")
 
 
 def _upsert(cursor: psycopg.Cursor[Any], table: Table, columns: Columns) -> None:
-    names = ", ".join(table.names)
     lists = [_plain(columns[c.name], c.type) for c in table.columns]
-    with cursor.copy(f"COPY staged_{table.name} (place, {names}) FROM STDIN") as copy:
+    with cursor.copy(f"COPY {_stage(table)} (place, {table.listed}) FROM STDIN") as copy:
         for row in zip(range(len(lists[0])), *lists, strict=True):
             copy.write_row(row)
     # in the order of ids, so that two sinks that land the same rows wait for each other and never deadlock
     values = ", ".join(_value(table, column) for column in table.columns)
     cursor.execute(
-        f"INSERT INTO {table.name} ({names})"  # noqa: S608 (our own names)
-        f" SELECT DISTINCT ON (1) {values} FROM staged_{table.name} ORDER BY 1, place DESC {table.overwrite}"
+        f"INSERT INTO {quoted(table.name)} ({table.listed})"  # noqa: S608 (our own names)
+        f" SELECT DISTINCT ON (1) {values} FROM {_stage(table)} ORDER BY 1, place DESC {table.overwrite}"
     )
 
 
-def _staged(type_: Type) -> str:
-    return "BIGINT" if type_ is Type.TIME else str(type_)
+STAGED = {Type.TIME: "BIGINT", Type.BOOLEAN: "SMALLINT"}
 
 
 def _plain(column: Any, type_: Type) -> list[Any]:
@@ -125,11 +157,15 @@ def _plain(column: Any, type_: Type) -> list[Any]:
 
 
 def _value(table: Table, column: Column) -> str:
-    name = column.name
-    if name == "id":
+    name = quoted(column.name)
+    if column.name == "id":
         return table.id_sql
     if column.type is Type.TIME:
-        return f"CASE WHEN {name} >= 0 THEN to_timestamp({name} / 1000.0) END"
+        return f"CASE WHEN {name} >= {NOTHING + 1} THEN TIMESTAMPTZ 'epoch' + {name} * INTERVAL '1 microsecond' END"
     if column.type is Type.NUMBER:
         return f"NULLIF({name}, 'NaN')"
+    if column.type is Type.BIGINT:
+        return f"CASE WHEN {name} >= {NOTHING + 1} THEN {name} END"
+    if column.type is Type.BOOLEAN:
+        return f"CASE WHEN {name} >= 0 THEN {name} = 1 END"
     return name

@@ -1,4 +1,9 @@
-"""Tables and their columns; DDL and every statement that writes are made from here, for both databases."""
+"""Tables and their columns; DDL and every statement that writes are made from here, for both databases.
+
+On the way in a row is in columns: text as object arrays (None is NULL), numbers as float64 (NaN is NULL), whole
+numbers as int64 and times as datetime64[us] in UTC (the smallest integer, which is NaT, is NULL), booleans as int8
+(-1 is NULL).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,9 @@ from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Columns
 
-__all__ = ["Column", "Table", "Type", "join"]
+__all__ = ["Column", "Layout", "Table", "Type", "View", "join", "quoted"]
+
+NOTHING = np.iinfo(np.int64).min  # NaT, too
 
 
 class Type(StrEnum):
@@ -31,17 +38,30 @@ DTYPES: dict[Type, Any] = {
     Type.NUMBER: np.float64,
     Type.INTEGER: np.int32,
     Type.BIGINT: np.int64,
-    Type.BOOLEAN: np.bool_,
-    Type.TIME: "datetime64[ms]",
+    Type.BOOLEAN: np.int8,
+    Type.TIME: "datetime64[us]",
 }
+ABSENT: dict[Type, Any] = {
+    Type.TEXT: None,
+    Type.NUMBER: np.nan,
+    Type.BIGINT: NOTHING,
+    Type.BOOLEAN: -1,
+    Type.TIME: np.datetime64("NaT"),
+}
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL has it, whatever word it is: a stream may have a field called `order`."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name in SQL and in messages, and its type."""
+    """One column: its name in SQL and in messages, its type, and names it had in releases before."""
 
     name: str
     type: Type
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +75,30 @@ class Table:
         The first is `id`, the primary key.
     computed_id : str or None
         SQL of the id where a row brings none.
+    meaning : str
+        What a row is, for people.
     """
 
     name: str
     columns: tuple[Column, ...]
     computed_id: str | None = None
+    meaning: str = ""
 
     @property
     def ddl(self) -> str:
         """`CREATE TABLE IF NOT EXISTS`."""
-        lines = [f"{c.name} {c.type}{' PRIMARY KEY' if c.name == 'id' else ''}" for c in self.columns]
-        return f"CREATE TABLE IF NOT EXISTS {self.name} ({', '.join(lines)})"
+        lines = [f"{quoted(c.name)} {c.type}{' PRIMARY KEY' if c.name == 'id' else ''}" for c in self.columns]
+        return f"CREATE TABLE IF NOT EXISTS {quoted(self.name)} ({', '.join(lines)})"
 
     @property
     def names(self) -> tuple[str, ...]:
         """Column names in order."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def listed(self) -> str:
+        """Column names in order, as SQL has them."""
+        return ", ".join(map(quoted, self.names))
 
     @property
     def id_sql(self) -> str:
@@ -80,7 +108,7 @@ class Table:
     @property
     def overwrite(self) -> str:
         """`ON CONFLICT` clause that makes the newest row of an id stand."""
-        changes = ", ".join(f"{name} = EXCLUDED.{name}" for name in self.names[1:])
+        changes = ", ".join(f"{quoted(name)} = EXCLUDED.{quoted(name)}" for name in self.names[1:])
         return f"ON CONFLICT (id) DO UPDATE SET {changes}"
 
     def complete(self, columns: Columns, n: int) -> Columns:
@@ -88,11 +116,30 @@ class Table:
         return {c.name: _as(columns.get(c.name), c.type, n) for c in self.columns}
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """One view: its SQL, what a row is, and which columns had other names in releases before."""
+
+    name: str
+    sql: str
+    meaning: str = ""
+    former: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Everything a store has: tables, and views on them in the order they are made."""
+
+    tables: tuple[Table, ...]
+    views: tuple[View, ...] = ()
+
+
 def _as(column: NDArray[Any] | None, type_: Type, n: int) -> NDArray[Any]:
-    if column is not None:
-        return column.astype(DTYPES[type_], copy=False)
-    nothing = {Type.TEXT: None, Type.NUMBER: np.nan, Type.TIME: np.datetime64("NaT")}
-    return np.full(n, nothing[type_], dtype=DTYPES[type_])
+    if column is None:
+        return np.full(n, ABSENT[type_], dtype=DTYPES[type_])
+    if column.dtype.kind == "f" and type_ in (Type.BIGINT, Type.BOOLEAN):
+        return np.where(np.isnan(column), ABSENT[type_], np.nan_to_num(column)).astype(DTYPES[type_])
+    return column.astype(DTYPES[type_], copy=False)
 
 
 def join(parts: Sequence[Columns]) -> Columns:

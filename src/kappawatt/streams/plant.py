@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kappawatt.bus.topic import DAY, Topic
 from kappawatt.columns.schema import Field, Kind, Schema
-from kappawatt.streams.stream import Demo, Key, Stream, View
+from kappawatt.streams.stream import Bins, Demo, Key, Stream, View
 
 __all__ = [
     "CONDITIONS",
@@ -133,6 +133,8 @@ STREAM = Stream(
     arrival=TIME_OF_EVENT.name,
     readings_table="readings",
     answers_table="predictions",
+    scored_view="scored",
+    error_by=(Bins(AMBIENT_TEMPERATURE.name, 2, "temperature"),),
     view=View("Plant"),
     demo=Demo("kappawatt.datasets.named:plant_readings"),
     order=1,

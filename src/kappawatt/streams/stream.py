@@ -14,7 +14,7 @@ from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.schema import Schema
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 
-__all__ = ["NAME", "NAME_OR_PART", "Demo", "Form", "Key", "Rule", "Stream", "View", "resolve"]
+__all__ = ["NAME", "NAME_OR_PART", "Bins", "Demo", "Form", "Key", "Rule", "Stream", "View", "resolve"]
 
 # a name of dots alone would be taken for a folder on its way here
 NAME = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}")
@@ -92,6 +92,24 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Bins:
+    """How an example query cuts a field of a reading.
+
+    Parameters
+    ----------
+    field : str
+    width : float
+        Of a bin, in the field's unit.
+    name : str
+        Of the query: `error-by-NAME`; empty is the field's.
+    """
+
+    field: str
+    width: float
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Demo:
     """What `kappawatt run` streams.
 
@@ -143,6 +161,11 @@ class Stream:
         Dotted reference to the reader of publishers' files, `module:object`; empty if there is none.
     readings_table, answers_table : str
         Names of the sink's tables; empty is `NAME_readings` and, of predictions, `NAME_predictions`.
+    scored_view : str
+        Name of the sink's view of predictions beside measurements; empty is `NAME_scored`. What stands before `scored`
+        stands before the names of its example queries too.
+    error_by : tuple of Bins
+        Fields the error of a prediction may depend on: an example query each.
     view : View
     demo : Demo or None
     order : int
@@ -166,6 +189,8 @@ class Stream:
     files: str = ""
     readings_table: str = ""
     answers_table: str = ""
+    scored_view: str = ""
+    error_by: tuple[Bins, ...] = ()
     demo: Demo | None = None
     order: int = 100
 

@@ -48,7 +48,7 @@ READ_AGAIN_SECONDS = 30.0  # without a message while histories are read again
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What a forecast said, and what the seasonal naive did, as of one `known_at`; without the past behind them."""
+    """What a forecast said, and what the seasonal naive did, as of one `available_at`; without the past behind them."""
 
     issued: Issued
     naive: NDArray[np.float64]
@@ -61,7 +61,7 @@ class _Open:
 
     issue_time: np.datetime64
     targets: Times
-    known_at: list[np.datetime64]
+    available_at: list[np.datetime64]
     versions: dict[np.datetime64, _Version] = field(default_factory=dict)
 
 
@@ -267,24 +267,24 @@ class Forecasting:
         self,
         entry: Entry,
         forecast: _Open,
-        known_at: np.datetime64,
+        available_at: np.datetime64,
         row: int,
         origin: dict[str, Any],
         carried: Headers,
     ) -> Iterator[Outgoing | Rejection]:
         try:
-            issued = self._version(entry, forecast, known_at).issued
+            issued = self._version(entry, forecast, available_at).issued
         except HistoryInsufficient as error:
             field, got, allowed = error.parts
             yield Rejection(row, "history_gap", field, got, allowed)
             return
-        if known_at != forecast.issue_time and self._same_as_before(entry, forecast, known_at, issued):
+        if available_at != forecast.issue_time and self._same_as_before(entry, forecast, available_at, issued):
             return
-        document = forecast_document(self.model, issued, known_at)
+        document = forecast_document(self.model, issued, available_at)
         yield forecast_message(self.output, document, origin, carried)
 
-    def _same_as_before(self, entry: Entry, forecast: _Open, known_at: np.datetime64, issued: Issued) -> bool:
-        earlier = [at for at in forecast.known_at if at < known_at]
+    def _same_as_before(self, entry: Entry, forecast: _Open, available_at: np.datetime64, issued: Issued) -> bool:
+        earlier = [at for at in forecast.available_at if at < available_at]
         try:
             before = self._version(entry, forecast, earlier[-1]).issued
         except HistoryInsufficient:
@@ -293,19 +293,19 @@ class Forecasting:
 
     def _last_published(self, entry: Entry, forecast: _Open, moment: np.datetime64) -> np.datetime64:
         """The newest version that was published by `moment`: a correction that changed nothing never was."""
-        for known_at in reversed([at for at in forecast.known_at[1:] if at <= moment]):
-            issued = self._version(entry, forecast, known_at).issued
-            if not self._same_as_before(entry, forecast, known_at, issued):
-                return known_at
+        for available_at in reversed([at for at in forecast.available_at[1:] if at <= moment]):
+            issued = self._version(entry, forecast, available_at).issued
+            if not self._same_as_before(entry, forecast, available_at, issued):
+                return available_at
         return forecast.issue_time
 
-    def _version(self, entry: Entry, forecast: _Open, known_at: np.datetime64) -> _Version:
-        version = forecast.versions.get(known_at)
+    def _version(self, entry: Entry, forecast: _Open, available_at: np.datetime64) -> _Version:
+        version = forecast.versions.get(available_at)
         if version is None:
-            issued = self.model.issue(entry.history.until(forecast.issue_time, known_at), forecast.targets)
+            issued = self.model.issue(entry.history.until(forecast.issue_time, available_at), forecast.targets)
             naive = naive_values(issued.past, forecast.targets)
             nothing = replace(issued.past, values=np.empty(0), covariates={})
-            version = forecast.versions[known_at] = _Version(replace(issued, past=nothing), naive)
+            version = forecast.versions[available_at] = _Version(replace(issued, past=nothing), naive)
         return version
 
     def _correct(
@@ -316,11 +316,11 @@ class Forecasting:
         late = (step.changed + interval <= forecast.issue_time).any()
         if not late or forecast.targets[-1] < step.after:
             return
-        if forecast.known_at[-1] != step.known_at:
-            forecast.known_at.append(step.known_at)
-        forecast.versions.pop(step.known_at, None)
+        if forecast.available_at[-1] != step.available_at:
+            forecast.available_at.append(step.available_at)
+        forecast.versions.pop(step.available_at, None)
         if not quiet:
-            yield from self._publish(step.entry, forecast, step.known_at, row, origin, carried)
+            yield from self._publish(step.entry, forecast, step.available_at, row, origin, carried)
 
     def _realised(self, step: Step, forecast: _Open, origin: dict[str, Any]) -> Iterator[Outgoing]:
         """The error of each interval whose truth this message brought, of the last forecast made before it began."""
@@ -331,11 +331,11 @@ class Forecasting:
         measured = step.entry.history.measured(truths)
         for start in truths:
             try:
-                known_at = self._last_published(step.entry, forecast, start)
-                version = self._version(step.entry, forecast, known_at)
+                available_at = self._last_published(step.entry, forecast, start)
+                version = self._version(step.entry, forecast, available_at)
             except HistoryInsufficient:
                 continue  # it was refused when it was due, and a dead letter says so
             at = int(np.searchsorted(forecast.targets, start))
             naive = float(version.naive[at])
-            document = error_document(self.model, version.issued, known_at, at, measured[start], naive)
+            document = error_document(self.model, version.issued, available_at, at, measured[start], naive)
             yield error_message(self._errors, document, origin)

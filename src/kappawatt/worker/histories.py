@@ -47,7 +47,7 @@ class Step:
         The series' event clock before and after.
     changed : ndarray of datetime64[ms]
         Starts of the intervals whose value is new or another.
-    known_at : datetime64[ms]
+    available_at : datetime64[ms]
         When, by the event clock, late values of this message became known.
     """
 
@@ -56,7 +56,7 @@ class Step:
     before: np.datetime64 | None
     after: np.datetime64 | None
     changed: Times
-    known_at: np.datetime64
+    available_at: np.datetime64
 
 
 class SeriesBook:

@@ -19,6 +19,7 @@ from kappawatt.bus.interface import Bus, Offsets
 from kappawatt.bus.promotions import PromotionFollower, Serving, group_of, promote
 from kappawatt.bus.topic import Topic
 from kappawatt.errors import BusError, SettingInvalid
+from kappawatt.messages.forecasts import with_available_at
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import TOPICS
@@ -28,7 +29,7 @@ __all__ = ["Report", "compare", "live_topic", "promote_replay", "replay", "span_
 
 POLL_SECONDS = 1.0
 IDLE_SECONDS = 30.0  # without a message before the end offset: something is wrong
-ORIGIN = ("source_topic", "source_partition", "source_offset", "source_row", "key", "issue_time", "known_at")
+ORIGIN = ("source_topic", "source_partition", "source_offset", "source_row", "key", "issue_time", "available_at")
 
 
 @dataclass(slots=True)
@@ -224,6 +225,7 @@ def _by_origin(bus: Bus, topic: str) -> dict[tuple[Any, ...], dict[str, Any]]:
     try:
         while any(at < ends[p].end for (_, p), at in reader.positions().items()):
             for document in read_predictions(reader.poll(POLL_SECONDS)):
+                document = with_available_at(document)
                 found[tuple(document.get(name) for name in ORIGIN)] = document
     finally:
         reader.close()

@@ -103,7 +103,7 @@ def test_a_forecast_is_issued_when_the_clock_reaches_the_issue_time_and_not_befo
     assert [d["issue_time"] for d in before] == ["2016-07-18T16:00:00Z"]  # of the day that was still going on
     assert document["key"] == "PJME"
     assert document["issue_time"] == "2016-07-19T16:00:00Z"
-    assert document["known_at"] == document["issue_time"]
+    assert document["available_at"] == document["issue_time"]
     assert document["target_time"][0] == "2016-07-20T04:00:00Z"
     assert len(document["target_time"]) == 24
     assert list(document["quantiles"]) == [f"{q:.2f}" for q in LEVELS]
@@ -150,7 +150,7 @@ def test_late_data_is_corrected_as_if_it_had_been_in_time(bus: Bus, tmp_path: Pa
     first, corrected = found
     assert (first["filled"], first["corrected"]) == (1, False)
     assert (corrected["filled"], corrected["corrected"]) == (0, True)
-    assert corrected["known_at"] == "2016-07-19T20:00:00.001Z"
+    assert corrected["available_at"] == "2016-07-19T20:00:00.001Z"
     times = month_and_day(NOON)
     known = History("PJME", ZONE, 3600)
     known.add(times, loads(times))
@@ -174,7 +174,7 @@ def test_the_realised_error_is_published_when_the_truth_comes_in(bus: Bus, tmp_p
         assert e["error"] == pytest.approx(e["forecast"] - measured)
         assert e["naive"] == float(loads(TARGETS[i : i + 1] - 7 * DAY)[0])
         assert e["covered"] == (e["lower"] <= measured <= e["upper"])
-        assert e["known_at"] == corrected["known_at"]
+        assert e["available_at"] == corrected["available_at"]
 
 
 def test_a_revised_truth_is_scored_again_under_the_same_id(bus: Bus, tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ def add_routes(
         as_of = None if document.get("issue_time") is not None else EVER
         issued = model.issue(history.until(issue_time, as_of), targets)
         context.telemetry.rows_at("http").inc(len(targets))
-        return Response(orjson.dumps(forecast_document(model, issued, as_instant(issue_time))), content_type=JSON)
+        answer = forecast_document(model, issued, as_instant(issue_time))
+        answer["known_at"] = answer["available_at"]  # its name of the release before, for one more
+        return Response(orjson.dumps(answer), content_type=JSON)
 
     @app.get("/series", provide_automatic_options=False)
     @operation(
@@ -90,10 +92,11 @@ def _answer_schema() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "issue_time": {"type": "string", "format": "date-time"},
+            "available_at": {"type": "string", "format": "date-time"},
             "target_time": {"type": "array", "items": {"type": "string", "format": "date-time"}},
             "quantiles": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
             "filled": {"type": "integer"},
             "fallback": {"type": "boolean"},
         },
-        "required": ["issue_time", "target_time", "quantiles", "filled", "fallback"],
+        "required": ["issue_time", "available_at", "target_time", "quantiles", "filled", "fallback"],
     }

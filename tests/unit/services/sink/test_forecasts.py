@@ -13,7 +13,6 @@ import pytest
 
 from kappawatt.bus import Bus, Outgoing
 from kappawatt.bus.promotions import Serving, promote
-from kappawatt.bus.topic import dead_letter
 from kappawatt.forecasting.calendar import as_instant, day_intervals
 from kappawatt.forecasting.fan import LEVELS, Fan
 from kappawatt.forecasting.forecaster import Issued
@@ -47,13 +46,7 @@ def load_messages(start: str, n: int, block_rows: int = 64) -> list[Outgoing]:
 
 def answered(bus: Bus, folder: Path) -> None:
     """Publish what a worker of the fake service answers to all load readings there are."""
-    answering = Forecasting(
-        bus,
-        model(folder),
-        output=LOAD_FORECASTS.name,
-        errors=LOAD_ERRORS.name,
-        dead=dead_letter(LOAD_READINGS).name,
-    )
+    answering = Forecasting(bus, model(folder), LOAD, output=LOAD_FORECASTS.name)
     reader = bus.reader([LOAD_READINGS.name], {})
     while polled := reader.poll(0.0):
         publish(bus, answering.answer(polled).outgoing)
@@ -98,13 +91,10 @@ def test_load_and_meter_readings_land_from_events_and_blocks(bus: Bus, settings:
     assert ask(settings, "SELECT count(*), count(DISTINCT id), count(DISTINCT interval_start) FROM load_readings") == [
         (103, 103, 103)
     ]
-    assert ask(settings, "SELECT DISTINCT load_zone, temperature, time_zone FROM load_readings") == [
-        ("PJME", None, None)
-    ]
+    assert ask(settings, "SELECT DISTINCT key, temperature, time_zone FROM load_readings") == [("PJME", None, None)]
     assert ask(
         settings,
-        "SELECT meter_id, epoch_ms(interval_start), interval_seconds, consumption, time_zone FROM meter_readings"
-        " ORDER BY 2",
+        "SELECT key, epoch_ms(interval_start), interval_seconds, consumption, time_zone FROM meter_readings ORDER BY 2",
     ) == [
         ("m-1", as_instant("2022-07-01").astype(int), 900.0, 0.2, "America/Chicago"),
         ("m-1", as_instant("2022-07-01T01").astype(int), 900.0, 0.3, None),
@@ -117,7 +107,7 @@ def test_a_row_that_names_its_zone_is_under_it(bus: Bus, settings: Settings) -> 
 
     land_all(settings, 2)
 
-    assert ask(settings, "SELECT load_zone FROM load_readings ORDER BY source_row") == [("AEP",), ("all",)]
+    assert ask(settings, "SELECT key FROM load_readings ORDER BY source_row") == [("AEP",), ("all",)]
 
 
 def test_what_a_worker_answers_lands_with_every_quantile(bus: Bus, settings: Settings, tmp_path: Path) -> None:
@@ -181,7 +171,7 @@ def test_refused_readings_of_all_streams_are_rejections(bus: Bus, settings: Sett
 
     land_all(settings, 1)
 
-    assert ask(settings, "SELECT plant, reason, field, source_topic FROM rejections") == [
+    assert ask(settings, "SELECT key, reason, field, source_topic FROM rejections") == [
         ("PJME", "missing_field", "interval_start", "load.readings")
     ]
 
@@ -243,7 +233,7 @@ def test_a_promoted_side_topic_of_forecasts_is_landed_and_still_after_a_restart(
 
     land_all(settings, 1)
 
-    assert ask(settings, "SELECT topic, series, count(*) FROM forecasts GROUP BY 1, 2 ORDER BY 2") == [
+    assert ask(settings, "SELECT topic, key, count(*) FROM forecasts GROUP BY 1, 2 ORDER BY 2") == [
         ("side.first", "AEP", 1),
         ("side.first", "PJME", 2),
     ]

@@ -11,6 +11,7 @@ from kappawatt.bus import Bus
 from kappawatt.errors import SettingInvalid
 from kappawatt.services.sink.queries import QUERIES
 from kappawatt.services.sink.service import SERVICE as SINK
+from kappawatt.services.sink.tables import LAYOUT
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from kappawatt.store.open import open_store
@@ -104,11 +105,11 @@ def test_an_unknown_query_is_404_and_names_those_there_are(settings: Settings) -
 @pytest.mark.parametrize("url", ["", "duckdb:", "mysql://a", "postgresql:db", "mysql://user:secret@host/db"])
 def test_an_unknown_database_is_refused_without_repeating_a_password(url: str) -> None:
     with pytest.raises(SettingInvalid, match="allowed duckdb:FILE") as error:
-        open_store(url)
+        open_store(url, LAYOUT)
     assert "secret" not in str(error.value)
 
 
 def test_a_database_file_in_a_new_folder_is_made(tmp_path: Path) -> None:
-    store = open_store(f"duckdb:{tmp_path}/new/folder/a.duckdb")
+    store = open_store(f"duckdb:{tmp_path}/new/folder/a.duckdb", LAYOUT)
 
     assert store.query("SELECT count(*) AS n FROM readings", 10).rows == [(0,)]

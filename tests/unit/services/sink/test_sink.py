@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import numpy as np
@@ -55,6 +55,13 @@ def running(sink: Sink) -> Iterator[Sink]:
         assert not thread.is_alive()
 
 
+def served(settings: Settings) -> tuple[Sink, Any]:
+    """The sink of an app, and a client of its routes: one process, as `kappawatt consume sink` has it."""
+    app = create_app(SINK, settings)
+    assert SINK.work is not None
+    return cast("Sink", SINK.work(app, app.extensions["kappawatt"])), app.test_client()
+
+
 def land_all(settings: Settings, rows: int) -> None:
     sink = open_sink(settings)
     with running(sink):
@@ -74,7 +81,7 @@ def test_single_events_and_blocks_land_alike(bus: Bus, settings: Settings) -> No
     land_all(settings, 200)
 
     assert ask(settings, ALL.format("readings")) == [(200, 200)]
-    values = ", ".join(("event_time", *(f.name for f in READING.fields if f.required), "net_power", "plant"))
+    values = ", ".join(("event_time", *(f.name for f in READING.fields if f.required), "net_power", "key"))
     assert ask(settings, f"SELECT count(*) FROM (SELECT DISTINCT {values} FROM readings)") == [(100,)]
     assert ask(settings, "SELECT min(epoch_ms(event_time)), max(epoch_ms(event_time)) FROM readings") == [
         (START, START + 99_000)
@@ -172,7 +179,7 @@ def test_rejections_keep_reason_origin_and_original(bus: Bus, settings: Settings
 
     rows = ask(
         settings,
-        "SELECT id, plant, reason, field, got, original, source_offset, rejected_rows FROM rejections ORDER BY id",
+        "SELECT id, key, reason, field, got, original, source_offset, rejected_rows FROM rejections ORDER BY id",
     )
     assert rows[0][:2] == ("plant.readings-1-0", "plant-1")
     assert rows[0][2:5] == ("out_of_range", "ambient_temperature", "900.0")
@@ -196,7 +203,7 @@ def test_refused_readings_are_left_to_the_worker_and_the_stream_goes_on(bus: Bus
 
     land_all(settings, 2)
 
-    assert ask(settings, "SELECT plant FROM readings ORDER BY plant NULLS LAST") == [("p",), (None,)]
+    assert ask(settings, "SELECT key FROM readings ORDER BY key NULLS LAST") == [("p",), (None,)]
     assert ask(settings, "SELECT count(*) FROM rejections") == [(0,)]
 
 
@@ -300,6 +307,9 @@ class BrokenStore:
         self.rows = 0
         self.committed: list[int] = []
 
+    def prepare(self) -> None:
+        pass
+
     def write(self, tables: Mapping[str, Columns]) -> None:
         self.committed.append(sum(self._bus.committed("sink", "plant.readings").values()))
         if self.failures:
@@ -370,9 +380,7 @@ def test_a_file_that_somebody_else_holds_delays_rows_and_loses_none(bus: Bus, se
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-    sink = open_sink(settings)
-    service = SINK
-    client = create_app(service, settings).test_client()
+    sink, client = served(settings)
 
     with running(sink):
         publish_readings(bus, batch_of(100), block_rows=0)

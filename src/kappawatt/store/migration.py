@@ -1,0 +1,110 @@
+"""A store that an older version made, brought up to date: columns that have another name now, and columns that are new.
+
+What has to be done is read from the database itself, so a store that is up to date is left alone, and one whose
+migration was cut off is as it was. Whoever calls this does all of it in one transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kappawatt.store.table import Column, Layout, Table, quoted
+
+__all__ = ["Change", "changes", "log_changes", "migrate"]
+
+log = logging.getLogger(__name__)
+
+# Both databases have these views; the catalog is the database, and in DuckDB temporary tables have one of their own.
+COLUMNS = """\
+SELECT table_name, column_name FROM information_schema.columns
+WHERE table_schema = current_schema() AND table_catalog = current_database()"""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one table needs.
+
+    Parameters
+    ----------
+    table : str
+    renamed : tuple of (str, str)
+        Columns, and their names from now on.
+    added : tuple of Column
+    rows : int
+        In the table.
+    """
+
+    table: str
+    renamed: tuple[tuple[str, str], ...] = ()
+    added: tuple[Column, ...] = ()
+    rows: int = 0
+
+    @property
+    def statements(self) -> Iterator[str]:
+        """SQL, one after the other."""
+        table = quoted(self.table)
+        for old, new in self.renamed:
+            yield f"ALTER TABLE {table} RENAME COLUMN {quoted(old)} TO {quoted(new)}"
+        for column in self.added:
+            yield f"ALTER TABLE {table} ADD COLUMN {quoted(column.name)} {column.type}"
+
+
+def changes(tables: Iterable[Table], there: Iterable[tuple[str, str]]) -> list[Change]:
+    """Return what tables need that are there already.
+
+    Parameters
+    ----------
+    there : iterable of (str, str)
+        Table and column, of all columns there are.
+    """
+    known: dict[str, set[str]] = {}
+    for table_name, column_name in there:
+        known.setdefault(table_name, set()).add(column_name)
+    found = []
+    for table in tables:
+        names = known.get(table.name)
+        if names is None:
+            continue
+        missing = [column for column in table.columns if column.name not in names]
+        former = {column: next((old for old in column.former if old in names), None) for column in missing}
+        renamed = tuple((old, column.name) for column, old in former.items() if old is not None)
+        added = tuple(column for column, old in former.items() if old is None)
+        if renamed or added:
+            found.append(Change(table.name, renamed, added))
+    return found
+
+
+def migrate(ask: Callable[[str], Any], run: Callable[[str], Any], layout: Layout) -> list[Change]:
+    """Rename and add columns inside the caller's transaction; return what was done, to be logged once it is committed.
+
+    Parameters
+    ----------
+    ask : callable
+        SQL to rows.
+    run : callable
+        Executes SQL.
+    """
+    done = []
+    for change in changes(layout.tables, ask(COLUMNS)):
+        [(rows,)] = ask(f"SELECT count(*) FROM {quoted(change.table)}")  # noqa: S608 (our own names)
+        for statement in change.statements:
+            run(statement)
+        done.append(Change(change.table, change.renamed, change.added, rows))
+    return done
+
+
+def log_changes(done: Iterable[Change]) -> None:
+    """Say once what was migrated."""
+    for change in done:
+        log.info(
+            "table migrated",
+            extra={
+                "table": change.table,
+                "renamed": [f"{old} -> {new}" for old, new in change.renamed],
+                "added": [column.name for column in change.added],
+                "rows": change.rows,
+            },
+        )
