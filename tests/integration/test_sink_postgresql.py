@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kappawatt.bus import Bus
+from kappawatt.bus import Bus, Outgoing
 from kappawatt.errors import NotReady
 from kappawatt.services.sink import loop
 from kappawatt.services.sink.service import SERVICE as SINK
@@ -29,6 +29,7 @@ from tests.unit.services.sink import test_forecasts as forecasts
 from tests.unit.services.sink.messages import batch_of, dead_letters_of, predictions_of, publish, publish_readings
 from tests.unit.services.sink.test_queries import EXPECTED, publish_by_hand
 from tests.unit.services.sink.test_sink import land_all, malformed_predictions, running, served, start_sink
+from tests.unit.store.before import MIGRATED, ROWS, killed_after, make_before, migrating, said_by
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra sink)")
 
@@ -121,6 +122,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def settings(settings: Settings, server: Server) -> Settings:
     with psycopg.connect(server.url) as connection:
+        connection.execute("DROP VIEW IF EXISTS mine")
         for view in LAYOUT.views:
             connection.execute(f"DROP VIEW IF EXISTS {view.name}")
         connection.execute(f"DROP TABLE IF EXISTS {', '.join(table.name for table in LAYOUT.tables)}")
@@ -260,3 +262,56 @@ def test_no_server_is_not_ready_and_names_no_password() -> None:
     with pytest.raises(NotReady) as error:
         store.query("SELECT 1", 1)
     assert "secret" not in str(error.value)
+
+
+@pytest.fixture
+def before(settings: Settings, server: Server) -> dict[str, list[tuple[Any, ...]]]:
+    """The store of the release before, with a view of somebody's own on it, and its rows."""
+    with psycopg.connect(server.url) as connection:
+        make_before(connection.execute)
+        connection.execute("CREATE VIEW mine AS SELECT plant, error FROM scored")
+    return rows(server)
+
+
+def rows(server: Server) -> dict[str, list[tuple[Any, ...]]]:
+    return {name: server.ask(f"SELECT * FROM {name} ORDER BY id") for name in ROWS}
+
+
+def test_a_store_of_the_release_before_is_migrated_once_with_the_views_on_it(
+    settings: Settings, server: Server, before: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "kappawatt.store.migration")
+
+    for _ in range(2):
+        open_store(server.url, LAYOUT).prepare()
+
+    said: dict[str, Any] = {each.table: (each.renamed, each.rows) for each in caplog.records}  # type: ignore[attr-defined]
+    assert said == MIGRATED
+    assert len(caplog.records) == len(MIGRATED)
+    assert rows(server) == before
+    assert server.ask("SELECT count(key), count(error) FROM scored") == [(4, 4)]
+    assert server.ask("SELECT count(available_at) FROM scored_forecasts") == [(4,)]
+    assert server.ask("SELECT plant FROM mine LIMIT 1") == [("plant-1",)]
+
+
+@pytest.mark.parametrize("statements", [1, 10])
+def test_a_migration_that_is_killed_has_changed_nothing_and_two_at_once_do_it_once(
+    settings: Settings, server: Server, before: dict[str, Any], statements: int
+) -> None:
+    ended = killed_after(server.url, statements)
+    left = server.ask("SELECT count(plant) FROM readings"), server.ask("SELECT count(known_at) FROM forecast_errors")
+    said = said_by(migrating(server.url), migrating(server.url))
+
+    assert ended == -signal.SIGKILL
+    assert left == ([(4,)], [(4,)])
+    assert said == MIGRATED
+    assert rows(server) == before
+
+
+def test_a_key_that_no_database_takes_is_landed_without_its_nul(bus: Bus, settings: Settings, server: Server) -> None:
+    row = b'{"interval_start": "2016-07-01T04:00:00Z", "load": 1, "load_zone": "A\\u0000"}'
+    publish(bus, [Outgoing("load.readings", row, b"B\x00")])
+
+    land_all(settings, 1)
+
+    assert server.ask("SELECT key FROM load_readings") == [("A\N{REPLACEMENT CHARACTER}",)]
