@@ -79,7 +79,7 @@ def _readings(stream: Stream) -> Table:
     name = stream.readings_table or f"{_word(stream)}_readings"
     columns = (ID, KEY, *_columns(reading_fields(stream)), PUBLISHED, *ORIGIN)
     more = "; sent again, corrected or revised, it is another row" if stream.errors else ""
-    return _checked(stream, Table(name, columns, COORDINATES, f"{stream.title}: a reading as it was sent{more}"))
+    return _checked(stream, Table(name, columns, COORDINATES, f"{stream.title}, as it was sent{more}"))
 
 
 def _predictions(stream: Stream) -> Table:
@@ -195,7 +195,7 @@ def _layout() -> Layout:
             view = scored(stream, READINGS[stream.name], PREDICTIONS[stream.name])
             views += [] if view is None else [view]
     layout = Layout((*tables, *SHARED), (*views, scored_forecasts(FORECASTS, FORECAST_ERRORS)))
-    names = Counter(made.name for made in (*layout.tables, *layout.views))
+    names = Counter([*(table.name for table in layout.tables), *(view.name for view in layout.views)])
     twice = next((name for name, n in names.items() if n > 1), None)
     if twice is not None:
         raise SettingInvalid(f"streams: got two tables or views called {twice}, allowed one of a name")

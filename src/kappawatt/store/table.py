@@ -138,7 +138,8 @@ def _as(column: NDArray[Any] | None, type_: Type, n: int) -> NDArray[Any]:
     if column is None:
         return np.full(n, ABSENT[type_], dtype=DTYPES[type_])
     if column.dtype.kind == "f" and type_ in (Type.BIGINT, Type.BOOLEAN):
-        return np.where(np.isnan(column), ABSENT[type_], np.nan_to_num(column)).astype(DTYPES[type_])
+        whole: NDArray[Any] = np.where(np.isnan(column), ABSENT[type_], np.nan_to_num(column)).astype(DTYPES[type_])
+        return whole
     return column.astype(DTYPES[type_], copy=False)
 
 
