@@ -473,8 +473,11 @@ def test_generated_keys_are_random_and_match_their_hashes() -> None:
 
 # Who talks to whom, as the README draws it: source, target, port.
 EDGES = {
-    ("gateway-serve", "sink-consume", 8080),
-    *(("gateway-serve", f"{name}-serve", 8080) for name in service_names() if name != "gateway"),
+    *(
+        ("gateway-serve", f"{name}-{'consume' if find_service(name).is_one_process else 'serve'}", 8080)
+        for name in service_names()
+        if name != "gateway"
+    ),
 }
 READS_THE_BUS = "kappawatt.io/bus"
 
