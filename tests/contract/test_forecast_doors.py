@@ -221,6 +221,12 @@ def test_a_request_that_only_names_a_series_gets_what_one_with_its_history_gets(
     assert client.post("/forecast", json={case.forecaster.key: "b"}).status_code == 422
 
 
+def test_an_answer_says_when_its_history_was_known_under_both_names(case: Case) -> None:
+    answer = post(case.app, "/forecast", json=case.request).json
+
+    assert answer["available_at"] == answer["known_at"] == answer["issue_time"]
+
+
 def test_nothing_after_the_issue_time_changes_the_forecast(case: Case) -> None:
     past = case.history.until(case.issue_time)
     later = np.arange(past.end, past.end + np.timedelta64(3, "D"), past.interval)

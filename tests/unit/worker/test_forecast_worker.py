@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 from kappawatt.worker.forecasting import Forecasting
 from kappawatt.worker.loop import Worker
+from kappawatt.worker.replay import Report, compare
 from tests import forecast_fakes as fakes
 from tests.conftest import wait_until
 from tests.forecast_fakes import POISON, STREAM, ZONE, loads
@@ -301,6 +303,27 @@ def test_after_a_jump_over_many_issue_times_only_the_day_to_come_is_forecast(bus
     found = run(forecasting(bus, tmp_path), everything(bus, READINGS))
 
     assert [d["issue_time"] for d in found[FORECASTS]] == ["2016-07-19T16:00:00Z"]
+
+
+def test_a_replay_is_compared_with_what_a_release_before_wrote(bus: Bus, tmp_path: Path) -> None:
+    publish(bus, story())
+    bus.ensure([replace(STREAM.answers, name="side")])
+    producer = bus.producer()
+    for message in forecasting(bus, tmp_path).answer(everything(bus, READINGS)).outgoing:
+        if message.topic == FORECASTS:
+            document = orjson.loads(message.value)
+            producer.publish([replace(message, topic="side")])
+            document["known_at"] = document.pop("available_at")
+            producer.publish([replace(message, value=orjson.dumps(document))])
+    producer.close()
+    report = Report(FORECASTS, "1", "side")
+
+    compare(bus, report, FORECASTS, "load")
+
+    ids = [{d["id"] for d in read_documents(everything(bus, topic))} for topic in (FORECASTS, "side")]
+    assert report.compared == report.identical == len(ids[0]) > 1
+    assert ids[0] == ids[1]
+    assert all("available_at" in d and "known_at" not in d for d in read_documents(everything(bus, FORECASTS)))
 
 
 def test_many_series_of_one_partition_keep_their_own_clocks(bus: Bus, tmp_path: Path) -> None:

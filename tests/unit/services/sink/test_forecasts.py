@@ -147,6 +147,28 @@ def test_a_forecasts_row_is_under_the_id_of_its_error(bus: Bus, settings: Settin
     ]
 
 
+def as_before(message: Outgoing) -> Outgoing:
+    """The message as a release before wrote it, when `available_at` was `known_at`."""
+    document = orjson.loads(message.value)
+    document["known_at"] = document.pop("available_at")
+    return replace(message, value=orjson.dumps(document))
+
+
+def test_what_a_release_before_wrote_lands_in_the_same_rows(bus: Bus, settings: Settings, tmp_path: Path) -> None:
+    one = issued([10.0, 20.0], {"daily_peak": 30.0})
+    messages = [forecast_of(tmp_path, one), *errors_of(tmp_path, one, [11.0], [12.0])]
+    publish(bus, [as_before(message) for message in messages])
+    land_all(settings, 2 + 1 + 1)
+    before = {t: ask(settings, f"SELECT * EXCLUDE (published) FROM {t} ORDER BY id") for t in TABLES}
+
+    publish(bus, messages)
+    land_all(settings, 2 + 1 + 1)
+
+    assert {t: ask(settings, f"SELECT * EXCLUDE (published) FROM {t} ORDER BY id") for t in TABLES} == before
+    for table in ("forecasts", "forecast_days", "forecast_errors"):
+        assert ask(settings, f"SELECT DISTINCT available_at = issue_time FROM {table}") == [(True,)]
+
+
 def test_the_same_again_changes_nothing_and_a_revision_stands(bus: Bus, settings: Settings, tmp_path: Path) -> None:
     one = issued([10.0, 20.0], {"daily_peak": 30.0})
     messages = [forecast_of(tmp_path, one), *errors_of(tmp_path, one, [11.0, 21.0], [12.0, 25.0])]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -394,6 +398,43 @@ def test_a_file_that_somebody_else_holds_delays_rows_and_loses_none(bus: Bus, se
     assert asked.headers["Retry-After"] == "1"
     assert alive.status_code == 200
     assert ask(settings, ALL.format("readings")) == [(101, 101)]
+
+
+def test_a_database_that_is_away_for_long_is_no_reason_to_end_the_process(bus: Bus, settings: Settings) -> None:
+    publish_readings(bus, batch_of(1))
+    with duckdb.connect(settings.database.removeprefix("duckdb:")), socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        own = {"BUS": settings.bus, "DATABASE": settings.database, "PROBE_PORT": port, "POLL_AGE_LIMIT": 4}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kappawatt.cli", "consume", "sink"],
+            env=os.environ | {f"KAPPAWATT_{name}": str(value) for name, value in own.items()},
+            stderr=subprocess.DEVNULL,
+        )
+
+        def asked(path: str) -> tuple[int, bytes]:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                    return answer.status, answer.read()
+            except urllib.error.HTTPError as error:
+                return error.code, error.read()
+            except OSError:
+                return 0, b""
+
+        try:
+            wait_until(lambda: b"lock" in asked("/readyz")[1], 60, "it waits for the database")
+            until = time.monotonic() + 9.0  # more than twice the limit
+            alive = set()
+            while time.monotonic() < until:
+                alive.add(asked("/healthz")[0])
+                time.sleep(0.1)
+        finally:
+            process.terminate()
+            ended = process.wait(60)
+
+    assert alive == {200}
+    assert ended == 0
 
 
 def test_the_file_is_free_between_writes(bus: Bus, settings: Settings) -> None:
