@@ -83,7 +83,7 @@ class Settings:
     )
     probe_port: int = _setting(
         0,
-        "port for probes and metrics of `consume` and `sink`; 0 is the service's port + 100",
+        "port for probes and metrics of `consume`; 0 is the service's port + 100, its own if one process does both",
         _number(0, 65535),
     )
     log_level: str = _setting("INFO", "least level that is logged", _choice("DEBUG", "INFO", "WARNING", "ERROR"))

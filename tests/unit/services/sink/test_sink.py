@@ -115,6 +115,16 @@ def test_columns_have_proper_types_and_missing_values_are_null(bus: Bus, setting
     assert ask(settings, "SELECT count(*) FROM readings WHERE event_time = published") == [(2,)]
 
 
+def test_times_finer_than_a_millisecond_are_kept(bus: Bus, settings: Settings) -> None:
+    [event] = predictions_of([1], [450.0])
+    fine = orjson.dumps(orjson.loads(event.value) | {"event_time": "2026-01-01T01:00:00.000040+01:00"})
+    publish(bus, [replace(event, value=fine)])
+
+    land_all(settings, 1)
+
+    assert ask(settings, "SELECT epoch_us(event_time) FROM predictions") == [(START * 1000 + 40,)]
+
+
 def test_single_and_block_predictions_land_alike_and_join_their_readings(bus: Bus, settings: Settings) -> None:
     publish_readings(bus, batch_of(4, temperature=[1, 2, 3, 4], net_power=[400, 410, 420, np.nan]), block_rows=4)
     partition = partition_of(bus, "plant.readings")
@@ -221,6 +231,7 @@ def malformed_predictions() -> list[Outgoing]:
         {"net_power": True},
         {"event_time": "yesterday"},
         {"event_time": "2026-01-01T00:00:00"},
+        {"event_time": "0001-01-01T00:00:00+14:00"},
         {"extrapolated": 1},
         {"id": ""},
         {"id": 5},
