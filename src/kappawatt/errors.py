@@ -143,6 +143,10 @@ class TopicUnknown(BusError):
     """The topic does not exist on the bus."""
 
 
+class SpanIncomplete(BusError):
+    """The bus stopped giving messages before the end that was to be read up to."""
+
+
 class DeliveryFailed(BusError):
     """The bus did not acknowledge messages within the time allowed."""
 

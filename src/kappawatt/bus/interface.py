@@ -34,6 +34,7 @@ __all__ = [
     "Start",
     "TopicPartition",
     "header",
+    "left_to_read",
 ]
 
 
@@ -196,6 +197,12 @@ class Consumer(Protocol):
     def close(self) -> None:
         """Leave the group (a static member stays on the books until its session ends)."""
         ...
+
+
+def left_to_read(consumer: Consumer, ends: Mapping[TopicPartition, int]) -> int:
+    """Return how many messages a consumer has still to poll before it has reached these ends."""
+    positions = consumer.positions()
+    return sum(max(0, end - positions.get(where, 0)) for where, end in ends.items())
 
 
 class Bus(Protocol):

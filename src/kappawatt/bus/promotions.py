@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from kappawatt.bus.interface import Bus, Consumer, Outgoing, Records
+from kappawatt.bus.interface import Bus, Consumer, Outgoing, Records, left_to_read
 from kappawatt.bus.topic import Topic
 from kappawatt.errors import TopicUnknown
 
@@ -101,8 +101,9 @@ class PromotionFollower:
             reader = self._open()
         except TopicUnknown:
             return None
-        ends = {p: o.end for p, o in self._bus.offsets(PROMOTIONS.name).items() if o.end > o.begin}
-        while any(reader.positions().get((PROMOTIONS.name, p), 0) < end for p, end in ends.items()):
+        known = self._bus.offsets(PROMOTIONS.name)
+        ends = {(PROMOTIONS.name, p): o.end for p, o in known.items() if o.end > o.begin}
+        while left_to_read(reader, ends):
             newest = self._newest(reader.poll(0.5)) or newest
         return newest
 

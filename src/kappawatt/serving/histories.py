@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from kappawatt.bus import connect_as
-from kappawatt.bus.interface import Bus, Records
+from kappawatt.bus.interface import Bus, Records, left_to_read
+from kappawatt.bus.reading import ends_of
 from kappawatt.bus.retrying import SurvivingThread
 from kappawatt.errors import TopicUnknown
 from kappawatt.forecasting.forecaster import Forecaster
@@ -121,13 +122,12 @@ class HistoryFollower(SurvivingThread):
             bus.close()
 
     def _read(self, bus: Bus) -> None:
-        ends = {(self._source, partition): known.end for partition, known in bus.offsets(self._source).items()}
+        ends = ends_of(bus, [self._source])
         book = SeriesBook(self._forecaster)  # what was read before stays until this one has caught up
         reader = bus.reader([self._source], {})
         try:
             while not self.stopped.is_set():
-                positions = reader.positions()
-                left = sum(max(0, end - positions.get(where, 0)) for where, end in ends.items())
+                left = left_to_read(reader, ends)
                 if left == 0:
                     self._book = book
                 self._behind = f"{left} messages of {self._source} left to read" if left else ""

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Bus, Headers, Outgoing, Records
+from kappawatt.bus.reading import read_span
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.schema import shorten
-from kappawatt.errors import BusError, HistoriesBehind, HistoryInsufficient
+from kappawatt.errors import HistoriesBehind, HistoryInsufficient
 from kappawatt.forecasting.calendar import DAY, Times, day_intervals, issue_time, local_date, parse_clock
 from kappawatt.forecasting.fan import naive_values
 from kappawatt.forecasting.forecaster import Issued
@@ -43,7 +44,6 @@ log = logging.getLogger(__name__)
 
 WEEK = 7 * DAY
 MOST_OPEN = 8  # forecasts of a series that truth and late data are still held against
-READ_AGAIN_SECONDS = 30.0  # without a message while histories are read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,26 +142,15 @@ class Forecasting:
 
     def _read_again(self, where: tuple[str, int], state: _Partition, end: int) -> None:
         topic, number = where
-        every = {(topic, p): (state.next_offset if p == number else o.end) for p, o in self._bus.offsets(topic).items()}
-        reader = self._bus.reader([topic], every)
         started = state.next_offset
-        idle = 0.0
         until = time.monotonic() + self._slice_seconds
-        try:
-            while reader.positions().get(where, 0) < end:
-                self._alive()
-                polled = [r for r in reader.poll(0.5) if r.partition == number]
-                idle = 0.0 if polled else idle + 0.5
-                if idle > READ_AGAIN_SECONDS:
-                    raise BusError(f"{topic}[{number}]: got nothing for {idle:g} s, allowed messages up to {end}")
-                for records in polled:
-                    kept = records.before(end)
-                    if len(kept):
-                        self._take(kept, state, Outcome(), quiet=True)
-                if time.monotonic() > until and state.next_offset < end:
-                    raise HistoriesBehind(f"{topic}[{number}]: read up to {state.next_offset} of {end}")
-        finally:
-            reader.close()
+        self._alive()
+        for polled in read_span(self._bus, [topic], {where: started}, {where: end}):
+            for records in polled:
+                self._take(records, state, Outcome(), quiet=True)
+            self._alive()
+            if time.monotonic() > until and state.next_offset < end:
+                raise HistoriesBehind(f"{topic}[{number}]: read up to {state.next_offset} of {end}")
         state.next_offset = max(state.next_offset, end)
         log.info(
             "histories read from the log",

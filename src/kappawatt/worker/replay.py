@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.bus.interface import Bus, Offsets
+from kappawatt.bus.interface import Bus
 from kappawatt.bus.promotions import PromotionFollower, Serving, group_of, promote
+from kappawatt.bus.reading import read_span
 from kappawatt.bus.topic import Topic
-from kappawatt.errors import BusError, SettingInvalid
+from kappawatt.errors import SettingInvalid
 from kappawatt.messages.forecasts import with_available_at
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.streams.stream import Stream
@@ -27,8 +28,6 @@ from kappawatt.worker.interface import Answers
 
 __all__ = ["Report", "compare", "live_topic", "promote_replay", "replay", "span_start"]
 
-POLL_SECONDS = 1.0
-IDLE_SECONDS = 30.0  # without a message before the end offset: something is wrong
 ORIGIN = ("source_topic", "source_partition", "source_offset", "source_row", "key", "issue_time", "available_at")
 
 
@@ -169,19 +168,14 @@ def _run(
     report: Report,
     progress: Callable[[int, int], None],
 ) -> None:
-    reader = bus.reader([source], {(source, p): o for p, o in start.items()}, max_records=max_records)
     producer = bus.producer()
     total = sum(max(0, ends[p] - start.get(p, 0)) for p in ends)
-    last = time.monotonic()
+    begin = {(source, p): offset for p, offset in start.items()}
+    end = {(source, p): offset for p, offset in ends.items()}  # what comes later is the live stream's
     try:
-        while any(at < ends[p] for (_, p), at in reader.positions().items()):
-            # What came after the replay began is the live stream's.
-            polled = [r for r in (r.before(ends[r.partition]) for r in reader.poll(POLL_SECONDS)) if len(r)]
+        for polled in read_span(bus, [source], begin, end, max_records=max_records):
             if not polled:
-                if time.monotonic() - last > IDLE_SECONDS:
-                    raise BusError(f"{source}: got nothing for {IDLE_SECONDS:g} s, allowed messages up to {ends}")
                 continue
-            last = time.monotonic()
             outcome = answers.answer(polled)
             # What was refused stands in the dead-letter topic already, under the same ids.
             producer.publish([m for m in outcome.outgoing if m.topic == to])
@@ -191,7 +185,6 @@ def _run(
             progress(report.messages, total)
     finally:
         producer.close()
-        reader.close()
 
 
 def _like(topic: Topic, name: str) -> Topic:
@@ -219,16 +212,11 @@ def compare(bus: Bus, report: Report, published: str, target: str) -> None:
 
 def _by_origin(bus: Bus, topic: str) -> dict[tuple[Any, ...], dict[str, Any]]:
     """All answers in a topic by the reading they answer; the newest wins."""
-    ends: dict[int, Offsets] = bus.offsets(topic)
-    reader = bus.reader([topic], {})
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    try:
-        while any(at < ends[p].end for (_, p), at in reader.positions().items()):
-            for document in read_predictions(reader.poll(POLL_SECONDS)):
-                document = with_available_at(document)
-                found[tuple(document.get(name) for name in ORIGIN)] = document
-    finally:
-        reader.close()
+    for polled in read_span(bus, [topic], {}):
+        for document in read_predictions(polled):
+            document = with_available_at(document)
+            found[tuple(document.get(name) for name in ORIGIN)] = document
     return found
 
 

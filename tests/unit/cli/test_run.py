@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from kappawatt.bus import Bus, Outgoing
+from kappawatt.bus.reading import ends_of
 from kappawatt.cli.doctor import examine
 from kappawatt.cli.main import main
 from kappawatt.cli.run import PARTS, Child, ForecastWatch, Stack
 from kappawatt.cli.run import demos as demo_module
 from kappawatt.cli.run.command import run
 from kappawatt.cli.run.demos import Part, newest_on, prepare, usable, what_the_error_means
-from kappawatt.cli.run.watch import ends_of
 from kappawatt.datasets.named import SeriesSet, load_zones
 from kappawatt.forecasting.calendar import DAY
 from kappawatt.messages.readings import reading_messages

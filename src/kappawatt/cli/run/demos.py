@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from kappawatt.bus import Bus
+from kappawatt.bus.interface import Records
+from kappawatt.bus.reading import read_span
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import READABLE
 from kappawatt.datasets.named import SeriesSet
@@ -107,28 +109,30 @@ def what_the_error_means(service: Service, settings: Settings, found: SeriesSet)
 def newest_on(bus: Bus, stream: Stream) -> dict[str, np.datetime64]:
     """Return the start of the newest interval that the bus has of each series, as far as its ends show."""
     topic = stream.readings.name
-    offsets = bus.offsets(topic)
-    reader = bus.reader([topic], {(topic, p): max(o.begin, o.end - LOOKED_AT) for p, o in offsets.items()})
+    begin = {(topic, p): known.end - LOOKED_AT for p, known in bus.offsets(topic).items()}
     newest: dict[str, np.datetime64] = {}
     try:
-        while any(reader.positions().get((topic, p), 0) < o.end for p, o in offsets.items() if o.end > o.begin):
-            for records in reader.poll(1.0):
-                for key, value, headers in zip(records.keys, records.values, records.headers, strict=True):
-                    kind = content_type(headers, value)
-                    if key is None or kind not in READABLE:
-                        continue
-                    try:
-                        batch = decode(value, kind, stream.schema).batch
-                    except PayloadInvalid:
-                        continue
-                    if batch.valid.any():
-                        name, last = key.decode("utf-8", "replace"), batch.columns["interval_start"][batch.valid].max()
-                        newest[name] = max(newest.get(name, last), last)
+        for polled in read_span(bus, [topic], begin):
+            for name, last in _last_intervals(polled, stream):
+                newest[name] = max(newest.get(name, last), last)
     except BusError:
-        return newest
-    finally:
-        reader.close()
+        return newest  # as far as it was read
     return newest
+
+
+def _last_intervals(polled: Sequence[Records], stream: Stream) -> Iterator[tuple[str, np.datetime64]]:
+    """Yield the start of each message's last interval with its series."""
+    for records in polled:
+        for key, value, headers in zip(records.keys, records.values, records.headers, strict=True):
+            kind = content_type(headers, value)
+            if key is None or kind not in READABLE:
+                continue
+            try:
+                batch = decode(value, kind, stream.schema).batch
+            except PayloadInvalid:
+                continue
+            if batch.valid.any():
+                yield key.decode("utf-8", "replace"), batch.columns["interval_start"][batch.valid].max()
 
 
 @contextmanager

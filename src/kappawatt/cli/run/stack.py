@@ -10,9 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from kappawatt.bus import Bus, connect_as
+from kappawatt.bus.reading import ends_of
 from kappawatt.cli.run.demos import PARTS, Part, prepare, streaming, usable, what_the_error_means
 from kappawatt.cli.run.processes import Child, Stack, free_port
-from kappawatt.cli.run.watch import ForecastWatch, Watch, ends_of
+from kappawatt.cli.run.watch import ForecastWatch, Watch
 from kappawatt.datasets.named import Dataset
 from kappawatt.errors import KappawattError
 from kappawatt.ingest import http_sender, send_columns

@@ -3,59 +3,32 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from kappawatt.bus import Bus
-from kappawatt.bus.interface import Records
-from kappawatt.bus.promotions import PromotionFollower
+from kappawatt.bus.interface import Offsets, Records, TopicPartition
+from kappawatt.bus.reading import Tail
 from kappawatt.messages.forecasts import read_documents
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.streams.stream import Stream
 
-__all__ = ["ForecastWatch", "Watch", "ends_of"]
+__all__ = ["ForecastWatch", "Watch"]
 
+MOST_RECORDS = 50_000  # of one look
 WINDOW = 10_000  # predictions and forecast intervals the running errors look back on
 
 
-Since = Mapping[tuple[str, int], int]
+Since = Mapping[TopicPartition, int]
 
 
-def ends_of(bus: Bus, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-    """Return the end of each partition of some topics."""
-    return {(topic, p): o.end for topic in topics for p, o in bus.offsets(topic).items()}
-
-
-class _Tail:
-    """What comes on an output stream from now on, wherever a promotion takes it, and on some more topics."""
-
-    def __init__(self, bus: Bus, stream: str, others: Sequence[str] = (), since: Since | None = None) -> None:
-        self._bus = bus
-        self._others = others
-        self._follower = PromotionFollower(bus, stream)
-        serving = self._follower.read()
-        self._open(serving.topic if serving else stream, since or {})
-
-    def _open(self, topic: str, since: Since) -> None:
-        topics = [topic, *self._others]
-        ends = ends_of(self._bus, topics) | {place: at for place, at in since.items() if place[0] in topics}
-        self._reader = self._bus.reader(topics, ends, max_records=50_000)
-
-    def read(self) -> list[Records]:
-        """Return what has come since the last call."""
-        promoted = self._follower.poll()
-        if promoted is not None:
-            self._reader.close()
-            self._open(promoted.topic, {})
-        return self._reader.poll(0.0)
-
-    def close(self) -> None:
-        """Stop reading."""
-        self._reader.close()
-        self._follower.close()
+def _read(tail: Tail) -> list[Records]:
+    """Return what has come since the last call, and go where a promotion says."""
+    tail.move()
+    return tail.poll(0.0)
 
 
 class Watch:
@@ -66,7 +39,7 @@ class Watch:
         self._source = stream.readings.name
         self._target = stream.target
         self._unit = stream.answer.field(stream.target).unit
-        self._tail = _Tail(bus, stream.answers.name)
+        self._tail = Tail(bus, stream.answers.name, max_records=MOST_RECORDS)
         self._first = self._end()
         self.predictions = 0
         self.errors: deque[float] = deque(maxlen=WINDOW)
@@ -78,7 +51,7 @@ class Watch:
     def look(self) -> str:
         """Read what has come and describe it."""
         measured = f"measured_{self._target}"
-        while found := read_predictions(self._tail.read()):
+        while found := read_predictions(_read(self._tail)):
             for p in found:
                 self.predictions += 1
                 if p.get(measured) is not None:
@@ -114,19 +87,23 @@ class ForecastWatch:
     since: Since
     forecasts: int = 0
     _errors: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    _tail: _Tail | None = None
+    _tail: Tail | None = None
 
     def look(self) -> str:
         """Read what has come and describe it."""
         if self._tail is None:
-            self._tail = _Tail(self.bus, self.stream.answers.name, [self.stream.forecast_errors.name], self.since)
-        while found := read_documents(self._tail.read()):
+            errors = self.stream.forecast_errors.name
+            self._tail = Tail(self.bus, self.stream.answers.name, [errors], start=self._start, max_records=MOST_RECORDS)
+        while found := read_documents(_read(self._tail)):
             for document in found:
                 if "quantiles" in document:
                     self.forecasts += 1
                 elif "error" in document:
                     self._errors.append(document)
         return f"{self.stream.name} {self.forecasts} forecasts{self._score()}"
+
+    def _start(self, topic: str, offsets: Mapping[int, Offsets]) -> dict[int, int]:
+        return {p: self.since.get((topic, p), known.end) for p, known in offsets.items()}
 
     def _score(self) -> str:
         """Mean absolute error as a share of the mean measured, and relative to the seasonal naive's."""
