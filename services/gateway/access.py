@@ -1,7 +1,7 @@
 """Who may do what, and how often: API keys with roles, rate limits, and what guards a gateway without keys.
 
     reader   every GET, the event stream, and POSTs that only ask a model
-    writer   also POST to the ingestor's doors, /api/SERVICE/readings/PLANT and their like
+    writer   also POST to the ingestor's doors, one for each stream: /api/SERVICE/readings/PLANT
     admin    everything
 
 A key comes as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or in the dashboard's session cookie. The
@@ -33,14 +33,17 @@ from werkzeug.exceptions import Forbidden, Unauthorized
 
 from kappawatt.errors import Overloaded, SettingInvalid
 from kappawatt.settings import Settings
+from kappawatt.streams.stream import Stream
+from kappawatt.streams.table import STREAMS
 
+from .paths import Own
 from .proxy.forward import asks_only
 
 __all__ = ["COOKIE", "Access", "Key", "Role", "is_loopback", "read_access", "read_keys"]
 
 COOKIE = "kappawatt_key"
 COOKIE_SECONDS = 12 * 3600
-OPEN_PATHS = ("/", "/healthz", "/readyz", "/metrics", "/api/session", "/favicon.ico")
+OPEN_PATHS = ("/", "/healthz", "/readyz", "/metrics", Own.SESSION, "/favicon.ico")
 UNLIMITED_PATHS = ("/healthz", "/readyz", "/metrics")
 LONGEST_KEY = 512
 LINE = re.compile(r"(?P<role>[a-z]+):(?P<digest>[0-9a-fA-F]{64}):(?P<name>[\w .@+-]{1,80})")
@@ -219,8 +222,21 @@ class Access:
         return key
 
 
-# The ingestor's doors: POST /readings/PLANT, /load/ZONE, /meters/METER, and /meters with an export that names its meter
-READINGS = re.compile(r"/api/[^/]+/((readings|load|meters)/[^/]+|meters|load)")
+def doors(streams: Sequence[Stream]) -> re.Pattern[str]:
+    """Return what paths readings are sent to: POST /load/ZONE, and /load where rows may name their zone themselves.
+
+    Examples
+    --------
+    >>> from kappawatt.streams.load import STREAM
+    >>> bool(doors([STREAM]).fullmatch("/api/sensor-ingestor/load/PJME"))
+    True
+    """
+    below = [f"{re.escape(stream.path)}/[^/]+" for stream in streams]
+    plain = [re.escape(stream.path) for stream in streams if stream.names_key]
+    return re.compile(f"/api/[^/]+/({'|'.join([*below, *plain])})")
+
+
+DOORS = doors(STREAMS)
 
 
 def role_for(method: str, path: str) -> Role:
@@ -230,7 +246,7 @@ def role_for(method: str, path: str) -> Role:
     if method == "POST" and path.startswith("/api/"):
         if asks_only(path):
             return Role.READER
-        if READINGS.fullmatch(path):
+        if DOORS.fullmatch(path):
             return Role.WRITER
     return Role.ADMIN
 

@@ -1,86 +1,106 @@
-"""The parts of a running gateway, made from settings and held together."""
+"""The parts of a running gateway, made from settings and streams, and held together."""
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from kappawatt.bus import Bus, connect_as
 from kappawatt.bus.retrying import SurvivingThread
-from kappawatt.bus.topic import dead_letter
 from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
-from kappawatt.streams import plant
-from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
+from kappawatt.streams.stream import Form, Stream, resolve
+from kappawatt.streams.table import STREAMS
+from kappawatt.telemetry import Telemetry
 
 from .access import Access, read_access
 from .live.follow import Follower, LagWatch
-from .live.forecast_follow import ForecastFollower
-from .live.forecast_hub import ForecastHub
-from .live.forecast_streams import FORECAST_STREAMS
-from .live.forecasts import ForecastView
+from .live.forecasts import ForecastsView
 from .live.hub import Hub
-from .live.predictions import LatestView
+from .live.predictions import PredictionsView
+from .live.rejections import Rejections
+from .live.view import View
 from .proxy.discovery import LABEL, KubernetesDiscovery, check_discovery
 from .proxy.forward import Proxy, parse_services
 
-__all__ = ["EXTENSION", "Gateway", "check", "open_gateway"]
+__all__ = ["EXTENSION", "Gateway", "Live", "check", "open_gateway"]
 
 EXTENSION = "kappawatt.gateway"  # where a test finds the gateway of an app, to stop it
-SERVICE = PLANT_PREDICTIONS.producers[0]  # whose workers answer, and whose lag is shown
+VIEWS: Mapping[Form, Callable[[Stream, Rejections], View]] = {
+    Form.PREDICTIONS: PredictionsView,
+    Form.FORECASTS: ForecastsView,
+}
+V_co = TypeVar("V_co", bound=View, covariant=True)
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class Live(Generic[V_co]):
+    """A view, the thread that feeds it, and the hub that hands on what is news."""
+
+    view: V_co
+    hub: Hub
+    follower: Follower
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Everything routes use."""
+    """Everything routes use.
+
+    Parameters
+    ----------
+    live : mapping of str to Live
+        Every view by the name of its stream, in the order of `STREAMS`.
+    predictions, forecasts : mapping of str to Live
+        Those of predictions by name, and those of forecasts by service.
+    lags : mapping of str to LagWatch
+        Of each stream of predictions.
+    """
 
     access: Access
     proxy: Proxy
-    view: LatestView
-    hub: Hub
-    follower: Follower
-    lag: LagWatch
-    forecasts: Mapping[str, ForecastView]
-    forecast_hub: ForecastHub
-    forecast_followers: Sequence[ForecastFollower]
+    rejections: Rejections
+    live: Mapping[str, Live[View]]
+    predictions: Mapping[str, Live[PredictionsView]]
+    forecasts: Mapping[str, Live[ForecastsView]]
+    lags: Mapping[str, LagWatch]
     open_bus: Callable[[], Bus]
     discovery: KubernetesDiscovery | None
 
     @property
-    def streams(self) -> int:
+    def clients(self) -> int:
         """How many event streams are open."""
-        return self.hub.clients + self.forecast_hub.clients
+        return len(frozenset[object]().union(*(each.hub.subscriptions for each in self.live.values())))
 
     def why_no_services(self) -> str:
         """Return why there are none, if there are none."""
         found = "" if self.discovery is None else f", and no Service with a port `http` has the label {LABEL}"
         return f"KAPPAWATT_SERVICES is empty{found}"
 
-    def summary(self) -> dict[str, Any]:
-        """Return the figures of the dashboard's tiles."""
-        return {
-            **self.view.summary(self.hub.followed),
-            "readings_per_second": self.lag.readings_per_second(),
-            "consumer_lag": self.lag.lag(),
-            "view": {**self.follower.state(), "streams": self.streams},
-        }
+    def summary(self, name: str) -> dict[str, Any]:
+        """Return how well a view goes, and how fresh it is."""
+        live = self.live[name]
+        lag = self.lags.get(name)
+        reading = {} if lag is None else {"readings_per_second": lag.readings_per_second(), "consumer_lag": lag.lag()}
+        return {**live.view.summary(), **reading, "view": {**live.follower.state(), "streams": self.clients}}
 
     def forecast_list(self, service: str | None, key: str | None = None) -> dict[str, Any]:
         """Return series with their newest forecast and score, and how fresh their streams are; None is all."""
-        views = [view for name, view in self.forecasts.items() if service in (None, name)]
-        rows = [row for view in views for row in (view.listed() if key is None else [view.row(key)]) if row is not None]
+        wanted = {name: live for name, live in self.forecasts.items() if service in (None, name)}
+        found = [live.view.listed() if key is None else [live.view.row(key)] for live in wanted.values()]
         states = [
-            {**follower.state(), "score": self.forecasts[follower.service].scores()["score"]}
-            for follower in self.forecast_followers
+            {
+                "service": name,
+                "topic": live.follower.topic,
+                **live.follower.state(),
+                "score": live.view.scores()["score"],
+            }
+            for name, live in wanted.items()
         ]
-        return {"series": rows, "streams": [state for state in states if service in (None, state["service"])]}
+        return {"series": [row for rows in found for row in rows if row is not None], "streams": states}
 
     def start(self) -> None:
         """Start reading the bus."""
@@ -98,14 +118,14 @@ class Gateway:
 
     def end_streams(self) -> None:
         """Let every client's event stream end."""
-        self.hub.close()
-        self.forecast_hub.close()
+        for live in self.live.values():
+            live.hub.close()
 
     @property
     def threads(self) -> tuple[SurvivingThread, ...]:
         """What runs beside the requests."""
         found = () if self.discovery is None else self.discovery.threads
-        return (self.follower, self.lag, *self.forecast_followers, *found)
+        return (*(live.follower for live in self.live.values()), *self.lags.values(), *found)
 
 
 def check(settings: Settings) -> None:
@@ -115,13 +135,24 @@ def check(settings: Settings) -> None:
     check_discovery(settings)
 
 
+def open_live(stream: Stream, rejections: Rejections, open_bus: Callable[[], Bus], telemetry: Telemetry) -> Live[View]:
+    """Return the view of a stream, not started: the one its record names, or that of its answers' form."""
+    make = resolve(stream.view.opens) if stream.view.opens else VIEWS[stream.form]
+    view, hub = make(stream, rejections), Hub()
+    return Live(view, hub, Follower(open_bus, view, hub, telemetry))
+
+
+def _shows(live: Live[View], kind: type[V_co]) -> TypeGuard[Live[V_co]]:
+    return isinstance(live.view, kind)
+
+
 def open_gateway(context: Context) -> Gateway:
     """Return a gateway that reads the bus, set up from settings.
 
     Raises
     ------
     SettingInvalid
-        Services, keys or rate limit cannot be used, or keys are missing.
+        Services, keys or rate limit cannot be used, or keys are missing; or a stream names a view that is not there.
     """
     settings = context.settings
     access = read_access(settings)
@@ -132,28 +163,13 @@ def open_gateway(context: Context) -> Gateway:
     def open_bus() -> Bus:
         return connect_as(settings)
 
-    view, hub = LatestView(plant.NET_POWER.name), Hub()
-    dead = dead_letter(PLANT_READINGS).name
-    follower = Follower(
-        open_bus,
-        view,
-        hub,
-        context.telemetry,
-        stream=PLANT_PREDICTIONS.name,
-        source=PLANT_READINGS.name,
-        dead=dead,
-        service=SERVICE,
-    )
-
-    def group() -> str:
-        return hub.followed.group if hub.followed is not None else SERVICE
-
-    lag = LagWatch(open_bus, topic=PLANT_READINGS.name, group=group)
-    context.ready.append(follower.why_not_ready)
-    forecasts = {stream.service: ForecastView(stream) for stream in FORECAST_STREAMS}
-    forecast_hub = ForecastHub()
-    readers = tuple(ForecastFollower(open_bus, each, forecast_hub, view) for each in forecasts.values())
-    gateway = Gateway(access, proxy, view, hub, follower, lag, forecasts, forecast_hub, readers, open_bus, discovery)
+    rejections = Rejections()
+    live = {stream.name: open_live(stream, rejections, open_bus, context.telemetry) for stream in STREAMS}
+    predictions = {name: each for name, each in live.items() if _shows(each, PredictionsView)}
+    forecasts = {each.view.stream.service: each for each in live.values() if _shows(each, ForecastsView)}
+    lags = {name: LagWatch(open_bus, each.view.stream, each.hub) for name, each in predictions.items()}
+    gateway = Gateway(access, proxy, rejections, live, predictions, forecasts, lags, open_bus, discovery)
+    context.ready += [each.follower.why_not_ready for each in list(live.values())[:1]]  # all of them ask the same bus
     context.alive += [thread.why_dead for thread in gateway.threads]
     if discovery is not None:
         context.ready.append(discovery.why_not_ready)

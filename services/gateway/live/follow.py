@@ -1,4 +1,4 @@
-"""A gateway process has two threads: one reads predictions and rejections, one watches the lag."""
+"""The thread of a view reads the bus; that of a stream of predictions has one beside it that watches the lag."""
 
 from __future__ import annotations
 
@@ -8,25 +8,21 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kappawatt.bus.interface import Bus, Consumer, Records, TopicPartition
-from kappawatt.bus.promotions import PromotionFollower, Serving, group_of
+from kappawatt.bus.interface import Bus, Offsets, Records
+from kappawatt.bus.reading import Tail
 from kappawatt.bus.retrying import SurvivingThread
 from kappawatt.errors import TopicUnknown
+from kappawatt.streams.stream import Stream
 from kappawatt.telemetry import Telemetry
 
 from .hub import Hub
-from .portion import PREDICTION, Followed, read_portion, slices
-from .predictions import LatestView
+from .view import Followed, Span, View, slices
 
 __all__ = ["Follower", "LagWatch"]
 
 log = logging.getLogger(__name__)
 
-SPAN = 2_000  # messages before the end that are read at start, over all partitions of a topic
-SPAN_ROWS = 20_000  # rows to go back to after falling behind
-MOST_ROWS_BEHIND = 50_000  # this is a view of the newest values: rather than fall further behind it skips
 POLL_SECONDS = 0.5
-POLL_RECORDS = 50  # each may be a block of 10,000 rows
 GATHER_SECONDS = 0.02  # eyes do not see the difference, and a poll of many messages is cheaper than many polls
 LOOK_SECONDS = 5.0  # between two looks for topics that were missing
 LAG_SECONDS = 1.0
@@ -34,45 +30,31 @@ SKEW_MS = 5_000  # clocks of the machines that promote and that publish may diff
 
 
 class Follower(SurvivingThread):
-    """Reads the topic that serves the stream, follows promotions, and reads refused readings.
+    """Reads the topics of a view, its answers wherever promotions take them, and skips rather than fall behind.
 
     Parameters
     ----------
     open_bus : callable
         Called in the thread, again after each failure.
-    stream, source, dead : str
-        Topic names: predictions, the readings they answer, readings that were refused.
-    service : str
-        Name of the service whose workers write the predictions.
     """
 
-    def __init__(
-        self,
-        open_bus: Callable[[], Bus],
-        view: LatestView,
-        hub: Hub,
-        telemetry: Telemetry,
-        *,
-        stream: str,
-        source: str,
-        dead: str,
-        service: str,
-        most_rows_behind: int = MOST_ROWS_BEHIND,
-    ) -> None:
-        super().__init__("gateway-view")
+    def __init__(self, open_bus: Callable[[], Bus], view: View, hub: Hub, telemetry: Telemetry) -> None:
+        super().__init__(f"gateway-{view.stream.name}")
         self._open_bus = open_bus
         self._view = view
         self._hub = hub
         self._telemetry = telemetry
-        self._stream = stream
-        self._source = source
-        self._dead = dead
-        self._service = service
-        self._most_rows_behind = most_rows_behind
+        self._stream = view.stream
         self._contacted = threading.Event()
         self._missing: tuple[str, ...] = ()
-        self._rows_per_message = 1.0
+        self._rows_per_message: dict[str, float] = {}
+        self._polled: float | None = None
         self.skipped_messages = 0
+
+    @property
+    def topic(self) -> str:
+        """Where the answers come from."""
+        return (self._hub.followed or Followed(self._stream)).topic
 
     def why_not_ready(self) -> str | None:
         """Return None once the bus was reached; a page that is old says so itself."""
@@ -82,10 +64,9 @@ class Follower(SurvivingThread):
 
     def state(self) -> dict[str, Any]:
         """Return how fresh the view is."""
-        polled = self._telemetry.last_poll
         return {
             "connected": self.failure is None and self._contacted.is_set(),
-            "poll_age_seconds": None if polled is None else round(time.monotonic() - polled, 3),
+            "poll_age_seconds": None if self._polled is None else round(time.monotonic() - self._polled, 3),
             "error": self.failure,
             "missing_topics": list(self._missing),
             "skipped_messages": self.skipped_messages,
@@ -93,110 +74,87 @@ class Follower(SurvivingThread):
 
     def _run(self) -> None:
         bus = self._open_bus()
-        promotions = PromotionFollower(bus, self._stream)
+        answers = self._stream.answers.name
         try:
-            serving = promotions.read()
-            while not self.stopped.is_set():
-                serving = self._read(bus, promotions, self._followed(bus, serving)) or serving
+            tail = Tail(
+                bus,
+                answers,
+                [topic for topic in self._view.topics if topic != answers],
+                start=self._start,
+                max_records=self._view.most_records,
+                look_seconds=LOOK_SECONDS,
+            )
+            try:
+                self._follow(bus, tail)
+                while not self.stopped.is_set():
+                    if tail.move():
+                        log.info("answers moved", extra={"topic": tail.topic, "missing": tail.missing})
+                        self._follow(bus, tail)
+                    self._poll(tail)
+                    self.failure = None
+                    self._polled = time.monotonic()
+                    self._telemetry.polled()
+            finally:
+                tail.close()
         finally:
-            promotions.close()
             bus.close()
 
-    def _followed(self, bus: Bus, serving: Serving | None) -> Followed:
-        if serving is None:
-            group = group_of(self._service, None)
-            return Followed(self._stream, self._stream, self._source, self._dead, group=group)
-        start = {}
-        if serving.topic != self._stream:
+    def _follow(self, bus: Bus, tail: Tail) -> None:
+        """Say what is read from now on."""
+        serving, start = tail.serving, {}
+        if serving is not None and serving.topic != self._stream.answers.name and serving.topic not in tail.missing:
             start = bus.offsets_at(serving.topic, max(0, serving.promoted_at - SKEW_MS))
-        return Followed(
-            self._stream,
-            serving.topic,
-            self._source,
-            self._dead,
-            dict(serving.covered),
-            start,
-            group_of(self._service, serving),
-            serving.version,
-            serving.promoted_at,
-            serving.reason,
-        )
-
-    def _read(self, bus: Bus, promotions: PromotionFollower, followed: Followed) -> Serving | None:
-        """Read until there is something else to read: a promotion (returned), or a topic that was missing."""
-        if self._hub.followed is not None and self._hub.followed.topic != followed.topic:
-            self._view.forget_errors()
-        known = bus.topics()
-        topics = [topic for topic in (followed.topic, self._dead) if topic in known]
-        self._missing = tuple(topic for topic in (followed.topic, self._dead) if topic not in known)
-        position = {w: at for topic in topics for w, at in self._start(bus, topic, known[topic]).items()}
-        self._hub.follow(followed, position)
-        reader = bus.reader(topics, position, max_records=POLL_RECORDS) if topics else None
+        followed = Followed(self._stream, serving, start)
+        self._missing = tail.missing
+        self._view.follow(followed)
+        self._hub.follow(followed, tail.begun)
         self.failure = None
         self._contacted.set()
-        look = time.monotonic() + LOOK_SECONDS
-        try:
-            while not self.stopped.is_set():
-                promoted = promotions.poll()
-                if time.monotonic() > look:
-                    look = time.monotonic() + LOOK_SECONDS
-                    promoted = promotions.read() or promoted
-                    if self._missing and set(self._missing) & set(bus.topics()):
-                        return promoted
-                if promoted is not None:
-                    log.info("stream moved", extra={"topic": promoted.topic, "version": promoted.version})
-                    return promoted
-                if reader is None:
-                    self.stopped.wait(POLL_SECONDS)
-                else:
-                    self._poll(reader, followed)
-                self.failure = None
-                self._telemetry.polled()
-        finally:
-            if reader is not None:
-                reader.close()
-        return None
 
-    def _start(self, bus: Bus, topic: str, partitions: int) -> Mapping[TopicPartition, int]:
+    def _span(self, topic: str) -> Span:
+        spans = self._view.topics
+        return spans.get(topic, spans[self._stream.answers.name])  # a promoted replay has a topic of its own
+
+    def _start(self, topic: str, offsets: Mapping[int, Offsets]) -> Mapping[int, int]:
         """Where it was read up to already, else a bounded span before the end."""
-        read = self._hub.position()
+        read, back = self._hub.position(), self._span(topic).messages // max(1, len(offsets))
         start = {}
-        for partition, offsets in bus.offsets(topic).items():
+        for partition, known in offsets.items():
             place = read.get((topic, partition))
-            at = place.offset if place is not None else offsets.end - SPAN // partitions
-            start[topic, partition] = min(max(at, offsets.begin), offsets.end)
+            at = known.end - back if place is None else place.offset
+            start[partition] = min(max(at, known.begin), known.end)
         return start
 
-    def _poll(self, reader: Consumer, followed: Followed) -> None:
-        polled = reader.poll(POLL_SECONDS)
+    def _poll(self, tail: Tail) -> None:
+        if tail.waits:
+            self.stopped.wait(POLL_SECONDS)
+            return
+        polled = tail.poll(POLL_SECONDS)
         for records in polled:
             for part in slices(records):
-                self._take(part, followed)
+                self._take(part)
         if polled:
-            self._skip_if_behind(reader, followed)
-        if 0 < sum(map(len, polled)) < POLL_RECORDS:
+            self._skip_if_behind(tail)
+        if 0 < sum(map(len, polled)) < self._view.most_records:
             self.stopped.wait(GATHER_SECONDS)
 
-    def _take(self, records: Records, followed: Followed) -> None:
-        portion = read_portion(records, self._hub.offset((records.topic, records.partition)), followed)
-        if portion.kind == PREDICTION:
-            self._view.add_predictions(portion.documents)
-            self._rows_per_message = max(1.0, len(portion.documents) / len(records))
-        else:
-            self._view.add_rejections(portion.documents)
-        self._hub.publish(portion)
+    def _take(self, records: Records) -> None:
+        events = self._view.take(records, self._hub.offset((records.topic, records.partition)))
+        self._rows_per_message[records.topic] = max(1.0, events.rows / len(records))
+        self._hub.publish(events)
 
-    def _skip_if_behind(self, reader: Consumer, followed: Followed) -> None:
-        behind = {where: lag for where, lag in reader.lag().items() if where[0] == followed.topic}
-        if sum(behind.values()) * self._rows_per_message <= self._most_rows_behind:
-            return
-        kept = int(SPAN_ROWS / self._rows_per_message / len(behind)) or 1
-        for (topic, partition), lag in behind.items():
-            if lag > kept:
-                offset = reader.positions()[topic, partition] + lag - kept
-                reader.seek(topic, partition, offset)
-                self._hub.move((topic, partition), offset)
-                self.skipped_messages += lag - kept
+    def _skip_if_behind(self, tail: Tail) -> None:
+        lag = tail.lag()
+        for topic in {topic for topic, _ in lag}:
+            behind = {where: n for where, n in lag.items() if where[0] == topic}
+            span, rows = self._span(topic), self._rows_per_message.get(topic, 1.0)
+            if sum(behind.values()) * rows <= span.most_behind:
+                continue
+            kept = max(1, int(min(span.messages, span.most_behind / rows / 2) / len(behind)))
+            for where, n in behind.items():
+                if n > kept:
+                    self._hub.move(where, tail.skip(where, n - kept))
+                    self.skipped_messages += n - kept
 
 
 class LagWatch(SurvivingThread):
@@ -204,20 +162,23 @@ class LagWatch(SurvivingThread):
 
     Parameters
     ----------
-    topic : str
-        Topic of the readings.
-    group : callable
-        Returns the consumer group whose workers serve now.
+    stream : Stream
+    hub : Hub
+        Knows which workers serve now.
     """
 
-    def __init__(self, open_bus: Callable[[], Bus], *, topic: str, group: Callable[[], str]) -> None:
-        super().__init__("gateway-lag")
+    def __init__(self, open_bus: Callable[[], Bus], stream: Stream, hub: Hub) -> None:
+        super().__init__(f"gateway-{stream.name}-lag")
         self._open_bus = open_bus
-        self._topic = topic
-        self._group = group
+        self._stream = stream
+        self._topic = stream.readings.name
+        self._hub = hub
         self._ends: tuple[float, int] | None = None
         self._measured: dict[str, Any] = {"messages": None, "by_partition": {}}
         self._rate: float | None = None
+
+    def _group(self) -> str:
+        return (self._hub.followed or Followed(self._stream)).group
 
     def lag(self) -> dict[str, Any]:
         """Return topic, group and the messages between the group's commit and the end; None while unknown."""

@@ -14,11 +14,11 @@ from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import Times, to_local, zone_named
 from kappawatt.forecasting.fan import LEVELS
 from kappawatt.messages.forecasts import instant, instants
+from kappawatt.streams.stream import Stream
 
 from .forecast_score import ERROR, Errors, Sums, last_known, sums
-from .forecast_streams import ForecastStream
 
-__all__ = ["KeptFan", "Series", "read_error", "read_fan"]
+__all__ = ["KeptFan", "Series", "available", "read_error", "read_fan"]
 
 KEPT_DAYS = 10  # of measured values
 BANDS = (0.05, 0.25, 0.5, 0.75, 0.95)  # of all but the newest forecast only these quantiles are kept
@@ -37,8 +37,8 @@ class KeptFan:
     ----------
     facts : mapping of str to object
         The document's fields but for times and quantiles.
-    issue_time, known_at : int
-        Seconds since the epoch; a correction is known later than it was issued.
+    issue_time, available_at : int
+        Seconds since the epoch; what a correction says was available later than it was issued.
     targets : ndarray of shape (n,)
     levels : tuple of float
     quantiles : ndarray of float32, shape (n, n_levels)
@@ -46,7 +46,7 @@ class KeptFan:
 
     facts: Mapping[str, Any]
     issue_time: int
-    known_at: float
+    available_at: float
     targets: Seconds
     levels: tuple[float, ...]
     quantiles: NDArray[np.float32]
@@ -69,7 +69,7 @@ class KeptFan:
 
 
 FACTS = (
-    "id", "key", "issue_time", "known_at", "corrected", "time_zone", "step_seconds", "target", "unit", "day", "filled",
+    "id", "key", "issue_time", "corrected", "time_zone", "step_seconds", "target", "unit", "day", "filled",
     "fallback", "fallback_reason", "model", "version", "published",
 )  # fmt: skip
 
@@ -88,10 +88,11 @@ def read_fan(document: Mapping[str, Any]) -> KeptFan | None:
             str(name): {f"{level:.2f}": float(figure[f"{level:.2f}"]) for level in BANDS}
             for name, figure in (document.get("day") or {}).items()
         }
+        dates = available(document)
         return KeptFan(
-            {**{name: document.get(name) for name in FACTS}, "day": day},
+            {**{name: document.get(name) for name in FACTS}, **dates, "day": day},
             int(_seconds(document["issue_time"])),
-            _seconds(document["known_at"]),
+            _seconds(dates["available_at"]),
             targets.astype(np.int64),
             LEVELS,
             np.ascontiguousarray(columns.T),
@@ -114,6 +115,12 @@ def read_error(document: Mapping[str, Any], version: int) -> ErrorRow | None:
         return None
 
 
+def available(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return when what a document says was available; `known_at` is its former name, and goes with the next release."""
+    at = document.get("available_at", document.get("known_at"))
+    return {"available_at": at, "known_at": at}
+
+
 def _seconds(text: str) -> float:
     moment = np.datetime64(text.removesuffix("Z"), "ms")
     if np.isnat(moment):
@@ -133,7 +140,7 @@ def _instants(seconds: Seconds) -> Times:
 class Series:
     """One series of a stream."""
 
-    stream: ForecastStream
+    stream: Stream
     key: str
     time_zone: str | None = None
     step: int = 0
@@ -163,13 +170,13 @@ class Series:
         at = next((i for i, known in enumerate(self.fans) if known.issue_time == fan.issue_time), None)
         if at is not None:
             known = self.fans[at]
-            if known.facts["version"] == fan.facts["version"] and known.known_at > fan.known_at:
+            if known.facts["version"] == fan.facts["version"] and known.available_at > fan.available_at:
                 return False  # a worker that starts again publishes the forecast again, and then the correction
             self.fans[at] = fan
         else:
             self.fans.append(fan)
             self.fans.sort(key=lambda fan: fan.issue_time)
-            del self.fans[: -self.stream.kept_fans]
+            del self.fans[: -self.stream.view.kept_answers]
         self.fans[:-1] = [fan.reduced() for fan in self.fans[:-1]]
         if self.time_zone != fan.facts["time_zone"]:
             self.time_zone = fan.facts["time_zone"]
@@ -191,7 +198,7 @@ class Series:
         self._newest_error = max(self._newest_error, target_time)
         if self._n_errors == len(self._errors):
             kept = self.errors
-            most = self.stream.kept_errors
+            most = self.stream.view.kept_errors
             if len(kept) >= most:
                 kept = kept[len(kept) - most + most // 8 :]  # make room for some, not for each
             room = np.empty(min(most, max(len(kept) * 3 // 2, len(kept) + ROOM)), ERROR)
@@ -251,7 +258,7 @@ class Series:
         inside = (self.times >= fan.targets[0]) & (self.times < end)
         values = self.values[inside].astype(np.float64)
         found: dict[str, Any] = {"intervals": len(values), "of": len(fan.targets)}
-        for name, how in self.stream.day_figures:
+        for name, how in self.stream.view.day_figures:
             found[name] = None if not len(values) else float(values.sum() if how == "sum" else values.max())
         return found
 
@@ -274,7 +281,7 @@ class Series:
         """Return the end of the newest measured interval."""
         if not len(self.times):
             return None
-        return instant(np.datetime64(int(self.times[-1]) + (self.step or self.stream.step), "s"))
+        return instant(np.datetime64(int(self.times[-1]) + (self.step or self.stream.steps[0]), "s"))
 
     def _clocks(self, seconds: Seconds) -> list[str]:
         """The local time of day of each instant, `12:00`."""

@@ -1,44 +1,78 @@
-"""The read model of one stream of forecasts: newest fans, measured values and live score of every series, bounded.
-No input, no output, no thread: `forecast_follow.py` feeds it.
-"""
+"""The view of a stream of forecasts: newest fans, measured values and live score of every series."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kappawatt.bus.interface import Records
+from kappawatt.columns.codec import decode_many
+from kappawatt.columns.content import READABLE
 from kappawatt.forecasting.calendar import Times
+from kappawatt.forecasting.forecaster import UNNAMED
+from kappawatt.messages.dead_letters import read_dead_letters
+from kappawatt.messages.forecasts import read_documents
+from kappawatt.messages.readings import content_type
+from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
+from kappawatt.streams.stream import Form, Stream
+from kappawatt.worker.histories import AHEAD_MOST
 
 from .forecast_score import add_up, score, sums
-from .forecast_series import KeptFan, Series, read_error, read_fan
-from .forecast_streams import ForecastStream
-from .predictions import PROBES
+from .forecast_series import KeptFan, Series, available, read_error, read_fan
+from .rejections import Rejections
+from .view import PROBES, Events, Followed, Span
 
-__all__ = ["ForecastView"]
+__all__ = ["ForecastsView"]
 
+FORECAST = "forecast"
+FORECAST_ERROR = "forecast-error"
+READING = "reading"
+FORECASTS_SPAN = Span(4_000, 8_000)
+ERRORS_SPAN = Span(50_000, 200_000)
+READINGS_SPAN = Span(20_000, 2_000_000)  # each may be a block of 10,000 rows
+DEAD_SPAN = Span(500, 20_000)
+MOST_RECORDS = 2_000  # of one poll
 MOST_VERSIONS = 1_000
 SCORE_SECONDS = 0.5
 LISTED = (
-    "issue_time", "known_at", "corrected", "filled", "fallback", "fallback_reason", "model", "version", "published",
+    "issue_time", "available_at", "known_at", "corrected", "filled", "fallback", "fallback_reason", "model", "version",
+    "published",
 )  # fmt: skip
 
 
-class ForecastView:
+Measured = tuple[Sequence[str], Times, NDArray[np.float64], NDArray[np.int64], Sequence[str | None]]
+"""Series, starts, values, lengths [s] and time zones of intervals, as `ForecastsView.add_readings` takes them."""
+News = list[tuple[str, dict[str, Any]]]
+"""What is new, by series."""
+
+
+class ForecastsView:
     """Newest forecasts and running scores of one stream.
 
     Parameters
     ----------
-    stream : ForecastStream
+    stream : Stream
+        One that is forecast.
+    rejections : Rejections, optional
+        Where refused readings of all streams are counted.
     """
 
-    def __init__(self, stream: ForecastStream) -> None:
+    most_records = MOST_RECORDS
+    reread = None  # a forecast is a state that the next one replaces
+
+    def __init__(self, stream: Stream, rejections: Rejections | None = None) -> None:
         self.stream = stream
+        self._rejections = Rejections() if rejections is None else rejections
+        self._target = stream.schema.field(stream.target)
+        self._forms = {topic.name: form for topic, form in stream.forms}
+        self._topic: str | None = None
         self._lock = threading.Lock()
         self._series: OrderedDict[str, Series] = OrderedDict()
         self._versions: dict[str, int] = {}
@@ -47,7 +81,78 @@ class ForecastView:
 
     # --- written by the follower ----------------------------------------------------------------------------
 
-    def add_forecasts(self, documents: Iterable[Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    @property
+    def topics(self) -> Mapping[str, Span]:
+        """Forecasts, realised errors, readings, and readings that were refused."""
+        return {
+            self.stream.answers.name: FORECASTS_SPAN,
+            self.stream.forecast_errors.name: ERRORS_SPAN,
+            self.stream.readings.name: READINGS_SPAN,
+            self.stream.dead.name: DEAD_SPAN,
+        }
+
+    def follow(self, followed: Followed) -> None:
+        """Drop forecasts if another topic serves from now on. Errors stay, they know their version."""
+        with self._lock:
+            if self._topic not in (None, followed.topic):
+                for series in self._series.values():
+                    series.fans.clear()
+                self._scores = None
+            self._topic = followed.topic
+
+    def take(self, records: Records, start: int) -> Events:
+        """Take in what a topic of the stream holds, and return what is news."""
+        form = self._forms.get(records.topic, Form.FORECASTS)  # a promoted replay has a topic of its own
+        kind, news, rows = READING, [], len(records)
+        if form is Form.FORECASTS:
+            kind, news = FORECAST, self.add_forecasts(read_documents([records]))
+        elif form is Form.FORECAST_ERRORS:
+            kind, news = FORECAST_ERROR, self.add_errors(read_documents([records]))
+        elif form is Form.DEAD_LETTERS:
+            self._rejections.add(read_dead_letters([records]))
+        else:
+            rows = 0
+            for n, measured in self._read(records):
+                rows += n
+                news += self.add_readings(*measured)
+        documents: list[Mapping[str, Any]] = [
+            {"service": self.stream.service, "key": key, **document} for key, document in news
+        ]
+        return Events(
+            records.topic,
+            records.partition,
+            start,
+            records.next_offset,
+            kind,
+            documents,
+            [records.offsets[-1]] * len(documents),
+            rows=rows,
+            are_counted=kind != READING,
+        )
+
+    def _read(self, records: Records) -> Iterator[tuple[int, Measured]]:
+        """Yield how many rows messages of one kind have, and those of them that the worker takes: they keep the
+        schema, have a value, and do not come from a wrong clock.
+        """
+        kinds = [content_type(h, v) for h, v in zip(records.headers, records.values, strict=True)]
+        for kind, group in groupby(range(len(kinds)), key=lambda i: kinds[i]):
+            places = list(group)
+            if kind not in READABLE:
+                continue  # the worker refuses it, and a dead letter says so
+            decoded = decode_many([records.values[i] for i in places], kind, self.stream.schema)
+            columns = decoded.batch.columns
+            arrived = np.array([records.timestamps[i] for i in places], "datetime64[ms]")[decoded.message]
+            values, starts = columns[self._target.name], columns[INTERVAL_START.name]
+            kept = np.flatnonzero(decoded.batch.valid & ~np.isnan(values) & (starts <= arrived + AHEAD_MOST))
+            sent = [records.keys[places[m]] for m in decoded.message[kept].tolist()]
+            named = columns[self.stream.key.name][kept].tolist() if self.stream.names_key else [None] * len(kept)
+            keys = [own or _text(key) for own, key in zip(named, sent, strict=True)]
+            seconds = columns.get(INTERVAL_SECONDS, np.zeros(len(values)))[kept]
+            steps = np.where(np.isnan(seconds), 0, seconds).astype(np.int64)
+            zones = columns[TIME_ZONE.name][kept].tolist()
+            yield len(decoded.batch), (keys, starts[kept], values[kept], steps, zones)
+
+    def add_forecasts(self, documents: Iterable[Mapping[str, Any]]) -> News:
         """Take in forecasts in the order they were published; return those that are news, by series."""
         news = []
         with self._lock:
@@ -61,7 +166,7 @@ class ForecastView:
                     news.append((key, fan.document()))
         return news
 
-    def add_errors(self, documents: Iterable[Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    def add_errors(self, documents: Iterable[Mapping[str, Any]]) -> News:
         """Take in realised errors in the order they were published; return them by series."""
         news = []
         with self._lock:
@@ -71,7 +176,7 @@ class ForecastView:
                 if row is None or not _is_series(key):
                     continue
                 self._one(key).add_error(row)
-                news.append((key, dict(document)))
+                news.append((key, {**document, **available(document)}))
         return news
 
     def add_readings(
@@ -81,7 +186,7 @@ class ForecastView:
         values: NDArray[np.float64],
         steps: NDArray[np.int64],
         time_zones: Sequence[str | None],
-    ) -> list[tuple[str, dict[str, Any]]]:
+    ) -> News:
         """Take in measured intervals in the order they were published; return them by series.
 
         Parameters
@@ -106,18 +211,11 @@ class ForecastView:
                 news.append((key, {"target_time": starts[own], "value": measured[own]}))
         return news
 
-    def forget_forecasts(self) -> None:
-        """Drop forecasts: another topic serves from now on. Errors stay, they know their version."""
-        with self._lock:
-            for series in self._series.values():
-                series.fans.clear()
-            self._scores = None
-
     def _one(self, key: str) -> Series:
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = Series(self.stream, key)
-            if len(self._series) > self.stream.most_keys:
+            if len(self._series) > self.stream.view.most_keys:
                 self._series.popitem(last=False)
         else:
             self._series.move_to_end(key)
@@ -165,7 +263,7 @@ class ForecastView:
                 every = list(self._series.values())
                 found = {
                     "service": self.stream.service,
-                    "unit": self.stream.target.unit,
+                    "unit": self._target.unit,
                     "version": self._version,
                     "score": self._score(every, self._version),
                     "by_version": self._by_version(every),
@@ -178,15 +276,19 @@ class ForecastView:
                 self._scores = (now, found)
             return self._scores[1]
 
+    def summary(self) -> dict[str, Any]:
+        """Return the score of the stream."""
+        return self.scores()
+
     def _row(self, series: Series) -> dict[str, Any]:
         facts: Mapping[str, Any] = series.newest.facts if series.newest else {}
         return {
             "service": self.stream.service,
             "key": series.key,
-            "target": self.stream.target.name,
-            "unit": self.stream.target.unit,
+            "target": self._target.name,
+            "unit": self._target.unit,
             "time_zone": series.time_zone,
-            "step_seconds": series.step or self.stream.step,
+            "step_seconds": series.step or self.stream.steps[0],
             **{name: facts.get(name) for name in LISTED},
             "measured_until": series.measured_until(),
             "score": self._score([series], self._version_of(series)),
@@ -196,7 +298,7 @@ class ForecastView:
         return {
             **fan.document(),
             "day_measured": series.day_measured(fan),
-            "score": score(sums(series.day_errors(fan)), percent=self.stream.percent),
+            "score": score(sums(series.day_errors(fan)), percent=self.stream.view.percent),
         }
 
     def _version_of(self, series: Series) -> str | None:
@@ -216,7 +318,7 @@ class ForecastView:
         parts = [found[number, clock] for series in every if (number, clock) in (found := series.sums())]
         if not parts:
             return None
-        return score(parts[0] if len(parts) == 1 else add_up(parts), percent=self.stream.percent)
+        return score(parts[0] if len(parts) == 1 else add_up(parts), percent=self.stream.view.percent)
 
     def _by_version(self, every: Sequence[Series]) -> list[dict[str, Any]]:
         known = {pair for series in every for pair in series.sums()}
@@ -236,3 +338,7 @@ class ForecastView:
 
 def _is_series(key: Any) -> TypeGuard[str]:
     return isinstance(key, str) and not key.startswith(PROBES)
+
+
+def _text(key: bytes | None) -> str:
+    return key.decode("utf-8", "replace") if key else UNNAMED

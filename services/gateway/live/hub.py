@@ -1,38 +1,54 @@
-"""Hands what the follower reads to the clients that stream, and says where everybody is."""
+"""Hands what a follower reads to the clients that stream, and says where everybody is."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from kappawatt.bus.interface import TopicPartition
 
-from .portion import Followed, Portion
 from .position import Place
+from .view import Event, Events, Followed
 
 __all__ = ["Hub", "Subscription"]
 
-QUEUED_DOCUMENTS = 5_000  # a client; one that is slower loses its queue, not its events: it reads them from the bus
+QUEUED_EVENTS = 5_000  # a client; one that is slower loses its queue, and the way it is streamed to makes up for it
 
 
 class Subscription:
-    """The bounded queue of one client."""
+    """The bounded queue of one client, of one hub or of several.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._portions: deque[Portion] = deque()
-        self._documents = 0
+    Parameters
+    ----------
+    most : int, optional
+        Events it holds.
+    wants : callable, optional
+        Which events are queued. If absent all are, and spans without one too, so that offsets have no gap.
+    """
+
+    def __init__(self, most: int | None = None, wants: Callable[[Event], bool] | None = None) -> None:
+        self._most = QUEUED_EVENTS if most is None else most
+        self._wants = wants
+        self._waiting: deque[Events] = deque()
+        self._queued = 0
+        self._lost = False
         self._changed = threading.Condition()
+        self.closed = threading.Event()
 
-    def put(self, portion: Portion) -> None:
-        """Queue a portion; without room drop all that waits (the client sees the gap in the offsets)."""
+    def put(self, events: Events) -> None:
+        """Queue events; without room drop all that wait."""
+        if self._wants is not None:
+            events = events.only(self._wants)
+            if not events.documents:
+                return
         with self._changed:
-            if self._portions and self._documents + len(portion.documents) > self._most:
-                self._portions.clear()
-                self._documents = 0
-            self._portions.append(portion)
-            self._documents += len(portion.documents)
+            if self._waiting and self._queued + len(events.documents) > self._most:
+                self._waiting.clear()
+                self._queued = 0
+                self._lost = True
+            self._waiting.append(events)
+            self._queued += len(events.documents)
             self._changed.notify()
 
     def wake(self) -> None:
@@ -40,32 +56,42 @@ class Subscription:
         with self._changed:
             self._changed.notify()
 
-    def take(self, timeout: float) -> list[Portion]:
-        """Return what waits, after at most `timeout` seconds; empty if nothing came."""
+    def close(self) -> None:
+        """Nothing comes any more."""
+        self.closed.set()
+        self.wake()
+
+    def take(self, timeout: float) -> tuple[list[Events], bool]:
+        """Return what waits, after at most `timeout` seconds, and whether events before it were lost."""
         with self._changed:
-            if not self._portions:
+            if not self._waiting and not self.closed.is_set():
                 self._changed.wait(timeout)
-            taken = list(self._portions)
-            self._portions.clear()
-            self._documents = 0
-            return taken
+            taken, lost = list(self._waiting), self._lost
+            self._waiting.clear()
+            self._queued = 0
+            self._lost = False
+            return taken, lost
 
 
 class Hub:
-    """One source, many clients."""
+    """One view, many clients."""
 
-    def __init__(self, queued_documents: int = QUEUED_DOCUMENTS) -> None:
-        self._most = queued_documents
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: frozenset[Subscription] = frozenset()  # replaced as a whole, never changed
         self._position: dict[TopicPartition, int] = {}
         self._followed: Followed | None = None
-        self.closed = threading.Event()
+        self._is_closed = False
 
     @property
     def followed(self) -> Followed | None:
         """What is read now; None until the bus was reached."""
         return self._followed
+
+    @property
+    def subscriptions(self) -> frozenset[Subscription]:
+        """Those who get what comes."""
+        return self._subscriptions
 
     @property
     def clients(self) -> int:
@@ -77,7 +103,7 @@ class Hub:
         with self._lock:
             self._followed = followed
             self._position = dict(position)
-            waiting = list(self._subscriptions)
+            waiting = self._subscriptions
         for subscription in waiting:
             subscription.wake()
 
@@ -86,39 +112,44 @@ class Hub:
         with self._lock:
             self._position[where] = offset
 
-    def publish(self, portion: Portion) -> None:
-        """Give `portion` to every client."""
+    def publish(self, events: Events) -> None:
+        """Give events to every client."""
         with self._lock:
-            self._position[portion.where] = portion.end
+            self._position[events.where] = events.end
             for subscription in self._subscriptions:
-                subscription.put(portion)
+                subscription.put(events)
+
+    def standing(self) -> tuple[Followed | None, dict[TopicPartition, Place]]:
+        """Return what is read now, and where reading stands."""
+        with self._lock:
+            return self._followed, {where: Place(offset) for where, offset in self._position.items()}
 
     def position(self) -> dict[TopicPartition, Place]:
         """Return where reading stands."""
-        with self._lock:
-            return {where: Place(offset) for where, offset in self._position.items()}
+        return self.standing()[1]
 
     def offset(self, where: TopicPartition) -> int:
         """Return where reading stands in one partition."""
         with self._lock:
             return self._position[where]
 
-    def subscribe(self) -> Subscription:
-        """Return a queue that gets every portion from now on."""
-        subscription = Subscription(self._most)
+    def add(self, subscription: Subscription) -> None:
+        """Give a queue everything that comes from now on."""
         with self._lock:
-            self._subscriptions.add(subscription)
-        return subscription
+            self._subscriptions |= {subscription}
+            is_closed = self._is_closed
+        if is_closed:
+            subscription.close()
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def remove(self, subscription: Subscription) -> None:
         """Forget a queue."""
         with self._lock:
-            self._subscriptions.discard(subscription)
+            self._subscriptions -= {subscription}
 
     def close(self) -> None:
         """Let every client's stream end."""
-        self.closed.set()
         with self._lock:
-            waiting = list(self._subscriptions)
+            self._is_closed = True
+            waiting = self._subscriptions
         for subscription in waiting:
-            subscription.wake()
+            subscription.close()

@@ -1,31 +1,38 @@
-"""The read model: the newest value of every key, a bounded past for charts, and how well it goes. No input,
-no output, no thread: `follow.py` feeds it.
-"""
+"""The view of a stream of predictions: the newest value of every key, points for charts, and how well it goes."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
-from .portion import Followed
+from kappawatt.bus.interface import Records
+from kappawatt.messages.dead_letters import read_dead_letters
+from kappawatt.messages.predictions import read_predictions
+from kappawatt.streams.stream import Stream
 
-__all__ = ["LatestView"]
+from .rejections import Rejections
+from .view import PROBES, Events, Followed, Reread, Span, cut
 
-PROBES = "kappawatt-doctor"  # keys of what `kappawatt doctor` sends through begin so; they are no plants
+__all__ = ["CHART_POINTS", "PREDICTION", "REJECTION", "PredictionsView"]
+
+PREDICTION = "prediction"
+REJECTION = "rejection"
+ANSWERS_SPAN = Span(2_000, 50_000)
+DEAD_SPAN = Span(2_000, math.inf)
+MOST_RECORDS = 50  # of one poll; each may be a block of 10,000 rows
 MOST_KEYS = 10_000  # keys with a latest value
 CHART_KEYS = 128  # keys with points for charts, the ones that wrote last
 CHART_POINTS = 2_000  # a key
 ERROR_WINDOW = 5_000  # predictions with a measured value that the running error looks back on
 LATENCY_WINDOW = 5_000
 KNOWN_IDS = 50_000  # a prediction published twice (after a crash, in a replay) has its id twice and counts once
-KEPT_REJECTIONS = 50
 RATE_SECONDS = 10  # throughput is the mean over so many whole seconds
 LATENCY_MOST_MS = 3_600_000  # an older event time is the plant's history fed in, and says nothing about latency
 SUMMARY_SECONDS = 0.25
@@ -34,59 +41,78 @@ NOMINAL_COVERAGE = 0.9
 POINT = ("event_time", "predicted", "lower", "upper", "measured", "extrapolated")
 
 
-class LatestView:
+class PredictionsView:
     """Newest values and running figures of one stream of predictions.
 
     Parameters
     ----------
-    target : str
-        Response field that is predicted; `measured_<target>`, `<target>_lower` and `_upper` go with it.
+    stream : Stream
+        Its target is the response field that is predicted; `measured_TARGET`, `TARGET_lower` and `_upper` go with it.
+    rejections : Rejections, optional
+        Where refused readings of all streams are counted.
     """
 
-    def __init__(self, target: str, clock: Callable[[], float] = time.time) -> None:
-        self._target = target
+    most_records = MOST_RECORDS
+
+    def __init__(
+        self,
+        stream: Stream,
+        rejections: Rejections | None = None,
+        *,
+        span: Span = ANSWERS_SPAN,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.stream = stream
+        self._rejections = Rejections() if rejections is None else rejections
+        self._span = span
+        self._target = stream.target
         self._clock = clock
         self._lock = threading.Lock()
+        self._followed: Followed | None = None
         self._latest: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._points: OrderedDict[str, deque[tuple[Any, ...]]] = OrderedDict()
         self._ids: OrderedDict[str, None] = OrderedDict()
         self._errors: deque[tuple[float, float, float]] = deque(maxlen=ERROR_WINDOW)
         self._latencies: deque[int] = deque(maxlen=LATENCY_WINDOW)
         self._per_second: OrderedDict[int, int] = OrderedDict()
-        self._rejected: Counter[str] = Counter()
-        self._rejections: deque[dict[str, Any]] = deque(maxlen=KEPT_REJECTIONS)
-        self._counted_since: int | None = None
         self._model: tuple[str | None, str | None] = (None, None)
         self._summary: tuple[float, dict[str, Any]] | None = None
 
     # --- written by the follower ----------------------------------------------------------------------------
+
+    @property
+    def topics(self) -> Mapping[str, Span]:
+        """Predictions, and readings that were refused."""
+        return {self.stream.answers.name: self._span, self.stream.dead.name: DEAD_SPAN}
+
+    @property
+    def reread(self) -> Reread:
+        """Every prediction comes once to each client."""
+        return read_events
+
+    def follow(self, followed: Followed) -> None:
+        """Start the running error anew if another topic serves from now on."""
+        with self._lock:
+            if self._followed is not None and self._followed.topic != followed.topic:
+                self._errors.clear()
+                self._points.clear()
+            self._followed = followed
+            self._summary = None
+
+    def take(self, records: Records, start: int) -> Events:
+        """Take in predictions or dead letters, and return them as events."""
+        events = read_events(records, start, self._followed or Followed(self.stream))
+        if events.kind == PREDICTION:
+            self.add_predictions(events.documents)
+        else:
+            self._rejections.add(events.documents)
+        return events
 
     def add_predictions(self, predictions: Iterable[Mapping[str, Any]]) -> None:
         """Take in predictions in the order they were published."""
         with self._lock:
             for prediction in predictions:
                 self._add(prediction)
-
-    def add_rejections(self, letters: Iterable[Mapping[str, Any]]) -> None:
-        """Take in dead letters in the order they were published."""
-        with self._lock:
-            for letter in letters:
-                identity = str(letter.get("id"))
-                if self._is_known(f"dead {identity}"):
-                    continue
-                rows = letter.get("rejected_rows")
-                self._rejected[str(letter["reason"])] += rows if isinstance(rows, int) and rows > 0 else 1
-                self._rejections.append(dict(letter))
-                published = letter.get("published")
-                if self._counted_since is None and isinstance(published, int):
-                    self._counted_since = published
-
-    def forget_errors(self) -> None:
-        """Start the running error anew: another topic serves from now on."""
-        with self._lock:
-            self._errors.clear()
-            self._points.clear()
-            self._summary = None
 
     def _add(self, prediction: Mapping[str, Any]) -> None:
         identity = prediction.get("id")
@@ -179,30 +205,27 @@ class LatestView:
         columns = zip(*points, strict=True) if points else [[] for _ in POINT]
         return {"key": key, **{name: list(column) for name, column in zip(POINT, columns, strict=True)}}
 
-    def rejections(self) -> dict[str, Any]:
-        """Return how many rows were refused by reason, and the newest refusals, newest first."""
-        with self._lock:
-            return {**self._rejection_counts(), "newest": list(reversed(self._rejections))}
-
-    def summary(self, followed: Followed | None) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return error, coverage, throughput, latency, refusals and what serves now."""
         now = time.monotonic()
         with self._lock:
             if self._summary is None or now - self._summary[0] > SUMMARY_SECONDS:
                 self._summary = (now, self._measure())
             measured = dict(self._summary[1])
+            followed = self._followed
         model, version = measured.pop("model")
         serving = None
         if followed is not None:
+            promoted = followed.serving
             serving = {
-                "stream": followed.stream,
+                "stream": self.stream.answers.name,
                 "topic": followed.topic,
                 "model": model,
-                "version": version or followed.version or None,
-                "promoted_at": followed.promoted_at or None,
-                "reason": followed.reason or None,
+                "version": version or (promoted and promoted.version) or None,
+                "promoted_at": (promoted and promoted.promoted_at) or None,
+                "reason": (promoted and promoted.reason) or None,
             }
-        return {"serving": serving, **measured}
+        return {"serving": serving, **measured, "rejections": self._rejections.counts()}
 
     def _measure(self) -> dict[str, Any]:
         errors = np.array(self._errors, dtype=np.float64).reshape(-1, 3)
@@ -226,7 +249,6 @@ class LatestView:
             },
             "predictions_per_second": self._rate(),
             "latency": {"p50_ms": p50, "p99_ms": p99, "count": len(latencies)},
-            "rejections": self._rejection_counts(),
             "keys": len(self._latest),
         }
 
@@ -235,12 +257,22 @@ class LatestView:
         seconds = range(current - RATE_SECONDS, current)
         return sum(self._per_second.get(second, 0) for second in seconds) / RATE_SECONDS
 
-    def _rejection_counts(self) -> dict[str, Any]:
-        return {
-            "total": sum(self._rejected.values()),
-            "by_reason": dict(self._rejected.most_common()),
-            "counted_since": self._counted_since,
-        }
+
+def read_events(records: Records, start: int, followed: Followed) -> Events:
+    """Return what `records`, polled from `start` on, hold: dead letters, or predictions for readings of the stream."""
+    documents: list[Mapping[str, Any]]
+    if records.topic == followed.dead:
+        kind, documents, offsets = REJECTION, [], []
+        for i, offset in enumerate(records.offsets):
+            for letter in read_dead_letters([cut(records, i, i + 1)]):
+                documents.append(letter)
+                offsets.append(offset)
+    else:
+        source = followed.stream.readings.name
+        kind, documents = PREDICTION, [p for p in read_predictions([records]) if p.get("source_topic") == source]
+        offsets = [prediction["offset"] for prediction in documents]
+    end = records.next_offset
+    return Events(records.topic, records.partition, start, end, kind, documents, offsets, rows=len(documents))
 
 
 def _number(value: Any) -> float | None:

@@ -23,8 +23,9 @@ from typing import Any
 from kappawatt.errors import SettingInvalid
 from kappawatt.settings import Settings
 
+from ..paths import OWN_NAMES
 from .breaker import Breaker
-from .forward import OWN_NAMES, SERVICE_NAME, Address, Target
+from .forward import SERVICE_NAME, Address, Target
 from .kubernetes import Kind, Watch, account_token, in_cluster, kubeconfig
 
 __all__ = ["BY_IDEMPOTENCY_KEY", "LABEL", "ROUTE_BY", "KubernetesDiscovery", "check_discovery"]

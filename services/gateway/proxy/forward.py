@@ -24,6 +24,7 @@ from urllib3.exceptions import (
 from kappawatt.errors import KappawattError, PayloadInvalid, SettingInvalid
 from kappawatt.serving.body import read_body
 
+from ..paths import OWN_NAMES
 from .breaker import Breaker
 from .connections import connections, keep_only
 
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 # A service itself says which of these a path of its own knows (405 with Allow).
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
-OWN_NAMES = ("forecasts", "latest", "recent", "rejections", "services", "session", "stream", "summary")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 # Last part of a path whose POST asks a model and changes nothing.
 PURE = ("predict", "forecast", "infer", "invocations")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 from kappawatt.bus.interface import Bus, Consumer, Offsets, Records, TopicPartition, left_to_read
 from kappawatt.bus.promotions import PromotionFollower, Serving
@@ -29,7 +29,7 @@ def read_span(
     max_records: int = 5000,
     poll_seconds: float = 0.5,
     idle_seconds: float = IDLE_SECONDS,
-) -> Iterator[list[Records]]:
+) -> Generator[list[Records]]:
     """Read from `start` up to `end`, and yield what each poll brought.
 
     Nothing at or beyond the end is among it. A poll that brought nothing is yielded too, so that whoever reads can

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from kappawatt.bus import Bus
 from kappawatt.bus.interface import Outgoing
-from kappawatt.bus.topic import Topic, dead_letter
 from kappawatt.forecasting.calendar import DAY, Times, same_local_time
 from kappawatt.forecasting.fan import LEVELS, Fan
 from kappawatt.forecasting.forecaster import Forecaster
@@ -19,8 +18,7 @@ from kappawatt.forecasting.history import Past
 from kappawatt.forecasting.model import ForecastModel
 from kappawatt.models.artifact import Manifest
 from kappawatt.streams import load, meter
-from kappawatt.streams.load import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
-from kappawatt.streams.meter import METER_ERRORS, METER_FORECASTS, METER_READINGS
+from kappawatt.streams.stream import Stream
 from kappawatt.worker.forecasting import Forecasting
 
 WIDTH = 1.645 * np.sqrt(2) * np.array([np.sign(q - 0.5) * abs(2 * q - 1) ** 1.5 for q in LEVELS])  # wide at the ends
@@ -59,18 +57,13 @@ METER = Forecaster(
 
 @dataclass(frozen=True)
 class Kind:
-    """A forecaster and its topics."""
+    """A forecaster and its stream."""
 
     forecaster: Forecaster
-    readings: Topic
-    forecasts: Topic
-    errors: Topic
+    stream: Stream
 
 
-KINDS = {
-    "hourly-load": Kind(LOAD, LOAD_READINGS, LOAD_FORECASTS, LOAD_ERRORS),
-    "smart-meter": Kind(METER, METER_READINGS, METER_FORECASTS, METER_ERRORS),
-}
+KINDS = {"hourly-load": Kind(LOAD, load.STREAM), "smart-meter": Kind(METER, meter.STREAM)}
 
 
 def manifest(name: str, version: str) -> Manifest:
@@ -98,15 +91,14 @@ class ForecastPublisher:
         kind = self.kind = KINDS[service]
         forecaster = kind.forecaster if issue_times is None else replace(kind.forecaster, issue_times=issue_times)
         self._producer = bus.producer()
-        output = topic or kind.forecasts.name
+        output = topic or kind.stream.answers.name
         self._worker = Forecasting(
             bus,
             ForecastModel(forecaster, offset, manifest(service, version)),
+            kind.stream,
             output=output,
-            errors=kind.errors.name,
-            dead=dead_letter(kind.readings).name,
         )
-        self._reader = bus.reader([kind.readings.name], {(kind.readings.name, 0): 0})
+        self._reader = bus.reader([kind.stream.readings.name], {(kind.stream.readings.name, 0): 0})
 
     def measure(self, key: str, starts: Times, values: NDArray[np.float64], *, step: int = 0, zone: str = "") -> None:
         """Publish measured intervals as one message, and answer it."""
@@ -124,7 +116,7 @@ class ForecastPublisher:
 
     def publish(self, key: str, value: bytes) -> None:
         """Publish one message of readings, and answer it."""
-        self._producer.publish([Outgoing(self.kind.readings.name, value, key.encode())])
+        self._producer.publish([Outgoing(self.kind.stream.readings.name, value, key.encode())])
         self.answer()
 
     def answer(self) -> None:

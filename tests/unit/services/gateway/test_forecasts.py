@@ -16,21 +16,22 @@ from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.promotions import Serving, promote
 from kappawatt.errors import BusUnreachable
 from kappawatt.forecasting.calendar import HOUR, as_instant
-from kappawatt.services.gateway.live.forecast_events import ForecastClientStream
-from kappawatt.services.gateway.live.forecast_follow import ForecastFollower
-from kappawatt.services.gateway.live.forecast_hub import ForecastHub
-from kappawatt.services.gateway.live.forecast_streams import FORECAST_STREAMS
-from kappawatt.services.gateway.live.forecasts import ForecastView
-from kappawatt.services.gateway.live.predictions import LatestView
+from kappawatt.services.gateway.live.events import ClientStream, Restated
+from kappawatt.services.gateway.live.follow import Follower
+from kappawatt.services.gateway.live.forecasts import ForecastsView
+from kappawatt.services.gateway.live.hub import Hub
+from kappawatt.services.gateway.live.view import Events, Span
 from kappawatt.services.gateway.wiring import EXTENSION
 from kappawatt.streams.load import LOAD_ERRORS, LOAD_FORECASTS, LOAD_READINGS
+from kappawatt.streams.load import STREAM as LOAD_STREAM
+from kappawatt.streams.meter import STREAM as METER_STREAM
 from kappawatt.streams.table import TOPICS
+from kappawatt.telemetry import Telemetry
 from tests.forecast_fakes import hours, loads
 from tests.unit.services.gateway.forecast_publisher import ForecastPublisher
 
 Gateways = Callable[..., Flask]
 Eventually = Callable[..., Any]
-LOAD_STREAM, METER_STREAM = FORECAST_STREAMS
 BEGIN = "2016-05-02T04:00"  # midnight in New York
 KEPT = 28 * 24
 
@@ -287,7 +288,7 @@ def test_readings_from_a_wrong_clock_do_not_empty_the_chart(
 def test_a_missing_topic_is_waited_for(
     open_gateway: Gateways, bus_url: str, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kappawatt.services.gateway.live.forecast_follow.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("kappawatt.services.gateway.live.follow.LOOK_SECONDS", 0.1)
     client = open_gateway().test_client()
     eventually(lambda: all(s["missing_topics"] for s in client.get("/api/forecasts").get_json()["streams"]))
     bus = connect(bus_url)
@@ -353,16 +354,17 @@ def test_stream_of_forecasts_begins_with_the_state_and_goes_on(
         (kind, {n: d[n] for n in ("service", "key")}.items()) for kind, d in seen
     ]
     response.close()
-    assert app.extensions[EXTENSION].forecast_hub.clients == 0
+    assert app.extensions[EXTENSION].clients == 0
 
 
 def test_a_slow_client_is_told_to_look_again() -> None:
-    hub = ForecastHub(queued_events=3)
-    stream = iter(ForecastClientStream(hub, None, None, 2, lambda: {"series": []}))
+    hub = Hub()
+    stream = iter(ClientStream(Restated([hub], None, lambda: {"series": []}, queued=3), limit=2))
     next(stream)
     next(stream)
 
-    hub.publish("forecast", "hourly-load", [("a", {"n": n}) for n in range(5)])
+    for n in range(5):
+        hub.publish(Events("load.forecasts", 0, n, n + 1, "forecast", [{"key": "a", "n": n}], [n]))
 
     assert next(stream).startswith(b"event: state")
     assert b'"n":3' in next(stream)
@@ -421,7 +423,7 @@ def document(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_documents_of_another_shape_are_left_out(changes: dict[str, Any]) -> None:
-    view = ForecastView(LOAD_STREAM)
+    view = ForecastsView(LOAD_STREAM)
     view.add_forecasts([document()])
 
     view.add_forecasts([document(**{"key": "other", **changes})])
@@ -431,7 +433,7 @@ def test_documents_of_another_shape_are_left_out(changes: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("changes", [{"error": None}, {"crps": "x"}, {"target_time": 5}, {"measured": float("nan")}])
 def test_errors_of_another_shape_are_left_out(changes: dict[str, Any]) -> None:
-    view = ForecastView(LOAD_STREAM)
+    view = ForecastsView(LOAD_STREAM)
 
     view.add_errors([realised(0, **changes)])
 
@@ -459,7 +461,7 @@ def realised(hour: int, **changes: Any) -> dict[str, Any]:
 
 
 def test_an_error_published_again_is_a_revision() -> None:
-    view = ForecastView(LOAD_STREAM)
+    view = ForecastsView(LOAD_STREAM)
     view.add_errors([realised(0), realised(1)])
 
     view.add_errors([realised(0, error=3.0, measured=98.0), realised(1)])
@@ -471,7 +473,7 @@ def test_an_error_published_again_is_a_revision() -> None:
 
 
 def test_hours_without_load_have_no_percentage() -> None:
-    view = ForecastView(LOAD_STREAM)
+    view = ForecastsView(LOAD_STREAM)
 
     view.add_errors([realised(0, measured=0.0, error=2.0), realised(1, measured=100.0, error=10.0)])
 
@@ -479,7 +481,7 @@ def test_hours_without_load_have_no_percentage() -> None:
 
 
 def test_an_older_word_on_a_forecast_does_not_undo_a_correction() -> None:
-    view = ForecastView(LOAD_STREAM)
+    view = ForecastsView(LOAD_STREAM)
     view.add_forecasts([document(known_at="2016-07-01T20:00:00.001Z", corrected=True)])
 
     view.add_forecasts([document()])
@@ -488,7 +490,7 @@ def test_an_older_word_on_a_forecast_does_not_undo_a_correction() -> None:
 
 
 def test_memory_of_forecasts_is_bounded() -> None:
-    view = ForecastView(replace(METER_STREAM, most_keys=3))
+    view = ForecastsView(replace(METER_STREAM, view=replace(METER_STREAM.view, most_keys=3)))
     many = [f"2016-07-{day:02d}T00:00:00Z" for day in range(1, 32)]
 
     view.add_forecasts([document(key="m", issue_time=t, known_at=t, target_time=[t]) for t in many])
@@ -498,20 +500,20 @@ def test_memory_of_forecasts_is_bounded() -> None:
     view.add_forecasts([document(key=f"{i}") for i in range(5)])
     assert [series["key"] for series in view.listed()] == ["2", "3", "4"]
 
-    view = ForecastView(METER_STREAM)
+    view = ForecastsView(METER_STREAM)
     view.add_forecasts([document(key="m", issue_time=t, known_at=t, target_time=[t]) for t in many])
     view.add_errors([realised(hour, key="m") for hour in range(1_500)])
     view.add_readings(["m"] * 5_000, starts, np.ones(5_000), np.full(5_000, 900), [None] * 5_000)
 
     found = view.one("m")
     assert found is not None
-    assert 1 + len(found["earlier"]) == METER_STREAM.kept_fans
+    assert 1 + len(found["earlier"]) == METER_STREAM.view.kept_answers
     assert len(found["measured"]["value"]) == 960
-    assert 0.8 * METER_STREAM.kept_errors <= found["scores"][0]["score"]["n"] <= METER_STREAM.kept_errors
+    assert 0.8 * METER_STREAM.view.kept_errors <= found["scores"][0]["score"]["n"] <= METER_STREAM.view.kept_errors
 
 
 def test_readings_that_come_out_of_order_and_again_are_put_right() -> None:
-    view = ForecastView(LOAD_STREAM)
+    view = ForecastsView(LOAD_STREAM)
     times = hours(BEGIN, 4)
 
     view.add_readings(["a"] * 4, times[[2, 0, 1, 2]], np.array([9.0, 0, 1, 2]), np.zeros(4, np.int64), [None] * 4)
@@ -553,8 +555,8 @@ def test_reading_survives_a_bus_that_fails(
             raise BusUnreachable("no broker answered")
         return connect(bus_url)
 
-    view = ForecastView(LOAD_STREAM)
-    follower = ForecastFollower(open_bus, view, ForecastHub(), LatestView("net_power"))
+    view = ForecastsView(LOAD_STREAM)
+    follower = Follower(open_bus, view, Hub(), Telemetry("gateway"))
     load.measure("PJME", hours(BEGIN, 3), np.array([1.0, 2.0, 3.0]))
     follower.start()
     try:
@@ -582,9 +584,9 @@ def test_documents_that_are_no_json_do_not_stop_reading(
 def test_a_view_that_falls_behind_skips_to_the_newest(
     open_gateway: Gateways, bus: Bus, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kappawatt.services.gateway.live import forecast_follow
+    from kappawatt.services.gateway.live import forecasts
 
-    monkeypatch.setattr(forecast_follow, "READINGS_SPAN", forecast_follow.Span(100_000, 1_000))
+    monkeypatch.setattr(forecasts, "READINGS_SPAN", Span(100_000, 1_000))
     times = hours(BEGIN, 4_000)
     readings = [
         Outgoing(LOAD_READINGS.name, orjson.dumps({"interval_start": f"{t}Z", "load": float(i)}), b"PJME")

@@ -12,19 +12,17 @@ import pytest
 from flask import Flask
 
 from kappawatt.bus import Bus, connect
+from kappawatt.services.gateway.live import hub as hub_module
 from kappawatt.services.gateway.live.events import ClientStream, Wanted
 from kappawatt.services.gateway.live.hub import Hub
-from kappawatt.services.gateway.live.position import Place, format_position, parse_position
+from kappawatt.services.gateway.live.position import Place, Position, format_position, parse_position
+from kappawatt.services.gateway.live.predictions import PredictionsView
+from kappawatt.services.gateway.live.resuming import Resumed
 from kappawatt.services.gateway.wiring import EXTENSION
+from kappawatt.streams.plant import STREAM
 
 Gateways = Callable[..., Flask]
 Eventually = Callable[..., Any]
-NAMES: dict[str, Any] = {
-    "stream": "plant.predictions",
-    "source": "plant.readings",
-    "dead": "plant.readings.dead",
-    "service": "plant-power",
-}
 
 
 @dataclass
@@ -32,6 +30,19 @@ class Event:
     id: str
     kind: str
     document: dict[str, Any]
+
+
+def hub_of(app: Flask) -> Hub:
+    """The hub of the plant's view."""
+    hub: Hub = app.extensions[EXTENSION].live["plant"].hub
+    return hub
+
+
+def resumed(hub: Hub, bus_url: str, position: Position | None, limit: int = 0) -> ClientStream:
+    """The stream of a client of the plant's view."""
+    view = PredictionsView(STREAM)
+    way = Resumed(hub, view.reread, lambda: connect(bus_url), Wanted(), position)
+    return ClientStream(way, limit=limit, summary=dict)
 
 
 def events(response: Any) -> Iterator[Event]:
@@ -66,7 +77,7 @@ def test_events_come_as_they_are_published(
     open_gateway: Gateways, bus: Bus, plant: Any, eventually: Eventually
 ) -> None:
     app = open_gateway()
-    hub: Hub = app.extensions[EXTENSION].hub
+    hub = hub_of(app)
     eventually(lambda: hub.followed)
     response = app.test_client().get("/api/stream?limit=3")
     stream = events(response)
@@ -146,12 +157,15 @@ def test_many_reconnects_while_events_come_lose_and_double_nothing(
     assert sorted(seen) == sorted(published)
 
 
-def test_slow_client_loses_its_queue_but_no_event(bus: Bus, bus_url: str, plant: Any, start: str) -> None:
-    hub = Hub(queued_documents=10)
+def test_slow_client_loses_its_queue_but_no_event(
+    bus: Bus, bus_url: str, plant: Any, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "QUEUED_EVENTS", 10)
+    hub = Hub()
     follower = _follow(hub, bus_url)
     try:
         ids = plant.predict(1.0)
-        stream = ClientStream(hub, lambda: connect(bus_url), Wanted(limit=501), parse_position(start), dict)
+        stream = resumed(hub, bus_url, parse_position(start), limit=501)
         parts = iter(stream)
         got = _next_prediction(parts)
         for _ in range(100):
@@ -200,7 +214,7 @@ def test_promotion_answers_every_reading_once(
     plant.predict(4.0, first=3)  # answered by the old version too, after the replay had ended
     plant.promote(side, covered=3)
     new = plant.predict(4.1, 5.1, topic=side, version="v2", first=3)
-    eventually(lambda: app.extensions[EXTENSION].hub.followed.topic == side)
+    eventually(lambda: (f := hub_of(app).followed) and f.topic == side)
 
     rest, last = read(app, 4, last)
 
@@ -213,7 +227,7 @@ def test_position_of_a_lost_bus_goes_on_at_the_end(
 ) -> None:
     monkeypatch.setattr("kappawatt.services.gateway.live.events.SUMMARY_SECONDS", 0.05)
     app = open_gateway()
-    eventually(lambda: app.extensions[EXTENSION].hub.followed)
+    eventually(lambda: hub_of(app).followed)
     response = app.test_client().get(
         "/api/stream?limit=1", headers={"Last-Event-ID": "plant.predictions:0=900,1=900,2=900,3=900;x:7=1"}
     )
@@ -259,7 +273,7 @@ def test_questions_that_cannot_be_read_are_400(open_gateway: Gateways, query: st
 
 
 def test_streams_are_bounded(open_gateway: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kappawatt.services.gateway.routes.MOST_STREAMS", 1)
+    monkeypatch.setattr("kappawatt.services.gateway.live_routes.MOST_STREAMS", 1)
     client = open_gateway().test_client()
     open_one = client.get("/api/stream")
 
@@ -275,12 +289,12 @@ def test_streams_are_bounded(open_gateway: Gateways, monkeypatch: pytest.MonkeyP
 
 def test_a_closed_gateway_ends_its_streams(open_gateway: Gateways, bus: Bus, eventually: Eventually) -> None:
     app = open_gateway()
-    eventually(lambda: app.extensions[EXTENSION].hub.followed)
+    eventually(lambda: hub_of(app).followed)
     response = app.test_client().get("/api/stream")
     stream = events(response)
     next(stream)
 
-    app.extensions[EXTENSION].hub.close()
+    hub_of(app).close()
 
     assert not [event for event in stream if event.kind == "prediction"]
     response.close()
@@ -289,7 +303,7 @@ def test_a_closed_gateway_ends_its_streams(open_gateway: Gateways, bus: Bus, eve
 def test_heartbeats_come_while_there_is_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kappawatt.services.gateway.live.events.HEARTBEAT_SECONDS", 0.01)
     hub = Hub()  # the bus was never reached
-    stream = iter(ClientStream(hub, lambda: connect("embedded:never"), Wanted(), None, dict))
+    stream = iter(resumed(hub, "embedded:never", None))
 
     assert next(stream).startswith(b"retry:")
     assert next(stream) == b": still here\n\n"
@@ -309,10 +323,9 @@ def test_position_survives_being_written() -> None:
 
 def _follow(hub: Hub, bus_url: str) -> Any:
     from kappawatt.services.gateway.live.follow import Follower
-    from kappawatt.services.gateway.live.predictions import LatestView
     from kappawatt.telemetry import Telemetry
 
-    follower = Follower(lambda: connect(bus_url), LatestView("net_power"), hub, Telemetry("g"), **NAMES)
+    follower = Follower(lambda: connect(bus_url), PredictionsView(STREAM), hub, Telemetry("g"))
     follower.start()
     _wait_for(lambda: hub.followed)
     return follower

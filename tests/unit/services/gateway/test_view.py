@@ -13,18 +13,14 @@ from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Outgoing
 from kappawatt.services.gateway.live.follow import Follower
 from kappawatt.services.gateway.live.hub import Hub
-from kappawatt.services.gateway.live.predictions import KNOWN_IDS, LatestView
+from kappawatt.services.gateway.live.predictions import KNOWN_IDS, PredictionsView
+from kappawatt.services.gateway.live.view import Span
 from kappawatt.services.gateway.wiring import EXTENSION
 from kappawatt.serving.probes import PROBE_KEY
+from kappawatt.streams.plant import STREAM
 
 Gateways = Callable[..., Flask]
 Eventually = Callable[..., Any]
-NAMES: dict[str, Any] = {
-    "stream": "plant.predictions",
-    "source": "plant.readings",
-    "dead": "plant.readings.dead",
-    "service": "plant-power",
-}
 
 
 @pytest.fixture
@@ -130,7 +126,9 @@ def test_start_reads_only_a_bounded_span_before_the_end(
     app = open_gateway()
     eventually(lambda: app.test_client().get("/api/latest").get_json()["predictions"])
 
-    eventually(lambda: len(app.extensions[EXTENSION].view.points("plant-1", 2000)["predicted"]) == 500)
+    eventually(
+        lambda: len(app.extensions[EXTENSION].predictions["plant"].view.points("plant-1", 2000)["predicted"]) == 500
+    )
 
 
 def test_consumer_lag_is_the_end_less_the_commit(summary: Callable[[], Any], bus: Bus, eventually: Eventually) -> None:
@@ -150,16 +148,16 @@ def test_consumer_lag_is_the_end_less_the_commit(summary: Callable[[], Any], bus
 
 
 def test_throughput_is_predictions_by_second_published() -> None:
-    view = LatestView("net_power", clock=lambda: 1_000.5)
+    view = PredictionsView(STREAM, clock=lambda: 1_000.5)
     rows = [{"id": str(i), "net_power": 1.0, "published": 990_000 + 100 * i, "key": "a"} for i in range(100)]
 
     view.add_predictions(rows)
 
-    assert view.summary(None)["predictions_per_second"] == 10.0
+    assert view.summary()["predictions_per_second"] == 10.0
 
 
 def test_latency_leaves_out_history_that_is_fed_in() -> None:
-    view = LatestView("net_power")
+    view = PredictionsView(STREAM)
     now = time.time_ns() // 1_000_000
     live = [
         {"id": f"{i}", "net_power": 1.0, "published": now + i, "event_time": _iso(now), "key": "a"} for i in range(101)
@@ -168,11 +166,11 @@ def test_latency_leaves_out_history_that_is_fed_in() -> None:
 
     view.add_predictions(live + old)
 
-    assert view.summary(None)["latency"] == {"p50_ms": 50.0, "p99_ms": 99.0, "count": 101}
+    assert view.summary()["latency"] == {"p50_ms": 50.0, "p99_ms": 99.0, "count": 101}
 
 
 def test_memory_is_bounded_whatever_comes() -> None:
-    view = LatestView("net_power")
+    view = PredictionsView(STREAM)
     rows = [{"id": f"{i}", "net_power": 1.0, "published": i, "key": f"plant-{i}"} for i in range(KNOWN_IDS + 5000)]
 
     view.add_predictions(rows)
@@ -193,11 +191,11 @@ def test_memory_is_bounded_whatever_comes() -> None:
     ],
 )
 def test_documents_of_another_shape_harm_nothing(prediction: dict[str, Any]) -> None:
-    view = LatestView("net_power")
+    view = PredictionsView(STREAM)
 
     view.add_predictions([prediction])
 
-    assert view.summary(None)["error"]["count"] == 0
+    assert view.summary()["error"]["count"] == 0
 
 
 def test_promotion_moves_the_view_to_the_side_topic(
@@ -244,8 +242,8 @@ def test_reading_survives_a_bus_that_fails(bus: Bus, bus_url: str, plant: Any, e
             raise BusUnreachable("no broker answered")
         return connect(bus_url)
 
-    view = LatestView("net_power")
-    follower = Follower(open_bus, view, Hub(), Telemetry("gateway"), **NAMES)
+    view = PredictionsView(STREAM)
+    follower = Follower(open_bus, view, Hub(), Telemetry("gateway"))
     plant.predict(450.0)
     follower.start()
     try:
@@ -262,8 +260,8 @@ def test_reading_survives_a_bus_that_fails(bus: Bus, bus_url: str, plant: Any, e
 def test_view_that_falls_behind_skips_to_the_newest(bus: Bus, bus_url: str, plant: Any, eventually: Eventually) -> None:
     from kappawatt.telemetry import Telemetry
 
-    view = LatestView("net_power")
-    follower = Follower(lambda: connect(bus_url), view, Hub(), Telemetry("g"), **NAMES, most_rows_behind=10_000)
+    view = PredictionsView(STREAM, span=Span(2_000, 10_000))
+    follower = Follower(lambda: connect(bus_url), view, Hub(), Telemetry("g"))
     for i in range(120):
         plant.predict(*[float(i)] * 1000, block=True)
 
@@ -275,13 +273,13 @@ def test_view_that_falls_behind_skips_to_the_newest(bus: Bus, bus_url: str, plan
         follower.stop()
 
 
-def test_stopping_ends_both_threads(open_gateway: Gateways, bus: Bus) -> None:
+def test_stopping_ends_every_thread(open_gateway: Gateways, bus: Bus) -> None:
     gateway = open_gateway().extensions[EXTENSION]
 
     gateway.stop()
 
-    assert not gateway.follower._thread.is_alive()
-    assert not gateway.lag._thread.is_alive()
+    assert len(gateway.threads) > 1
+    assert not any(thread._thread.is_alive() for thread in gateway.threads)
 
 
 def _iso(ms: int) -> str:
