@@ -33,6 +33,10 @@ LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST_LIMIT}
 POINTS = {"type": "integer", "minimum": 1, "maximum": CHART_POINTS}
 LAST_EVENT_ID = {"type": "string"}
 KEY_OF_VIEW = {"type": "object", "properties": {"name": {"type": "string"}, "noun": {"type": "string"}}}
+FIGURE = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "how": {"type": "string", "enum": ["sum", "max"]}},
+}
 VIEW_ROW = {
     "type": "object",
     "properties": {
@@ -40,7 +44,7 @@ VIEW_ROW = {
         "form": {"type": "string", "enum": ["predictions", "forecasts", "own"]},
         "key": KEY_OF_VIEW,
         "percent": {"type": "boolean", "description": "whether percentage errors mean something"},
-        "day_figures": {"type": "array", "items": {"type": "string"}, "description": "figures of a day in forecasts"},
+        "day_figures": {"type": "array", "items": FIGURE, "description": "figures of a day in forecasts"},
         "paths": {
             "type": "object",
             "description": "where its documents are, by what they are; `{key}` stands for a key",
@@ -168,7 +172,7 @@ def _view_row(gateway: Gateway, stream: Stream) -> dict[str, Any]:
         "target": stream.target,
         "unit": schema.field(stream.target).unit,
         "percent": stream.view.percent,
-        "day_figures": [figure for figure, _ in stream.view.day_figures],
+        "day_figures": [{"name": figure, "how": how} for figure, how in stream.view.day_figures],
         "paths": paths,
     }
 

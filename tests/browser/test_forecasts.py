@@ -149,6 +149,7 @@ def test_fan_is_read_and_views_are_changed_with_the_keyboard(
 
     five_weeks(load)
     browser.get(gateway)
+    wait(lambda: browser.find_elements(By.ID, "tab-load"))  # tabs come with the list of views
     browser.find_element(By.ID, "tab-load").send_keys(Keys.ENTER)
     wait(lambda: points(browser, "fan") == 4 * 24)
     assert browser.find_element(By.ID, "tab-load").get_attribute("aria-current") == "page"

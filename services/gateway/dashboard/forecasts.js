@@ -1,21 +1,9 @@
-// The views of load zones and smart meters: fan against measured, live score, day by day, all series.
+// The view of a stream of forecasts: fan against measured, live score, day by day, all series.
 
 import { ErrorChart, isOutside } from "./charts.js";
 import { Clock, FanChart } from "./fan.js";
-import { $, ask, element, number } from "./page.js";
+import { $, address, ask, element, keyed, number, setConnection, titled } from "./page.js";
 
-const VIEWS = {
-  load: {
-    service: "hourly-load", noun: "Zone", title: "Load", all: "All zones", least: 1,
-    empty: "No load yet", command: "kappawatt ingest PJME_hourly.csv --rate 1",
-    text: "Send the hourly load of a zone, and start hourly-load (serve and consume) to have it forecast:",
-  },
-  meters: {
-    service: "smart-meter", noun: "Meter", title: "Consumption", all: "All meters", least: 0.01,
-    empty: "No meter yet", command: "kappawatt ingest IntervalData.csv --rate 1",
-    text: "Send the intervals of a smart meter, and start smart-meter (serve and consume) to have them forecast:",
-  },
-};
 const REFRESH_MS = 1_000; // however fast events come
 const LIST_MS = 10_000;
 const DAY = 86_400_000;
@@ -23,7 +11,7 @@ const MOST_OPTIONS = 500;
 const MOST_ROWS = 100;
 
 const state = {
-  view: null, key: null, series: [], one: null, chosen: null, days: 4, points: [], cursor: null,
+  view: null, alone: false, key: null, series: [], one: null, chosen: null, days: 4, points: [], cursor: null,
   source: null, timer: null, asking: false, again: false, listed: 0, keys: {}, reopen: null,
 };
 const fan = new FanChart($("fan"));
@@ -40,15 +28,17 @@ const share = (value, digits = 1) => (value === null || value === undefined ? "�
 
 // --- view ------------------------------------------------------------------------------------------------
 
-export function showForecasts(name) {
+// Show a view, or none; `alone` if no other stream says whether the gateway is live.
+export function showForecasts(view, alone = false) {
   close();
-  state.view = name;
+  Object.assign(state, { view, alone });
+  $("view-forecast").hidden = view === null;
   $("series-field").hidden = true;
-  if (name === null) return;
-  Object.assign(state, { key: state.keys[name] ?? null, series: [], one: null, chosen: null, points: [], cursor: null, listed: 0 });
-  $("series-noun").textContent = VIEWS[name].noun;
-  $("series-title").textContent = VIEWS[name].all;
-  $("fan-tables").classList.toggle("wide", name === "meters"); // their days have more figures
+  if (view === null) return;
+  Object.assign(state, { key: state.keys[view.name] ?? null, series: [], one: null, chosen: null, points: [], cursor: null, listed: 0 });
+  $("series-noun").textContent = titled(view.key.noun);
+  $("series-title").textContent = `All ${view.key.noun}s`;
+  $("fan-tables").classList.toggle("wide", view.day_figures.length > 0);
   $("forecast-notice").hidden = true;
   $("forecast-tiles").replaceChildren();
   refresh();
@@ -63,11 +53,12 @@ function close() {
 }
 
 function open() {
-  const query = new URLSearchParams({ forecasts: 1, service: VIEWS[state.view].service });
-  if (state.key !== null) query.set("key", state.key);
-  const source = (state.source = new EventSource(`/api/stream?${query}`));
+  const { alone } = state;
+  const source = (state.source = new EventSource(address(state.view.paths.stream, { key: state.key })));
+  if (alone) source.onopen = () => setConnection("live", "live");
   for (const kind of ["state", "forecast", "forecast-error", "reading"]) source.addEventListener(kind, soon);
   source.onerror = () => {
+    if (alone) setConnection("reconnecting", "reconnecting");
     if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
     source.close();
     if (state.source === source) { state.source = null; state.reopen = setTimeout(refresh, 3000); }
@@ -92,9 +83,8 @@ async function refresh() {
 
 async function load(view) {
   if (view === null) return;
-  const { service } = VIEWS[view];
   if (Date.now() - state.listed > LIST_MS || state.key === null) {
-    const { series, streams } = await ask(`/api/forecasts/${service}`);
+    const { series, streams } = await ask(view.paths.all);
     if (state.view !== view) return;
     state.listed = Date.now();
     series.sort((a, b) => a.key.localeCompare(b.key, [], { numeric: true }));
@@ -106,7 +96,7 @@ async function load(view) {
     showList(streams[0] ?? {});
   }
   const key = state.key;
-  const one = key === null ? null : await ask(`/api/forecasts/${service}/${encodeURIComponent(key).replaceAll("%2F", "/")}`, true);
+  const one = key === null ? null : await ask(keyed(view.paths.one, key), true);
   if (state.view !== view || state.key !== key) return;
   state.one = one;
   show();
@@ -117,7 +107,7 @@ async function load(view) {
 function choose(key) {
   close();
   Object.assign(state, { key, one: null, chosen: null, cursor: null });
-  state.keys[state.view] = key;
+  state.keys[state.view.name] = key;
   refresh();
 }
 
@@ -129,7 +119,7 @@ $("find").addEventListener("input", () => showRows());
 // --- all series ------------------------------------------------------------------------------------------
 
 function showList(stream) {
-  const view = VIEWS[state.view];
+  const { noun } = state.view.key, { meaning, service } = state.view;
   const shown = state.series.slice(0, MOST_OPTIONS);
   if (state.key !== null && !shown.some((s) => s.key === state.key)) shown.push({ key: state.key });
   $("series").replaceChildren(...shown.map(({ key }) => {
@@ -146,10 +136,11 @@ function showList(stream) {
   const trouble = stream.error ? `The bus says: ${stream.error}` : stream.skipped_messages ? `This view fell behind and left out ${stream.skipped_messages.toLocaleString()} messages; the score lacks them.` : "";
   $("forecast-notice").hidden = !trouble;
   $("forecast-notice").textContent = trouble;
-  $("fan-empty-title").textContent = view.empty;
+  $("fan-empty-title").textContent = `No ${noun} yet`;
   $("fan-empty-text").textContent = stream.missing_topics?.length
-    ? `These topics do not exist yet: ${stream.missing_topics.join(", ")}. Make them with kappawatt topics --create, or start all:` : view.text;
-  $("fan-empty-command").firstChild.textContent = stream.missing_topics?.length ? "kappawatt run" : view.command;
+    ? `These topics do not exist yet: ${stream.missing_topics.join(", ")}. Make them with kappawatt topics --create, or start all:`
+    : `Send the ${meaning}, and start ${service} (serve and consume) to have it forecast:`;
+  $("fan-empty-command").firstChild.textContent = stream.missing_topics?.length ? "kappawatt run" : "kappawatt ingest FILE --rate 1";
   showRows();
 }
 
@@ -159,7 +150,7 @@ function showRows() {
   const made = document.createDocumentFragment();
   const head = element("thead"), top = head.insertRow();
   const unit = state.series[0]?.unit ?? "";
-  for (const [i, text] of [VIEWS[state.view].noun, `MAE [${unit}]`, "rMAE", "Coverage", "Scored"].entries()) {
+  for (const [i, text] of [titled(state.view.key.noun), `MAE [${unit}]`, "rMAE", "Coverage", "Scored"].entries()) {
     const cell = element("th", text, i ? "number" : "");
     cell.scope = "col";
     top.append(cell);
@@ -209,17 +200,17 @@ function byDay(chosen, clock) {
 function show() {
   const { one } = state;
   const all = forecasts();
-  const view = VIEWS[state.view];
+  const { view } = state, title = titled(view.target);
   const has = one !== null && (all.length > 0 || one.measured.value.length > 0);
   $("fan-empty").hidden = has;
   for (const id of ["fan-charts", "fan-legend", "days", "fan-tables", "forecast-tiles"]) $(id).hidden = !has;
   $("issue-field").hidden = all.length === 0;
   $("badges").replaceChildren();
-  if (!has) { $("fan-title").textContent = view.title; $("fan-readout").textContent = ""; state.points = []; fan.show([], null); return; }
+  if (!has) { $("fan-title").textContent = title; $("fan-readout").textContent = ""; state.points = []; fan.show([], null); return; }
   const clock = clockOf(one.time_zone);
   const chosen = all.find((f) => f.issue_time === state.chosen) ?? all[0] ?? null;
   if (chosen === null || chosen === all[0]) state.chosen = null;
-  $("fan-title").textContent = `${view.title} of ${one.key}`;
+  $("fan-title").textContent = `${title} of ${one.key}`;
   $("fan-unit").textContent = one.unit;
   showIssues(all, chosen, clock);
   showBadges(chosen);
@@ -256,7 +247,7 @@ function showBadges(f) {
   if (f === null) badges.push(["no forecast yet", "The first comes when readings pass the time of day at which forecasts are issued.", "warn"]);
   if (f?.fallback) badges.push(["seasonal naive", `The model did not answer: ${f.fallback_reason ?? "the same local time a week before stands in"}`, "warn"]);
   if (f?.filled) badges.push([`${f.filled.toLocaleString()} filled`, "Intervals of the history that were missing and were filled before the model saw them.", "warn"]);
-  if (f?.corrected) badges.push(["corrected", `Late data changed what was known; known at ${f.known_at}.`, ""]);
+  if (f?.corrected) badges.push(["corrected", `Late data changed what was known; available at ${f.available_at}.`, ""]);
   $("badges").replaceChildren(...badges.map(([text, title, kind]) => { const made = element("li", text, kind); made.title = title; return made; }));
 }
 
@@ -331,6 +322,8 @@ $("fan").addEventListener("keydown", (event) => {
 });
 $("fan").addEventListener("blur", () => { $("fan-readout").removeAttribute("aria-live"); moveCursor(null); });
 
+const named = ({ name, how }) => ({ sum: "total", max: "peak" })[how] ?? name.replaceAll("_", " ");
+
 // --- tiles -----------------------------------------------------------------------------------------------
 
 function tile(name, value, unit, note, title = "", className = "") {
@@ -353,15 +346,16 @@ function showTiles(one, chosen, clock) {
   const s = one.score, { unit } = one;
   const naive = s && s.rmae !== null ? (s.rmae < 1 ? `${number(100 * (1 - s.rmae), 0)} % better than naive` : "not better than naive") : "relative to the naive";
   const tiles = [tile("Error (MAE)", amount(s?.mae), unit, s ? `RMSE ${amount(s.rmse)}` : "not measured yet", "Mean absolute error of the last forecast before each interval")];
-  if (one.target === "load") tiles.push(tile("MAPE", s?.mape === null || !s ? "–" : number(100 * s.mape, 2), "%", s ? `sMAPE ${share(s.smape, 2)}` : "of the load", "Mean absolute percentage error, where the load is not zero"));
+  if (state.view.percent) tiles.push(tile("MAPE", s?.mape === null || !s ? "–" : number(100 * s.mape, 2), "%", s ? `sMAPE ${share(s.smape, 2)}` : "of what was measured", "Mean absolute percentage error, where what was measured is not zero"));
   tiles.push(
     tile("rMAE", number(s?.rmae), "", naive, "Error relative to the seasonal naive: the same local time a week before"),
     tile("Interval coverage", s ? number(100 * s.coverage_90, 1) : "–", "%", "of 90 % promised", s ? `Mean width ${amount(s.width_90)} ${unit}` : ""),
     tile("CRPS", amount(s?.crps), unit, s && s.rcrps !== null ? `${number(s.rcrps)} of the naive's` : "all quantiles", "Continuous ranked probability score over 19 quantiles"),
     tile("Scored", s ? s.n.toLocaleString() : "–", "", s?.fallback ? `intervals, ${s.fallback.toLocaleString()} by naive` : "intervals"),
   );
-  if (one.target === "load") tiles.push(tile("Newest issue", one.issue_time ? clock.hour.format(Date.parse(one.issue_time)) : "–", "", one.issue_time ? `${clock.date.format(Date.parse(one.issue_time))}, ${one.time_zone}` : "no forecast yet"));
-  else tiles.push(figureTile("daily_consumption", "Day total", chosen, unit), figureTile("daily_peak", "Day peak", chosen, unit));
+  const figures = state.view.day_figures;
+  if (figures.length === 0) tiles.push(tile("Newest issue", one.issue_time ? clock.hour.format(Date.parse(one.issue_time)) : "–", "", one.issue_time ? `${clock.date.format(Date.parse(one.issue_time))}, ${one.time_zone}` : "no forecast yet"));
+  else tiles.push(...figures.map((figure) => figureTile(figure.name, `Day ${named(figure)}`, chosen, unit)));
   tiles.push(tile("Model", one.version ?? "–", "", one.model ?? "version", one.version ?? "", "text"));
   $("forecast-tiles").replaceChildren(...tiles);
 }
@@ -370,7 +364,7 @@ function showTiles(one, chosen, clock) {
 
 function showDays(one, chosen, clock) {
   const rows = chosen ? [...byDay(chosen, clock).values()].sort((a, b) => begin(b) - begin(a)) : [];
-  const figures = one.target === "load" ? [] : [["daily_consumption", "Total"], ["daily_peak", "Peak"]];
+  const figures = state.view.day_figures.map((figure) => [figure.name, titled(named(figure))]);
   const columns = [
     ["Day", (f) => [clock.date.format(begin(f)), "day"]],
     ["Issued", (f) => [`${clock.dateShort.format(issued(f))} ${clock.hour.format(issued(f))}`, "day"]],
@@ -385,7 +379,7 @@ function showDays(one, chosen, clock) {
       }],
     ]),
     [`MAE [${one.unit}]`, (f) => [amount(f.score?.mae), "number"]],
-    ...(figures.length ? [] : [["MAPE", (f) => [share(f.score?.mape, 2), "number"]]]),
+    ...(!state.view.percent ? [] : [["MAPE", (f) => [share(f.score?.mape, 2), "number"]]]),
     ["Inside 90 %", (f) => [f.score ? share(f.score.coverage_90, 0) : "–", "number"]],
     ["Notes", (f) => [[f.fallback && "naive", f.filled && `${f.filled} filled`, f.corrected && "corrected"].filter(Boolean).join(", ") || "–"]],
   ];

@@ -26,8 +26,22 @@ export function setTile(id, text, unit = "") {
   if (unit && text !== "–") tile.append(" ", element("small", unit));
 }
 
+// net_power: Net power.
+export const titled = (name) => name.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
+
+// A path with more in its query; what is null is left out.
+export function address(path, query = {}) {
+  const url = new URL(path, location.origin);
+  for (const [name, value] of Object.entries(query)) if (value !== null) url.searchParams.set(name, value);
+  return url.pathname + url.search;
+}
+
+// A path with a key in the place of {key}.
+export const keyed = (path, key) => path.replace("{key}", () => encodeURIComponent(key).replaceAll("%2F", "/"));
+
 let signedOut = () => {};
 export function onSignedOut(callback) { signedOut = callback; }
+export const isSignedOut = () => !$("sign-in").hidden;
 
 // What a path answers; null where nothing is there, if that is no surprise.
 export async function ask(path, maybeNone = false) {

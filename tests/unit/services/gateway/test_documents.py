@@ -25,7 +25,7 @@ def documents() -> dict[str, Any]:
 
 def service_app() -> Flask:
     """A service made by the project's own factory."""
-    return create_app(Service("plant-power", "A service.", 1), Settings())
+    return create_app(Service(name="plant-power", summary="A service.", port=1), Settings())
 
 
 def references(node: Any) -> list[str]:
@@ -99,7 +99,9 @@ def test_what_is_no_document_is_refused(documents: dict[str, Any], theirs: dict[
 
 
 def test_services_are_listed_with_readiness_and_reason(open_gateway: Gateways, serve: Any) -> None:
-    waiting = Service("b", "A service.", 1, routes=lambda app, context: context.ready.append(lambda: "no model"))
+    waiting = Service(
+        name="b", summary="A service.", port=1, routes=lambda app, context: context.ready.append(lambda: "no model")
+    )
     addresses = f"a={serve(service_app())},b={serve(create_app(waiting, Settings()))},c=http://127.0.0.1:1"
     client = open_gateway(services=addresses).test_client()
 
