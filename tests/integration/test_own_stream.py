@@ -96,7 +96,7 @@ def test_its_topics_are_created(site: Path, tmp_path: Path) -> None:
 
 def test_the_gateway_has_a_view_of_it(stack: Stack) -> None:
     def newest() -> Any:
-        found = [row for row in stack.ask("gateway", "/api/latest?view=turbine")["latest"] if row["key"] == "t-1"]
+        found = [row for row in stack.ask("gateway", "/api/latest?view=turbine")["predictions"] if row["key"] == "t-1"]
         return found
 
     views = {view["name"]: view for view in stack.ask("gateway", "/api/views")["views"]}
