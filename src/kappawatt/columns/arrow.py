@@ -361,4 +361,4 @@ def _fit(value: int, least: int, most: int, what: str) -> None:
 
 
 def _damaged(reason: str) -> PayloadInvalid:
-    return PayloadInvalid(f"body: got an Arrow stream that cannot be read ({reason}), allowed a whole {MEDIA_TYPE}")
+    return PayloadInvalid.of("body", f"an Arrow stream that cannot be read ({reason})", f"a whole {MEDIA_TYPE}")

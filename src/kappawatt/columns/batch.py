@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.errors import KappawattError
+from kappawatt.errors import FieldError, KappawattError, PayloadInvalid
 
 __all__ = ["Answer", "Batch", "Columns", "Rejection", "RowsRejected"]
 
@@ -45,8 +45,23 @@ class Rejection:
     def message(self) -> str:
         """One sentence: field, value got, values allowed."""
         where = f"{self.field}: " if self.field else ""
-        got = "nothing" if self.got is None and self.code == "missing_field" else repr(self.got)
-        return f"{where}got {got}, allowed {self.allowed}"
+        return f"{where}got {self._got}, allowed {self.allowed}"
+
+    @property
+    def _got(self) -> str:
+        return "nothing" if self.got is None and self.code == "missing_field" else repr(self.got)
+
+    @property
+    def error(self) -> PayloadInvalid:
+        """The same as an error of the payload as a whole."""
+        if self.field is None:
+            return PayloadInvalid(self.message)
+        return PayloadInvalid.of(self.field, self._got, self.allowed)
+
+    @classmethod
+    def of(cls, row: int, code: str, error: FieldError) -> Rejection:
+        """Return the rejection of a row that an error says."""
+        return cls(row, code, error.field, error.got, error.allowed)
 
     def at(self, row: int) -> Rejection:
         """The same, at another row."""

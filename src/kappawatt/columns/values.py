@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Rejection
 from kappawatt.columns.schema import MAX_TIMESTAMP, Field, Kind, Schema, shorten
-from kappawatt.errors import PayloadInvalid
 
 __all__ = ["column_of"]
 
@@ -20,7 +19,7 @@ __all__ = ["column_of"]
 def refuse_unknown(names: Iterable[str], schema: Schema) -> None:
     for name in names:
         if name not in schema.names:
-            raise PayloadInvalid(schema.unknown(0, name, "this column").message)
+            raise schema.unknown(0, name, "this column").error
 
 
 def column_of(values: list[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:

@@ -126,9 +126,11 @@ class Forecaster:
         missing = missing_lately(past)
         if len(missing) * past.interval > MOST_MISSING:
             hours = len(missing) * past.interval / HOUR
-            raise HistoryInsufficient(
-                f"{self.target}: got {hours:g} hours missing in the last 7 days before "
-                f"{iso(past.issue_time)} ({name_spans(missing, past.step)}), allowed {MOST_MISSING / HOUR:g} at most"
+            spans = name_spans(missing, past.step)
+            raise HistoryInsufficient.of(
+                self.target,
+                f"{hours:g} hours missing in the last 7 days before {iso(past.issue_time)} ({spans})",
+                f"{MOST_MISSING / HOUR:g} at most",
             )
         fill = fill_inside if self.sees_unknown_end else fill_gaps
         known = fill(past.last(int(self.depth / past.interval)))

@@ -231,8 +231,8 @@ class History:
         numbers, rest = np.divmod(moments - phase, self._unit)
         if rest.any():
             bad = np.datetime64(int(moments[np.flatnonzero(rest)[0]]), "ms")
-            raise PayloadInvalid(
-                f"interval_start: got {bad}Z, allowed whole multiples of {self.step} s from the series' first"
+            raise PayloadInvalid.of(
+                "interval_start", f"{bad}Z", f"whole multiples of {self.step} s from the series' first"
             )
         self._phase = phase
         when = None if known is None else np.asarray(known, "datetime64[ms]")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Answer, Batch, Rejection
 from kappawatt.columns.schema import Kind
-from kappawatt.errors import ArtifactInvalid, HistoryInsufficient, PayloadInvalid, SettingInvalid
+from kappawatt.errors import ArtifactInvalid, FieldError, HistoryInsufficient, PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import HOUR, Times, day_intervals, local_date, zone_named
 from kappawatt.forecasting.fan import LEVELS, LOWER, MEDIAN, UPPER, level_name
 from kappawatt.forecasting.forecaster import EVER, LONGEST_LEAD, UNNAMED, Forecaster, Issued, Lookup, iso
@@ -129,7 +129,7 @@ class _Rows:
             history = self._history(key, rows, wanted)
         except (HistoryInsufficient, PayloadInvalid, SettingInvalid) as error:
             missing = isinstance(error, HistoryInsufficient)
-            self._refuse(wanted, "history_missing" if missing else "out_of_range", *error.parts)
+            self._refuse_for(wanted, "history_missing" if missing else "out_of_range", error)
             return
         starts = self._batch.columns["interval_start"][wanted]
         dates = local_date(starts, history.time_zone)
@@ -150,12 +150,12 @@ class _Rows:
         if len(wanted) == len(rows):
             known = self._model.lookup(key) if self._model.lookup else None
             if known is None or known.clock is None:
-                raise HistoryInsufficient(
-                    f"{forecaster.key}: got {key}, allowed a series whose history is known here, or rows that bring it"
+                raise HistoryInsufficient.of(
+                    forecaster.key, key, "a series whose history is known here, or rows that bring it"
                 )
             zone = _time_zone(columns, forecaster, known.time_zone)
             if zone != known.time_zone:
-                raise PayloadInvalid(f"time_zone: got {zone}, allowed {known.time_zone}, which the series has")
+                raise PayloadInvalid.of("time_zone", zone, f"{known.time_zone}, which the series has")
             return known
         return history_of(key, columns, forecaster)
 
@@ -188,7 +188,7 @@ class _Rows:
         try:
             issued = self._model.issue(history.until(issue_time, None if len(given) else EVER), targets)
         except HistoryInsufficient as error:
-            self._refuse(rows, "history_gap", *error.parts)
+            self._refuse_for(rows, "history_gap", error)
             return
         self._fill(rows, place, issued)
 
@@ -202,6 +202,9 @@ class _Rows:
                 self._columns[name + end][rows] = figure[i]
         self._columns["filled"][rows] = issued.filled
         self._columns["fallback"][rows] = issued.fallback is not None
+
+    def _refuse_for(self, rows: NDArray[np.intp], code: str, error: FieldError) -> None:
+        self._refuse(rows, code, error.field, error.got, error.allowed)
 
     def _refuse(self, rows: NDArray[np.intp], code: str, field: str | None, got: Any, allowed: str) -> None:
         self._valid[rows] = False
@@ -250,8 +253,8 @@ def _step(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> int:
         if len(forecaster.steps) > 1:
             if len(starts) < 2:
                 lengths = " or ".join(map(str, forecaster.steps))
-                raise PayloadInvalid(f"interval_seconds: got nothing, allowed {lengths}: a single row does not show it")
+                raise PayloadInvalid.of("interval_seconds", "nothing", f"{lengths}: a single row does not show it")
             step = int(np.diff(starts).min() / np.timedelta64(1, "s"))
     if step not in forecaster.steps:
-        raise PayloadInvalid(f"interval: got {step} s, allowed {' or '.join(map(str, forecaster.steps))} s")
+        raise PayloadInvalid.of("interval", f"{step} s", f"{' or '.join(map(str, forecaster.steps))} s")
     return step

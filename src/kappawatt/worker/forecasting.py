@@ -275,8 +275,7 @@ class Forecasting:
         try:
             issued = self._version(entry, forecast, available_at).issued
         except HistoryInsufficient as error:
-            field, got, allowed = error.parts
-            yield Rejection(row, "history_gap", field, got, allowed)
+            yield Rejection.of(row, "history_gap", error)
             return
         if available_at != forecast.issue_time and self._same_as_before(entry, forecast, available_at, issued):
             return

@@ -52,7 +52,7 @@ def add_routes(
     def forecast() -> Response:
         model = models.get(request.args.get("version"))
         if request.mimetype != JSON:
-            raise ContentTypeUnsupported(f"content-type: got {request.mimetype[:80]!r}, allowed {JSON}")
+            raise ContentTypeUnsupported.of("content-type", repr(request.mimetype[:80]), JSON)
         document = load_json(read_body())
         history, targets, issue_time = read_forecast_request(document, forecaster, model.lookup)
         as_of = None if document.get("issue_time") is not None else EVER
