@@ -118,7 +118,8 @@ class Answer:
     Parameters
     ----------
     columns : mapping of str to ndarray of shape (n_rows,)
-        One array for each response field, NaN in rejected rows.
+        One array for each response field: float64, int64, bool, datetime64, or object for text. NaN, 0, False, NaT or
+        None in rejected rows.
     valid : ndarray of bool, shape (n_rows,)
         True where there is an answer.
     rejections : tuple of Rejection

@@ -19,6 +19,7 @@ __all__ = ["Field", "Kind", "Schema"]
 
 LARGEST = float(np.finfo(np.float64).max)
 NO_NUMBER = (math.inf, -math.inf)  # the range of a field that holds no number: nothing is in it
+LONGEST_TEXT = 200  # characters, where a field does not say
 SHORTEST = 80  # characters of a bad value that are worth repeating to its sender
 
 
@@ -46,7 +47,7 @@ class Field:
         One phrase for a person.
     kind : Kind
     minimum, maximum : float or None
-        Inclusive range outside of which a value is rejected, in `unit`.
+        Inclusive range outside of which a value is rejected, in `unit`; of text its length, 1 to 200 if not given.
     column : str or None
         Header under which files know this field (CCPP: AT, V, AP, RH, PE); mapped where a file is read.
     required : bool
@@ -65,10 +66,17 @@ class Field:
     example: Any = None
 
     @property
+    def lengths(self) -> tuple[int, int]:
+        """Of text: fewest and most characters."""
+        shortest = 1 if self.minimum is None else int(self.minimum)
+        return shortest, LONGEST_TEXT if self.maximum is None else int(self.maximum)
+
+    @property
     def allowed(self) -> str:
         """What is accepted, for a person."""
         if self.kind is Kind.TEXT:
-            return "text of 1 to 200 characters"
+            shortest, longest = self.lengths
+            return f"text of {shortest} to {longest} characters"
         if self.kind is Kind.TIMESTAMP:
             return "an ISO 8601 time with zone, or milliseconds since the epoch"
         if self.kind is Kind.BOOLEAN:
@@ -90,7 +98,8 @@ class Field:
                 {"type": "integer", "minimum": 0, "maximum": MAX_TIMESTAMP},
             ]
         elif self.kind is Kind.TEXT:
-            result |= {"type": "string", "minLength": 1, "maxLength": 200}
+            shortest, longest = self.lengths
+            result |= {"type": "string", "minLength": shortest, "maxLength": longest}
         elif self.kind is Kind.BOOLEAN:
             result["type"] = "boolean"
         else:

@@ -57,9 +57,10 @@ def _as_float(value: float) -> float:
 
 
 def texts_of(values: list[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
+    shortest, longest = field.lengths
     column = np.full(len(values), None, dtype=object)
     for row, value in enumerate(values):
-        if isinstance(value, str) and 0 < len(value) <= 200:
+        if isinstance(value, str) and shortest <= len(value) <= longest:
             column[row] = value
         elif value is not None:
             rejections.append(Rejection(row, "not_text", field.name, shorten(value), field.allowed))

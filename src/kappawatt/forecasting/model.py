@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Answer, Batch, Rejection
-from kappawatt.columns.schema import Kind
+from kappawatt.columns.schema import Kind, nothing
 from kappawatt.errors import ArtifactInvalid, FieldError, HistoryInsufficient, PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import HOUR, Times, day_intervals, local_date, zone_named
 from kappawatt.forecasting.fan import LEVELS, LOWER, MEDIAN, UPPER, level_name
@@ -110,7 +110,7 @@ class _Rows:
         self._batch = batch
         n = len(batch)
         self._columns: dict[str, NDArray[Any]] = {
-            f.name: np.zeros(n, np.bool_) if f.kind is Kind.BOOLEAN else np.full(n, np.nan)
+            f.name: np.zeros(n, np.bool_) if f.kind is Kind.BOOLEAN else nothing(f.kind, n).copy()
             for f in model.predictor.response.fields
         }
         self._valid = batch.valid.copy()

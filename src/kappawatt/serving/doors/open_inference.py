@@ -8,6 +8,7 @@ says `"parameters": {"partial": true}`: then null stands in place of a refused r
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from kappawatt import __version__
 from kappawatt.columns.batch import Answer, Batch, Rejection, RowsRejected
 from kappawatt.columns.content import Decoded
 from kappawatt.columns.json_rows import load_json
+from kappawatt.columns.plain import plain_values
 from kappawatt.columns.schema import Field, Kind, Schema, shorten
 from kappawatt.columns.values import column_of
 from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInvalid
@@ -232,7 +234,15 @@ def _tensor_metadata(field: Field) -> dict[str, Any]:
 
 def _example(schema: Schema) -> dict[str, Any]:
     return {
-        "inputs": [{"name": f.name, "shape": [1], "datatype": "FP64", "data": [f.example]} for f in schema.required]
+        "inputs": [
+            {
+                "name": f.name,
+                "shape": [1],
+                "datatype": "BYTES" if isinstance(f.example, str) else "FP64",
+                "data": [f.example],
+            }
+            for f in schema.required
+        ]
     }
 
 
@@ -282,7 +292,7 @@ def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema) -> Batch:
         n = _rows_of(tensor)
         size = _parameters(tensor).get("binary_data_size")
         if size is not None:
-            columns[name], raw = _binary(tensor, field, n, size, raw)
+            columns[name], raw = _binary(tensor, field, n, size, raw, rejections)
         else:
             columns[name] = _listed(tensor, field, n, rejections)
         lengths[name] = n
@@ -317,8 +327,14 @@ def _listed(tensor: dict[str, Any], field: Field, n: int, rejections: list[Rejec
     return column_of(flat, field, rejections)
 
 
-def _binary(tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes) -> tuple[NDArray[Any], bytes]:
+def _binary(
+    tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes, rejections: list[Rejection]
+) -> tuple[NDArray[Any], bytes]:
     datatype = tensor.get("datatype")
+    if datatype == "BYTES" and field.kind in (Kind.TEXT, Kind.TIMESTAMP):
+        if type(size) is not int or not 0 <= size <= len(raw):
+            raise PayloadInvalid.of(field.name, f"binary_data_size {shorten(size)!r}", f"0 to {len(raw)}")
+        return column_of(list(_elements(field.name, n, raw[:size])), field, rejections), raw[size:]
     if datatype not in DATATYPES or field.kind is Kind.TEXT:
         raise PayloadInvalid.of(field.name, f"datatype {shorten(datatype)!r}", ", ".join(DATATYPES))
     dtype = np.dtype(DATATYPES[datatype]).newbyteorder("<")
@@ -353,11 +369,11 @@ def _result(document: dict[str, Any], answer: Answer, schema: Schema) -> tuple[d
             "datatype": OF_KIND.get(schema.field(name).kind, "FP64"),
         }
         if binary:
-            blob = np.ascontiguousarray(column).tobytes()
+            blob = _raw(column)
             tensor["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
         else:
-            tensor["data"] = column.tolist()
+            tensor["data"] = plain_values(column)
             if answer.rejections:
                 tensor["data"] = [v if ok else None for v, ok in zip(tensor["data"], answer.valid, strict=True)]
         outputs.append(tensor)
@@ -371,6 +387,32 @@ def _result(document: dict[str, Any], answer: Answer, schema: Schema) -> tuple[d
     if answer.rejections:
         result["parameters"] = {"rejections": json.dumps([r.to_json() for r in answer.rejections])}
     return result, blobs
+
+
+def _raw(column: NDArray[Any]) -> bytes:
+    """A tensor as binary data; text is BYTES, each element after its length, and nothing is empty (it has no null)."""
+    if column.dtype != object:
+        return np.ascontiguousarray(column).tobytes()
+    texts = [(text or "").encode() for text in column.tolist()]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+
+
+def _elements(name: str, n: int, content: bytes) -> list[str]:
+    """The n elements of a BYTES tensor."""
+    found, at = [], 0
+    try:
+        for _ in range(n):
+            (length,) = struct.unpack_from("<I", content, at)
+            element = content[at + 4 : at + 4 + length]
+            if len(element) != length:
+                raise struct.error
+            found.append(element.decode())
+            at += 4 + length
+    except (struct.error, UnicodeDecodeError):
+        at = -1
+    if at != len(content):
+        raise PayloadInvalid.of(name, f"{len(content)} bytes", f"{n} UTF-8 texts, each after its length in 4 bytes")
+    return found
 
 
 def _wanted_outputs(document: dict[str, Any], schema: Schema) -> list[tuple[str, bool]]:
