@@ -87,7 +87,7 @@ class Batch:
     ----------
     columns : mapping of str to ndarray of shape (n_rows,)
         One array for each field of the schema: float64 (NaN where an optional value is missing),
-        datetime64[ms] (NaT where missing), or object for text (None where missing).
+        datetime64 in the field's finest unit (NaT where missing), or object for text (None where missing).
     valid : ndarray of bool, shape (n_rows,)
         False where the row was rejected; its columns then hold whatever could be read.
     rejections : tuple of Rejection

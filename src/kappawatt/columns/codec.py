@@ -19,8 +19,8 @@ from kappawatt.columns.bulk_rows import bulk_csv, bulk_json
 from kappawatt.columns.content import CSV, JSON, NDJSON, Decoded, ManyDecoded
 from kappawatt.columns.csv_rows import decode_csv
 from kappawatt.columns.json_rows import decode_json
-from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, SHORTEST, Field, Kind, Schema, nothing, shorten
-from kappawatt.columns.values import refuse_unknown, texts_of
+from kappawatt.columns.schema import SHORTEST, Field, Kind, Schema, nothing, shorten
+from kappawatt.columns.values import moments_of, refuse_unknown, texts_of
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["decode", "decode_many"]
@@ -78,13 +78,11 @@ def _decode_arrow(body: bytes, schema: Schema) -> Batch:
 def _arrow_column(column: NDArray[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
     kind = column.dtype.kind
     if kind == "O" and all(value is None for value in column):
-        return nothing(field.kind, len(column))
+        return nothing(field, len(column))
     if field.kind is Kind.TEXT and kind == "O":
         return texts_of(column.tolist(), field, rejections)
     if field.kind is Kind.TIMESTAMP and kind in "Mi":
-        whole = column.astype("datetime64[ms]").astype(np.int64)
-        outside = (whole < MIN_TIMESTAMP) | (whole > MAX_TIMESTAMP)
-        return np.where(outside, np.datetime64("NaT"), whole.astype("datetime64[ms]"))
+        return moments_of(column, field)
     if field.kind not in (Kind.TEXT, Kind.TIMESTAMP) and kind in "fiu":
         return column.astype(np.float64)
     raise PayloadInvalid.of(field.name, f"an Arrow column of {column.dtype}", field.allowed)

@@ -8,13 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["csv_cells", "iso_texts", "plain_values", "texts_column"]
+from kappawatt.columns.times import iso_texts
 
-
-def iso_texts(column: NDArray[np.datetime64]) -> list[str | None]:
-    """Return times as ISO 8601 in UTC, None where there is none."""
-    texts = np.datetime_as_string(column, unit="ms").tolist()
-    return [None if text == "NaT" else f"{text}Z" for text in texts]
+__all__ = ["csv_cells", "plain_values", "texts_column"]
 
 
 def plain_values(column: NDArray[Any]) -> list[Any]:

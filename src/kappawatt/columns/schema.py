@@ -30,7 +30,7 @@ class Kind(StrEnum):
     INTEGER = "integer"  # int64 or float64 with whole values
     BOOLEAN = "boolean"
     TEXT = "text"
-    TIMESTAMP = "timestamp"  # datetime64[ms], UTC
+    TIMESTAMP = "timestamp"  # datetime64 in the field's `finest` unit, UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Field:
     required : bool
     example : object
         A value that is accepted.
+    finest : str
+        Of a time: the unit it is kept in, `us` or `ms`. Digits beyond it are cut.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Field:
     column: str | None = None
     required: bool = True
     example: Any = None
+    finest: str = "us"
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -197,14 +200,14 @@ class Schema:
         ----------
         columns : mapping of str to ndarray of shape (n,)
             Number and integer fields as float64 with NaN where nothing was read; timestamps as
-            datetime64[ms]; text as object. Fields may be absent.
+            datetime64 in the field's `finest` unit; text as object. Fields may be absent.
         n : int
             Number of rows.
         rejections : sequence of Rejection
             What reading has refused already; those rows and fields are not reported twice.
         """
         if not rejections and self._all_good(columns, n):
-            whole = {f.name: columns[f.name] if f.name in columns else nothing(f.kind, n) for f in self.fields}
+            whole = {f.name: columns[f.name] if f.name in columns else nothing(f, n) for f in self.fields}
             return Batch(whole, np.ones(n, dtype=np.bool_))
         valid = np.ones(n, dtype=np.bool_)
         found = list(rejections)
@@ -216,7 +219,7 @@ class Schema:
         for field in self.fields:
             column = columns.get(field.name)
             if column is None:
-                column = nothing(field.kind, n)
+                column = nothing(field, n)
             complete[field.name] = column
             for code, bad in _faults(field, column):
                 for row in np.flatnonzero(bad).tolist():
@@ -250,7 +253,7 @@ class Schema:
         columns = {f.name: column for f, column in zip(self.required, matrix, strict=True)}
         for f in self.fields:
             if not f.required:
-                columns[f.name] = nothing(f.kind, 1)
+                columns[f.name] = nothing(f, 1)
         return Batch(columns, np.ones(1, dtype=np.bool_))
 
     def _all_good(self, columns: Mapping[str, NDArray[Any]], n: int) -> bool:
@@ -296,7 +299,8 @@ class Schema:
 def shorten(value: Any) -> Any:
     """Return `value` as something JSON can hold and a message can afford."""
     if isinstance(value, np.datetime64):
-        return str(value)
+        whole = value.astype("datetime64[ms]")
+        return str(whole if whole == value else value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
@@ -321,20 +325,20 @@ def repr_short(value: Any) -> str:
 
 
 @lru_cache(maxsize=8)
-def _nothing_for_one(kind: Kind) -> NDArray[Any]:
-    column = _missing(kind, 1)
+def _nothing_for_one(kind: Kind, finest: str) -> NDArray[Any]:
+    column = _missing(kind, finest, 1)
     column.setflags(write=False)
     return column
 
 
-def nothing(kind: Kind, n: int) -> NDArray[Any]:
+def nothing(field: Field, n: int) -> NDArray[Any]:
     """Return a column of n missing values; not to be written to."""
-    return _nothing_for_one(kind) if n == 1 else _missing(kind, n)
+    return _nothing_for_one(field.kind, field.finest) if n == 1 else _missing(field.kind, field.finest, n)
 
 
-def _missing(kind: Kind, n: int) -> NDArray[Any]:
+def _missing(kind: Kind, finest: str, n: int) -> NDArray[Any]:
     if kind is Kind.TIMESTAMP:
-        return np.full(n, np.datetime64("NaT"), dtype="datetime64[ms]")
+        return np.full(n, np.datetime64("NaT"), dtype=f"datetime64[{finest}]")
     if kind is Kind.TEXT:
         return np.full(n, None, dtype=object)
     return np.full(n, np.nan)

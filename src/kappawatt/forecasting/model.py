@@ -110,7 +110,7 @@ class _Rows:
         self._batch = batch
         n = len(batch)
         self._columns: dict[str, NDArray[Any]] = {
-            f.name: np.zeros(n, np.bool_) if f.kind is Kind.BOOLEAN else nothing(f.kind, n).copy()
+            f.name: np.zeros(n, np.bool_) if f.kind is Kind.BOOLEAN else nothing(f, n).copy()
             for f in model.predictor.response.fields
         }
         self._valid = batch.valid.copy()

@@ -46,7 +46,7 @@ class Prediction:
     Parameters
     ----------
     columns : mapping of str to ndarray of shape (n,)
-        `event_time` (datetime64[ms]), response fields, `measured_<target>` where known (NaN where not).
+        `event_time` (datetime64), response fields, `measured_<target>` where known (NaN where not).
     offsets, rows : ndarray of int64 and int32, shape (n,)
         Which message of the source partition, and which row in it.
     """

@@ -170,7 +170,7 @@ def _answered(field: Field, column: NDArray[Any]) -> NDArray[Any]:
 
 
 def _unanswered(field: Field, n: int) -> NDArray[Any]:
-    return np.zeros(n, dtype=np.bool_) if field.kind is Kind.BOOLEAN else nothing(field.kind, n)
+    return np.zeros(n, dtype=np.bool_) if field.kind is Kind.BOOLEAN else nothing(field, n)
 
 
 def _is_close(got: Any, expected: Any) -> bool:

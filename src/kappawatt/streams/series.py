@@ -14,6 +14,7 @@ INTERVAL_START = Field(
     "",
     "when the interval begins",
     kind=Kind.TIMESTAMP,
+    finest="ms",
     column="interval_start",
     example="2016-07-01T04:00:00Z",
 )
@@ -22,6 +23,7 @@ AVAILABLE_AT = Field(
     "",
     "when the values of this row became known; the end of the interval if absent, the time of arrival if that is later",
     kind=Kind.TIMESTAMP,
+    finest="ms",
     required=False,
 )
 TIME_ZONE = Field(
@@ -36,6 +38,7 @@ ISSUE_TIME = Field(
     "",
     "in requests: forecast as if it were that time; nothing known later is used",
     kind=Kind.TIMESTAMP,
+    finest="ms",
     required=False,
 )
 

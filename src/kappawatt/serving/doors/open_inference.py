@@ -23,7 +23,7 @@ from kappawatt.columns.content import Decoded
 from kappawatt.columns.json_rows import load_json
 from kappawatt.columns.plain import plain_values
 from kappawatt.columns.schema import Field, Kind, Schema, shorten
-from kappawatt.columns.values import column_of
+from kappawatt.columns.values import column_of, moments_of
 from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import answer_valid, count
@@ -344,7 +344,7 @@ def _binary(
         )
     values: NDArray[Any] = np.frombuffer(raw, dtype=dtype, count=n).astype(np.float64)
     if field.kind is Kind.TIMESTAMP:
-        values = values.astype("datetime64[ms]")
+        return moments_of(values, field), raw[size:]
     return values, raw[size:]
 
 
