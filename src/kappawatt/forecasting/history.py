@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.errors import PayloadInvalid
+from kappawatt.errors import HistoryInsufficient, PayloadInvalid
 from kappawatt.forecasting.calendar import Instant, Times, as_instant, utc_offset
 
 __all__ = ["History", "Past"]
@@ -179,6 +179,12 @@ class History:
     def clock(self) -> Instant | None:
         """The event clock: when the newest interval with a value ended; None if there is none."""
         return None if self._end == BEGINNING else self._start_of(self._end)
+
+    def known_until(self) -> Instant:
+        """Return the event clock; HistoryInsufficient names the series if it has no value yet."""
+        if self.clock is None:
+            raise HistoryInsufficient.of("history", f"no value of {self.key}", "one or more")
+        return self.clock
 
     @property
     def first(self) -> Instant | None:

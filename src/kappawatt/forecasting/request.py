@@ -1,4 +1,4 @@
-"""`POST /forecast`: one series, its history in a compact form or by name, the fan of one day back."""
+"""`POST /forecast`: one series, its history in a compact form or by name, the fan of one window back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from kappawatt.columns.batch import Rejection
 from kappawatt.columns.schema import Field, Kind, shorten
 from kappawatt.columns.values import column_of, parse_timestamp
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
-from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_intervals, day_start, local_date, zone_named
-from kappawatt.forecasting.forecaster import LONGEST_LEAD, UNNAMED, Forecaster, Lookup
+from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, zone_named
+from kappawatt.forecasting.forecaster import UNNAMED, Forecaster, Lookup
 from kappawatt.forecasting.history import History
 
 __all__ = ["example_request", "read_forecast_request", "request_schema"]
@@ -40,17 +40,20 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
         "description": f"{forecaster.target} of consecutive intervals, null where unknown; "
         "absent: the history known from the bus",
     }
+    day = {
+        "target_date": {
+            "type": "string",
+            "format": "date",
+            "description": "local day to forecast; the first that begins at the issue time or later, if absent",
+        }
+    }
     return {
         "type": "object",
         "properties": {
             forecaster.key: forecaster.request.field(forecaster.key).json_schema(),
             "time_zone": forecaster.request.field("time_zone").json_schema(),
             "issue_time": {**moment, "description": "forecast as of then; when the history ends, if absent"},
-            "target_date": {
-                "type": "string",
-                "format": "date",
-                "description": "local day to forecast; the first that begins at the issue time or later, if absent",
-            },
+            **(day if forecaster.window.names_day else {}),
             "history": history,
             "covariates": {
                 "type": "object",
@@ -89,17 +92,20 @@ def read_forecast_request(
         raise PayloadInvalid.of(
             "history.start", f"{history.first}Z", f"whole multiples of {history.step} s by the local clock"
         )
-    date = _target_date(document.get("target_date"), issue_time, history.time_zone)
-    targets = day_intervals(date, history.time_zone, history.step)
+    window = forecaster.window
+    date = _target_date(document.get("target_date"))
+    if date is None:
+        date = window.first(issue_time, history.time_zone)
+    targets = window.targets(date, issue_time, history.time_zone, history.step)
     if not len(targets):
         raise PayloadInvalid.of("target_date", date, f"a day that {history.time_zone} has")
     if given is None:
         issue_time = min(issue_time, targets[0])
-    if not targets[0] - LONGEST_LEAD <= issue_time <= targets[0]:
+    if not targets[0] - window.longest_lead <= issue_time <= targets[0]:
         raise PayloadInvalid.of(
             "target_date",
             date,
-            f"a day that begins within {LONGEST_LEAD / HOUR:g} hours after the issue time {issue_time}Z",
+            f"a day that begins within {window.longest_lead / HOUR:g} hours after the issue time {issue_time}Z",
         )
     return history, targets, issue_time
 
@@ -184,18 +190,15 @@ def _moment(value: Any, name: str) -> np.datetime64 | None:
     return np.datetime64(found, "ms")
 
 
-def _target_date(value: Any, issue_time: np.datetime64, zone: str) -> np.datetime64:
-    if value is not None:
-        try:
-            if isinstance(value, str) and len(value) == 10:
-                return np.datetime64(value, "D")
-        except ValueError:
-            pass
-        raise PayloadInvalid.of("target_date", repr(shorten(value)), "YYYY-MM-DD")
-    today = local_date(np.array([issue_time]), zone)
-    begins = day_start(today, zone)[0] == issue_time
-    date: np.datetime64 = today[0] if begins else today[0] + 1
-    return date
+def _target_date(value: Any) -> np.datetime64 | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str) and len(value) == 10:
+            return np.datetime64(value, "D")
+    except ValueError:
+        pass
+    raise PayloadInvalid.of("target_date", repr(shorten(value)), "YYYY-MM-DD")
 
 
 def example_request(forecaster: Forecaster, key: str, seed: int = 0) -> dict[str, Any]:
