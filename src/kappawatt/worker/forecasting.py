@@ -186,8 +186,7 @@ class Forecasting:
             return
         for message, group in groupby(sorted(refused, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
             reasons = [rejection for _, rejection in group]
-            outcome.refused += reasons
-            outcome.refused_rows += len({r.row for r in reasons})
+            outcome.refuse(records, message, reasons)
             outcome.outgoing.append(
                 dead_letter_message(self._dead, records, message, reasons, self.model.name, self.model.version)
             )
