@@ -69,6 +69,14 @@ class Field:
     finest: str = "us"
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """Of a number: smallest and largest; infinite where there is no limit."""
+        return (
+            -math.inf if self.minimum is None else self.minimum,
+            math.inf if self.maximum is None else self.maximum,
+        )
+
+    @property
     def lengths(self) -> tuple[int, int]:
         """Of text: fewest and most characters."""
         shortest = 1 if self.minimum is None else int(self.minimum)
@@ -352,8 +360,7 @@ def _faults(field: Field, column: NDArray[Any]) -> list[tuple[str, NDArray[np.bo
     if field.kind is Kind.TIMESTAMP:
         missing = np.isnat(column)
         return [("missing_field", missing)] if field.required and missing.any() else []
-    low = -np.inf if field.minimum is None else field.minimum
-    high = np.inf if field.maximum is None else field.maximum
+    low, high = field.limits
     good = (column >= low) & (column <= high) & np.isfinite(column)
     if good.all():
         return []

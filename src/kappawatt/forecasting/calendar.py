@@ -56,9 +56,9 @@ def _changes(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     info = ZoneInfo(zone)
 
     def offset(seconds: int) -> int:
-        found = datetime.fromtimestamp(seconds, UTC).astimezone(info).utcoffset()
-        assert found is not None
-        return int(found.total_seconds())
+        moment = datetime.fromtimestamp(seconds, UTC)
+        wall = moment.astimezone(info).replace(tzinfo=UTC)
+        return int((wall - moment).total_seconds())
 
     first = int(datetime(FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp())
     last = int(datetime(LAST_YEAR, 1, 1, tzinfo=UTC).timestamp())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -126,17 +125,18 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
             raise PayloadInvalid.of("time_zone", repr(zone), f"{known.time_zone}, which the series has")
         return known
     own = forecaster.steps[0] if len(forecaster.steps) == 1 else None  # of several, the request has to say
-    step = brought.get("step_seconds", own) if isinstance(brought, dict) else own
-    starts, values = _track(brought, "history", forecaster.request.field(forecaster.target), step, forecaster.steps)
-    assert isinstance(step, int)
+    track = _object(brought, "history")
+    step = _step(track.get("step_seconds", own), forecaster.steps)
+    starts, values = _track(track, "history", forecaster.request.field(forecaster.target), step)
     history = History(key or UNNAMED, _time_zone(document.get("time_zone"), forecaster.time_zone), step)
     history.add(starts, values)
     covariates = document.get("covariates") or {}
     if not isinstance(covariates, dict) or not covariates.keys() <= set(forecaster.covariates):
         allowed = ", ".join(forecaster.covariates) or "nothing"
         raise PayloadInvalid.of("covariates", repr(shorten(covariates)), f"an object with {allowed}")
-    for name, track in covariates.items():
-        starts, values = _track(track, f"covariates.{name}", forecaster.request.field(name), step, forecaster.steps)
+    for name, given in covariates.items():
+        where = f"covariates.{name}"
+        starts, values = _track(_object(given, where), where, forecaster.request.field(name), step)
         history.add(starts, np.full(len(starts), np.nan), covariates={name: values})
     return history
 
@@ -152,13 +152,22 @@ def _time_zone(given: Any, absent: str) -> str:
         raise PayloadInvalid.of("time_zone", error.got, error.allowed) from None
 
 
-def _track(given: Any, name: str, field: Field, step: Any, steps: Sequence[int]) -> tuple[Times, NDArray[np.float64]]:
-    """Starts and values of one run of intervals."""
+def _object(given: Any, name: str) -> dict[str, Any]:
+    """One run of intervals, as an object with the fields that one has."""
     if not isinstance(given, dict) or not given.keys() <= {"start", "values", "step_seconds"}:
         raise PayloadInvalid.of(name, repr(shorten(given)), "an object with start, step_seconds and values")
-    if step not in steps or isinstance(step, bool):
-        got = "nothing" if step is None else repr(shorten(step))
-        raise PayloadInvalid.of(f"{name}.step_seconds", got, " or ".join(map(str, steps)))
+    return given
+
+
+def _step(given: Any, steps: Sequence[int]) -> int:
+    if type(given) not in (int, float) or given not in steps:
+        got = "nothing" if given is None else repr(shorten(given))
+        raise PayloadInvalid.of("history.step_seconds", got, " or ".join(map(str, steps)))
+    return int(given)
+
+
+def _track(given: dict[str, Any], name: str, field: Field, step: int) -> tuple[Times, NDArray[np.float64]]:
+    """Starts and values of one run of intervals."""
     start = _moment(given.get("start"), f"{name}.start")
     values = given.get("values")
     if start is None:
@@ -168,8 +177,7 @@ def _track(given: Any, name: str, field: Field, step: Any, steps: Sequence[int])
         raise PayloadInvalid.of(f"{name}.values", got, f"a list of 1 to {MOST_VALUES} numbers or nulls")
     faults: list[Rejection] = []
     column = column_of(values, field, faults)
-    low = -math.inf if field.minimum is None else field.minimum
-    high = math.inf if field.maximum is None else field.maximum
+    low, high = field.limits
     outside = np.flatnonzero(~np.isnan(column) & ~((column >= low) & (column <= high)))
     if len(outside):
         faults.append(
