@@ -162,7 +162,7 @@ class _Days:
         self._compute(member, lead, days)
         centre, spread = (np.array([self._found[lead, d][i] for d in days.tolist()]) for i in (0, 1))
         if np.isnan(centre[-1]).any():
-            raise HistoryInsufficient("load: got no value in the last week, allowed a history of weeks")
+            raise HistoryInsufficient.of("load", "no value in the last week", "a history of weeks")
         cells = days[:-1, None] * HOURS + np.arange(HOURS)
         known = cells < min(day * HOURS - lead, len(self._clock.log_load))
         measured = np.where(known, self._clock.log_load[np.where(known, cells, 0)], np.nan)

@@ -119,7 +119,7 @@ def _held_from(clocks: Sequence[WallClock]) -> np.datetime64:
     last = max(clock.first + len(clock.log_load) // HOURS for clock in clocks)
     days = int((last - first).astype(int))
     if days < LEAST_DAYS:
-        raise SettingInvalid(f"history: got {days} days, allowed {LEAST_DAYS} or more to fit")
+        raise SettingInvalid.of("history", f"{days} days", f"{LEAST_DAYS} or more to fit")
     held: np.datetime64 = last - min(CALIBRATION_DAYS, int(HELD_SHARE * days))
     return held
 
@@ -133,7 +133,7 @@ def _fit_member(clocks: Sequence[WallClock], lead: int, held_from: np.datetime64
     seen = usable & (date < held_from)
     held = usable & (date >= held_from)
     if seen.sum() < LEAST_DAYS // 2 * HOURS:
-        raise SettingInvalid(f"history: got {int(seen.sum())} hours to fit, allowed {LEAST_DAYS // 2 * HOURS} or more")
+        raise SettingInvalid.of("history", f"{int(seen.sum())} hours to fit", f"{LEAST_DAYS // 2 * HOURS} or more")
     regression = fit_hourly(matrix[seen], target[seen], PENALTY)
     trees = _boost(matrix[seen], target[seen], TREES, TREE_ROUNDS)
     off = np.abs(target[seen] - regression.predict(matrix[seen]))

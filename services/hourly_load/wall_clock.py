@@ -68,9 +68,9 @@ def wall_clock(past: Past) -> WallClock:
         The series is not hourly, or empty.
     """
     if past.step != STEP:
-        raise PayloadInvalid(f"interval: got {past.step} s, allowed {STEP} s")
+        raise PayloadInvalid.of("interval", f"{past.step} s", f"{STEP} s")
     if len(past) == 0:
-        raise PayloadInvalid("load: got no value, allowed a history of weeks")
+        raise PayloadInvalid.of("load", "no value", "a history of weeks")
     columns: Mapping[str, NDArray[np.float64]] = past.covariates
     temperature = columns.get("temperature")
     n = max(len(past), 0 if temperature is None else len(temperature))

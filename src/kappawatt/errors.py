@@ -1,12 +1,13 @@
 """Every error that crosses a module border.
 
     KappawattError
-    ├── SettingInvalid            a setting is missing or cannot be read: the process stops at start
-    ├── PayloadInvalid            400  the bytes cannot be read as what they claim to be
-    │   ├── ContentTypeUnsupported 415
-    │   └── PayloadTooLarge       413
+    ├── FieldError                     may be one field's: carries field, value got and what is allowed
+    │   ├── SettingInvalid             a setting is missing or cannot be read: the process stops at start
+    │   ├── PayloadInvalid        400  the bytes cannot be read as what they claim to be
+    │   │   ├── ContentTypeUnsupported 415
+    │   │   └── PayloadTooLarge   413
+    │   └── HistoryInsufficient   422  a series is not known well enough to be forecast
     ├── RowsRejected              422  the payload was read; rows broke the schema
-    ├── HistoryInsufficient       422  a series is not known well enough to be forecast
     ├── ModelNotFound             404
     ├── Overloaded                429  a bounded buffer is full; carries retry_after
     ├── NotReady                  503
@@ -24,10 +25,7 @@ An HTTP status stands on the class and nowhere else; no route catches for itself
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    pass
+from typing import ClassVar, Self
 
 __all__ = [
     "ArtifactInvalid",
@@ -36,6 +34,7 @@ __all__ = [
     "ContentTypeUnsupported",
     "DeliveryFailed",
     "DeliveryLate",
+    "FieldError",
     "HistoriesBehind",
     "HistoryInsufficient",
     "KappawattError",
@@ -55,21 +54,40 @@ class KappawattError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
 
-    @property
-    def parts(self) -> tuple[str | None, str | None, str]:
-        """Field, value got and what is allowed, of a message `FIELD: got VALUE, allowed WHAT`; else the whole of it."""
-        field, is_field, rest = str(self).partition(": got ")
-        got, _, allowed = rest.rpartition(", allowed ")
-        return (field, got, allowed) if is_field and got else (None, None, str(self))
+
+class FieldError(KappawattError):
+    """Base of errors that may be one field's: what was got, and what is allowed.
+
+    Attributes
+    ----------
+    field, got : str or None
+        The field at fault and the value received, as the message writes it; None if it is no single field's.
+    allowed : str
+        What would have been accepted; the whole message if it is no single field's.
+    """
+
+    field: str | None = None
+    got: str | None = None
+
+    def __init__(self, message: str) -> None:
+        self.allowed = message
+        super().__init__(message)
+
+    @classmethod
+    def of(cls, field: str, got: object, allowed: object) -> Self:
+        """Return the error `FIELD: got GOT, allowed ALLOWED`, which carries the three."""
+        error = cls(f"{field}: got {got}, allowed {allowed}")
+        error.field, error.got, error.allowed = field, str(got), str(allowed)
+        return error
 
 
-class SettingInvalid(KappawattError):
+class SettingInvalid(FieldError):
     """A setting is missing or has a value that cannot be used; the message names it."""
 
     title = "Invalid setting"
 
 
-class PayloadInvalid(KappawattError):
+class PayloadInvalid(FieldError):
     """The body cannot be read as the content type it names."""
 
     status = 400
@@ -90,7 +108,7 @@ class PayloadTooLarge(PayloadInvalid):
     title = "Payload too large"
 
 
-class HistoryInsufficient(KappawattError):
+class HistoryInsufficient(FieldError):
     """Too little is known of a series for a forecast; the message names what is missing."""
 
     status = 422

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -25,6 +25,11 @@ def columns_of(rows: Rows) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
+def rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    lists = [column.tolist() for column in columns.values()]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
+
+
 def post(app: Flask, path: str, **how: Any) -> Any:
     response = app.test_client().post(path, **how)
     assert response.status_code == 200, response.data
@@ -34,7 +39,7 @@ def post(app: Flask, path: str, **how: Any) -> Any:
 def answer_directly(app: Flask, model: Model, rows: Rows) -> list[dict[str, Any]]:
     """No door at all: what all others are compared with."""
     answer = model.answer(decode_objects(rows, model.predictor.request))
-    return [{n: c[i].item() for n, c in answer.columns.items()} for i in range(len(rows))]
+    return rows_of(answer.columns)
 
 
 def predict_list(app: Flask, model: Model, rows: Rows) -> list[dict[str, Any]]:
@@ -66,7 +71,7 @@ def predict_arrow(app: Flask, model: Model, rows: Rows) -> list[dict[str, Any]]:
     body = write_columns({name: np.array(values) for name, values in columns_of(rows).items()})
     response = post(app, "/predict", data=body, content_type=ARROW, headers={"Accept": ARROW})
     found = read_columns(response.data)
-    return [{name: column[i].item() for name, column in found.items()} for i in range(len(rows))]
+    return rows_of(found)
 
 
 def open_inference(app: Flask, model: Model, rows: Rows) -> list[dict[str, Any]]:

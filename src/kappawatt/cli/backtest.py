@@ -123,8 +123,8 @@ SCORES_SHOWN = (
     "rmae",
     "crps",
     "rcrps",
-    "coverage_90",
-    "width_90",
+    "coverage",  # _90: it is named after what the forecaster's outer levels hold
+    "width",
     "days",
     "refused_days",
 )
@@ -306,7 +306,8 @@ def _print(scores: dict[str, Any], report: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps({**scores, "report": str(report) if report else None}).decode())
         return
-    for name in SCORES_SHOWN:
+    for shown in SCORES_SHOWN:
+        name = shown if shown in scores else next(name for name in scores if name.startswith(f"{shown}_"))
         value = scores[name]
         click.echo(f"{name:16} {'-' if value is None else f'{value:.4f}' if isinstance(value, float) else value}")
     for name, figure in scores["day_figures"].items():

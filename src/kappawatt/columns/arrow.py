@@ -25,6 +25,7 @@ from flatbuffers.number_types import Int16Flags, Int32Flags, Int64Flags, Uint8Fl
 from flatbuffers.table import Table
 from numpy.typing import NDArray
 
+from kappawatt.columns.times import unit_of
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["MEDIA_TYPE", "read_columns", "write_columns"]
@@ -66,7 +67,8 @@ def read_columns(body: bytes) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict of str to ndarray of shape (n_rows,)
-        Numbers in their own type, as float64 with NaN if any is null; times as datetime64[ms], NaT where null;
+        Numbers in their own type, as float64 with NaN if any is null; times as datetime64[ms], of a finer column
+        as datetime64[us], NaT where null;
         text as object, None where null; booleans as bool (null is refused).
 
     Raises
@@ -83,7 +85,7 @@ def read_columns(body: bytes) -> dict[str, NDArray[Any]]:
 
 
 def write_columns(columns: Mapping[str, NDArray[Any]]) -> bytes:
-    """Write columns as a stream: numbers, booleans, text (object) and datetime64[ms] as UTC times."""
+    """Write columns as a stream: numbers, booleans, text (object) and times in UTC, to the ms or, if finer, the us."""
     import nanoarrow
     from nanoarrow.ipc import StreamWriter
 
@@ -111,12 +113,13 @@ def _to_nanoarrow(column: NDArray[Any]) -> Any:
         )
     if column.dtype.kind != "M":
         return nanoarrow.Array(np.ascontiguousarray(column))
-    whole = column.astype("datetime64[ms]").astype(np.int64)
+    unit = unit_of(column)
+    whole = column.astype(f"datetime64[{unit}]").astype(np.int64)
     missing = np.isnat(column)
     validity = np.packbits(~missing, bitorder="little") if missing.any() else None
     return nanoarrow.Array(
         nanoarrow.c_array_from_buffers(
-            nanoarrow.timestamp("ms", "UTC"), length=len(whole), buffers=[validity, whole], null_count=-1
+            nanoarrow.timestamp(unit, "UTC"), length=len(whole), buffers=[validity, whole], null_count=-1
         )
     )
 
@@ -303,7 +306,8 @@ def _values(column: _Column, rows: int, nulls: int, buffers: list[memoryview]) -
     _fit(len(buffers[1]), rows * column.dtype.itemsize, len(buffers[1]), "value buffer")
     values: NDArray[Any] = np.frombuffer(buffers[1], dtype=column.dtype, count=rows)
     if column.kind == TIMESTAMP:
-        moments = values.astype(f"datetime64[{column.unit}]").astype("datetime64[ms]")
+        kept = "us" if column.unit in ("us", "ns") else "ms"
+        moments = values.astype(f"datetime64[{column.unit}]").astype(f"datetime64[{kept}]")
         moments[missing] = np.datetime64("NaT")
         return moments
     if missing.any():
@@ -361,4 +365,4 @@ def _fit(value: int, least: int, most: int, what: str) -> None:
 
 
 def _damaged(reason: str) -> PayloadInvalid:
-    return PayloadInvalid(f"body: got an Arrow stream that cannot be read ({reason}), allowed a whole {MEDIA_TYPE}")
+    return PayloadInvalid.of("body", f"an Arrow stream that cannot be read ({reason})", f"a whole {MEDIA_TYPE}")

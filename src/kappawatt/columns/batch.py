@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.errors import KappawattError
+from kappawatt.errors import FieldError, KappawattError, PayloadInvalid
 
 __all__ = ["Answer", "Batch", "Columns", "Rejection", "RowsRejected"]
 
@@ -45,8 +45,23 @@ class Rejection:
     def message(self) -> str:
         """One sentence: field, value got, values allowed."""
         where = f"{self.field}: " if self.field else ""
-        got = "nothing" if self.got is None and self.code == "missing_field" else repr(self.got)
-        return f"{where}got {got}, allowed {self.allowed}"
+        return f"{where}got {self._got}, allowed {self.allowed}"
+
+    @property
+    def _got(self) -> str:
+        return "nothing" if self.got is None and self.code == "missing_field" else repr(self.got)
+
+    @property
+    def error(self) -> PayloadInvalid:
+        """The same as an error of the payload as a whole."""
+        if self.field is None:
+            return PayloadInvalid(self.message)
+        return PayloadInvalid.of(self.field, self._got, self.allowed)
+
+    @classmethod
+    def of(cls, row: int, code: str, error: FieldError) -> Rejection:
+        """Return the rejection of a row that an error says."""
+        return cls(row, code, error.field, error.got, error.allowed)
 
     def at(self, row: int) -> Rejection:
         """The same, at another row."""
@@ -72,7 +87,7 @@ class Batch:
     ----------
     columns : mapping of str to ndarray of shape (n_rows,)
         One array for each field of the schema: float64 (NaN where an optional value is missing),
-        datetime64[ms] (NaT where missing), or object for text (None where missing).
+        datetime64 in the field's finest unit (NaT where missing), or object for text (None where missing).
     valid : ndarray of bool, shape (n_rows,)
         False where the row was rejected; its columns then hold whatever could be read.
     rejections : tuple of Rejection
@@ -103,7 +118,8 @@ class Answer:
     Parameters
     ----------
     columns : mapping of str to ndarray of shape (n_rows,)
-        One array for each response field, NaN in rejected rows.
+        One array for each response field: float64, int64, bool, datetime64, or object for text. NaN, 0, False, NaT or
+        None in rejected rows.
     valid : ndarray of bool, shape (n_rows,)
         True where there is an answer.
     rejections : tuple of Rejection

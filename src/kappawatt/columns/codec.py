@@ -19,8 +19,8 @@ from kappawatt.columns.bulk_rows import bulk_csv, bulk_json
 from kappawatt.columns.content import CSV, JSON, NDJSON, Decoded, ManyDecoded
 from kappawatt.columns.csv_rows import decode_csv
 from kappawatt.columns.json_rows import decode_json
-from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, SHORTEST, Field, Kind, Schema, nothing, shorten
-from kappawatt.columns.values import refuse_unknown, texts_of
+from kappawatt.columns.schema import SHORTEST, Field, Kind, Schema, nothing, shorten
+from kappawatt.columns.values import moments_of, refuse_unknown, texts_of
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["decode", "decode_many"]
@@ -42,7 +42,7 @@ def decode(body: bytes, content_type: str, schema: Schema) -> Decoded:
         The body as a whole cannot be read, or holds no row.
     """
     if not body.strip():
-        raise PayloadInvalid(f"body: got nothing, allowed rows of {schema.name} as {content_type}")
+        raise PayloadInvalid.of("body", "nothing", f"rows of {schema.name} as {content_type}")
     if content_type == JSON:
         return decode_json(body, schema)
     if content_type == NDJSON:
@@ -69,7 +69,7 @@ def _decode_arrow(body: bytes, schema: Schema) -> Batch:
     refuse_unknown(found, schema)
     n = len(next(iter(found.values())))
     if n == 0:
-        raise PayloadInvalid(f"rows: got 0, allowed 1 to {arrow.MOST_ROWS}")
+        raise PayloadInvalid.of("rows", "0", f"1 to {arrow.MOST_ROWS}")
     rejections: list[Rejection] = []
     columns = {name: _arrow_column(c, schema.field(name), rejections) for name, c in found.items()}
     return schema.check(columns, n, rejections)
@@ -78,16 +78,14 @@ def _decode_arrow(body: bytes, schema: Schema) -> Batch:
 def _arrow_column(column: NDArray[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
     kind = column.dtype.kind
     if kind == "O" and all(value is None for value in column):
-        return nothing(field.kind, len(column))
+        return nothing(field, len(column))
     if field.kind is Kind.TEXT and kind == "O":
         return texts_of(column.tolist(), field, rejections)
     if field.kind is Kind.TIMESTAMP and kind in "Mi":
-        whole = column.astype("datetime64[ms]").astype(np.int64)
-        outside = (whole < MIN_TIMESTAMP) | (whole > MAX_TIMESTAMP)
-        return np.where(outside, np.datetime64("NaT"), whole.astype("datetime64[ms]"))
+        return moments_of(column, field)
     if field.kind not in (Kind.TEXT, Kind.TIMESTAMP) and kind in "fiu":
         return column.astype(np.float64)
-    raise PayloadInvalid(f"{field.name}: got an Arrow column of {column.dtype}, allowed {field.allowed}")
+    raise PayloadInvalid.of(field.name, f"an Arrow column of {column.dtype}", field.allowed)
 
 
 def _one_message(value: bytes, content_type: str, schema: Schema) -> Batch:

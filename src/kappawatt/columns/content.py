@@ -83,5 +83,5 @@ def content_type_of(value: str | None, default: str | None = None) -> str:
     bare = (value or default or "").split(";", 1)[0].strip().lower()
     bare = ALIASES.get(bare, bare)
     if bare not in READABLE:
-        raise ContentTypeUnsupported(f"content-type: got {bare!r}, allowed {', '.join(READABLE)}")
+        raise ContentTypeUnsupported.of("content-type", repr(bare), ", ".join(READABLE))
     return bare

@@ -22,9 +22,9 @@ def decode_csv(body: bytes, schema: Schema) -> Batch:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise PayloadInvalid(f"body: got bytes that are not UTF-8 at {error.start}, allowed UTF-8") from None
+        raise PayloadInvalid.of("body", f"bytes that are not UTF-8 at {error.start}", "UTF-8") from None
     if "\x00" in text:
-        raise PayloadInvalid("body: got a NUL character, allowed CSV text")
+        raise PayloadInvalid.of("body", "a NUL character", "CSV text")
     first, _, rest = text.lstrip().partition("\n")
     headers = [cell.strip().strip('"') for cell in first.strip().split(",")]
     if _is_header(headers, schema):
@@ -34,7 +34,7 @@ def decode_csv(body: bytes, schema: Schema) -> Batch:
         fields = list(schema.csv_fields)
     lines = text.replace("\r\n", "\n").strip("\n")
     if not lines.strip():
-        raise PayloadInvalid(f"body: got a header and no row, allowed 1 row of {schema.name} or more")
+        raise PayloadInvalid.of("body", "a header and no row", f"1 row of {schema.name} or more")
     encoded = lines.encode()
     n = encoded.count(b"\n") + 1
     if None not in fields and encoded.translate(None, NUMBER_CHARACTERS) == b"\n" * (n - 1):
@@ -63,9 +63,9 @@ def _fields_of(headers: Sequence[str], schema: Schema) -> list[Field | None]:
         if place == 0 and name == "" and len(headers) > 1:
             fields.append(None)
         elif name not in known:
-            raise PayloadInvalid(schema.unknown(0, name, "this column").message)
+            raise schema.unknown(0, name, "this column").error
         elif known[name] in fields:
-            raise PayloadInvalid(f"{known[name].name}: got two columns of it, allowed one")
+            raise PayloadInvalid.of(known[name].name, "two columns of it", "one")
         else:
             fields.append(known[name])
     return fields
@@ -80,7 +80,7 @@ def _csv_cells(text: str, fields: Sequence[Field | None], schema: Schema) -> Bat
             if row:
                 cells.append(row)
     except csv.Error as error:
-        raise PayloadInvalid(f"body: got malformed CSV ({error}), allowed CSV (RFC 4180)") from None
+        raise PayloadInvalid.of("body", f"malformed CSV ({error})", "CSV (RFC 4180)") from None
     required = sum(field is None or field.required for field in fields)
     for i, row in enumerate(cells):
         if not required <= len(row) <= len(fields):

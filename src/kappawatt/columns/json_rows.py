@@ -58,11 +58,11 @@ def load_json(body: bytes) -> Any:
     try:
         return json.loads(body, object_pairs_hook=_pairs)
     except RecursionError:
-        raise PayloadInvalid("body: got JSON nested too deeply, allowed rows of flat objects") from None
+        raise PayloadInvalid.of("body", "JSON nested too deeply", "rows of flat objects") from None
     except UnicodeDecodeError as error:
-        raise PayloadInvalid(f"body: got bytes that are not UTF-8 at {error.start}, allowed UTF-8") from None
+        raise PayloadInvalid.of("body", f"bytes that are not UTF-8 at {error.start}", "UTF-8") from None
     except ValueError:
-        raise PayloadInvalid(f"body: got malformed JSON ({reason}), allowed JSON (RFC 8259)") from None
+        raise PayloadInvalid.of("body", f"malformed JSON ({reason})", "JSON (RFC 8259)") from None
 
 
 def count_quotes(value: Any, depth: int) -> int:
@@ -91,15 +91,16 @@ def decode_json(body: bytes, schema: Schema) -> Decoded:
     parsed = load_json(body)
     if isinstance(parsed, list):
         if not parsed:
-            raise PayloadInvalid(f"body: got an empty list, allowed 1 row of {schema.name} or more")
+            raise PayloadInvalid.of("body", "an empty list", f"1 row of {schema.name} or more")
         return Decoded(decode_objects(parsed, schema), "list")
     if isinstance(parsed, dict):
         if parsed.keys() == {"columns"}:
             return Decoded(_columns_to_batch(parsed["columns"], schema), "columns")
         return Decoded(decode_objects([parsed], schema), "object")
-    raise PayloadInvalid(
-        f"body: got {shorten(parsed)!r}, allowed an object, a list of objects or "
-        f'{{"columns": {{field: list}}}} of {schema.name}'
+    raise PayloadInvalid.of(
+        "body",
+        repr(shorten(parsed)),
+        f'an object, a list of objects or {{"columns": {{field: list}}}} of {schema.name}',
     )
 
 
@@ -154,13 +155,13 @@ def _checked_row(i: int, row: Any, schema: Schema, rejections: list[Rejection]) 
 
 def _columns_to_batch(columns: Any, schema: Schema) -> Batch:
     if isinstance(columns, _Repeated):
-        raise PayloadInvalid(f"columns: got {columns.key!r} twice, allowed each field once")
+        raise PayloadInvalid.of("columns", f"{columns.key!r} twice", "each field once")
     if not isinstance(columns, dict) or not columns:
-        raise PayloadInvalid(f"columns: got {shorten(columns)!r}, allowed an object of lists")
+        raise PayloadInvalid.of("columns", repr(shorten(columns)), "an object of lists")
     lengths = {name: len(c) if isinstance(c, list) else None for name, c in columns.items()}
     if None in lengths.values() or len(set(lengths.values())) != 1 or 0 in lengths.values():
         got = {name[:SHORTEST]: length or "no list" for name, length in lengths.items()}
-        raise PayloadInvalid(f"columns: got lengths {got}, allowed lists of one length from 1 up")
+        raise PayloadInvalid.of("columns", f"lengths {got}", "lists of one length from 1 up")
     refuse_unknown(columns, schema)
     n = len(next(iter(columns.values())))
     rejections: list[Rejection] = []

@@ -19,6 +19,7 @@ __all__ = ["Field", "Kind", "Schema"]
 
 LARGEST = float(np.finfo(np.float64).max)
 NO_NUMBER = (math.inf, -math.inf)  # the range of a field that holds no number: nothing is in it
+LONGEST_TEXT = 200  # characters, where a field does not say
 SHORTEST = 80  # characters of a bad value that are worth repeating to its sender
 
 
@@ -29,7 +30,7 @@ class Kind(StrEnum):
     INTEGER = "integer"  # int64 or float64 with whole values
     BOOLEAN = "boolean"
     TEXT = "text"
-    TIMESTAMP = "timestamp"  # datetime64[ms], UTC
+    TIMESTAMP = "timestamp"  # datetime64 in the field's `finest` unit, UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,14 @@ class Field:
         One phrase for a person.
     kind : Kind
     minimum, maximum : float or None
-        Inclusive range outside of which a value is rejected, in `unit`.
+        Inclusive range outside of which a value is rejected, in `unit`; of text its length, 1 to 200 if not given.
     column : str or None
         Header under which files know this field (CCPP: AT, V, AP, RH, PE); mapped where a file is read.
     required : bool
     example : object
         A value that is accepted.
+    finest : str
+        Of a time: the unit it is kept in, `us` or `ms`. Digits beyond it are cut.
     """
 
     name: str
@@ -63,12 +66,28 @@ class Field:
     column: str | None = None
     required: bool = True
     example: Any = None
+    finest: str = "us"
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Of a number: smallest and largest; infinite where there is no limit."""
+        return (
+            -math.inf if self.minimum is None else self.minimum,
+            math.inf if self.maximum is None else self.maximum,
+        )
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Of text: fewest and most characters."""
+        shortest = 1 if self.minimum is None else int(self.minimum)
+        return shortest, LONGEST_TEXT if self.maximum is None else int(self.maximum)
 
     @property
     def allowed(self) -> str:
         """What is accepted, for a person."""
         if self.kind is Kind.TEXT:
-            return "text of 1 to 200 characters"
+            shortest, longest = self.lengths
+            return f"text of {shortest} to {longest} characters"
         if self.kind is Kind.TIMESTAMP:
             return "an ISO 8601 time with zone, or milliseconds since the epoch"
         if self.kind is Kind.BOOLEAN:
@@ -90,7 +109,8 @@ class Field:
                 {"type": "integer", "minimum": 0, "maximum": MAX_TIMESTAMP},
             ]
         elif self.kind is Kind.TEXT:
-            result |= {"type": "string", "minLength": 1, "maxLength": 200}
+            shortest, longest = self.lengths
+            result |= {"type": "string", "minLength": shortest, "maxLength": longest}
         elif self.kind is Kind.BOOLEAN:
             result["type"] = "boolean"
         else:
@@ -188,14 +208,14 @@ class Schema:
         ----------
         columns : mapping of str to ndarray of shape (n,)
             Number and integer fields as float64 with NaN where nothing was read; timestamps as
-            datetime64[ms]; text as object. Fields may be absent.
+            datetime64 in the field's `finest` unit; text as object. Fields may be absent.
         n : int
             Number of rows.
         rejections : sequence of Rejection
             What reading has refused already; those rows and fields are not reported twice.
         """
         if not rejections and self._all_good(columns, n):
-            whole = {f.name: columns[f.name] if f.name in columns else nothing(f.kind, n) for f in self.fields}
+            whole = {f.name: columns[f.name] if f.name in columns else nothing(f, n) for f in self.fields}
             return Batch(whole, np.ones(n, dtype=np.bool_))
         valid = np.ones(n, dtype=np.bool_)
         found = list(rejections)
@@ -207,7 +227,7 @@ class Schema:
         for field in self.fields:
             column = columns.get(field.name)
             if column is None:
-                column = nothing(field.kind, n)
+                column = nothing(field, n)
             complete[field.name] = column
             for code, bad in _faults(field, column):
                 for row in np.flatnonzero(bad).tolist():
@@ -241,7 +261,7 @@ class Schema:
         columns = {f.name: column for f, column in zip(self.required, matrix, strict=True)}
         for f in self.fields:
             if not f.required:
-                columns[f.name] = nothing(f.kind, 1)
+                columns[f.name] = nothing(f, 1)
         return Batch(columns, np.ones(1, dtype=np.bool_))
 
     def _all_good(self, columns: Mapping[str, NDArray[Any]], n: int) -> bool:
@@ -287,7 +307,8 @@ class Schema:
 def shorten(value: Any) -> Any:
     """Return `value` as something JSON can hold and a message can afford."""
     if isinstance(value, np.datetime64):
-        return str(value)
+        whole = value.astype("datetime64[ms]")
+        return str(whole if whole == value else value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
@@ -312,20 +333,20 @@ def repr_short(value: Any) -> str:
 
 
 @lru_cache(maxsize=8)
-def _nothing_for_one(kind: Kind) -> NDArray[Any]:
-    column = _missing(kind, 1)
+def _nothing_for_one(kind: Kind, finest: str) -> NDArray[Any]:
+    column = _missing(kind, finest, 1)
     column.setflags(write=False)
     return column
 
 
-def nothing(kind: Kind, n: int) -> NDArray[Any]:
+def nothing(field: Field, n: int) -> NDArray[Any]:
     """Return a column of n missing values; not to be written to."""
-    return _nothing_for_one(kind) if n == 1 else _missing(kind, n)
+    return _nothing_for_one(field.kind, field.finest) if n == 1 else _missing(field.kind, field.finest, n)
 
 
-def _missing(kind: Kind, n: int) -> NDArray[Any]:
+def _missing(kind: Kind, finest: str, n: int) -> NDArray[Any]:
     if kind is Kind.TIMESTAMP:
-        return np.full(n, np.datetime64("NaT"), dtype="datetime64[ms]")
+        return np.full(n, np.datetime64("NaT"), dtype=f"datetime64[{finest}]")
     if kind is Kind.TEXT:
         return np.full(n, None, dtype=object)
     return np.full(n, np.nan)
@@ -339,8 +360,7 @@ def _faults(field: Field, column: NDArray[Any]) -> list[tuple[str, NDArray[np.bo
     if field.kind is Kind.TIMESTAMP:
         missing = np.isnat(column)
         return [("missing_field", missing)] if field.required and missing.any() else []
-    low = -np.inf if field.minimum is None else field.minimum
-    high = np.inf if field.maximum is None else field.maximum
+    low, high = field.limits
     good = (column >= low) & (column <= high) & np.isfinite(column)
     if good.all():
         return []

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Rejection
-from kappawatt.columns.schema import MAX_TIMESTAMP, Field, Kind, Schema, shorten
-from kappawatt.errors import PayloadInvalid
+from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Field, Kind, Schema, shorten
 
-__all__ = ["column_of"]
+__all__ = ["column_of", "moments_of", "parse_microseconds", "parse_timestamp"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+NOT_A_TIME = np.iinfo(np.int64).min  # NaT as a number
 
 
 def refuse_unknown(names: Iterable[str], schema: Schema) -> None:
     for name in names:
         if name not in schema.names:
-            raise PayloadInvalid(schema.unknown(0, name, "this column").message)
+            raise schema.unknown(0, name, "this column").error
 
 
 def column_of(values: list[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
@@ -58,9 +61,10 @@ def _as_float(value: float) -> float:
 
 
 def texts_of(values: list[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
+    shortest, longest = field.lengths
     column = np.full(len(values), None, dtype=object)
     for row, value in enumerate(values):
-        if isinstance(value, str) and 0 < len(value) <= 200:
+        if isinstance(value, str) and shortest <= len(value) <= longest:
             column[row] = value
         elif value is not None:
             rejections.append(Rejection(row, "not_text", field.name, shorten(value), field.allowed))
@@ -69,21 +73,38 @@ def texts_of(values: list[Any], field: Field, rejections: list[Rejection]) -> ND
 
 def timestamps_of(values: list[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
     if set(map(type, values)) == {type(None)}:
-        return np.full(len(values), np.datetime64("NaT"), dtype="datetime64[ms]")
-    column = np.full(len(values), np.datetime64("NaT"), dtype="datetime64[ms]")
+        return np.full(len(values), np.datetime64("NaT"), dtype=f"datetime64[{field.finest}]")
+    whole = np.full(len(values), NOT_A_TIME, dtype=np.int64)
     for row, value in enumerate(values):
         if value is None:
             continue
-        moment = parse_timestamp(value)
+        moment = parse_microseconds(value)
         if moment is None:
             rejections.append(Rejection(row, "not_a_timestamp", field.name, shorten(value), field.allowed))
         else:
-            column[row] = np.datetime64(moment, "ms")
-    return column
+            whole[row] = moment
+    return whole.view("datetime64[us]").astype(f"datetime64[{field.finest}]", copy=False)
+
+
+def moments_of(column: NDArray[Any], field: Field) -> NDArray[np.datetime64]:
+    """One column of times, or of whole ms since the epoch, as the field keeps them; NaT beyond the years 1 to 9999."""
+    moments = column if column.dtype.kind == "M" else column.astype("datetime64[ms]")
+    whole = moments.astype("datetime64[ms]").astype(np.int64)
+    outside = (whole < MIN_TIMESTAMP) | (whole > MAX_TIMESTAMP)
+    return np.where(outside, np.datetime64("NaT"), moments).astype(f"datetime64[{field.finest}]")
 
 
 def parse_timestamp(value: Any) -> int | None:
     """Return ms since the epoch of an ISO 8601 time with zone or of a number of ms; None if it is neither."""
+    found = parse_microseconds(value)
+    return None if found is None else found // 1000
+
+
+def parse_microseconds(value: Any) -> int | None:
+    """Return microseconds since the epoch of an ISO 8601 time with zone or of a number of ms; None if it is neither.
+
+    Digits of a second beyond the sixth are cut.
+    """
     if isinstance(value, str):
         if value.isascii() and value.isdigit():
             value = int(value[:16])
@@ -92,9 +113,9 @@ def parse_timestamp(value: Any) -> int | None:
                 moment = datetime.fromisoformat(value)
                 if moment.tzinfo is None:
                     return None
-                return int(moment.timestamp() * 1000)
+                return (moment - EPOCH) // MICROSECOND
             except (ValueError, OverflowError):
                 return None
     if type(value) not in (int, float) or not 0 <= value <= MAX_TIMESTAMP or value != int(value):
         return None
-    return int(value)
+    return int(value) * 1000

@@ -239,9 +239,7 @@ def _numbers(
     texts: list[str], column: _Column, lines: list[int], problems: list[Problem]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return a column's numbers, NaN for a blank, and which cells could be read."""
-    low, high = column.field.minimum, column.field.maximum
-    assert low is not None
-    assert high is not None
+    low, high = column.field.limits
     values = np.full(len(texts), np.nan)
     readable = np.ones(len(texts), dtype=np.bool_)
     for i, text in enumerate(texts):

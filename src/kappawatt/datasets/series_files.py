@@ -82,5 +82,4 @@ def past_of(series: SeriesFile) -> Past:
     """Return everything a file knows of a series, gaps inside it filled; not its weather: when was it known?"""
     history = History(series.key, series.time_zone, series.step)
     history.add(series.starts, series.values)
-    assert history.clock is not None
-    return fill_inside(history.until(history.clock))
+    return fill_inside(history.until(history.known_until()))

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from kappawatt import __version__
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
-from kappawatt.forecasting.calendar import Times, day_intervals, issue_time, local_date, parse_clock
-from kappawatt.forecasting.fan import LEVELS, LOWER, MEDIAN, UPPER, naive_fan
+from kappawatt.forecasting.calendar import Times, issue_time, local_date, parse_clock
+from kappawatt.forecasting.fan import LEVELS, interval_percent, naive_fan
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.gaps import fill_inside
 from kappawatt.forecasting.history import History, Past
@@ -107,16 +107,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One day of one series: what was forecast, what the seasonal naive said, what was measured.
+    """One forecast of one series, that for a day: what it said, what the seasonal naive said, what was measured.
 
     Parameters
     ----------
     targets : ndarray of datetime64[ms], shape (n,)
     measured : ndarray of shape (n,)
         NaN where the file has none.
-    quantiles, naive : ndarray of shape (n, 19)
+    quantiles, naive : ndarray of shape (n, n_levels)
         Empty where the forecast was refused.
-    figures : mapping of str to ndarray of shape (19,)
+    figures : mapping of str to ndarray of shape (n_levels,)
         Quantiles of figures of the whole day.
     fallback, refused : str or None
         Why the naive stood in, or why there is no forecast.
@@ -132,6 +132,19 @@ class Day:
     filled: int
     fallback: str | None
     refused: str | None
+    levels: tuple[float, ...] = LEVELS
+
+    @property
+    def median(self) -> NDArray[np.float64]:
+        """The point forecast, shape (n,)."""
+        result: NDArray[np.float64] = self.quantiles[:, self.levels.index(0.5)]
+        return result
+
+    @property
+    def naive_median(self) -> NDArray[np.float64]:
+        """The seasonal naive itself, shape (n,)."""
+        result: NDArray[np.float64] = self.naive[:, self.levels.index(0.5)]
+        return result
 
     def to_json(self) -> dict[str, Any]:
         """Return the line that is kept of it."""
@@ -149,19 +162,20 @@ class Day:
         }
 
     @staticmethod
-    def from_json(line: Mapping[str, Any]) -> Day:
-        """Read a kept line."""
+    def from_json(line: Mapping[str, Any], levels: tuple[float, ...] = LEVELS) -> Day:
+        """Read a kept line of a forecaster with these levels; ValueError if its quantiles are at others."""
         return Day(
             line["key"],
             np.datetime64(line["date"], "D"),
             np.array(line["targets"], dtype="datetime64[ms]"),
             np.array(line["measured"], dtype=np.float64),
-            np.array(line["quantiles"], dtype=np.float64).reshape(-1, len(LEVELS)),
-            np.array(line["naive"], dtype=np.float64).reshape(-1, len(LEVELS)),
+            np.array(line["quantiles"], dtype=np.float64).reshape(-1, len(levels)),
+            np.array(line["naive"], dtype=np.float64).reshape(-1, len(levels)),
             {name: np.array(figure, dtype=np.float64) for name, figure in line["figures"].items()},
             line["filled"],
             line["fallback"],
             line["refused"],
+            levels,
         )
 
 
@@ -172,6 +186,7 @@ class Result:
     plan: Plan
     days: tuple[Day, ...]
     scores: Mapping[str, Any]
+    levels: tuple[float, ...] = LEVELS
 
 
 def run_backtest(
@@ -208,7 +223,7 @@ def run_backtest(
     _check_span(histories, plan)
     total = len(plan.dates) * len(histories)
     began = monotonic()
-    with closing(_Kept(folder, fingerprint, plan)) as kept:
+    with closing(_Kept(folder, fingerprint, plan, forecaster.levels)) as kept:
         for dates in plan.periods():
             left = [(h, d) for d in dates for h in histories if not kept.has(h.key, d)]
             if not left:
@@ -232,7 +247,7 @@ def run_backtest(
         "seconds": round(monotonic() - began, 1),
         "version": __version__,
     }
-    return Result(plan, days, {**about, **scores})
+    return Result(plan, days, {**about, **scores}, forecaster.levels)
 
 
 def _history(one: SeriesFile, plan: Plan) -> History:
@@ -288,16 +303,17 @@ def _train(
 def _forecast_day(
     forecaster: Forecaster, fitted: Any, history: History, date: np.datetime64, clock: np.timedelta64
 ) -> Day:
-    targets = day_intervals(date, history.time_zone, history.step)
+    moment = issue_time(date, clock, history.time_zone)
+    targets = forecaster.window.targets(date, moment, history.time_zone, history.step)
     truth = history.measured(targets)
     measured = np.array([truth.get(t, np.nan) for t in targets])
-    past = history.until(issue_time(date, clock, history.time_zone))
+    past = history.until(moment)
     try:
         issued = forecaster.issue(fitted, past, targets)
     except HistoryInsufficient as error:
-        nothing = np.empty((0, len(LEVELS)))
-        return Day(history.key, date, targets, measured, nothing, nothing, {}, 0, None, str(error))
-    naive = naive_fan(issued.past, targets).quantiles
+        nothing = np.empty((0, len(forecaster.levels)))
+        return Day(history.key, date, targets, measured, nothing, nothing, {}, 0, None, str(error), forecaster.levels)
+    naive = naive_fan(issued.past, targets, forecaster.levels).quantiles
     return Day(
         history.key,
         date,
@@ -309,13 +325,15 @@ def _forecast_day(
         issued.filled,
         issued.fallback,
         None,
+        forecaster.levels,
     )
 
 
 class _Kept:
     """Days that are done, one JSON line each."""
 
-    def __init__(self, folder: Path, fingerprint: str, plan: Plan) -> None:
+    def __init__(self, folder: Path, fingerprint: str, plan: Plan, levels: tuple[float, ...]) -> None:
+        self._levels = levels
         text = f"{fingerprint} {plan.issue} {plan.retrain} {plan.known} {plan.first}"
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"days-{hashlib.sha256(text.encode()).hexdigest()[:12]}.ndjson"
@@ -332,9 +350,9 @@ class _Kept:
             return
         for line in self._path.read_text().splitlines():
             try:
-                day = Day.from_json(json.loads(line))
-            except (json.JSONDecodeError, KeyError):
-                continue  # the line that was being written when the run was stopped
+                day = Day.from_json(json.loads(line), self._levels)
+            except (ValueError, KeyError):
+                continue  # the line that was being written when the run was stopped, or one at other levels
             if str(day.date) in self._dates:
                 self._days[day.key, str(day.date)] = day
 
@@ -346,7 +364,7 @@ class _Kept:
 
     def add(self, day: Day) -> None:
         line = day.to_json()
-        self._days[day.key, str(day.date)] = Day.from_json(line)  # a resumed run scores the same digits
+        self._days[day.key, str(day.date)] = Day.from_json(line, self._levels)  # a resumed run scores the same digits
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
@@ -360,17 +378,18 @@ class _Kept:
 def score_days(days: Sequence[Day], forecaster: Forecaster) -> dict[str, Any]:
     """Return scores of all days together, by month and by series.
 
-    `mape` and `smape` are in percent, coverage from 0 to 1, all others in the unit of the series. `rmae` and
-    `rcrps` are MAE and CRPS over those of the seasonal naive on the same intervals; of several series, the mean of
-    each series' own.
+    `mape` and `smape` are in percent, coverage from 0 to 1, all others in the unit of the series; `coverage_90` and
+    `width_90` are of a 90 % interval, and are named after what the outer levels hold. `rmae` and `rcrps` are MAE and
+    CRPS over those of the seasonal naive on the same intervals; of several series, the mean of each series' own.
     """
     answered = [day for day in days if day.refused is None]
     if not any(np.isfinite(day.measured).any() for day in answered):
         raise SettingInvalid("--from, --to: got no day with both a forecast and a measurement")
     keys = list(dict.fromkeys(day.key for day in days))
-    by_series = {key: _scores([day for day in answered if day.key == key]) for key in keys}
+    levels = forecaster.levels
+    by_series = {key: _scores([day for day in answered if day.key == key], levels) for key in keys}
     months = sorted({str(day.date)[:7] for day in answered})
-    scores = _scores(answered)
+    scores = _scores(answered, levels)
     if len(keys) > 1:
         for ratio in ("rmae", "rcrps"):
             known = [s[ratio] for s in by_series.values() if s.get(ratio) is not None]
@@ -380,13 +399,13 @@ def score_days(days: Sequence[Day], forecaster: Forecaster) -> dict[str, Any]:
         "days": len(answered),
         "refused_days": len(days) - len(answered),
         "fallback_days": sum(day.fallback is not None for day in answered),
-        "months": {month: _scores([day for day in answered if str(day.date)[:7] == month]) for month in months},
+        "months": {month: _scores([day for day in answered if str(day.date)[:7] == month], levels) for month in months},
         "by_series": by_series if len(keys) > 1 else {},
-        "day_figures": _figure_scores(answered),
+        "day_figures": _figure_scores(answered, levels),
     }
 
 
-def _scores(days: Sequence[Day]) -> dict[str, Any]:
+def _scores(days: Sequence[Day], levels: tuple[float, ...]) -> dict[str, Any]:
     if not days:
         return {"n": 0}
     measured = np.concatenate([day.measured for day in days])
@@ -396,16 +415,16 @@ def _scores(days: Sequence[Day]) -> dict[str, Any]:
     naive = np.concatenate([day.naive for day in days])[known]
     if not len(measured):
         return {"n": 0}
-    point = quantiles[:, MEDIAN]
-    lower, upper = quantiles[:, LOWER], quantiles[:, UPPER]
+    median, percent = levels.index(0.5), interval_percent(levels)
+    point, lower, upper = quantiles[:, median], quantiles[:, 0], quantiles[:, -1]
     has_naive = np.isfinite(naive).all(axis=1)
     ratios: dict[str, float | None] = {"rmae": None, "rcrps": None}
     if has_naive.any():
         m, q, s = measured[has_naive], quantiles[has_naive], naive[has_naive]
-        ratios["rmae"] = _ratio(mae(m, q[:, MEDIAN]), mae(m, s[:, MEDIAN]))
-        ratios["rcrps"] = _ratio(crps(m, q, LEVELS), crps(m, s, LEVELS))
-        ratios["naive_mae"] = mae(m, s[:, MEDIAN])
-        ratios["naive_mape"] = _finite(mape(m, s[:, MEDIAN]))
+        ratios["rmae"] = _ratio(mae(m, q[:, median]), mae(m, s[:, median]))
+        ratios["rcrps"] = _ratio(crps(m, q, levels), crps(m, s, levels))
+        ratios["naive_mae"] = mae(m, s[:, median])
+        ratios["naive_mape"] = _finite(mape(m, s[:, median]))
     return {
         "n": len(measured),
         "mae": mae(measured, point),
@@ -414,10 +433,10 @@ def _scores(days: Sequence[Day]) -> dict[str, Any]:
         "mape": _finite(mape(measured, point)),
         "smape": smape(measured, point),
         **ratios,
-        "pinball": pinball(measured, quantiles, LEVELS),
-        "crps": crps(measured, quantiles, LEVELS),
-        "coverage_90": coverage(measured, lower, upper),
-        "width_90": mean_width(lower, upper),
+        "pinball": pinball(measured, quantiles, levels),
+        "crps": crps(measured, quantiles, levels),
+        f"coverage_{percent}": coverage(measured, lower, upper),
+        f"width_{percent}": mean_width(lower, upper),
     }
 
 
@@ -427,9 +446,10 @@ FIGURES: Mapping[str, Callable[[NDArray[np.float64]], float]] = {
 }
 
 
-def _figure_scores(days: Sequence[Day]) -> dict[str, Any]:
+def _figure_scores(days: Sequence[Day], levels: tuple[float, ...]) -> dict[str, Any]:
     """Scores of figures of the whole day, on days that are known completely, against those of the naive day."""
-    found = {}
+    found: dict[str, Any] = {}
+    median = levels.index(0.5)
     for name in dict.fromkeys(name for day in days for name in day.figures):
         figure = FIGURES[name]
         own = [d for d in days if name in d.figures and np.isfinite(d.measured).all() and np.isfinite(d.naive).all()]
@@ -437,19 +457,19 @@ def _figure_scores(days: Sequence[Day]) -> dict[str, Any]:
             continue
         measured = np.array([figure(day.measured) for day in own])
         quantiles = np.array([day.figures[name] for day in own])
-        naive = np.array([figure(day.naive[:, MEDIAN]) for day in own])
+        naive = np.array([figure(day.naive_median) for day in own])
         ratios = []
         for key in dict.fromkeys(day.key for day in own):
             rows = np.array([day.key == key for day in own])
-            ratios.append(_ratio(mae(measured[rows], quantiles[rows, MEDIAN]), mae(measured[rows], naive[rows])))
+            ratios.append(_ratio(mae(measured[rows], quantiles[rows, median]), mae(measured[rows], naive[rows])))
         known = [ratio for ratio in ratios if ratio is not None]
         found[name] = {
             "n": len(own),
-            "mae": mae(measured, quantiles[:, MEDIAN]),
-            "mape": _finite(mape(measured, quantiles[:, MEDIAN])),
+            "mae": mae(measured, quantiles[:, median]),
+            "mape": _finite(mape(measured, quantiles[:, median])),
             "rmae": float(np.mean(known)) if known else None,
-            "crps": crps(measured, quantiles, LEVELS),
-            "coverage_90": coverage(measured, quantiles[:, LOWER], quantiles[:, UPPER]),
+            "crps": crps(measured, quantiles, levels),
+            f"coverage_{interval_percent(levels)}": coverage(measured, quantiles[:, 0], quantiles[:, -1]),
         }
     return found
 

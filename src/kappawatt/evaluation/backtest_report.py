@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from kappawatt.evaluation.backtest import Day, Result
 from kappawatt.evaluation.report import BLUE, INK, ORANGE, canvas, figure, table, write_page
 from kappawatt.forecasting.calendar import to_local
-from kappawatt.forecasting.fan import LEVELS, LOWER, MEDIAN, UPPER
+from kappawatt.forecasting.fan import interval_percent
 
 __all__ = ["write_backtest_report"]
 
-QUARTERS = LEVELS.index(0.25), LEVELS.index(0.75)
 SHOWN_DAYS = 14  # of the excerpt
 WORST = 10
 SERIES_TABLE = 40
@@ -37,7 +36,7 @@ def write_backtest_report(path: Path, result: Result, *, source: str, time_zones
         Time zone by series key: hours of the day are local.
     """
     scores = result.scores
-    unit = scores["unit"]
+    unit, percent = scores["unit"], interval_percent(result.levels)
     answered = [day for day in result.days if day.refused is None and np.isfinite(day.measured).any()]
     key = answered[0].key
     title = f"{scores['service']}: backtest {scores['from']} to {scores['to']}"
@@ -46,11 +45,11 @@ def write_backtest_report(path: Path, result: Result, *, source: str, time_zones
         f"<p>{escape(source)}</p>",
         f"<p>{_protocol(scores)}</p>",
         "<h2>Scores</h2>",
-        _summary(scores, unit),
-        _figures_table(scores["day_figures"]),
+        _summary(scores, unit, percent),
+        _figures_table(scores["day_figures"], percent),
         "<h2>By month</h2>",
-        _months(scores["months"]),
-        figure("months", "Error and coverage by month", _draw_months(scores["months"], unit)),
+        _months(scores["months"], percent),
+        figure("months", "Error and coverage by month", _draw_months(scores["months"], unit, percent)),
         "<h2>By hour of the day</h2>",
         figure("hours", "Mean absolute error by local hour", _draw_hours(answered, time_zones, unit)),
         "<h2>Are the quantiles right?</h2>",
@@ -59,14 +58,14 @@ def write_backtest_report(path: Path, result: Result, *, source: str, time_zones
         f"<h2>Two weeks of {escape(key)}</h2>",
         figure(
             "excerpt",
-            "Forecast fans (5 to 95 %, 25 to 75 %) and what was measured",
+            f"Forecast fans ({_bands_text(result.levels)}) and what was measured",
             _draw_excerpt(answered, key, time_zones, unit),
         ),
         "<h2>The worst days</h2>",
         _worst_table(answered, unit),
         figure("worst", "The three worst days", _draw_worst(answered, time_zones, unit)),
         _refused(result.days),
-        _by_series(scores["by_series"], unit),
+        _by_series(scores["by_series"], unit, percent),
     ]
     write_page(path, title, [section for section in sections if section])
 
@@ -90,7 +89,7 @@ def _cell(value: Any, digits: int = 4) -> str:
     )
 
 
-def _summary(scores: Mapping[str, Any], unit: str) -> str:
+def _summary(scores: Mapping[str, Any], unit: str, percent: int) -> str:
     rows = [
         ("intervals", _cell(scores["n"])),
         (f"MAE [{unit}]", _cell(scores["mae"])),
@@ -101,51 +100,51 @@ def _summary(scores: Mapping[str, Any], unit: str) -> str:
         ("rMAE (over the seasonal naive)", _cell(scores["rmae"])),
         (f"CRPS [{unit}]", _cell(scores["crps"])),
         ("rCRPS (over the seasonal naive)", _cell(scores["rcrps"])),
-        ("90 % interval holds", f"{100 * scores['coverage_90']:.1f} %"),
-        (f"its mean width [{unit}]", _cell(scores["width_90"])),
+        (f"{percent} % interval holds", f"{100 * scores[f'coverage_{percent}']:.1f} %"),
+        (f"its mean width [{unit}]", _cell(scores[f"width_{percent}"])),
     ]
     return table(("score", "value"), rows)
 
 
-def _figures_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+def _figures_table(figures: Mapping[str, Mapping[str, Any]], percent: int) -> str:
     if not figures:
         return ""
     rows = [
         (
             name.replace("_", " "),
             *(_cell(f[score]) for score in ("n", "mae", "rmae", "crps")),
-            f"{f['coverage_90']:.3f}",
+            f"{f[f'coverage_{percent}']:.3f}",
         )
         for name, f in figures.items()
     ]
-    return table(("figure of the day", "days", "MAE", "rMAE", "CRPS", "90 % interval holds"), rows)
+    return table(("figure of the day", "days", "MAE", "rMAE", "CRPS", f"{percent} % interval holds"), rows)
 
 
-def _months(months: Mapping[str, Mapping[str, Any]]) -> str:
-    scored = {"MAE": "mae", "MAPE [%]": "mape", "rMAE": "rmae", "CRPS": "crps", "width": "width_90"}
+def _months(months: Mapping[str, Mapping[str, Any]], percent: int) -> str:
+    scored = {"MAE": "mae", "MAPE [%]": "mape", "rMAE": "rmae", "CRPS": "crps", "width": f"width_{percent}"}
     rows = [
-        (month, _cell(s["n"]), *(_cell(s[score]) for score in scored.values()), f"{s['coverage_90']:.3f}")
+        (month, _cell(s["n"]), *(_cell(s[score]) for score in scored.values()), f"{s[f'coverage_{percent}']:.3f}")
         for month, s in months.items()
         if s["n"]
     ]
-    head = ("month", "intervals", *scored, "90 % holds")
+    head = ("month", "intervals", *scored, f"{percent} % holds")
     return table(head, rows)
 
 
-def _by_series(by_series: Mapping[str, Mapping[str, Any]], unit: str) -> str:
+def _by_series(by_series: Mapping[str, Mapping[str, Any]], unit: str, percent: int) -> str:
     known = [(key, s) for key, s in by_series.items() if s["n"]]
     if not known:
         return ""
     known.sort(key=lambda pair: -(pair[1]["rmae"] or 0))
     rows = [
-        (key, *(_cell(s[score]) for score in ("n", "mae", "rmae", "crps")), f"{s['coverage_90']:.3f}")
+        (key, *(_cell(s[score]) for score in ("n", "mae", "rmae", "crps")), f"{s[f'coverage_{percent}']:.3f}")
         for key, s in known[:SERIES_TABLE]
     ]
     more = f"<p class=note>The {SERIES_TABLE} worst of {len(known)}.</p>" if len(known) > SERIES_TABLE else ""
     return (
         "<h2>By series</h2>"
         + more
-        + table(("series", "intervals", f"MAE [{unit}]", "rMAE", "CRPS", "90 % holds"), rows)
+        + table(("series", "intervals", f"MAE [{unit}]", "rMAE", "CRPS", f"{percent} % holds"), rows)
     )
 
 
@@ -158,7 +157,7 @@ def _refused(days: Sequence[Day]) -> str:
 
 
 def _error(day: Day) -> float:
-    return float(np.nanmean(np.abs(day.measured - day.quantiles[:, MEDIAN])))
+    return float(np.nanmean(np.abs(day.measured - day.median)))
 
 
 def _worst(days: Sequence[Day]) -> list[Day]:
@@ -168,12 +167,12 @@ def _worst(days: Sequence[Day]) -> list[Day]:
 def _worst_table(days: Sequence[Day], unit: str) -> str:
     rows = []
     for day in _worst(days):
-        bias = float(np.nanmean(day.quantiles[:, MEDIAN] - day.measured))
+        bias = float(np.nanmean(day.median - day.measured))
         rows.append((day.key, f"{day.date} {day.date.item():%A}", _cell(_error(day)), _cell(bias)))
     return table(("series", "day", f"MAE [{unit}]", f"bias [{unit}]"), rows)
 
 
-def _draw_months(months: Mapping[str, Mapping[str, Any]], unit: str) -> Any:
+def _draw_months(months: Mapping[str, Mapping[str, Any]], unit: str, percent: int) -> Any:
     drawing, axes = canvas(1, 2, 3.6)
     known = {month: s for month, s in months.items() if s["n"]}
     place = np.arange(len(known))
@@ -182,10 +181,10 @@ def _draw_months(months: Mapping[str, Mapping[str, Any]], unit: str) -> Any:
     naive = [s.get("naive_mae") or np.nan for s in known.values()]
     axes[0].plot(place, naive, "o", color=ORANGE, label="seasonal naive")
     axes[0].set_ylabel(f"MAE [{unit}]")
-    axes[1].axhspan(0.88, 0.92, color=BLUE, alpha=0.2, linewidth=0)
-    axes[1].axhline(0.9, color=INK, linewidth=0.8)
-    axes[1].plot(place, [s["coverage_90"] for s in known.values()], "o-", color=ORANGE)
-    axes[1].set_ylabel("share inside the 90 % interval")
+    axes[1].axhspan(percent / 100 - 0.02, percent / 100 + 0.02, color=BLUE, alpha=0.2, linewidth=0)
+    axes[1].axhline(percent / 100, color=INK, linewidth=0.8)
+    axes[1].plot(place, [s[f"coverage_{percent}"] for s in known.values()], "o-", color=ORANGE)
+    axes[1].set_ylabel(f"share inside the {percent} % interval")
     for axis in axes:
         axis.set_xticks(place, names, rotation=45, ha="right")
     _legend(axes[0])
@@ -200,8 +199,8 @@ def _local_hour(day: Day, zones: Mapping[str, str]) -> NDArray[np.int64]:
 
 def _draw_hours(days: Sequence[Day], zones: Mapping[str, str], unit: str) -> Any:
     hours = np.concatenate([_local_hour(day, zones) for day in days])
-    own = np.abs(np.concatenate([day.measured - day.quantiles[:, MEDIAN] for day in days]))
-    naive = np.abs(np.concatenate([day.measured - day.naive[:, MEDIAN] for day in days]))
+    own = np.abs(np.concatenate([day.measured - day.median for day in days]))
+    naive = np.abs(np.concatenate([day.measured - day.naive_median for day in days]))
     drawing, (axis,) = canvas(1, 1, 3.4)
     every = np.unique(hours)
     axis.bar(every, [np.nanmean(own[hours == h]) for h in every], color=BLUE, label="model")
@@ -219,19 +218,31 @@ def _draw_reliability(days: Sequence[Day]) -> Any:
     share = (measured[known, None] <= quantiles[known]).mean(axis=0)
     drawing, (axis,) = canvas(1, 1, 4.2)
     axis.plot([0, 1], [0, 1], color=INK, linewidth=0.8)
-    axis.plot(LEVELS, share, "o-", color=BLUE)
+    axis.plot(days[0].levels, share, "o-", color=BLUE)
     axis.set_xlabel("quantile level")
     axis.set_ylabel("share of measurements below it")
     return drawing
 
 
+def _bands(levels: tuple[float, ...]) -> list[tuple[int, int]]:
+    """Positions of the levels that bound what is shaded: the outer ones, and the quartiles if they are there."""
+    bands = [(0, len(levels) - 1)]
+    if 0.25 in levels and 0.75 in levels:
+        bands.append((levels.index(0.25), levels.index(0.75)))
+    return bands
+
+
 def _fan(axis: Any, days: Sequence[Day], zones: Mapping[str, str]) -> None:
     times = np.concatenate([to_local(day.targets, zones[day.key]) for day in days])
     quantiles = np.concatenate([day.quantiles for day in days])
-    axis.fill_between(times, quantiles[:, LOWER], quantiles[:, UPPER], color=BLUE, alpha=0.25, linewidth=0)
-    axis.fill_between(times, quantiles[:, QUARTERS[0]], quantiles[:, QUARTERS[1]], color=BLUE, alpha=0.4, linewidth=0)
-    axis.plot(times, quantiles[:, MEDIAN], color=BLUE, linewidth=1.2, label="forecast")
+    for (low, high), alpha in zip(_bands(days[0].levels), (0.25, 0.4), strict=False):
+        axis.fill_between(times, quantiles[:, low], quantiles[:, high], color=BLUE, alpha=alpha, linewidth=0)
+    axis.plot(times, np.concatenate([day.median for day in days]), color=BLUE, linewidth=1.2, label="forecast")
     axis.plot(times, np.concatenate([day.measured for day in days]), color=ORANGE, linewidth=1.4, label="measured")
+
+
+def _bands_text(levels: tuple[float, ...]) -> str:
+    return ", ".join(f"{100 * levels[low]:g} to {100 * levels[high]:g} %" for low, high in _bands(levels))
 
 
 def _draw_excerpt(days: Sequence[Day], key: str, zones: Mapping[str, str], unit: str) -> Any:

@@ -46,7 +46,7 @@ def zone_named(name: str) -> str:
     try:
         ZoneInfo(name)
     except (OSError, ValueError, KeyError):
-        raise SettingInvalid(f"time_zone: got {name[:80]!r}, allowed a name of the IANA time zone database") from None
+        raise SettingInvalid.of("time_zone", repr(name[:80]), "a name of the IANA time zone database") from None
     return name
 
 
@@ -56,9 +56,9 @@ def _changes(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     info = ZoneInfo(zone)
 
     def offset(seconds: int) -> int:
-        found = datetime.fromtimestamp(seconds, UTC).astimezone(info).utcoffset()
-        assert found is not None
-        return int(found.total_seconds())
+        moment = datetime.fromtimestamp(seconds, UTC)
+        wall = moment.astimezone(info).replace(tzinfo=UTC)
+        return int((wall - moment).total_seconds())
 
     first = int(datetime(FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp())
     last = int(datetime(LAST_YEAR, 1, 1, tzinfo=UTC).timestamp())
@@ -165,7 +165,7 @@ def parse_clock(text: str) -> np.timedelta64:
     hours, _, minutes = text.partition(":")
     if hours.isdigit() and minutes.isdigit() and len(minutes) == 2 and int(hours) < 24 and int(minutes) < 60:
         return np.timedelta64((int(hours) * 60 + int(minutes)) * 60_000, "ms")
-    raise SettingInvalid(f"issue time: got {text[:20]!r}, allowed HH:MM from 00:00 to 23:59")
+    raise SettingInvalid.of("issue time", repr(text[:20]), "HH:MM from 00:00 to 23:59")
 
 
 def as_instant(moment: Instant | str | int) -> Instant:

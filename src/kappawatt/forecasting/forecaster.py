@@ -1,8 +1,8 @@
 """Forecaster: a predictor of the future. It sees the past of a series, and only through `History.until`.
 
 Rows of a request or message with a value are history, rows without one are what is to be forecast. A request
-brings its history, or names a series whose history the service has from the bus. What it gets is the forecast of whole
-local days: the day after the history ends, as known at the issue time.
+brings its history, or names a series whose history the service has from the bus. What it gets is the forecast of the
+target window, by default the whole local day after the history ends, as known at the issue time.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from typing import Any
 import numpy as np
 
 from kappawatt.columns.schema import Schema, shorten
-from kappawatt.errors import HistoryInsufficient
+from kappawatt.errors import HistoryInsufficient, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Times
-from kappawatt.forecasting.fan import LEVELS, Fan, naive_fan
+from kappawatt.forecasting.fan import LEVELS, Fan, checked_levels, level_name, naive_fan
 from kappawatt.forecasting.gaps import MOST_MISSING, fill_gaps, fill_inside, missing_lately, name_spans
 from kappawatt.forecasting.history import History, Past
+from kappawatt.forecasting.window import LocalDays, Window
 from kappawatt.models.artifact import Artifact
 
 __all__ = ["EVER", "UNNAMED", "Forecaster", "Issued", "Lookup"]
 
 log = logging.getLogger(__name__)
 
-LONGEST_LEAD = 36 * HOUR  # from the issue time to the start of the target day
 EVER = np.datetime64("9999-12-31", "ms")  # as of now: whatever came late counts
+NEXT_DAY = LocalDays()
 UNNAMED = "unnamed"  # a series brought without a name
 
 Lookup = Callable[[str], History | None]
@@ -35,7 +36,7 @@ Lookup = Callable[[str], History | None]
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """One forecast of one series: the intervals of a local day.
+    """One forecast of one series: the intervals of a target window.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ class Forecaster:
     time_zone : str
         IANA name of the zone of series that do not say theirs.
     issue_times : tuple of str
-        Local clock times at which a worker issues forecasts for the next whole day.
+        Local clock times at which a worker issues forecasts for the next window.
     depth, least : timedelta64
         History it looks back on; and below how much the seasonal naive answers instead.
     feature_names : tuple of str
@@ -91,6 +92,10 @@ class Forecaster:
     sees_unknown_end : bool
         Whether the model knows what to do with a past that ends before the issue time; if not, the gap policy
         fills what is between.
+    levels : tuple of float
+        Quantile levels of its fans, rising, with 0.5 among them.
+    window : Window
+        What one forecast covers: the next whole local day if nothing else is said.
     """
 
     name: str
@@ -108,9 +113,17 @@ class Forecaster:
     load: Callable[[Artifact], Any]
     forecast: Callable[[Any, Past, Times], Fan]
     sees_unknown_end: bool = False
+    levels: tuple[float, ...] = LEVELS
+    window: Window = NEXT_DAY
+
+    def __post_init__(self) -> None:
+        names = {self.target, *map(level_name, checked_levels(self.levels))}
+        if not names <= set(self.response.names):
+            missing = ", ".join(sorted(names - set(self.response.names)))
+            raise SettingInvalid(f"response of {self.name}: allowed a field for the target and each level: {missing}")
 
     def issue(self, fitted: Any, past: Past, targets: Times) -> Issued:
-        """Forecast the intervals of one local day from what was known: gap policy, model, fallback.
+        """Forecast the intervals of one window from what was known: gap policy, model, fallback.
 
         Parameters
         ----------
@@ -126,9 +139,11 @@ class Forecaster:
         missing = missing_lately(past)
         if len(missing) * past.interval > MOST_MISSING:
             hours = len(missing) * past.interval / HOUR
-            raise HistoryInsufficient(
-                f"{self.target}: got {hours:g} hours missing in the last 7 days before "
-                f"{iso(past.issue_time)} ({name_spans(missing, past.step)}), allowed {MOST_MISSING / HOUR:g} at most"
+            spans = name_spans(missing, past.step)
+            raise HistoryInsufficient.of(
+                self.target,
+                f"{hours:g} hours missing in the last 7 days before {iso(past.issue_time)} ({spans})",
+                f"{MOST_MISSING / HOUR:g} at most",
             )
         fill = fill_inside if self.sees_unknown_end else fill_gaps
         known = fill(past.last(int(self.depth / past.interval)))
@@ -136,12 +151,12 @@ class Forecaster:
         if reason is None:
             try:
                 fan = self.forecast(fitted, known, targets)
-                reason = _fault(fan, len(targets))
+                reason = _fault(fan, len(targets), self.levels)
             except Exception as error:
                 log.error("model failed, the seasonal naive stands in", exc_info=error, extra={"series": past.key})
                 reason = f"the model failed: {shorten(str(error))}"
         if reason is not None:
-            fan = naive_fan(known, targets)
+            fan = naive_fan(known, targets, self.levels)
             unknown = targets[np.isnan(fan.median)]
             if len(unknown):
                 raise HistoryInsufficient(
@@ -157,9 +172,11 @@ class Forecaster:
         return f"history: got {have / DAY:.1f} days, the model needs {self.least / DAY:.0f}"
 
 
-def _fault(fan: Fan, n: int) -> str | None:
-    if fan.quantiles.shape != (n, len(LEVELS)):
+def _fault(fan: Fan, n: int, levels: tuple[float, ...]) -> str | None:
+    if fan.quantiles.shape != (n, len(levels)):
         return f"the model gave quantiles of shape {fan.quantiles.shape}"
+    if fan.levels != levels or any(figure.shape != (len(levels),) for figure in fan.day.values()):
+        return "the model gave quantiles at other levels than it says"
     if not np.isfinite(fan.quantiles).all() or not all(np.isfinite(f).all() for f in fan.day.values()):
         return "the model gave a value that is no number"
     return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.errors import PayloadInvalid
+from kappawatt.errors import HistoryInsufficient, PayloadInvalid
 from kappawatt.forecasting.calendar import Instant, Times, as_instant, utc_offset
 
 __all__ = ["History", "Past"]
@@ -180,6 +180,12 @@ class History:
         """The event clock: when the newest interval with a value ended; None if there is none."""
         return None if self._end == BEGINNING else self._start_of(self._end)
 
+    def known_until(self) -> Instant:
+        """Return the event clock; HistoryInsufficient names the series if it has no value yet."""
+        if self.clock is None:
+            raise HistoryInsufficient.of("history", f"no value of {self.key}", "one or more")
+        return self.clock
+
     @property
     def first(self) -> Instant | None:
         """Start of the oldest interval kept; None if there is none."""
@@ -231,8 +237,8 @@ class History:
         numbers, rest = np.divmod(moments - phase, self._unit)
         if rest.any():
             bad = np.datetime64(int(moments[np.flatnonzero(rest)[0]]), "ms")
-            raise PayloadInvalid(
-                f"interval_start: got {bad}Z, allowed whole multiples of {self.step} s from the series' first"
+            raise PayloadInvalid.of(
+                "interval_start", f"{bad}Z", f"whole multiples of {self.step} s from the series' first"
             )
         self._phase = phase
         when = None if known is None else np.asarray(known, "datetime64[ms]")

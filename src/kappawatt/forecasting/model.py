@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Answer, Batch, Rejection
-from kappawatt.columns.schema import Kind
-from kappawatt.errors import ArtifactInvalid, HistoryInsufficient, PayloadInvalid, SettingInvalid
-from kappawatt.forecasting.calendar import HOUR, Times, day_intervals, local_date, zone_named
-from kappawatt.forecasting.fan import LEVELS, LOWER, MEDIAN, UPPER, level_name
-from kappawatt.forecasting.forecaster import EVER, LONGEST_LEAD, UNNAMED, Forecaster, Issued, Lookup, iso
+from kappawatt.columns.schema import Kind, nothing
+from kappawatt.errors import ArtifactInvalid, FieldError, HistoryInsufficient, PayloadInvalid, SettingInvalid
+from kappawatt.forecasting.calendar import HOUR, Instant, Times, zone_named
+from kappawatt.forecasting.fan import level_name
+from kappawatt.forecasting.forecaster import EVER, UNNAMED, Forecaster, Issued, Lookup, iso
 from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.request import read_forecast_request
 from kappawatt.models.artifact import Artifact, Manifest
@@ -22,7 +22,6 @@ from kappawatt.models.artifact import Artifact, Manifest
 __all__ = ["ForecastModel", "grid_of", "history_of", "open_forecaster"]
 
 EXAMPLE_TOLERANCE = 1e-5  # relative; another CPU may round a sum differently
-MOST_DAYS = 62  # in a request; each is a forecast of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class ForecastModel:
         return self.manifest.version
 
     def issue(self, past: Past, targets: Times) -> Issued:
-        """Forecast one local day; see `Forecaster.issue`."""
+        """Forecast one target window; see `Forecaster.issue`."""
         return self.predictor.issue(self.fitted, past, targets)
 
     def answer(self, batch: Batch) -> Answer:
@@ -70,7 +69,6 @@ class ForecastModel:
         """Raise ArtifactInvalid unless the manifest's example is answered as the manifest says."""
         example = self.manifest.example
         history, targets, issue_time = read_forecast_request(dict(example["request"]), self.predictor)
-        assert history is not None
         issued = self.issue(history.until(issue_time), targets)
         got, expected = issued.fan.median, np.asarray(example["answer"][self.predictor.target], np.float64)
         if got.shape != expected.shape or not np.allclose(got, expected, rtol=EXAMPLE_TOLERANCE, atol=0):
@@ -110,7 +108,7 @@ class _Rows:
         self._batch = batch
         n = len(batch)
         self._columns: dict[str, NDArray[Any]] = {
-            f.name: np.zeros(n, np.bool_) if f.kind is Kind.BOOLEAN else np.full(n, np.nan)
+            f.name: np.zeros(n, np.bool_) if f.kind is Kind.BOOLEAN else nothing(f, n).copy()
             for f in model.predictor.response.fields
         }
         self._valid = batch.valid.copy()
@@ -127,21 +125,28 @@ class _Rows:
             return
         try:
             history = self._history(key, rows, wanted)
+            clock = history.known_until()
         except (HistoryInsufficient, PayloadInvalid, SettingInvalid) as error:
             missing = isinstance(error, HistoryInsufficient)
-            self._refuse(wanted, "history_missing" if missing else "out_of_range", *error.parts)
+            self._refuse_for(wanted, "history_missing" if missing else "out_of_range", error)
             return
-        starts = self._batch.columns["interval_start"][wanted]
-        dates = local_date(starts, history.time_zone)
+        window = forecaster.window
         issue_times = self._batch.columns["issue_time"][wanted]
-        asked = list(dict.fromkeys(zip(dates.tolist(), issue_times.tolist(), strict=True)))
-        if len(asked) > MOST_DAYS:
-            self._refuse(wanted, "out_of_range", "interval_start", f"{len(asked)} days", f"{MOST_DAYS} in a request")
+        asked = []
+        for moment in np.unique(issue_times):  # NaT, the last, is one of them
+            own = wanted[np.isnat(issue_times) if np.isnat(moment) else issue_times == moment]
+            starts = self._batch.columns["interval_start"][own]
+            issue = clock if np.isnat(moment) else moment
+            asked.append((own, issue, *window.split(starts, issue, history.time_zone)))
+        count = sum(len(dates) for _, _, dates, _ in asked)
+        if count > window.most:
+            allowed = f"{window.most} in a request"
+            self._refuse(wanted, "out_of_range", "interval_start", f"{count} {window.noun}", allowed)
             return
-        for date, moment in asked:
-            own = dates == np.datetime64(date, "D")
-            own &= np.isnat(issue_times) if moment is None else issue_times == np.datetime64(moment, "ms")
-            self._add_day(history, np.datetime64(date, "D"), wanted[own])
+        for own, issue, dates, member in asked:
+            for i, date in enumerate(dates):
+                targets = window.targets(date, issue, history.time_zone, history.step)
+                self._add_window(history, targets, issue, own[member == i])
 
     def _history(self, key: str, rows: NDArray[np.intp], wanted: NDArray[np.intp]) -> History:
         """The history the rows bring, or else the one known from the bus."""
@@ -150,33 +155,36 @@ class _Rows:
         if len(wanted) == len(rows):
             known = self._model.lookup(key) if self._model.lookup else None
             if known is None or known.clock is None:
-                raise HistoryInsufficient(
-                    f"{forecaster.key}: got {key}, allowed a series whose history is known here, or rows that bring it"
+                raise HistoryInsufficient.of(
+                    forecaster.key, key, "a series whose history is known here, or rows that bring it"
                 )
             zone = _time_zone(columns, forecaster, known.time_zone)
             if zone != known.time_zone:
-                raise PayloadInvalid(f"time_zone: got {zone}, allowed {known.time_zone}, which the series has")
+                raise PayloadInvalid.of("time_zone", zone, f"{known.time_zone}, which the series has")
             return known
         return history_of(key, columns, forecaster)
 
-    def _add_day(self, history: History, date: np.datetime64, rows: NDArray[np.intp]) -> None:
+    def _add_window(self, history: History, targets: Times, issue: Instant, rows: NDArray[np.intp]) -> None:
         starts = self._batch.columns["interval_start"][rows]
-        targets = day_intervals(date, history.time_zone, history.step)
         place = np.searchsorted(targets, starts)
         begin = targets[0]
-        assert history.clock is not None
-        given = self._batch.columns["issue_time"][rows[:1]]
-        given = given[~np.isnat(given)]
-        issue_time = given[0] if len(given) else min(history.clock, begin)
-        if not begin - LONGEST_LEAD <= issue_time <= begin:
-            if len(given):
-                allowed = f"{iso(begin - LONGEST_LEAD)} to {iso(begin)}, which is before the day of {iso(starts[0])}"
+        longest = self._model.predictor.window.longest_lead
+        is_given = not np.isnat(self._batch.columns["issue_time"][rows[0]])
+        issue_time = issue if is_given else min(issue, begin)
+        if not begin - longest <= issue_time <= begin:
+            if is_given:
+                allowed = f"{iso(begin - longest)} to {iso(begin)}, which is before the day of {iso(starts[0])}"
                 self._refuse(rows, "out_of_range", "issue_time", iso(issue_time), allowed)
             else:
-                lead = f"{LONGEST_LEAD / HOUR:g} hours"
+                lead = f"{longest / HOUR:g} hours"
                 allowed = f"a day that begins within {lead} of {iso(issue_time)}, when the history ends"
                 self._refuse(rows, "out_of_range", "interval_start", iso(starts[0]), allowed)
             return
+        outside = (starts < begin) | (starts >= targets[-1] + np.timedelta64(history.step * 1000, "ms"))
+        if outside.any():
+            allowed = f"{iso(begin)} to {iso(targets[-1])}, which is what is forecast at {iso(issue_time)}"
+            self._refuse(rows[outside], "out_of_range", "interval_start", iso(starts[outside][0]), allowed)
+            rows, place, starts = rows[~outside], place[~outside], starts[~outside]
         off = (place >= len(targets)) | (targets[np.minimum(place, len(targets) - 1)] != starts)
         if off.any():
             self._refuse(
@@ -186,22 +194,26 @@ class _Rows:
         if not len(rows):
             return
         try:
-            issued = self._model.issue(history.until(issue_time, None if len(given) else EVER), targets)
+            issued = self._model.issue(history.until(issue_time, None if is_given else EVER), targets)
         except HistoryInsufficient as error:
-            self._refuse(rows, "history_gap", *error.parts)
+            self._refuse_for(rows, "history_gap", error)
             return
         self._fill(rows, place, issued)
 
     def _fill(self, rows: NDArray[np.intp], place: NDArray[np.intp], issued: Issued) -> None:
-        quantiles = issued.fan.quantiles[place]
-        self._columns[self._model.predictor.target][rows] = quantiles[:, MEDIAN]
-        for i, level in enumerate(LEVELS):
+        fan = issued.fan
+        quantiles, median = fan.quantiles[place], fan.levels.index(0.5)
+        self._columns[self._model.predictor.target][rows] = quantiles[:, median]
+        for i, level in enumerate(fan.levels):
             self._columns[level_name(level)][rows] = quantiles[:, i]
-        for name, figure in issued.fan.day.items():
-            for end, i in (("", MEDIAN), ("_lower", LOWER), ("_upper", UPPER)):
+        for name, figure in fan.day.items():
+            for end, i in (("", median), ("_lower", 0), ("_upper", -1)):
                 self._columns[name + end][rows] = figure[i]
         self._columns["filled"][rows] = issued.filled
         self._columns["fallback"][rows] = issued.fallback is not None
+
+    def _refuse_for(self, rows: NDArray[np.intp], code: str, error: FieldError) -> None:
+        self._refuse(rows, code, error.field, error.got, error.allowed)
 
     def _refuse(self, rows: NDArray[np.intp], code: str, field: str | None, got: Any, allowed: str) -> None:
         self._valid[rows] = False
@@ -250,8 +262,8 @@ def _step(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> int:
         if len(forecaster.steps) > 1:
             if len(starts) < 2:
                 lengths = " or ".join(map(str, forecaster.steps))
-                raise PayloadInvalid(f"interval_seconds: got nothing, allowed {lengths}: a single row does not show it")
+                raise PayloadInvalid.of("interval_seconds", "nothing", f"{lengths}: a single row does not show it")
             step = int(np.diff(starts).min() / np.timedelta64(1, "s"))
     if step not in forecaster.steps:
-        raise PayloadInvalid(f"interval: got {step} s, allowed {' or '.join(map(str, forecaster.steps))} s")
+        raise PayloadInvalid.of("interval", f"{step} s", f"{' or '.join(map(str, forecaster.steps))} s")
     return step

@@ -1,8 +1,7 @@
-"""`POST /forecast`: one series, its history in a compact form or by name, the fan of one day back."""
+"""`POST /forecast`: one series, its history in a compact form or by name, the fan of one window back."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +12,8 @@ from kappawatt.columns.batch import Rejection
 from kappawatt.columns.schema import Field, Kind, shorten
 from kappawatt.columns.values import column_of, parse_timestamp
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
-from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_intervals, day_start, local_date, zone_named
-from kappawatt.forecasting.forecaster import LONGEST_LEAD, UNNAMED, Forecaster, Lookup
+from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, zone_named
+from kappawatt.forecasting.forecaster import UNNAMED, Forecaster, Lookup
 from kappawatt.forecasting.history import History
 
 __all__ = ["example_request", "read_forecast_request", "request_schema"]
@@ -40,17 +39,20 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
         "description": f"{forecaster.target} of consecutive intervals, null where unknown; "
         "absent: the history known from the bus",
     }
+    day = {
+        "target_date": {
+            "type": "string",
+            "format": "date",
+            "description": "local day to forecast; the first that begins at the issue time or later, if absent",
+        }
+    }
     return {
         "type": "object",
         "properties": {
             forecaster.key: forecaster.request.field(forecaster.key).json_schema(),
             "time_zone": forecaster.request.field("time_zone").json_schema(),
             "issue_time": {**moment, "description": "forecast as of then; when the history ends, if absent"},
-            "target_date": {
-                "type": "string",
-                "format": "date",
-                "description": "local day to forecast; the first that begins at the issue time or later, if absent",
-            },
+            **(day if forecaster.window.names_day else {}),
             "history": history,
             "covariates": {
                 "type": "object",
@@ -76,29 +78,33 @@ def read_forecast_request(
     """
     fields = request_schema(forecaster)["properties"]
     if not isinstance(document, dict):
-        raise PayloadInvalid(f"body: got {shorten(document)!r}, allowed an object with {', '.join(fields)}")
+        raise PayloadInvalid.of("body", repr(shorten(document)), f"an object with {', '.join(fields)}")
     for name in document:
         if name not in fields:
-            raise PayloadInvalid(f"{str(name)[:80]}: got an unknown field, allowed {', '.join(fields)}")
+            raise PayloadInvalid.of(str(name)[:80], "an unknown field", ", ".join(fields))
     history = _history(document, forecaster, lookup)
     if history.clock is None:
-        raise HistoryInsufficient(f"history: got no value, allowed {forecaster.target} of some weeks")
+        raise HistoryInsufficient.of("history", "no value", f"{forecaster.target} of some weeks")
     given = _moment(document.get("issue_time"), "issue_time")
     issue_time = history.clock if given is None else given
     if history.off_grid(np.array([history.first])).any():
-        raise PayloadInvalid(
-            f"history.start: got {history.first}Z, allowed whole multiples of {history.step} s by the local clock"
+        raise PayloadInvalid.of(
+            "history.start", f"{history.first}Z", f"whole multiples of {history.step} s by the local clock"
         )
-    date = _target_date(document.get("target_date"), issue_time, history.time_zone)
-    targets = day_intervals(date, history.time_zone, history.step)
+    window = forecaster.window
+    date = _target_date(document.get("target_date"))
+    if date is None:
+        date = window.first(issue_time, history.time_zone)
+    targets = window.targets(date, issue_time, history.time_zone, history.step)
     if not len(targets):
-        raise PayloadInvalid(f"target_date: got {date}, allowed a day that {history.time_zone} has")
+        raise PayloadInvalid.of("target_date", date, f"a day that {history.time_zone} has")
     if given is None:
         issue_time = min(issue_time, targets[0])
-    if not targets[0] - LONGEST_LEAD <= issue_time <= targets[0]:
-        raise PayloadInvalid(
-            f"target_date: got {date}, allowed a day that begins within {LONGEST_LEAD / HOUR:g} hours after the issue "
-            f"time {issue_time}Z"
+    if not targets[0] - window.longest_lead <= issue_time <= targets[0]:
+        raise PayloadInvalid.of(
+            "target_date",
+            date,
+            f"a day that begins within {window.longest_lead / HOUR:g} hours after the issue time {issue_time}Z",
         )
     return history, targets, issue_time
 
@@ -106,31 +112,31 @@ def read_forecast_request(
 def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup | None) -> History:
     key = document.get(forecaster.key)
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= 200):
-        raise PayloadInvalid(f"{forecaster.key}: got {shorten(key)!r}, allowed text of 1 to 200 characters")
+        raise PayloadInvalid.of(forecaster.key, repr(shorten(key)), "text of 1 to 200 characters")
     brought = document.get("history")
     if brought is None:
         known = lookup(key) if lookup and key else None
         if known is None:
-            raise HistoryInsufficient(
-                f"{forecaster.key}: got {shorten(key)!r}, allowed a series whose history is known here; "
-                "or bring it as history"
+            raise HistoryInsufficient.of(
+                forecaster.key, repr(shorten(key)), "a series whose history is known here; or bring it as history"
             )
         zone = _time_zone(document.get("time_zone"), known.time_zone)
         if zone != known.time_zone:
-            raise PayloadInvalid(f"time_zone: got {zone!r}, allowed {known.time_zone}, which the series has")
+            raise PayloadInvalid.of("time_zone", repr(zone), f"{known.time_zone}, which the series has")
         return known
     own = forecaster.steps[0] if len(forecaster.steps) == 1 else None  # of several, the request has to say
-    step = brought.get("step_seconds", own) if isinstance(brought, dict) else own
-    starts, values = _track(brought, "history", forecaster.request.field(forecaster.target), step, forecaster.steps)
-    assert isinstance(step, int)
+    track = _object(brought, "history")
+    step = _step(track.get("step_seconds", own), forecaster.steps)
+    starts, values = _track(track, "history", forecaster.request.field(forecaster.target), step)
     history = History(key or UNNAMED, _time_zone(document.get("time_zone"), forecaster.time_zone), step)
     history.add(starts, values)
     covariates = document.get("covariates") or {}
     if not isinstance(covariates, dict) or not covariates.keys() <= set(forecaster.covariates):
         allowed = ", ".join(forecaster.covariates) or "nothing"
-        raise PayloadInvalid(f"covariates: got {shorten(covariates)!r}, allowed an object with {allowed}")
-    for name, track in covariates.items():
-        starts, values = _track(track, f"covariates.{name}", forecaster.request.field(name), step, forecaster.steps)
+        raise PayloadInvalid.of("covariates", repr(shorten(covariates)), f"an object with {allowed}")
+    for name, given in covariates.items():
+        where = f"covariates.{name}"
+        starts, values = _track(_object(given, where), where, forecaster.request.field(name), step)
         history.add(starts, np.full(len(starts), np.nan), covariates={name: values})
     return history
 
@@ -139,31 +145,39 @@ def _time_zone(given: Any, absent: str) -> str:
     if given is None:
         return absent
     if not isinstance(given, str):
-        raise PayloadInvalid(f"time_zone: got {shorten(given)!r}, allowed an IANA name")
+        raise PayloadInvalid.of("time_zone", repr(shorten(given)), "an IANA name")
     try:
         return zone_named(given)
     except SettingInvalid as error:
-        raise PayloadInvalid(str(error)) from None
+        raise PayloadInvalid.of("time_zone", error.got, error.allowed) from None
 
 
-def _track(given: Any, name: str, field: Field, step: Any, steps: Sequence[int]) -> tuple[Times, NDArray[np.float64]]:
-    """Starts and values of one run of intervals."""
+def _object(given: Any, name: str) -> dict[str, Any]:
+    """One run of intervals, as an object with the fields that one has."""
     if not isinstance(given, dict) or not given.keys() <= {"start", "values", "step_seconds"}:
-        raise PayloadInvalid(f"{name}: got {shorten(given)!r}, allowed an object with start, step_seconds and values")
-    if step not in steps or isinstance(step, bool):
-        got = "nothing" if step is None else repr(shorten(step))
-        raise PayloadInvalid(f"{name}.step_seconds: got {got}, allowed {' or '.join(map(str, steps))}")
+        raise PayloadInvalid.of(name, repr(shorten(given)), "an object with start, step_seconds and values")
+    return given
+
+
+def _step(given: Any, steps: Sequence[int]) -> int:
+    if type(given) not in (int, float) or given not in steps:
+        got = "nothing" if given is None else repr(shorten(given))
+        raise PayloadInvalid.of("history.step_seconds", got, " or ".join(map(str, steps)))
+    return int(given)
+
+
+def _track(given: dict[str, Any], name: str, field: Field, step: int) -> tuple[Times, NDArray[np.float64]]:
+    """Starts and values of one run of intervals."""
     start = _moment(given.get("start"), f"{name}.start")
     values = given.get("values")
     if start is None:
-        raise PayloadInvalid(f"{name}.start: got nothing, allowed {START.allowed}")
+        raise PayloadInvalid.of(f"{name}.start", "nothing", START.allowed)
     if not isinstance(values, list) or not 0 < len(values) <= MOST_VALUES:
         got = f"{len(values)} values" if isinstance(values, list) else repr(shorten(values))
-        raise PayloadInvalid(f"{name}.values: got {got}, allowed a list of 1 to {MOST_VALUES} numbers or nulls")
+        raise PayloadInvalid.of(f"{name}.values", got, f"a list of 1 to {MOST_VALUES} numbers or nulls")
     faults: list[Rejection] = []
     column = column_of(values, field, faults)
-    low = -math.inf if field.minimum is None else field.minimum
-    high = math.inf if field.maximum is None else field.maximum
+    low, high = field.limits
     outside = np.flatnonzero(~np.isnan(column) & ~((column >= low) & (column <= high)))
     if len(outside):
         faults.append(
@@ -171,7 +185,7 @@ def _track(given: Any, name: str, field: Field, step: Any, steps: Sequence[int])
         )
     if faults:
         first = faults[0]
-        raise PayloadInvalid(f"{name}.values[{first.row}]: {first.message}")
+        raise PayloadInvalid.of(f"{name}.values[{first.row}]: {first.field}", repr(first.got), first.allowed)
     return start + np.arange(len(column)) * np.timedelta64(step * 1000, "ms"), column
 
 
@@ -180,22 +194,19 @@ def _moment(value: Any, name: str) -> np.datetime64 | None:
         return None
     found = parse_timestamp(value)
     if found is None:
-        raise PayloadInvalid(f"{name}: got {shorten(value)!r}, allowed {START.allowed}")
+        raise PayloadInvalid.of(name, repr(shorten(value)), START.allowed)
     return np.datetime64(found, "ms")
 
 
-def _target_date(value: Any, issue_time: np.datetime64, zone: str) -> np.datetime64:
-    if value is not None:
-        try:
-            if isinstance(value, str) and len(value) == 10:
-                return np.datetime64(value, "D")
-        except ValueError:
-            pass
-        raise PayloadInvalid(f"target_date: got {shorten(value)!r}, allowed YYYY-MM-DD")
-    today = local_date(np.array([issue_time]), zone)
-    begins = day_start(today, zone)[0] == issue_time
-    date: np.datetime64 = today[0] if begins else today[0] + 1
-    return date
+def _target_date(value: Any) -> np.datetime64 | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str) and len(value) == 10:
+            return np.datetime64(value, "D")
+    except ValueError:
+        pass
+    raise PayloadInvalid.of("target_date", repr(shorten(value)), "YYYY-MM-DD")
 
 
 def example_request(forecaster: Forecaster, key: str, seed: int = 0) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kappawatt.bus.interface import Headers, Outgoing, Records
 from kappawatt.columns.content import JSON
 from kappawatt.forecasting.calendar import Times
-from kappawatt.forecasting.fan import LEVELS, LOWER, MEDIAN, UPPER
+from kappawatt.forecasting.fan import level_text
 from kappawatt.forecasting.forecaster import Issued
 from kappawatt.forecasting.model import ForecastModel
 from kappawatt.models.scores import crps
@@ -56,7 +56,7 @@ def forecast_id(model: ForecastModel, key: str, issue_time: np.datetime64, avail
 
 def forecast_document(model: ForecastModel, issued: Issued, available_at: np.datetime64) -> dict[str, Any]:
     """Return a forecast as it stands on the bus and in the answer of `POST /forecast`."""
-    past = issued.past
+    past, levels = issued.past, [level_text(level) for level in issued.fan.levels]
     target = model.predictor.response.field(model.predictor.target)
     return {
         "id": forecast_id(model, past.key, past.issue_time, available_at),
@@ -69,11 +69,8 @@ def forecast_document(model: ForecastModel, issued: Issued, available_at: np.dat
         "target": target.name,
         "unit": target.unit,
         "target_time": instants(issued.targets),
-        "quantiles": {f"{level:.2f}": _plain(issued.fan.quantiles[:, i]) for i, level in enumerate(LEVELS)},
-        "day": {
-            name: {f"{level:.2f}": value for level, value in zip(LEVELS, _plain(figure), strict=True)}
-            for name, figure in issued.fan.day.items()
-        },
+        "quantiles": {level: _plain(issued.fan.quantiles[:, i]) for i, level in enumerate(levels)},
+        "day": {name: dict(zip(levels, _plain(figure), strict=True)) for name, figure in issued.fan.day.items()},
         "filled": issued.filled,
         "fallback": issued.fallback is not None,
         "fallback_reason": issued.fallback,
@@ -99,8 +96,8 @@ def error_document(
     measured, naive : float
         What was measured, and what the seasonal naive had said (NaN where it could not).
     """
-    quantiles = issued.fan.quantiles[at]
-    median, lower, upper = (float(quantiles[i]) for i in (MEDIAN, LOWER, UPPER))
+    fan = issued.fan
+    median, lower, upper = (float(column[at]) for column in (fan.median, fan.lower, fan.upper))
     start = issued.targets[at]
     past = issued.past
     return {
@@ -117,7 +114,7 @@ def error_document(
         "lower": lower,
         "upper": upper,
         "covered": bool(lower <= measured <= upper),
-        "crps": crps(np.array([measured]), quantiles[None, :], LEVELS),
+        "crps": crps(np.array([measured]), fan.quantiles[at : at + 1], fan.levels),
         "fallback": issued.fallback is not None,
         "model": model.name,
         "version": model.version,

@@ -21,6 +21,7 @@ from kappawatt.bus.interface import Headers, Outgoing, Records
 from kappawatt.columns.arrow import read_columns, write_columns
 from kappawatt.columns.batch import Columns
 from kappawatt.columns.content import ARROW, JSON
+from kappawatt.columns.plain import plain_values
 from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.readings import content_type
 
@@ -45,7 +46,7 @@ class Prediction:
     Parameters
     ----------
     columns : mapping of str to ndarray of shape (n,)
-        `event_time` (datetime64[ms]), response fields, `measured_<target>` where known (NaN where not).
+        `event_time` (datetime64), response fields, `measured_<target>` where known (NaN where not).
     offsets, rows : ndarray of int64 and int32, shape (n,)
         Which message of the source partition, and which row in it.
     """
@@ -99,11 +100,8 @@ def prediction_event(p: Prediction) -> list[Outgoing]:
 
 def _plain(column: NDArray[Any]) -> list[Any]:
     """A column as JSON values: NaN is null, times are ISO 8601 in UTC."""
-    if column.dtype.kind == "M":
-        return [None if text == "NaT" else text + "Z" for text in np.datetime_as_string(column, unit="ms")]
-    if column.dtype.kind == "f":
-        return [None if value != value else value for value in column.tolist()]
-    return column.tolist()  # type: ignore[no-any-return]
+    values = plain_values(column)
+    return [None if value != value else value for value in values] if column.dtype.kind == "f" else values
 
 
 def read_predictions(polled: Iterable[Records]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, READABLE
+from kappawatt.columns.plain import plain_values
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.streams.rules import by_key
 from kappawatt.streams.stream import Stream
@@ -103,19 +104,11 @@ def _absent(column: NDArray[Any]) -> NDArray[np.bool_]:
 
 def objects(columns: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
     """Return rows as JSON objects, without what is absent."""
-    lists = [_plain(column) for column in columns.values()]
+    lists = [plain_values(column) for column in columns.values()]
     return [
         {name: value for name, value in zip(columns, values, strict=True) if value is not None and value == value}
         for values in zip(*lists, strict=True)
     ]
-
-
-def _plain(column: NDArray[Any]) -> list[Any]:
-    if column.dtype.kind == "M":
-        texts = np.datetime_as_string(column, unit="ms").tolist()
-        return [None if text == "NaT" else f"{text}Z" for text in texts]
-    plain: list[Any] = column.tolist()
-    return plain
 
 
 BLOCK_ROWS_MOST = 10_000  # rows in one outgoing block: some 600 kB, below a broker's default limit of 1 MB

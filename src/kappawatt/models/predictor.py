@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Answer, Batch, Columns, Rejection
 from kappawatt.columns.json_rows import decode_objects
-from kappawatt.columns.schema import Kind, Schema, shorten
+from kappawatt.columns.plain import texts_column
+from kappawatt.columns.schema import Field, Kind, Schema, nothing, shorten
 from kappawatt.errors import ArtifactInvalid
 from kappawatt.models.artifact import Artifact, Manifest
 
@@ -114,20 +115,19 @@ class Model:
             raise ArtifactInvalid(f"example: {answer.rejections[0].message}")
         for name, expected in example["answer"].items():
             got = answer.columns[name][0]
-            if not np.isclose(float(got), float(expected), rtol=EXAMPLE_TOLERANCE, atol=0):
+            if not _is_close(got, expected):
                 raise ArtifactInvalid(
                     f"example: {name}: got {got}, allowed {expected} as the manifest of {self.version} says"
                 )
 
     def _answer_valid(self, batch: Batch) -> Answer:
         n = len(batch)
-        names = self.predictor.response.names
         if n == 0:
-            empty = {f.name: _unanswered(f.kind, 0) for f in self.predictor.response.fields}
+            empty = {f.name: _unanswered(f, 0) for f in self.predictor.response.fields}
             return Answer(empty, np.ones(0, dtype=np.bool_), (), self.name, self.version)
         try:
             found = self.predictor.predict(self.fitted, batch.columns)
-            columns = {name: found[name] for name in names}
+            columns = {f.name: _answered(f, found[f.name]) for f in self.predictor.response.fields}
             if any(len(column) != n for column in columns.values()):
                 raise ValueError(f"the model gave columns of another length than {n}")
         except Exception as error:
@@ -143,8 +143,8 @@ class Model:
             who = {"model": self.name, "version": self.version}
             log.error("model failed on a row", exc_info=error, extra=who)
             refused = Rejection(0, "model_failed", None, shorten(str(error)), "a row the model can answer")
-            nothing = {f.name: _unanswered(f.kind, 1) for f in self.predictor.response.fields}
-            return Answer(nothing, np.zeros(1, dtype=np.bool_), (refused,), self.name, self.version)
+            unknown = {f.name: _unanswered(f, 1) for f in self.predictor.response.fields}
+            return Answer(unknown, np.zeros(1, dtype=np.bool_), (refused,), self.name, self.version)
         parts = [np.arange(n // 2), np.arange(n // 2, n)]
         halves = [self._answer_valid(batch.take(part)) for part in parts]
         return Answer(
@@ -158,10 +158,22 @@ class Model:
 
 def _scatter(column: NDArray[Any], rows: NDArray[np.intp], n: int) -> NDArray[Any]:
     """Spread a column of the valid rows over all n rows."""
-    full = np.full(n, np.nan) if column.dtype.kind == "f" else np.zeros(n, dtype=column.dtype)
+    nothing = {"f": np.nan, "O": None, "M": np.datetime64("NaT")}.get(column.dtype.kind, 0)
+    full = np.full(n, nothing, dtype=column.dtype)
     full[rows] = column
     return full
 
 
-def _unanswered(kind: Kind, n: int) -> NDArray[Any]:
-    return np.zeros(n, dtype=np.bool_) if kind is Kind.BOOLEAN else np.full(n, np.nan)
+def _answered(field: Field, column: NDArray[Any]) -> NDArray[Any]:
+    """A column as the model gave it; text of whatever string type as `str`."""
+    return texts_column(column.tolist()) if field.kind is Kind.TEXT else column
+
+
+def _unanswered(field: Field, n: int) -> NDArray[Any]:
+    return np.zeros(n, dtype=np.bool_) if field.kind is Kind.BOOLEAN else nothing(field, n)
+
+
+def _is_close(got: Any, expected: Any) -> bool:
+    if isinstance(expected, str) or expected is None:
+        return bool(got == expected)
+    return bool(np.isclose(float(got), float(expected), rtol=EXAMPLE_TOLERANCE, atol=0))

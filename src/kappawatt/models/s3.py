@@ -167,12 +167,11 @@ def unpack_archive(content: bytes, folder: Path) -> None:
                 if entry.isdir() and name in ("", "."):
                     continue
                 is_plain = entry.type in PLAIN_FILES and not entry.issparse()  # a sparse one unpacks to what it claims
-                if not is_plain or PLAIN_NAME.fullmatch(name) is None or name in files:
+                taken = archive.extractfile(entry) if is_plain else None
+                if taken is None or PLAIN_NAME.fullmatch(name) is None or name in files:
                     raise ArtifactInvalid(
                         f"archive: got {entry.name[:80]!r}, allowed plain files at the root, once each"
                     )
-                taken = archive.extractfile(entry)
-                assert taken is not None
                 files[name] = taken.read()
     except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         raise ArtifactInvalid(f"archive: got {type(error).__name__} ({error}), allowed a whole .tar.gz") from error

@@ -27,11 +27,11 @@ def read_body() -> bytes:
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise ContentTypeUnsupported(f"content-encoding: got {encoding[:80]!r}, allowed identity (no encoding)")
+        raise ContentTypeUnsupported.of("content-encoding", repr(encoding[:80]), "identity (no encoding)")
     limit: int = current_app.config["MAX_CONTENT_LENGTH"]
     length = request.content_length
     if length is not None and length > limit:
-        raise PayloadTooLarge(f"body: got {length} bytes, allowed {limit}")
+        raise PayloadTooLarge.of("body", f"{length} bytes", limit)
     if length is None and "chunked" not in request.headers.get("Transfer-Encoding", "").lower():
         return b""
     wanted = limit + 1 if length is None else length
@@ -45,9 +45,9 @@ def read_body() -> bytes:
             parts.append(part)
             size += len(part)
     except (ParseException, NoMoreData, OSError, ValueError) as error:
-        raise PayloadInvalid(f"body: got damaged chunks ({type(error).__name__}), allowed a whole body") from None
+        raise PayloadInvalid.of("body", f"damaged chunks ({type(error).__name__})", "a whole body") from None
     if size > limit:
-        raise PayloadTooLarge(f"body: got more than {limit} bytes, allowed {limit}")
+        raise PayloadTooLarge.of("body", f"more than {limit} bytes", limit)
     if length is not None and size < length:
-        raise PayloadInvalid(f"body: got {size} bytes, allowed {length} as its Content-Length says")
+        raise PayloadInvalid.of("body", f"{size} bytes", f"{length} as its Content-Length says")
     return b"".join(parts)

@@ -59,7 +59,7 @@ def poll_question(telemetry: Telemetry, settings: Settings) -> Any:
 def consume(service: Service, settings: Settings) -> None:
     """Run the service's loop until SIGTERM, with its probes beside it."""
     if service.work is None:
-        raise SettingInvalid(f"service: got {service.name}, which reads no topic, allowed one that does")
+        raise SettingInvalid.of("service", f"{service.name}, which reads no topic", "one that does")
     telemetry = Telemetry(service.name)
     telemetry.will_poll()
     app = create_app(service, settings, telemetry=telemetry, serves=service.is_one_process)

@@ -28,7 +28,7 @@ def sample_series(forecaster: Forecaster, manifest: Manifest) -> bytes:
     request = dict(manifest.example["request"])
     history, targets, issue_time = read_forecast_request(request, forecaster)
     if history is None:
-        raise SettingInvalid(f"example of {manifest.version}: got no history, allowed one; give --sample FILE")
+        raise SettingInvalid.of(f"example of {manifest.version}", "no history", "one; give --sample FILE")
     past = history.until(issue_time)
     starts = next(f for f in forecaster.request.csv_fields if f.name == "interval_start")
     measured = forecaster.request.field(forecaster.target)

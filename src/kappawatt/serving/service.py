@@ -229,7 +229,7 @@ def service_names() -> list[str]:
 def find_service(name: str) -> Service:
     """Return the service `name`; SettingInvalid names those there are."""
     if name not in service_names():
-        raise SettingInvalid(f"service: got {name!r}, allowed {', '.join(service_names())}")
+        raise SettingInvalid.of("service", repr(name), ", ".join(service_names()))
     entry = _entries().get(name)
     if entry is None:
         service = importlib.import_module(_module_of(name)).SERVICE
@@ -239,9 +239,7 @@ def find_service(name: str) -> Service:
         except Exception as error:  # whatever another package does while it is imported
             raise SettingInvalid(f"entry point {name} of {GROUP}: {entry.value}: {error}") from error
     if not isinstance(service, Service) or service.name != name:
-        raise SettingInvalid(
-            f"service {name}: got {getattr(service, 'name', service)!r}, allowed a Service of that name"
-        )
+        raise SettingInvalid.of(f"service {name}", repr(getattr(service, "name", service)), "a Service of that name")
     return service
 
 

@@ -14,6 +14,7 @@ INTERVAL_START = Field(
     "",
     "when the interval begins",
     kind=Kind.TIMESTAMP,
+    finest="ms",
     column="interval_start",
     example="2016-07-01T04:00:00Z",
 )
@@ -22,6 +23,7 @@ AVAILABLE_AT = Field(
     "",
     "when the values of this row became known; the end of the interval if absent, the time of arrival if that is later",
     kind=Kind.TIMESTAMP,
+    finest="ms",
     required=False,
 )
 TIME_ZONE = Field(
@@ -36,11 +38,18 @@ ISSUE_TIME = Field(
     "",
     "in requests: forecast as if it were that time; nothing known later is used",
     kind=Kind.TIMESTAMP,
+    finest="ms",
     required=False,
 )
 
 
-def forecast_schema(name: str, meaning: str, target: Field, day_figures: tuple[Field, ...] = ()) -> Schema:
+def forecast_schema(
+    name: str,
+    meaning: str,
+    target: Field,
+    day_figures: tuple[Field, ...] = (),
+    levels: tuple[float, ...] = LEVELS,
+) -> Schema:
     """Return the schema of one forecast interval.
 
     Parameters
@@ -48,18 +57,24 @@ def forecast_schema(name: str, meaning: str, target: Field, day_figures: tuple[F
     target : Field
         The measured quantity; the response field of its name is the point forecast, the median.
     day_figures : tuple of Field
-        Figures of the whole target day; each comes with its median, and `_lower` and `_upper` of its 90 % interval.
+        Figures of the whole target day; each comes with its median, and `_lower` and `_upper` at the outer levels.
+    levels : tuple of float
+        Quantile levels, rising, those of the forecaster.
     """
 
     def number(name: str, unit: str, meaning: str, example: object) -> Field:
         return Field(name, unit, meaning, required=False, example=example)  # null in rows that are history
 
     point = number(target.name, target.unit, "point forecast: the median", target.example)
-    quantiles = [number(level_name(q), target.unit, f"quantile {q:g}", target.example) for q in LEVELS]
+    quantiles = [number(level_name(q), target.unit, f"quantile {q:g}", target.example) for q in levels]
     figures = [
         number(f.name + end, f.unit, f.meaning + says, f.example)
         for f in day_figures
-        for end, says in (("", ", median"), ("_lower", ", quantile 0.05"), ("_upper", ", quantile 0.95"))
+        for end, says in (
+            ("", ", median"),
+            ("_lower", f", quantile {levels[0]:g}"),
+            ("_upper", f", quantile {levels[-1]:g}"),
+        )
     ]
     filled = number("filled", "", "intervals of the history that were missing and filled (docs/forecasts.md)", 0)
     fallback = Field(

@@ -61,7 +61,7 @@ class Key:
         """Return `key` if it can be one; PayloadInvalid says what can."""
         if self.pattern.fullmatch(key):
             return key
-        raise PayloadInvalid(f"key: got {key[:100]!r}, allowed {self.allowed}")
+        raise PayloadInvalid.of("key", repr(key[:100]), self.allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class Stream:
     def forecast_errors(self) -> Topic:
         """Where realised errors go; SettingInvalid if the stream is not forecast."""
         if self.errors is None:
-            raise SettingInvalid(f"stream {self.name}: got no topic of realised errors, allowed one: it is forecast")
+            raise SettingInvalid.of(f"stream {self.name}", "no topic of realised errors", "one: it is forecast")
         return self.errors
 
     @property
@@ -256,7 +256,7 @@ class Stream:
 def schema_of(topic: Topic) -> Schema:
     """Return the schema of a topic's rows; SettingInvalid if it says none."""
     if topic.message is None:
-        raise SettingInvalid(f"topic {topic.name}: got no schema, allowed one: a stream's rows have fields")
+        raise SettingInvalid.of(f"topic {topic.name}", "no schema", "one: a stream's rows have fields")
     return topic.message
 
 
@@ -265,6 +265,4 @@ def resolve(reference: str) -> Any:
     try:
         return pkgutil.resolve_name(reference)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SettingInvalid(
-            f"reference: got {reference!r}, allowed MODULE:OBJECT that can be imported: {error}"
-        ) from error
+        raise SettingInvalid.of("reference", repr(reference), f"MODULE:OBJECT that can be imported: {error}") from error

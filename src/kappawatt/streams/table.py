@@ -35,7 +35,7 @@ def _brought() -> list[Stream]:
         except Exception as error:  # whatever another package does while it is imported
             raise SettingInvalid(f"entry point {entry.name} of {GROUP}: {entry.value}: {error}") from error
         if not isinstance(stream, Stream):
-            raise SettingInvalid(f"entry point {entry.name} of {GROUP}: got {entry.value}, allowed a Stream")
+            raise SettingInvalid.of(f"entry point {entry.name} of {GROUP}", entry.value, "a Stream")
         found.append(stream)
     return found
 
@@ -63,5 +63,5 @@ def stream_named(name: str) -> Stream:
     """Return a stream; SettingInvalid names those there are."""
     found = next((stream for stream in STREAMS if stream.name == name), None)
     if found is None:
-        raise SettingInvalid(f"stream: got {name!r}, allowed {', '.join(stream.name for stream in STREAMS)}")
+        raise SettingInvalid.of("stream", repr(name), ", ".join(stream.name for stream in STREAMS))
     return found

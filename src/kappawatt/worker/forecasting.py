@@ -1,6 +1,6 @@
 """Readings in, forecasts out, on the event clock: what a worker of a forecasting service does with a poll.
 
-A series' clock is the end of its newest measured interval. When it passes an issue time, the next local day is
+A series' clock is the end of its newest measured interval. When it passes an issue time, the next target window is
 forecast from what was known then; when late data changes what would have been known, a correction follows; when the
 truth of an interval that was forecast comes in, the error is published. All of it depends on nothing but the log up to
 that message and the model.
@@ -27,7 +27,7 @@ from kappawatt.bus.reading import read_span
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.schema import shorten
 from kappawatt.errors import HistoriesBehind, HistoryInsufficient
-from kappawatt.forecasting.calendar import DAY, Times, day_intervals, issue_time, local_date, parse_clock
+from kappawatt.forecasting.calendar import DAY, Times, issue_time, local_date, parse_clock
 from kappawatt.forecasting.fan import naive_values
 from kappawatt.forecasting.forecaster import Issued
 from kappawatt.forecasting.model import ForecastModel
@@ -175,8 +175,7 @@ class Forecasting:
             return
         for message, group in groupby(sorted(refused, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
             reasons = [rejection for _, rejection in group]
-            outcome.refused += reasons
-            outcome.refused_rows += len({r.row for r in reasons})
+            outcome.refuse(records, message, reasons)
             outcome.outgoing.append(
                 dead_letter_message(self._dead, records, message, reasons, self.model.name, self.model.version)
             )
@@ -211,42 +210,41 @@ class Forecasting:
         self, step: Step, row: int, origin: dict[str, Any], carried: Headers, quiet: bool
     ) -> Iterator[Outgoing | Rejection]:
         """What one message means for one series: truth for open forecasts, corrections, a new forecast."""
-        if not len(step.changed):
+        clock = step.after
+        if clock is None or not len(step.changed):
             return
-        assert step.after is not None
         open_: list[_Open] = step.entry.notes.setdefault("open", [])
         for forecast in open_:
-            yield from self._correct(step, row, forecast, origin, carried, quiet)
+            yield from self._correct(step, clock, row, forecast, origin, carried, quiet)
             if not quiet:
                 yield from self._realised(step, forecast, origin)
-            if forecast.targets[-1] < step.after - DAY:  # a revision has it computed again
+            if forecast.targets[-1] < clock - DAY:  # a revision has it computed again
                 forecast.versions.clear()
-        due = self._due(step)
+        due = self._due(step, clock)
         if due is not None:
             open_.append(due)
             del open_[:-MOST_OPEN]
             if not quiet:
                 yield from self._publish(step.entry, due, due.issue_time, row, origin, carried)
 
-    def _due(self, step: Step) -> _Open | None:
-        """The newest forecast whose issue time the clock has just reached, if any of its day is still to come."""
+    def _due(self, step: Step, clock: np.datetime64) -> _Open | None:
+        """The newest forecast whose issue time the clock has just reached, if any of it is still to come."""
         history = step.entry.history
-        assert step.after is not None
-        if step.before == step.after:
+        if step.before == clock:
             return None
-        today = local_date(np.array([step.after]), history.time_zone)[0]
+        today = local_date(np.array([clock]), history.time_zone)[0]
         found: list[tuple[np.datetime64, np.datetime64]] = []
-        for clock in self._clocks:
+        for hour in self._clocks:
             for date in (today, today + 1):
-                issue = issue_time(date, clock, history.time_zone)
-                if issue <= step.after and (step.before is None or issue > step.before):
+                issue = issue_time(date, hour, history.time_zone)
+                if issue <= clock and (step.before is None or issue > step.before):
                     found.append((issue, date))
         if not found:
             return None
         issue, date = max(found)
-        targets = day_intervals(date, history.time_zone, history.step)
+        targets = self.model.predictor.window.targets(date, issue, history.time_zone, history.step)
         first = history.first
-        if not len(targets) or targets[-1] < step.after:
+        if not len(targets) or targets[-1] < clock:
             return None
         if first is None or first > targets[0] - WEEK:
             return None  # a series so young that not even the seasonal naive can say anything
@@ -264,8 +262,7 @@ class Forecasting:
         try:
             issued = self._version(entry, forecast, available_at).issued
         except HistoryInsufficient as error:
-            field, got, allowed = error.parts
-            yield Rejection(row, "history_gap", field, got, allowed)
+            yield Rejection.of(row, "history_gap", error)
             return
         if available_at != forecast.issue_time and self._same_as_before(entry, forecast, available_at, issued):
             return
@@ -298,12 +295,18 @@ class Forecasting:
         return version
 
     def _correct(
-        self, step: Step, row: int, forecast: _Open, origin: dict[str, Any], carried: Headers, quiet: bool
+        self,
+        step: Step,
+        clock: np.datetime64,
+        row: int,
+        forecast: _Open,
+        origin: dict[str, Any],
+        carried: Headers,
+        quiet: bool,
     ) -> Iterator[Outgoing | Rejection]:
         interval = np.timedelta64(step.entry.history.step * 1000, "ms")
-        assert step.after is not None
         late = (step.changed + interval <= forecast.issue_time).any()
-        if not late or forecast.targets[-1] < step.after:
+        if not late or forecast.targets[-1] < clock:
             return
         if forecast.available_at[-1] != step.available_at:
             forecast.available_at.append(step.available_at)

@@ -112,7 +112,7 @@ class SeriesBook:
                 entry = self._entry(name, columns)
             except (PayloadInvalid, SettingInvalid) as error:
                 for row in own.tolist():
-                    yield Rejection(row, "out_of_range", *error.parts)
+                    yield Rejection.of(row, "out_of_range", error)
                 continue
             refused = np.zeros(len(own), np.bool_)
             step = entry.history.step

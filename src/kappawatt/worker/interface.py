@@ -17,13 +17,29 @@ __all__ = ["Answers", "Outcome"]
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one poll."""
+    """What became of one poll.
+
+    Parameters
+    ----------
+    refused : list of Rejection
+        Every reason, message after message.
+    first_refused : str
+        Place of the message that `refused[0]` is about, `topic[partition]@offset`; empty if there is none.
+    """
 
     outgoing: list[Outgoing] = field(default_factory=list)
     rows: int = 0
     refused: list[Rejection] = field(default_factory=list)
     refused_rows: int = 0
+    first_refused: str = ""
     event_times: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def refuse(self, records: Records, at: int, reasons: Sequence[Rejection]) -> None:
+        """Note why message `records[at]`, or rows of it, were refused; `reasons` count rows inside the message."""
+        if not self.refused:
+            self.first_refused = f"{records.topic}[{records.partition}]@{records.offsets[at]}"
+        self.refused += reasons
+        self.refused_rows += len({r.row for r in reasons})
 
 
 class Answers(Protocol):

@@ -14,12 +14,12 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.bus.interface import Bus, Consumer, Producer, Records
+from kappawatt.bus.interface import Bus, Consumer, Producer
 from kappawatt.bus.promotions import PromotionFollower, Serving, group_of
 from kappawatt.errors import BusError, HistoriesBehind, Overloaded
 from kappawatt.settings import Settings
@@ -69,7 +69,6 @@ class Worker:
         self._stopped = threading.Event()
         self._follower = PromotionFollower(bus, stream.answers.name)
         self._serving: Serving | None = None
-        self._answering: Answers | None = None
         self.answered = 0
 
     def stop(self) -> None:
@@ -91,11 +90,11 @@ class Worker:
         """
         producer = self._bus.producer()
         try:
-            self._serve(self._follower.read())
+            answers = self._serve(self._follower.read())
             while not self.stopped:
                 consumer = self._join()
                 try:
-                    self._answer_until_promoted(consumer, producer)
+                    answers = self._answer_until_promoted(consumer, producer, answers)
                 finally:
                     consumer.close()
         finally:
@@ -110,21 +109,20 @@ class Worker:
             max_records=self._settings.max_records,
         )
 
-    def _answer_until_promoted(self, consumer: Consumer, producer: Producer) -> None:
-        """Answer until `stop` is called, or until another topic and version take over."""
+    def _answer_until_promoted(self, consumer: Consumer, producer: Producer, answers: Answers) -> Answers:
+        """Answer until `stop` is called, or until another topic and version take over; return what answers then."""
         failing_since: float | None = None
         next_look = 0.0
         while not self.stopped:
             try:
-                self.step(consumer, producer)
+                self.step(consumer, producer, answers)
                 failing_since = None
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + LOOK_SECONDS
                     self._note_lag(consumer)
                     promoted = self._follower.poll()
                     if promoted is not None:
-                        self._serve(promoted)
-                        return
+                        return self._serve(promoted)
             except HistoriesBehind as error:
                 log.info("reading histories", extra={"at": str(error)})
                 self._rewind(consumer)
@@ -136,6 +134,7 @@ class Worker:
                 log.warning("bus failed; reading again from the last commit", extra={"error": str(error)})
                 self._stopped.wait(random.uniform(0.1, 1.0))  # noqa: S311 (jitter, not a secret)
                 self._rewind(consumer)
+        return answers
 
     def _rewind(self, consumer: Consumer) -> None:
         try:
@@ -143,27 +142,27 @@ class Worker:
         except BusError as error:
             log.warning("could not go back yet", extra={"error": str(error)})
 
-    def step(self, consumer: Consumer, producer: Producer) -> int:
+    def step(self, consumer: Consumer, producer: Producer, answers: Answers) -> int:
         """Poll once and deal with all that came; return how many messages that was."""
         polled = consumer.poll(POLL_SECONDS)
         self._telemetry.polled()
         if not polled:
             return 0
-        assert self._answering is not None
-        outcome = self._answering.answer(polled)
+        outcome = answers.answer(polled)
         producer.publish(outcome.outgoing)
         consumer.commit()
-        self._note(polled, outcome)
+        self._note(outcome)
         return sum(map(len, polled))
 
-    def _serve(self, serving: Serving | None) -> None:
+    def _serve(self, serving: Serving | None) -> Answers:
         output = serving.topic if serving else self._stream
-        self._answering, model, version = self._open_answers(serving.version if serving else None, output)
+        answers, model, version = self._open_answers(serving.version if serving else None, output)
         self._serving = serving
         self._telemetry.serves(model, version)
         log.info("serving", extra={"model": model, "version": version, "output": output})
+        return answers
 
-    def _note(self, polled: Sequence[Records], outcome: Outcome) -> None:
+    def _note(self, outcome: Outcome) -> None:
         service = self._telemetry.service
         self.answered += outcome.rows
         self._telemetry.rows.labels(service, "bus").inc(outcome.rows - outcome.refused_rows)
@@ -171,13 +170,12 @@ class Worker:
         for rejection in outcome.refused:
             self._telemetry.rejections.labels(service, "bus", rejection.code).inc()
         if outcome.refused:
-            first = polled[0]
             log.warning(
                 "rows refused",
                 extra={
                     "count": len(outcome.refused),
                     "first": outcome.refused[0].message,
-                    "poll_starts_at": f"{first.topic}[{first.partition}]@{first.offsets[0]}",
+                    "at": outcome.first_refused,
                 },
             )
         if outcome.event_times:

@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.bus.interface import Outgoing, Records
+from kappawatt.bus.interface import Records
 from kappawatt.columns.batch import Answer, Batch, Rejection
 from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import READABLE, ManyDecoded
@@ -62,9 +62,7 @@ class Answering:
     def _publish_part(self, parts: Sequence[Records], decoded: ManyDecoded, answer: Answer, outcome: Outcome) -> None:
         starts = np.concatenate(([0], np.cumsum([len(records) for records in parts])))
         if answer.rejections:
-            outcome.outgoing += self._dead_letters(parts, starts, decoded, answer.rejections)
-            outcome.refused += answer.rejections
-            outcome.refused_rows += len({r.row for r in answer.rejections})
+            self._refuse(parts, starts, decoded, answer.rejections, outcome)
         outcome.rows += len(answer)
         whole = bool(answer.valid.all())
         for part, (first, last) in zip(parts, pairwise(starts), strict=True):
@@ -127,23 +125,21 @@ class Answering:
             columns[f"measured_{target}"] = batch.columns[target][rows]
         return columns
 
-    def _dead_letters(
+    def _refuse(
         self,
         parts: Sequence[Records],
         starts: NDArray[np.intp],
         decoded: ManyDecoded,
         rejections: Sequence[Rejection],
-    ) -> Iterator[Outgoing]:
+        outcome: Outcome,
+    ) -> None:
         for message, group in groupby(rejections, key=lambda r: int(decoded.message[r.row])):
             place = int(np.searchsorted(starts, message, side="right")) - 1
             reasons = [r.at(int(decoded.row[r.row])) for r in group]
-            yield dead_letter_message(
-                self.dead,
-                parts[place],
-                message - int(starts[place]),
-                reasons,
-                self.model.name,
-                self.model.version,
+            records, at = parts[place], message - int(starts[place])
+            outcome.refuse(records, at, reasons)
+            outcome.outgoing.append(
+                dead_letter_message(self.dead, records, at, reasons, self.model.name, self.model.version)
             )
 
 

@@ -75,10 +75,10 @@ class Report:
             f"into {self.to} in {self.seconds:.1f} s",
         ]
         if self.compared:
-            lines.append(
-                f"{self.compared} compared with what is published: {self.identical} identical, "
-                f"difference max {self.max_difference:.4f}, mean {self.mean_difference:.4f}"
-            )
+            line = f"{self.compared} compared with what is published: {self.identical} identical"
+            if self.max_difference is not None:  # None: the target is text
+                line += f", difference max {self.max_difference:.4f}, mean {self.mean_difference:.4f}"
+            lines.append(line)
         else:
             lines.append("nothing published to compare with")
         lines.append("promoted: workers and readers switch now" if self.promoted else "not promoted (--promote)")
@@ -194,20 +194,22 @@ def _like(topic: Topic, name: str) -> Topic:
 def compare(bus: Bus, report: Report, published: str, target: str) -> None:
     """Fill in how the answers in the side topic differ from those in the topic `published`."""
     again = _by_origin(bus, report.to)
-    total, worst = 0.0, 0.0
+    total, worst, numbers = 0.0, 0.0, 0
     for origin, first in _by_origin(bus, published).items():
         second = again.get(origin)
         if second is None:
             continue
         report.compared += 1
-        differences = np.abs(_values(second, target) - _values(first, target))
-        total += float(differences.mean())
-        worst = max(worst, float(differences.max()))
+        differences = _differences(first, second, target)
+        if len(differences):
+            numbers += 1
+            total += float(differences.mean())
+            worst = max(worst, float(differences.max()))
         keep = (*ORIGIN, "id", "version", "published", "topic", "partition", "offset")
         report.identical += all(first[n] == second.get(n) for n in first if n not in keep)
-    if report.compared:
+    if numbers:
         report.max_difference = worst
-        report.mean_difference = total / report.compared
+        report.mean_difference = total / numbers
 
 
 def _by_origin(bus: Bus, topic: str) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -220,9 +222,17 @@ def _by_origin(bus: Bus, topic: str) -> dict[tuple[Any, ...], dict[str, Any]]:
     return found
 
 
-def _values(document: Mapping[str, Any], target: str) -> NDArray[np.float64]:
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any], target: str) -> NDArray[np.float64]:
+    """How far two answers are apart; empty if what they say is no number."""
+    values = [np.atleast_1d(np.asarray(_value(document, target))) for document in (first, second)]
+    if any(value.dtype.kind not in "biuf" for value in values):
+        return np.empty(0)
+    return np.abs(values[1].astype(np.float64) - values[0].astype(np.float64))
+
+
+def _value(document: Mapping[str, Any], target: str) -> Any:
     """The target of a prediction, or the medians of a forecast."""
-    return np.atleast_1d(np.asarray(document["quantiles"]["0.50"] if "quantiles" in document else document[target]))
+    return document["quantiles"]["0.50"] if "quantiles" in document else document[target]
 
 
 def promote_replay(bus: Bus, report: Report, service: str, source: str, reason: str) -> None:

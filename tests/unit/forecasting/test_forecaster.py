@@ -238,6 +238,10 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
         r"history.values\[0\]: load: got 1000000000.0",
     ),
     "a step it cannot": ({"history": {"start": 0, "step_seconds": 60, "values": [1.0]}}, "step_seconds: got 60"),
+    "a step that is no number": (
+        {"history": {"start": 0, "step_seconds": True, "values": [1.0]}},
+        "step_seconds: got True",
+    ),
     "a zone there is none of": ({"time_zone": "Mars/Phobos"}, "time_zone: got 'Mars/Phobos'"),
     "a date that is none": ({"target_date": "2016-13-01"}, "target_date: got '2016-13-01'"),
     "a day too far ahead": ({"target_date": "2016-07-20"}, "target_date: got 2016-07-20, allowed a day that begins"),
@@ -254,6 +258,15 @@ def test_a_request_that_cannot_be_used_is_refused_by_field(change: dict[str, Any
         read_forecast_request(example_request(FORECASTER, "PJME") | change, FORECASTER)
 
     assert "allowed" in str(caught.value)
+
+
+def test_a_step_written_as_a_decimal_is_that_many_seconds() -> None:
+    request = example_request(FORECASTER, "PJME")
+    decimal = request | {"history": request["history"] | {"step_seconds": 3600.0}}
+
+    history, targets, _ = read_forecast_request(decimal, FORECASTER)
+
+    assert (history.step, type(history.step), len(targets)) == (3600, int, 24)
 
 
 def test_an_artifact_that_lies_about_its_example_does_not_load(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kappawatt.errors import PayloadInvalid
+from kappawatt.errors import HistoryInsufficient, PayloadInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, as_instant
 from kappawatt.forecasting.history import History
 from tests.forecast_fakes import ZONE, hours, loads
@@ -163,3 +163,10 @@ def test_a_weather_forecast_is_known_ahead_and_the_newest_issue_counts() -> None
 def test_a_start_off_the_grid_is_named() -> None:
     with pytest.raises(PayloadInvalid, match="interval_start: got 2016-01-01T00:20"):
         history().add(np.array([START + HOUR / 3]), np.array([1.0]))
+
+
+def test_a_history_without_a_value_says_so() -> None:
+    history = History("PJME", "UTC", 3600)
+
+    with pytest.raises(HistoryInsufficient, match="history: got no value of PJME, allowed one or more"):
+        history.known_until()

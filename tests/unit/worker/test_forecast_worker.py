@@ -363,3 +363,13 @@ def test_the_worker_commits_what_it_has_answered_and_goes_on_after_a_restart(
     assert documents[-1]["issue_time"] == "2016-07-21T16:00:00Z"
     ids = [d["id"] for d in documents]
     assert len(set(ids)) == len(ids)
+
+
+def test_the_place_of_the_first_refused_message_is_known(bus: Bus, tmp_path: Path) -> None:
+    publish(bus, [*events(month_and_day(NOON)[:3]), b"junk", b"{}"])
+    (records,) = everything(bus, READINGS)
+
+    outcome = forecasting(bus, tmp_path).answer([records])
+
+    assert outcome.first_refused == f"{READINGS}[{records.partition}]@3"
+    assert outcome.refused[0].code == "malformed"

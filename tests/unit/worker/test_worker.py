@@ -263,6 +263,32 @@ def test_a_worker_goes_on_where_the_last_one_stopped(bus: Bus, settings: Setting
     assert len(read_predictions(everything(bus, PREDICTIONS))) == 20
 
 
+def test_the_log_names_the_place_of_the_first_refused_message(
+    bus: Bus, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    fakes.write_artifact(settings.artifacts)
+    publish(bus, [*fakes.json_rows(range(3)), b"99,41,1000,50", b"junk", *fakes.json_rows(range(2))])
+
+    with running(make_worker(bus, settings)):
+        wait_until(lambda: done(bus, "fake-power") == 7)
+
+    (line,) = [record for record in caplog.records if record.message == "rows refused"]
+    assert (line.__dict__["at"], line.__dict__["count"]) == (f"plant.readings[{PARTITION}]@3", 2)
+    assert line.__dict__["first"].startswith("ambient_temperature: got 99.0")
+
+
+def test_the_place_of_a_refusal_is_its_own_partition_s(tmp_path: Path) -> None:
+    good, bad = fakes.json_rows([20.0])[0], b"99,41,1000,50"
+    polled = [
+        Records("plant.readings", partition, [offset, offset + 4], [0, 0], [b"p"] * 2, values, [()] * 2)
+        for partition, offset, values in ((0, 100, [good, good]), (2, 700, [good, bad]))
+    ]
+
+    outcome = answering(tmp_path).answer(polled)
+
+    assert (outcome.first_refused, outcome.refused_rows) == ("plant.readings[2]@704", 1)
+
+
 def test_metrics_tell_rows_rejections_model_and_lag(bus: Bus, settings: Settings) -> None:
     fakes.write_artifact(settings.artifacts)
     publish(bus, [*fakes.json_rows(range(3)), b"99,41,1000,50"])

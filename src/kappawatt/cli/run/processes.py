@@ -64,8 +64,7 @@ class Child:
 
     def ask_to_stop(self) -> None:
         """Let it drain."""
-        if self.is_running():
-            assert self.process is not None
+        if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:

@@ -56,7 +56,7 @@ class Watch:
                 self.predictions += 1
                 if p.get(measured) is not None:
                     self.errors.append(abs(p[measured] - p[self._target]))
-                arrived = np.datetime64(p["event_time"].removesuffix("Z"), "ms").astype(np.int64)
+                arrived = np.datetime64(p["event_time"].removesuffix("Z")).astype("datetime64[ms]").astype(np.int64)
                 self.latencies.append((p["published"] - int(arrived)) / 1000)
         mae = f"{np.mean(self.errors):.3f} {self._unit}" if self.errors else "no measurement yet"
         p99 = f"{np.percentile(self.latencies, 99) * 1000:.0f} ms" if self.latencies else "-"

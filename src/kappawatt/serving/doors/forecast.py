@@ -1,4 +1,4 @@
-"""`POST /forecast`, `GET /series`: the next day of one series as a fan, from a history that is brought or known."""
+"""`POST /forecast`, `GET /series`: the next window of one series as a fan, from a history that is brought or known."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def add_routes(
 
     @app.post("/forecast", provide_automatic_options=False)
     @operation(
-        f"Forecast {forecaster.target} of one series for one local day",
+        f"Forecast {forecaster.target} of one series for {forecaster.window.says}",
         tag="forecast",
         description="The history comes with the request, or is known from the bus by the series' name. The answer has "
-        "19 quantiles for each interval; `filled` says how many missing intervals of the history were filled, and "
-        "`fallback` that the seasonal naive answers instead of the model.",
+        f"{len(forecaster.levels)} quantiles for each interval; `filled` says how many missing intervals of the "
+        "history were filled, and `fallback` that the seasonal naive answers instead of the model.",
         body={JSON: request_schema(forecaster)},
         examples={JSON: example_request(forecaster, str(forecaster.request.field(forecaster.key).example))},
         parameters=(VERSION,),
@@ -52,7 +52,7 @@ def add_routes(
     def forecast() -> Response:
         model = models.get(request.args.get("version"))
         if request.mimetype != JSON:
-            raise ContentTypeUnsupported(f"content-type: got {request.mimetype[:80]!r}, allowed {JSON}")
+            raise ContentTypeUnsupported.of("content-type", repr(request.mimetype[:80]), JSON)
         document = load_json(read_body())
         history, targets, issue_time = read_forecast_request(document, forecaster, model.lookup)
         as_of = None if document.get("issue_time") is not None else EVER

@@ -8,6 +8,7 @@ says `"parameters": {"partial": true}`: then null stands in place of a refused r
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from kappawatt import __version__
 from kappawatt.columns.batch import Answer, Batch, Rejection, RowsRejected
 from kappawatt.columns.content import Decoded
 from kappawatt.columns.json_rows import load_json
+from kappawatt.columns.plain import plain_values
 from kappawatt.columns.schema import Field, Kind, Schema, shorten
-from kappawatt.columns.values import column_of
+from kappawatt.columns.values import column_of, moments_of
 from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import answer_valid, count
@@ -232,7 +234,15 @@ def _tensor_metadata(field: Field) -> dict[str, Any]:
 
 def _example(schema: Schema) -> dict[str, Any]:
     return {
-        "inputs": [{"name": f.name, "shape": [1], "datatype": "FP64", "data": [f.example]} for f in schema.required]
+        "inputs": [
+            {
+                "name": f.name,
+                "shape": [1],
+                "datatype": "BYTES" if isinstance(f.example, str) else "FP64",
+                "data": [f.example],
+            }
+            for f in schema.required
+        ]
     }
 
 
@@ -241,53 +251,53 @@ def _split(body: bytes, header: str | None) -> tuple[dict[str, Any], bytes]:
     length = len(body)
     if header is not None:
         if not header.isascii() or not header.isdigit() or int(header[:12]) > len(body):
-            raise PayloadInvalid(f"{BINARY_HEADER}: got {header[:80]!r}, allowed 0 to {len(body)}")
+            raise PayloadInvalid.of(BINARY_HEADER, repr(header[:80]), f"0 to {len(body)}")
         length = int(header)
     if not body[:length].strip():
-        raise PayloadInvalid("body: got nothing, allowed an inference request")
+        raise PayloadInvalid.of("body", "nothing", "an inference request")
     document = load_json(body[:length])
     if type(document) is not dict:
-        raise PayloadInvalid(f"body: got {shorten(document)!r}, allowed an object, each key once")
+        raise PayloadInvalid.of("body", repr(shorten(document)), "an object, each key once")
     return document, body[length:]
 
 
 def _parameters(document: dict[str, Any]) -> dict[str, Any]:
     given = document.get("parameters", {})
     if not isinstance(given, dict):
-        raise PayloadInvalid(f"parameters: got {shorten(given)!r}, allowed an object")
+        raise PayloadInvalid.of("parameters", repr(shorten(given)), "an object")
     return given
 
 
 def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema) -> Batch:
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
-        raise PayloadInvalid(f"inputs: got {shorten(inputs)!r}, allowed a list of tensors, one a field")
+        raise PayloadInvalid.of("inputs", repr(shorten(inputs)), "a list of tensors, one a field")
     for name in ("id", "outputs"):
         expected: type = str if name == "id" else list
         if name in document and not isinstance(document[name], expected):
-            raise PayloadInvalid(f"{name}: got {shorten(document[name])!r}, allowed {expected.__name__}")
+            raise PayloadInvalid.of(name, repr(shorten(document[name])), expected.__name__)
     _parameters(document)
     columns: dict[str, NDArray[Any]] = {}
     rejections: list[Rejection] = []
     lengths: dict[str, int] = {}
     for tensor in inputs:
         if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
-            raise PayloadInvalid(f"inputs: got {shorten(tensor)!r}, allowed tensors with a name")
+            raise PayloadInvalid.of("inputs", repr(shorten(tensor)), "tensors with a name")
         name = tensor["name"]
         if name not in schema.names:
-            raise PayloadInvalid(schema.unknown(0, name, "this tensor").message)
+            raise schema.unknown(0, name, "this tensor").error
         if name in columns:
-            raise PayloadInvalid(f"{name}: got two tensors of it, allowed one")
+            raise PayloadInvalid.of(name, "two tensors of it", "one")
         field = schema.field(name)
         n = _rows_of(tensor)
         size = _parameters(tensor).get("binary_data_size")
         if size is not None:
-            columns[name], raw = _binary(tensor, field, n, size, raw)
+            columns[name], raw = _binary(tensor, field, n, size, raw, rejections)
         else:
             columns[name] = _listed(tensor, field, n, rejections)
         lengths[name] = n
     if len(set(lengths.values())) != 1:
-        raise PayloadInvalid(f"inputs: got {lengths} rows, allowed one number of rows for all")
+        raise PayloadInvalid.of("inputs", f"{lengths} rows", "one number of rows for all")
     return schema.check(columns, n, rejections)
 
 
@@ -295,7 +305,7 @@ def _rows_of(tensor: dict[str, Any]) -> int:
     name, shape = tensor["name"], tensor.get("shape")
     is_shape = isinstance(shape, list) and len(shape) in (1, 2) and all(type(size) is int for size in shape)
     if not isinstance(shape, list) or not is_shape or shape[0] < 1 or shape[1:] not in ([], [1]):
-        raise PayloadInvalid(f"{name}: got shape {_brief(shape)}, allowed [n] or [n, 1] with n from 1 up")
+        raise PayloadInvalid.of(name, f"shape {_brief(shape)}", "[n] or [n, 1] with n from 1 up")
     return int(shape[0])
 
 
@@ -307,28 +317,34 @@ def _listed(tensor: dict[str, Any], field: Field, n: int, rejections: list[Rejec
 
     values = tensor.get("data")
     if not isinstance(values, list):
-        raise PayloadInvalid(f"{field.name}: got data {shorten(values)!r}, allowed a list of {n} values")
+        raise PayloadInvalid.of(field.name, f"data {shorten(values)!r}", f"a list of {n} values")
     flat = [v[0] if isinstance(v, list) and len(v) == 1 else v for v in values]
     if len(flat) != n:
-        raise PayloadInvalid(f"{field.name}: got {len(flat)} values, allowed {n} as its shape says")
+        raise PayloadInvalid.of(field.name, f"{len(flat)} values", f"{n} as its shape says")
     datatype = tensor.get("datatype")
     if datatype != "BYTES" and datatype not in DATATYPES:
-        raise PayloadInvalid(f"{field.name}: got datatype {shorten(datatype)!r}, allowed {', '.join(DATATYPES)}")
+        raise PayloadInvalid.of(field.name, f"datatype {shorten(datatype)!r}", ", ".join(DATATYPES))
     return column_of(flat, field, rejections)
 
 
-def _binary(tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes) -> tuple[NDArray[Any], bytes]:
+def _binary(
+    tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes, rejections: list[Rejection]
+) -> tuple[NDArray[Any], bytes]:
     datatype = tensor.get("datatype")
+    if datatype == "BYTES" and field.kind in (Kind.TEXT, Kind.TIMESTAMP):
+        if type(size) is not int or not 0 <= size <= len(raw):
+            raise PayloadInvalid.of(field.name, f"binary_data_size {shorten(size)!r}", f"0 to {len(raw)}")
+        return column_of(list(_elements(field.name, n, raw[:size])), field, rejections), raw[size:]
     if datatype not in DATATYPES or field.kind is Kind.TEXT:
-        raise PayloadInvalid(f"{field.name}: got datatype {shorten(datatype)!r}, allowed {', '.join(DATATYPES)}")
+        raise PayloadInvalid.of(field.name, f"datatype {shorten(datatype)!r}", ", ".join(DATATYPES))
     dtype = np.dtype(DATATYPES[datatype]).newbyteorder("<")
     if type(size) is not int or size != n * dtype.itemsize or size > len(raw):
-        raise PayloadInvalid(
-            f"{field.name}: got binary_data_size {shorten(size)!r} and {len(raw)} bytes, allowed {n * dtype.itemsize}"
+        raise PayloadInvalid.of(
+            field.name, f"binary_data_size {shorten(size)!r} and {len(raw)} bytes", n * dtype.itemsize
         )
     values: NDArray[Any] = np.frombuffer(raw, dtype=dtype, count=n).astype(np.float64)
     if field.kind is Kind.TIMESTAMP:
-        values = values.astype("datetime64[ms]")
+        return moments_of(values, field), raw[size:]
     return values, raw[size:]
 
 
@@ -353,11 +369,11 @@ def _result(document: dict[str, Any], answer: Answer, schema: Schema) -> tuple[d
             "datatype": OF_KIND.get(schema.field(name).kind, "FP64"),
         }
         if binary:
-            blob = np.ascontiguousarray(column).tobytes()
+            blob = _raw(column)
             tensor["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
         else:
-            tensor["data"] = column.tolist()
+            tensor["data"] = plain_values(column)
             if answer.rejections:
                 tensor["data"] = [v if ok else None for v, ok in zip(tensor["data"], answer.valid, strict=True)]
         outputs.append(tensor)
@@ -373,6 +389,32 @@ def _result(document: dict[str, Any], answer: Answer, schema: Schema) -> tuple[d
     return result, blobs
 
 
+def _raw(column: NDArray[Any]) -> bytes:
+    """A tensor as binary data; text is BYTES, each element after its length, and nothing is empty (it has no null)."""
+    if column.dtype != object:
+        return np.ascontiguousarray(column).tobytes()
+    texts = [(text or "").encode() for text in column.tolist()]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+
+
+def _elements(name: str, n: int, content: bytes) -> list[str]:
+    """The n elements of a BYTES tensor."""
+    found, at = [], 0
+    try:
+        for _ in range(n):
+            (length,) = struct.unpack_from("<I", content, at)
+            element = content[at + 4 : at + 4 + length]
+            if len(element) != length:
+                raise struct.error
+            found.append(element.decode())
+            at += 4 + length
+    except (struct.error, UnicodeDecodeError):
+        at = -1
+    if at != len(content):
+        raise PayloadInvalid.of(name, f"{len(content)} bytes", f"{n} UTF-8 texts, each after its length in 4 bytes")
+    return found
+
+
 def _wanted_outputs(document: dict[str, Any], schema: Schema) -> list[tuple[str, bool]]:
     """Names of the outputs asked for, and whether each should be binary data."""
     default = bool(_parameters(document).get("binary_data_output"))
@@ -383,6 +425,6 @@ def _wanted_outputs(document: dict[str, Any], schema: Schema) -> list[tuple[str,
     for output in wanted:
         name = output.get("name") if isinstance(output, dict) else None
         if name not in schema.names:
-            raise PayloadInvalid(f"outputs: got {shorten(name)!r}, allowed {', '.join(schema.names)}")
+            raise PayloadInvalid.of("outputs", repr(shorten(name)), ", ".join(schema.names))
         choice.append((name, bool(_parameters(output).get("binary_data", default))))
     return choice

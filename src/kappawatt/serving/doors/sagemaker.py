@@ -101,7 +101,7 @@ def _read(body: bytes, kind: str, schema: Schema) -> Batch:
     document = load_json(body)
     instances = document.get("instances") if isinstance(document, dict) else None
     if not isinstance(instances, list) or not instances:
-        raise PayloadInvalid(f"instances: got {shorten(instances)!r}, allowed a list of 1 row or more")
+        raise PayloadInvalid.of("instances", repr(shorten(instances)), "a list of 1 row or more")
     return decode_objects([_row(i, instance, schema) for i, instance in enumerate(instances)], schema)
 
 
@@ -116,5 +116,5 @@ def _row(i: int, instance: Any, schema: Schema) -> Any:
     fields = schema.csv_fields
     least = sum(f.required for f in fields)
     if not least <= len(instance) <= len(fields):
-        raise PayloadInvalid(f"instances[{i}]: got {len(instance)} values, allowed {', '.join(f.name for f in fields)}")
+        raise PayloadInvalid.of(f"instances[{i}]", f"{len(instance)} values", ", ".join(f.name for f in fields))
     return {f.name: value for f, value in zip(fields, instance, strict=False)}

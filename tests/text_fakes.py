@@ -1,0 +1,103 @@
+"""A model that answers in words, in a few lines. Everything around it is real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kappawatt.columns.batch import Columns
+from kappawatt.columns.schema import Field, Kind, Schema
+from kappawatt.models.artifact import Artifact, Manifest, save_artifact
+from kappawatt.models.predictor import Model, Predictor
+from kappawatt.serving.kinds import predicts
+from kappawatt.streams import plant
+from kappawatt.streams.plant import STREAM
+from tests.fakes import EXAMPLE
+
+TEXTS = (
+    "trip",
+    "",
+    None,
+    "compressor, then turbine",
+    'said "too hot"',
+    "first line\nsecond line",
+    "carriage\r\nreturn",
+    "Überdruck im Kühlkreis: 3 µm, 温度, 🔥",
+    "  blanks at both ends  ",
+    "null",
+    "NaN",
+    "-1.5",
+    "'single', \\back\\slash\t\ttabs",
+    "a" * 5_000,
+    '"',
+    '""',
+)
+POISON = 13.13  # an ambient temperature the fake model breaks on
+
+
+def predict(shift: int, columns: Columns) -> Columns:
+    """Words by the whole degree, and how sure the model is."""
+    temperature = columns["ambient_temperature"]
+    if np.any(temperature == POISON):
+        raise ArithmeticError("poison")
+    places = (temperature.astype(np.int64) + shift) % len(TEXTS)
+    return {
+        "cause": np.array([f"class {place}" for place in places.tolist()]),  # NumPy's own strings, as models give them
+        "explanation": np.array([TEXTS[place] for place in places.tolist()], dtype=object),
+        "probability": 1.0 / (1.0 + places),
+    }
+
+
+PREDICTOR = Predictor(
+    name="fake-cause",
+    request=plant.READING,
+    response=Schema(
+        "Cause",
+        "Why a plant tripped.",
+        (
+            Field("cause", "", "class of the incident", kind=Kind.TEXT, example="class 0"),
+            Field(
+                "explanation",
+                "",
+                "what happened, in words",
+                kind=Kind.TEXT,
+                minimum=0,
+                maximum=20_000,
+                required=False,
+                example="trip",
+            ),
+            Field("probability", "", "how sure the model is", minimum=0, maximum=1, example=1.0),
+        ),
+    ),
+    target="cause",
+    feature_names=("temperature",),
+    load=lambda artifact: int(artifact.read("shift.txt")),
+    predict=predict,
+)
+SERVICE = predicts(PREDICTOR, summary="Fake causes.", port=8997, stream=STREAM)
+
+
+def write_artifact(root: Path, version: str = "1", shift: int = 0, **example: Any) -> Artifact:
+    answer = predict(shift, {name: np.array([value]) for name, value in EXAMPLE.items()})
+    manifest = Manifest(
+        model="fake-cause",
+        version=version,
+        kind="default",
+        created="2026-01-01T00:00:00Z",
+        data={"source": "SYNTHETIC, none", "sha256": "0" * 64, "rows": 0},
+        feature_names=PREDICTOR.feature_names,
+        training_range={},
+        metrics={},
+        libraries={},
+        files={},
+        example={"request": EXAMPLE, "answer": {name: c.tolist()[0] for name, c in answer.items()} | example},
+    )
+    artifact = save_artifact(root / version, {"shift.txt": str(shift).encode()}, manifest)
+    (root / "CURRENT").write_text(version)
+    return artifact
+
+
+def model(root: Path) -> Model:
+    return PREDICTOR.open(write_artifact(root))
