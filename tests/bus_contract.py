@@ -520,9 +520,9 @@ def test_bytes_in_flight_are_bounded(world: World, topic: str) -> None:
         producer._room.reserve(900, wait=True, timeout=1),
         pytest.raises(Overloaded),
     ):
-        producer.publish([Outgoing(topic, bytes(200))], wait_for_room=False)
+        producer.publish([Outgoing(topic, bytes(200))], wait=False)
 
-    producer.publish([Outgoing(topic, bytes(200))], wait_for_room=False)
+    producer.publish([Outgoing(topic, bytes(200))], wait=False)
     assert sum(known.end for known in bus.offsets(topic).values()) == 1
 
 

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, Generic, TypeGuard, TypeVar
 
 from kappawatt.bus import Bus, connect_as
-from kappawatt.bus.retrying import SurvivingThread
+from kappawatt.bus.retrying import RetryingThread
 from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Form, Stream, resolve
@@ -122,7 +122,7 @@ class Gateway:
             live.hub.close()
 
     @property
-    def threads(self) -> tuple[SurvivingThread, ...]:
+    def threads(self) -> tuple[RetryingThread, ...]:
         """What runs beside the requests."""
         found = () if self.discovery is None else self.discovery.threads
         return (*(live.follower for live in self.live.values()), *self.lags.values(), *found)

@@ -279,7 +279,7 @@ class _Door:
         """Publish and return once everything is acknowledged."""
         if messages:
             _, producer = self._connected()
-            producer.publish(messages, timeout=PUBLISH_SECONDS, wait_for_room=False)
+            producer.publish(messages, timeout=PUBLISH_SECONDS, wait=False)
 
     def why_not_ready(self) -> str | None:
         """Return None if the bus has the topics. One thread asks; the others hear the last answer."""

@@ -92,7 +92,7 @@ def test_a_frozen_broker_fills_the_room_and_no_more(shaky: World, fragile: Broke
         assert not late.value.outcome.done()
 
         with pytest.raises(Overloaded):
-            producer.publish([Outgoing(topic, bytes(90_000))], wait_for_room=False)
+            producer.publish([Outgoing(topic, bytes(90_000))], wait=False)
     finally:
         fragile.resume()
     assert late.value.outcome.result(30)  # what was late is stored in the end

@@ -10,7 +10,7 @@ from typing import Any
 
 from kappawatt.bus.interface import Bus, Offsets, Records
 from kappawatt.bus.reading import Tail
-from kappawatt.bus.retrying import SurvivingThread
+from kappawatt.bus.retrying import RetryingThread
 from kappawatt.errors import TopicUnknown
 from kappawatt.streams.stream import Stream
 from kappawatt.telemetry import Telemetry
@@ -29,7 +29,7 @@ LAG_SECONDS = 1.0
 SKEW_MS = 5_000  # clocks of the machines that promote and that publish may differ by so much
 
 
-class Follower(SurvivingThread):
+class Follower(RetryingThread):
     """Reads the topics of a view, its answers wherever promotions take them, and skips rather than fall behind.
 
     Parameters
@@ -157,7 +157,7 @@ class Follower(SurvivingThread):
                     self.skipped_messages += n - kept
 
 
-class LagWatch(SurvivingThread):
+class LagWatch(RetryingThread):
     """Measures, once a second, how far the consumer of readings is behind and how many readings arrive.
 
     Parameters

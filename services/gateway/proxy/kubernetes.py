@@ -28,7 +28,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.util.ssl_ import create_urllib3_context
 
-from kappawatt.bus.retrying import SurvivingThread
+from kappawatt.bus.retrying import RetryingThread
 
 __all__ = ["Kind", "Watch", "account_token", "in_cluster", "kubeconfig"]
 
@@ -169,7 +169,7 @@ def _context(configuration: Any) -> ssl.SSLContext:
     return context
 
 
-class Watch(SurvivingThread):
+class Watch(RetryingThread):
     """The thread that lists and watches; it asks for nothing until `wanted` is set.
 
     Parameters

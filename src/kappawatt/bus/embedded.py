@@ -19,7 +19,7 @@ from pathlib import Path
 
 import orjson
 
-from kappawatt.bus.in_flight import Room
+from kappawatt.bus.in_flight import InFlight
 from kappawatt.bus.interface import (
     POLL_BYTES,
     BusOptions,
@@ -150,7 +150,7 @@ class EmbeddedBus:
         self._file = _File(path)
 
     def producer(self) -> Producer:
-        return _EmbeddedProducer(self, Room(self.options.max_in_flight_bytes))
+        return _EmbeddedProducer(self, InFlight(self.options.max_in_flight_bytes))
 
     def consumer(
         self,
@@ -236,17 +236,17 @@ class EmbeddedBus:
 
 
 class _EmbeddedProducer:
-    def __init__(self, bus: EmbeddedBus, room: Room) -> None:
+    def __init__(self, bus: EmbeddedBus, in_flight: InFlight) -> None:
         self._bus = bus
-        self._room = room
+        self._in_flight = in_flight
         self._spread = 0
         self._pruned = time.monotonic()
 
-    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True) -> None:
+    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait: bool = True) -> None:
         if not messages:
             return
         size = sum(message.size for message in messages)
-        with self._room.reserve(size, wait=wait_for_room, timeout=timeout):
+        with self._in_flight.reserve(size, wait=wait, timeout=timeout):
             try:
                 self._store(messages)
             except sqlite3.Error as error:

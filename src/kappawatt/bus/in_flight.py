@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from kappawatt.errors import Overloaded
 
 
-class Room:
+class InFlight:
     """A counting bound in bytes, shared by threads.
 
     kafka-python 3 has no bound of its own: with the broker paused it takes messages until memory ends.
@@ -38,7 +38,7 @@ class Room:
         Raises
         ------
         Overloaded
-            No room came free within `timeout` seconds, or at once if `wait` is False.
+            The limit was not free within `timeout` seconds, or at once if `wait` is False.
         """
         with self._changed:
             fits = self._changed.wait_for(lambda: self._fits(size), timeout if wait else 0)

@@ -134,7 +134,7 @@ def header(headers: Headers, name: str) -> bytes | None:
 class Producer(Protocol):
     """Publishes; safe to share between threads."""
 
-    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True) -> None:
+    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait: bool = True) -> None:
         """Publish `messages` and return once the bus has acknowledged every one of them.
 
         Messages of one key keep their order. The bytes in flight over all threads are bounded
@@ -143,7 +143,7 @@ class Producer(Protocol):
         Raises
         ------
         Overloaded
-            There is no room and `wait_for_room` is False; nothing of this call was sent.
+            The limit of bytes in flight is reached and `wait` is False; nothing of this call was sent.
         DeliveryFailed
             Not all were acknowledged; some may have been stored.
         DeliveryLate

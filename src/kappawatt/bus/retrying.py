@@ -9,14 +9,14 @@ import time
 
 from kappawatt.errors import BusError
 
-__all__ = ["SurvivingThread"]
+__all__ = ["RetryingThread"]
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 30.0  # longest wait between two tries to reach the bus
 
 
-class SurvivingThread:
+class RetryingThread:
     """A loop that survives failures of the bus and can be stopped."""
 
     def __init__(self, name: str) -> None:

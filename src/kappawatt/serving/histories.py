@@ -10,7 +10,7 @@ from typing import Protocol
 from kappawatt.bus import connect_as
 from kappawatt.bus.interface import Bus, Records, left_to_read
 from kappawatt.bus.reading import ends_of
-from kappawatt.bus.retrying import SurvivingThread
+from kappawatt.bus.retrying import RetryingThread
 from kappawatt.errors import TopicUnknown
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.history import History
@@ -18,7 +18,7 @@ from kappawatt.messages.readings import decoded_messages
 from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
-from kappawatt.worker.histories import SeriesBook
+from kappawatt.worker.histories import Histories
 
 __all__ = ["EXTENSION", "HistoryFollower", "KnownHistories", "NoHistories", "follow_histories"]
 
@@ -76,7 +76,7 @@ def follow_histories(context: Context, forecaster: Forecaster, stream: Stream | 
     return follower
 
 
-class HistoryFollower(SurvivingThread):
+class HistoryFollower(RetryingThread):
     """Reads a topic of readings from its beginning and keeps the history of every series in it.
 
     Parameters
@@ -92,7 +92,7 @@ class HistoryFollower(SurvivingThread):
         self._open_bus = open_bus
         self._source = source
         self._forecaster = forecaster
-        self._book = SeriesBook(forecaster)
+        self._known = Histories(forecaster)
         self._behind = "not looked at the bus yet"
 
     def why_behind(self) -> str | None:
@@ -101,11 +101,11 @@ class HistoryFollower(SurvivingThread):
 
     def history(self, key: str) -> History | None:
         """Return the history of a series; None if none is known (yet)."""
-        return self._book.history(key)
+        return self._known.history(key)
 
     def keys(self) -> list[str]:
         """Return the names of all series known."""
-        return self._book.keys()
+        return self._known.keys()
 
     def _run(self) -> None:
         bus = self._open_bus()
@@ -123,23 +123,23 @@ class HistoryFollower(SurvivingThread):
 
     def _read(self, bus: Bus) -> None:
         ends = ends_of(bus, [self._source])
-        book = SeriesBook(self._forecaster)  # what was read before stays until this one has caught up
+        histories = Histories(self._forecaster)  # what was read before stays until this one has caught up
         reader = bus.reader([self._source], {})
         try:
             while not self.stopped.is_set():
                 left = left_to_read(reader, ends)
                 if left == 0:
-                    self._book = book
+                    self._known = histories
                 self._behind = f"{left} messages of {self._source} left to read" if left else ""
                 self.failure = None
                 for records in reader.poll(POLL_SECONDS):
-                    self._take(book, records)
+                    self._take(histories, records)
         finally:
             reader.close()
 
-    def _take(self, book: SeriesBook, records: Records) -> None:
+    def _take(self, histories: Histories, records: Records) -> None:
         for message, batch, rows in decoded_messages(records, self._forecaster):
             valid = rows[batch.valid[rows]]
             if len(valid):
-                for _ in book.steps(records.keys[message], batch, valid, records.timestamps[message]):
+                for _ in histories.steps(records.keys[message], batch, valid, records.timestamps[message]):
                     pass  # what is refused here is a dead letter of the worker's

@@ -35,7 +35,7 @@ from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.forecasts import error_document, error_message, forecast_document, forecast_message
 from kappawatt.messages.readings import carried_headers, decoded_messages, rejections_of
 from kappawatt.streams.stream import Stream
-from kappawatt.worker.histories import Entry, SeriesBook, Step
+from kappawatt.worker.histories import Entry, Histories, Step
 from kappawatt.worker.interface import Outcome
 
 __all__ = ["Forecasting"]
@@ -69,7 +69,7 @@ class _Open:
 class _Partition:
     """The histories of a partition's series, which hold the log up to `next_offset`."""
 
-    book: SeriesBook
+    histories: Histories
     next_offset: int
 
 
@@ -135,7 +135,7 @@ class Forecasting:
         first = records.offsets[0]
         if state is None or state.next_offset > first:
             begin = self._bus.offsets(records.topic)[records.partition].begin
-            state = self._partitions[where] = _Partition(SeriesBook(self.model.predictor), begin)
+            state = self._partitions[where] = _Partition(Histories(self.model.predictor), begin)
         if state.next_offset < first:
             self._read_again(where, state, first)
         return state
@@ -154,7 +154,7 @@ class Forecasting:
         state.next_offset = max(state.next_offset, end)
         log.info(
             "histories read from the log",
-            extra={"partition": f"{topic}[{number}]", "from": started, "to": end, "series": len(state.book)},
+            extra={"partition": f"{topic}[{number}]", "from": started, "to": end, "series": len(state.histories)},
         )
 
     def _take(self, records: Records, state: _Partition, outcome: Outcome, *, quiet: bool) -> None:
@@ -197,7 +197,7 @@ class Forecasting:
         }
         carried = carried_headers(records.headers[message])
         try:
-            for step in state.book.steps(records.keys[message], batch, rows, records.timestamps[message]):
+            for step in state.histories.steps(records.keys[message], batch, rows, records.timestamps[message]):
                 if isinstance(step, Rejection):
                     yield step
                 else:

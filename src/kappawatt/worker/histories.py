@@ -1,4 +1,4 @@
-"""The histories of many series, fed row by row from a topic of readings. A worker and a server keep the same book."""
+"""The histories of many series, fed row by row from a topic of readings. A worker and a server keep the same ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kappawatt.forecasting.forecaster import UNNAMED, Forecaster
 from kappawatt.forecasting.history import History
 from kappawatt.forecasting.model import grid_of
 
-__all__ = ["Entry", "SeriesBook", "Step"]
+__all__ = ["Entry", "Histories", "Step"]
 
 AHEAD_MOST = DAY  # a measurement of an interval that begins later than this after it arrived is a wrong clock
 COVARIATES_AHEAD = 15 * DAY
@@ -59,7 +59,7 @@ class Step:
     available_at: np.datetime64
 
 
-class SeriesBook:
+class Histories:
     """Histories by series key.
 
     Parameters

@@ -12,7 +12,7 @@ from kappawatt.bus.confluent.cluster import Cluster
 from kappawatt.bus.confluent.consumer import Reader
 from kappawatt.bus.confluent.member import Member
 from kappawatt.bus.confluent.producer import ClusterProducer
-from kappawatt.bus.in_flight import Room
+from kappawatt.bus.in_flight import InFlight
 from kappawatt.bus.interface import BusOptions, Consumer, Offsets, Producer, Start, TopicPartition
 from kappawatt.bus.kafka_clients import ANSWER_SECONDS
 from kappawatt.bus.kafka_settings import topic_config
@@ -44,7 +44,7 @@ class ConfluentBus:
         self.url = self._cluster.url
 
     def producer(self) -> Producer:
-        return ClusterProducer(self._cluster, Room(self.options.max_in_flight_bytes))
+        return ClusterProducer(self._cluster, InFlight(self.options.max_in_flight_bytes))
 
     def consumer(
         self,

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from kappawatt.bus.confluent.cluster import Cluster
 from kappawatt.bus.confluent.trouble import UNKNOWN, Trouble
-from kappawatt.bus.in_flight import Room
+from kappawatt.bus.in_flight import InFlight
 from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.kafka_clients import CLOSE_SECONDS, CONNECT_SECONDS, DELIVERY_SECONDS, Chooser, topics_late
 from kappawatt.bus.kafka_settings import Role
@@ -32,7 +32,7 @@ PRODUCER: dict[str, Any] = {
     "linger.ms": 0,  # while a request is under way the next batch fills
     "delivery.timeout.ms": int(DELIVERY_SECONDS * 1000),
     "message.max.bytes": LARGEST_MESSAGE,
-    "queue.buffering.max.messages": 0,  # no bound in messages: Room bounds the bytes
+    "queue.buffering.max.messages": 0,  # no bound in messages: InFlight bounds the bytes
     "queue.buffering.max.kbytes": 2_000_000,
 }
 
@@ -40,9 +40,9 @@ PRODUCER: dict[str, Any] = {
 class ClusterProducer:
     """A producer that returns from `publish` once everything is acknowledged."""
 
-    def __init__(self, cluster: Cluster, room: Room) -> None:
+    def __init__(self, cluster: Cluster, in_flight: InFlight) -> None:
         self._cluster = cluster
-        self._room = room
+        self._in_flight = in_flight
         self._lock = threading.Lock()
         self._client: kafka.Producer | None = None
         self._trouble = Trouble()
@@ -52,13 +52,13 @@ class ClusterProducer:
         self._counts: dict[str, tuple[float, int]] = {}
         self._chooser = Chooser(cluster.url)
 
-    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True) -> None:
+    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait: bool = True) -> None:
         if not messages:
             return
         deadline = time.monotonic() + timeout
         size = sum([message.size for message in messages])
         with contextlib.ExitStack() as held:
-            held.enter_context(self._room.reserve(size, wait=wait_for_room, timeout=timeout))
+            held.enter_context(self._in_flight.reserve(size, wait=wait, timeout=timeout))
             client = self._connected(deadline)
             counts = {topic: self._partitions(topic) for topic in {message.topic for message in messages}}
             if time.monotonic() > deadline:
@@ -93,10 +93,10 @@ class ClusterProducer:
                     f"{self._cluster.url}: {waiting} messages to {', '.join(counts)} not acknowledged within"
                     f" {timeout:g} s: {reason}"
                 )
-                room = held.pop_all()
+                reserved = held.pop_all()
 
                 def decided() -> None:
-                    room.close()
+                    reserved.close()
                     late.outcome.set_result(batch.error is None)
 
                 _when_decided(batch, decided)
@@ -178,7 +178,7 @@ class Batch:
 
 
 def _when_decided(batch: Batch, call: Callable[[], None]) -> None:
-    """Call `call` once every message is stored or given up; what waits in the client keeps its room until then."""
+    """Call `call` once every message is stored or given up; what waits in the client counts as in flight until then."""
 
     def wait() -> None:
         batch.done.wait()

@@ -10,7 +10,7 @@ from kafka import TopicPartition as Place
 from kafka import errors as kafka_errors
 from kafka.admin import OffsetTimestamp
 
-from kappawatt.bus.in_flight import Room
+from kappawatt.bus.in_flight import InFlight
 from kappawatt.bus.interface import BusOptions, Consumer, Offsets, Producer, Start, TopicPartition
 from kappawatt.bus.kafka.cluster import Cluster
 from kappawatt.bus.kafka.consumer import Reader
@@ -45,7 +45,7 @@ class KafkaBus:
         _require_crc32c()
 
     def producer(self) -> Producer:
-        return ClusterProducer(self._cluster, Room(self.options.max_in_flight_bytes))
+        return ClusterProducer(self._cluster, InFlight(self.options.max_in_flight_bytes))
 
     def consumer(
         self,

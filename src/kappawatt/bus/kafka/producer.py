@@ -15,7 +15,7 @@ from kafka import KafkaProducer
 from kafka import TopicPartition as Place
 from kafka import errors as kafka_errors
 
-from kappawatt.bus.in_flight import Room
+from kappawatt.bus.in_flight import InFlight
 from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.kafka.cluster import Cluster
 from kappawatt.bus.kafka.failures import is_unknown, named
@@ -57,9 +57,9 @@ UNENDED: list[KafkaProducer] = []  # kept, or the garbage collector would wait f
 class ClusterProducer:
     """A producer that returns from `publish` once everything is acknowledged."""
 
-    def __init__(self, cluster: Cluster, room: Room) -> None:
+    def __init__(self, cluster: Cluster, in_flight: InFlight) -> None:
         self._cluster = cluster
-        self._room = room
+        self._in_flight = in_flight
         self._config = cluster.config(Role.PRODUCER, PRODUCER)
         self._patience = self._config["delivery_timeout_ms"] / 1000 + OVERDUE_SECONDS
         self._lock = threading.Lock()
@@ -69,13 +69,13 @@ class ClusterProducer:
         self._counts: dict[str, tuple[float, int]] = {}
         self._chooser = Chooser(cluster.url)
 
-    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait_for_room: bool = True) -> None:
+    def publish(self, messages: Sequence[Outgoing], *, timeout: float = 30.0, wait: bool = True) -> None:
         if not messages:
             return
         deadline = time.monotonic() + timeout
         sizes = [message.size for message in messages]
         with contextlib.ExitStack() as held:
-            held.enter_context(self._room.reserve(sum(sizes), wait=wait_for_room, timeout=timeout))
+            held.enter_context(self._in_flight.reserve(sum(sizes), wait=wait, timeout=timeout))
             client = self._connected(deadline)
             self._check_sizes(messages, max(sizes))
             counts = {topic: self._partitions(client, topic) for topic in {message.topic for message in messages}}
@@ -90,12 +90,12 @@ class ClusterProducer:
                         f" not acknowledged within {timeout:g} s"
                     )
             except BaseException as error:
-                # what still waits in the client keeps its room until it is stored or given up
-                room = held.pop_all()
+                # what still waits in the client counts as in flight until it is stored or given up
+                reserved = held.pop_all()
                 outcome = error.outcome if isinstance(error, DeliveryLate) else None
 
                 def decided() -> None:
-                    room.close()
+                    reserved.close()
                     if outcome is not None:
                         outcome.set_result(delivery.error is None)
 
