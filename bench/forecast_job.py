@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import HistoryInsufficient
-from kappawatt.evaluation.backtest import Day, Plan
+from kappawatt.evaluation.backtest import Plan
+from kappawatt.evaluation.days import Day
 from kappawatt.forecasting.calendar import Instant, Times, day_intervals, issue_time, parse_clock, to_local
 from kappawatt.forecasting.fan import LEVELS
 from kappawatt.forecasting.forecaster import Forecaster

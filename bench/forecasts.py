@@ -4,7 +4,7 @@
     python -m bench forecasts --service hourly-load --data FILE --from 2016-01-01 --to 2016-12-31 --issue 12:00
 
 Each peer runs in an environment of its own (`bench.environments`), reads a job (`bench.forecast_job`) and writes
-quantiles day by day; `kappawatt.evaluation.backtest.score_days` scores them all. Days that are done are kept in the
+quantiles day by day; `kappawatt.evaluation.days.score_days` scores them all. Days that are done are kept in the
 cache, so that a run that was stopped goes on.
 """
 
@@ -32,7 +32,8 @@ from kappawatt.cli.backtest import fingerprint
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.datasets.series_files import read_series_file
 from kappawatt.errors import SettingInvalid
-from kappawatt.evaluation.backtest import RETRAIN, Day, Plan, Rolling, run_backtest, score_days
+from kappawatt.evaluation.backtest import RETRAIN, Plan, Rolling, run_backtest
+from kappawatt.evaluation.days import Day, score_days
 from kappawatt.forecasting.fan import LEVELS
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.serving.service import Service, find_service

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Records
-from kappawatt.columns.values import parse_timestamp
+from kappawatt.columns.values import parse_microseconds
 
 __all__ = [
     "INT32",
@@ -42,7 +41,6 @@ LONGEST = 400  # characters of a text column that is not the message itself
 LONGEST_ANSWER = 4_000  # characters of a text that is an answer: an explanation is some sentences
 INT32 = 2**31
 INT64 = 2**63
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Malformed(Exception):
@@ -133,13 +131,10 @@ def short(value: Any) -> str:
 
 def moment(fields: Mapping[str, Any], name: str) -> np.datetime64:
     """Return a time."""
-    value: Any = fields.get(name)
-    found = parse_timestamp(value)
+    found = parse_microseconds(fields.get(name))
     if found is None or found < 0:
-        raise Malformed(f"{name}: got {short(value)}, allowed an ISO 8601 time with zone, from 1970 on")
-    if isinstance(value, str) and not value.isdigit():  # with its microseconds, if it has any
-        return np.datetime64((datetime.fromisoformat(value) - EPOCH) // timedelta(microseconds=1), "us")
-    return np.datetime64(found, "ms")
+        raise Malformed(f"{name}: got {short(fields.get(name))}, allowed an ISO 8601 time with zone, from 1970 on")
+    return np.datetime64(found, "us")
 
 
 def flag(fields: Mapping[str, Any], name: str) -> bool:

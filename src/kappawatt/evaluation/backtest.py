@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,14 +23,14 @@ from numpy.typing import NDArray
 from kappawatt import __version__
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
+from kappawatt.evaluation.days import Day, score_days
 from kappawatt.forecasting.calendar import Times, issue_time, local_date, parse_clock
-from kappawatt.forecasting.fan import LEVELS, interval_percent, naive_fan
+from kappawatt.forecasting.fan import LEVELS, naive_fan
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.gaps import fill_inside
 from kappawatt.forecasting.history import History, Past
-from kappawatt.models.scores import coverage, crps, mae, mape, mean_width, pinball, rmse, smape
 
-__all__ = ["RETRAIN", "SHIPPED", "Day", "Fit", "Plan", "Result", "run_backtest", "score_days"]
+__all__ = ["RETRAIN", "SHIPPED", "Fit", "Plan", "Result", "Rolling", "run_backtest"]
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,6 @@ RETRAIN = {  # days
     **{"daily": 1, "weekly": 7, "fortnightly": 14, "monthly": 28, "quarterly": 91},
     **{"never": None, SHIPPED: None},
 }
-DIGITS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,80 +101,6 @@ class Plan:
         length = RETRAIN[self.retrain] or len(dates)
         for start in range(0, len(dates), length):
             yield dates[start : start + length]
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """One forecast of one series, that for a day: what it said, what the seasonal naive said, what was measured.
-
-    Parameters
-    ----------
-    targets : ndarray of datetime64[ms], shape (n,)
-    measured : ndarray of shape (n,)
-        NaN where the file has none.
-    quantiles, naive : ndarray of shape (n, n_levels)
-        Empty where the forecast was refused.
-    figures : mapping of str to ndarray of shape (n_levels,)
-        Quantiles of figures of the whole day.
-    fallback, refused : str or None
-        Why the naive stood in, or why there is no forecast.
-    """
-
-    key: str
-    date: np.datetime64
-    targets: Times
-    measured: NDArray[np.float64]
-    quantiles: NDArray[np.float64]
-    naive: NDArray[np.float64]
-    figures: Mapping[str, NDArray[np.float64]]
-    filled: int
-    fallback: str | None
-    refused: str | None
-    levels: tuple[float, ...] = LEVELS
-
-    @property
-    def median(self) -> NDArray[np.float64]:
-        """The point forecast, shape (n,)."""
-        result: NDArray[np.float64] = self.quantiles[:, self.levels.index(0.5)]
-        return result
-
-    @property
-    def naive_median(self) -> NDArray[np.float64]:
-        """The seasonal naive itself, shape (n,)."""
-        result: NDArray[np.float64] = self.naive[:, self.levels.index(0.5)]
-        return result
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the line that is kept of it."""
-        return {
-            "key": self.key,
-            "date": str(self.date),
-            "targets": self.targets.astype(np.int64).tolist(),
-            "measured": _numbers(self.measured),
-            "quantiles": [_numbers(row) for row in self.quantiles],
-            "naive": [_numbers(row) for row in self.naive],
-            "figures": {name: _numbers(figure) for name, figure in self.figures.items()},
-            "filled": self.filled,
-            "fallback": self.fallback,
-            "refused": self.refused,
-        }
-
-    @staticmethod
-    def from_json(line: Mapping[str, Any], levels: tuple[float, ...] = LEVELS) -> Day:
-        """Read a kept line of a forecaster with these levels; ValueError if its quantiles are at others."""
-        return Day(
-            line["key"],
-            np.datetime64(line["date"], "D"),
-            np.array(line["targets"], dtype="datetime64[ms]"),
-            np.array(line["measured"], dtype=np.float64),
-            np.array(line["quantiles"], dtype=np.float64).reshape(-1, len(levels)),
-            np.array(line["naive"], dtype=np.float64).reshape(-1, len(levels)),
-            {name: np.array(figure, dtype=np.float64) for name, figure in line["figures"].items()},
-            line["filled"],
-            line["fallback"],
-            line["refused"],
-            levels,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,114 +297,3 @@ class _Kept:
 
     def days(self) -> tuple[Day, ...]:
         return tuple(self._days[name] for name in sorted(self._days))
-
-
-def score_days(days: Sequence[Day], forecaster: Forecaster) -> dict[str, Any]:
-    """Return scores of all days together, by month and by series.
-
-    `mape` and `smape` are in percent, coverage from 0 to 1, all others in the unit of the series; `coverage_90` and
-    `width_90` are of a 90 % interval, and are named after what the outer levels hold. `rmae` and `rcrps` are MAE and
-    CRPS over those of the seasonal naive on the same intervals; of several series, the mean of each series' own.
-    """
-    answered = [day for day in days if day.refused is None]
-    if not any(np.isfinite(day.measured).any() for day in answered):
-        raise SettingInvalid("--from, --to: got no day with both a forecast and a measurement")
-    keys = list(dict.fromkeys(day.key for day in days))
-    levels = forecaster.levels
-    by_series = {key: _scores([day for day in answered if day.key == key], levels) for key in keys}
-    months = sorted({str(day.date)[:7] for day in answered})
-    scores = _scores(answered, levels)
-    if len(keys) > 1:
-        for ratio in ("rmae", "rcrps"):
-            known = [s[ratio] for s in by_series.values() if s.get(ratio) is not None]
-            scores[ratio] = float(np.mean(known)) if known else None
-    return {
-        **scores,
-        "days": len(answered),
-        "refused_days": len(days) - len(answered),
-        "fallback_days": sum(day.fallback is not None for day in answered),
-        "months": {month: _scores([day for day in answered if str(day.date)[:7] == month], levels) for month in months},
-        "by_series": by_series if len(keys) > 1 else {},
-        "day_figures": _figure_scores(answered, levels),
-    }
-
-
-def _scores(days: Sequence[Day], levels: tuple[float, ...]) -> dict[str, Any]:
-    if not days:
-        return {"n": 0}
-    measured = np.concatenate([day.measured for day in days])
-    known = np.isfinite(measured)
-    measured = measured[known]
-    quantiles = np.concatenate([day.quantiles for day in days])[known]
-    naive = np.concatenate([day.naive for day in days])[known]
-    if not len(measured):
-        return {"n": 0}
-    median, percent = levels.index(0.5), interval_percent(levels)
-    point, lower, upper = quantiles[:, median], quantiles[:, 0], quantiles[:, -1]
-    has_naive = np.isfinite(naive).all(axis=1)
-    ratios: dict[str, float | None] = {"rmae": None, "rcrps": None}
-    if has_naive.any():
-        m, q, s = measured[has_naive], quantiles[has_naive], naive[has_naive]
-        ratios["rmae"] = _ratio(mae(m, q[:, median]), mae(m, s[:, median]))
-        ratios["rcrps"] = _ratio(crps(m, q, levels), crps(m, s, levels))
-        ratios["naive_mae"] = mae(m, s[:, median])
-        ratios["naive_mape"] = _finite(mape(m, s[:, median]))
-    return {
-        "n": len(measured),
-        "mae": mae(measured, point),
-        "rmse": rmse(measured, point),
-        "bias": float(np.mean(point - measured)),
-        "mape": _finite(mape(measured, point)),
-        "smape": smape(measured, point),
-        **ratios,
-        "pinball": pinball(measured, quantiles, levels),
-        "crps": crps(measured, quantiles, levels),
-        f"coverage_{percent}": coverage(measured, lower, upper),
-        f"width_{percent}": mean_width(lower, upper),
-    }
-
-
-FIGURES: Mapping[str, Callable[[NDArray[np.float64]], float]] = {
-    "daily_consumption": lambda values: float(np.sum(values)),
-    "daily_peak": lambda values: float(np.max(values)),
-}
-
-
-def _figure_scores(days: Sequence[Day], levels: tuple[float, ...]) -> dict[str, Any]:
-    """Scores of figures of the whole day, on days that are known completely, against those of the naive day."""
-    found: dict[str, Any] = {}
-    median = levels.index(0.5)
-    for name in dict.fromkeys(name for day in days for name in day.figures):
-        figure = FIGURES[name]
-        own = [d for d in days if name in d.figures and np.isfinite(d.measured).all() and np.isfinite(d.naive).all()]
-        if not own:
-            continue
-        measured = np.array([figure(day.measured) for day in own])
-        quantiles = np.array([day.figures[name] for day in own])
-        naive = np.array([figure(day.naive_median) for day in own])
-        ratios = []
-        for key in dict.fromkeys(day.key for day in own):
-            rows = np.array([day.key == key for day in own])
-            ratios.append(_ratio(mae(measured[rows], quantiles[rows, median]), mae(measured[rows], naive[rows])))
-        known = [ratio for ratio in ratios if ratio is not None]
-        found[name] = {
-            "n": len(own),
-            "mae": mae(measured, quantiles[:, median]),
-            "mape": _finite(mape(measured, quantiles[:, median])),
-            "rmae": float(np.mean(known)) if known else None,
-            "crps": crps(measured, quantiles, levels),
-            f"coverage_{interval_percent(levels)}": coverage(measured, quantiles[:, 0], quantiles[:, -1]),
-        }
-    return found
-
-
-def _ratio(own: float, naive: float) -> float | None:
-    return own / naive if naive > 0 else None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _numbers(values: NDArray[np.float64]) -> list[float | None]:
-    return [float(f"{v:.{DIGITS}g}") if np.isfinite(v) else None for v in values.tolist()]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.evaluation.backtest import Day, Result
+from kappawatt.evaluation.backtest import Result
+from kappawatt.evaluation.days import Day
 from kappawatt.evaluation.report import BLUE, INK, ORANGE, canvas, figure, table, write_page
 from kappawatt.forecasting.calendar import to_local
 from kappawatt.forecasting.fan import interval_percent

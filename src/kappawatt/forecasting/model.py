@@ -132,16 +132,19 @@ class _Rows:
             return
         window = forecaster.window
         issue_times = self._batch.columns["issue_time"][wanted]
+        moments = np.unique(issue_times)  # NaT, the last, is one of them
+        if len(moments) > window.most:
+            self._refuse_count(wanted, len(moments))
+            return
         asked = []
-        for moment in np.unique(issue_times):  # NaT, the last, is one of them
+        for moment in moments:
             own = wanted[np.isnat(issue_times) if np.isnat(moment) else issue_times == moment]
             starts = self._batch.columns["interval_start"][own]
             issue = clock if np.isnat(moment) else moment
             asked.append((own, issue, *window.split(starts, issue, history.time_zone)))
         count = sum(len(dates) for _, _, dates, _ in asked)
         if count > window.most:
-            allowed = f"{window.most} in a request"
-            self._refuse(wanted, "out_of_range", "interval_start", f"{count} {window.noun}", allowed)
+            self._refuse_count(wanted, count)
             return
         for own, issue, dates, member in asked:
             for i, date in enumerate(dates):
@@ -211,6 +214,11 @@ class _Rows:
                 self._columns[name + end][rows] = figure[i]
         self._columns["filled"][rows] = issued.filled
         self._columns["fallback"][rows] = issued.fallback is not None
+
+    def _refuse_count(self, rows: NDArray[np.intp], count: int) -> None:
+        window = self._model.predictor.window
+        got, allowed = f"{count} {window.noun}", f"{window.most} in a request"
+        self._refuse(rows, "out_of_range", "interval_start", got, allowed)
 
     def _refuse_for(self, rows: NDArray[np.intp], code: str, error: FieldError) -> None:
         self._refuse(rows, code, error.field, error.got, error.allowed)

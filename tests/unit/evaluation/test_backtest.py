@@ -17,7 +17,8 @@ import pytest
 from kappawatt.cli.backtest import backtest_file
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import SettingInvalid
-from kappawatt.evaluation.backtest import Plan, Result, Rolling, run_backtest, score_days
+from kappawatt.evaluation.backtest import Plan, Result, Rolling, run_backtest
+from kappawatt.evaluation.days import score_days
 from kappawatt.forecasting.calendar import DAY, HOUR, as_instant, day_start, issue_time, parse_clock, to_local
 from kappawatt.forecasting.history import Past
 from kappawatt.models.scores import crps, mape, pinball, smape
