@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Records
 from kappawatt.columns.values import parse_timestamp
-from kappawatt.forecasting.fan import LEVELS, level_name
+from kappawatt.forecasting.fan import level_name, level_text
 from kappawatt.messages.forecasts import with_available_at
+from kappawatt.streams.table import STREAMS
 
 from . import checks
 
@@ -25,7 +26,7 @@ ERROR_NUMBERS = {
     "upper": "forecast_upper",
     "crps": "crps",
 }
-LEVEL_COLUMNS = {f"{level:.2f}": level_name(level) for level in LEVELS}
+LEVELS_KNOWN = [stream.levels for stream in STREAMS if stream.errors]  # by streams that are forecast
 MOST_INTERVALS = 1_000  # of one forecast; a day of 25 hours has 100 quarter hours
 
 
@@ -77,10 +78,16 @@ def intervals(document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         raise checks.Malformed(f"target_time: got {got}, allowed an ISO 8601 time with zone")
     columns: dict[str, NDArray[Any]] = {"own": np.array(texts, dtype=object)}
     columns["target_time"] = np.array(moments, dtype="datetime64[ms]")
-    for level, name in LEVEL_COLUMNS.items():
-        values = quantiles.get(level) if isinstance(quantiles, dict) else None
-        columns[name] = checks.numbers(values, len(texts), f"quantiles {level}")
+    given = quantiles if isinstance(quantiles, dict) else {}
+    for level, name in _level_columns(given).items():
+        columns[name] = checks.numbers(given.get(level), len(texts), f"quantiles {level}")
     return columns
+
+
+def _level_columns(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return names of columns by level: of the stream whose levels are given, else of the first there is."""
+    known = [{level_text(level): level_name(level) for level in levels} for levels in LEVELS_KNOWN]
+    return next((columns for columns in known if columns.keys() == given.keys()), known[0])
 
 
 def figures(document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -90,7 +97,7 @@ def figures(document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         raise checks.Malformed(f"day: got {checks.short(day)}, allowed quantiles by figure")
     columns: dict[str, NDArray[Any]] = {"own": np.array(list(day), dtype=object)}
     columns["figure"] = columns["own"]
-    for level, name in LEVEL_COLUMNS.items():
+    for level, name in _level_columns(document.get("quantiles") or {}).items():
         columns[name] = checks.numbers([figure.get(level) for figure in day.values()], len(day), f"day {level}")
     return columns
 

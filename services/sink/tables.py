@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from kappawatt.columns.schema import Field, Kind
 from kappawatt.errors import SettingInvalid
-from kappawatt.forecasting.fan import LEVELS, level_name
+from kappawatt.forecasting.fan import level_name
 from kappawatt.store.table import Column, Layout, Table, Type, View
 from kappawatt.streams.series import ISSUE_TIME
 from kappawatt.streams.stream import Form, Stream
@@ -98,7 +98,10 @@ def _checked(stream: Stream, table: Table) -> Table:
     return table
 
 
-QUANTILES = tuple(Column(level_name(level), Type.NUMBER) for level in LEVELS)
+# Of all streams there are; a forecast of fewer levels leaves the others empty.
+QUANTILES = tuple(
+    Column(level_name(level), Type.NUMBER) for level in sorted({level for stream in STREAMS for level in stream.levels})
+)
 ISSUED = (
     Column("forecast_id", Type.TEXT),
     KEY,
@@ -127,7 +130,7 @@ FORECASTS = Table(
         *QUANTILES,
         *MADE_BY,
     ),
-    meaning="an interval of a forecast, with its 19 quantiles",
+    meaning="an interval of a forecast, with its quantiles",
 )
 FORECAST_DAYS = Table(
     "forecast_days",

@@ -267,10 +267,11 @@ function pointsOf(one, chosen, clock) {
   const points = [];
   for (let time = Math.ceil(from / step) * step; time < end; time += step) {
     const [f, i] = fans.get(time) ?? [null, 0];
-    const q = (level) => (f ? f.quantiles[level][i] : null);
+    const q = (level) => f?.quantiles[level]?.[i] ?? null, [lower, upper] = f ? ends(f.quantiles) : [[], []];
     points.push({
       time, measured: measured.get(time) ?? null, fan: f?.id ?? null, fallback: f?.fallback === true,
-      predicted: q("0.50"), lower: q("0.05"), quarter: q("0.25"), threeQuarters: q("0.75"), upper: q("0.95"),
+      predicted: q("0.50"), lower: lower[i] ?? null, upper: upper[i] ?? null,
+      quarter: q("0.25") ?? q("0.50"), threeQuarters: q("0.75") ?? q("0.50"),
     });
   }
   return points;
@@ -334,11 +335,18 @@ function tile(name, value, unit, note, title = "", className = "") {
   return made;
 }
 
+// The lowest and the highest quantile of a fan or figure, whatever levels its forecaster has.
+function ends(quantiles) {
+  const levels = Object.keys(quantiles);
+  return [quantiles[levels[0]], quantiles[levels.at(-1)]];
+}
+
 function figureTile(name, label, f, unit) {
   const figure = f?.day?.[name], what = f?.day_measured;
   if (!figure) return tile(label, "–", unit, "of the day forecast");
   const measured = what?.[name] ?? null, whole = what && what.intervals === what.of;
-  const note = `${amount(figure["0.05"])} to ${amount(figure["0.95"])}${measured === null ? "" : whole ? `; measured ${amount(measured)}` : `; so far ${amount(measured)}`}`;
+  const [low, high] = ends(figure);
+  const note = `${amount(low)} to ${amount(high)}${measured === null ? "" : whole ? `; measured ${amount(measured)}` : `; so far ${amount(measured)}`}`;
   return tile(label, amount(figure["0.50"]), unit, note, "Median and 90 % interval of the day that is forecast, and what was measured of it");
 }
 
@@ -369,12 +377,12 @@ function showDays(one, chosen, clock) {
     ["Day", (f) => [clock.date.format(begin(f)), "day"]],
     ["Issued", (f) => [`${clock.dateShort.format(issued(f))} ${clock.hour.format(issued(f))}`, "day"]],
     ...figures.flatMap(([name, label]) => [
-      [`${label} [${one.unit}]`, (f) => [f.day[name] ? `${amount(f.day[name]["0.50"])} (${amount(f.day[name]["0.05"])} to ${amount(f.day[name]["0.95"])})` : "–", "number"]],
+      [`${label} [${one.unit}]`, (f) => [f.day[name] ? `${amount(f.day[name]["0.50"])} (${ends(f.day[name]).map(amount).join(" to ")})` : "–", "number"]],
       ["measured", (f) => {
         const value = f.day_measured[name], q = f.day[name];
         if (value === null || value === undefined) return ["–", "number"];
         if (f.day_measured.intervals < f.day_measured.of) return [`${amount(value)} so far`, "number quiet"];
-        const outside = q && (value < q["0.05"] || value > q["0.95"]);
+        const [low, high] = q ? ends(q) : [-Infinity, Infinity], outside = value < low || value > high;
         return [`${amount(value)}${outside ? " outside" : ""}`, `number${outside ? " bad" : ""}`];
       }],
     ]),

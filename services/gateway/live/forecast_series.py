@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import Times, to_local, zone_named
-from kappawatt.forecasting.fan import LEVELS
+from kappawatt.forecasting.fan import checked_levels, level_text
 from kappawatt.messages.forecasts import instant, instants
 from kappawatt.streams.stream import Stream
 
@@ -21,7 +21,13 @@ from .forecast_score import ERROR, Errors, Sums, last_known, sums
 __all__ = ["KeptFan", "Series", "available", "read_error", "read_fan"]
 
 KEPT_DAYS = 10  # of measured values
-BANDS = (0.05, 0.25, 0.5, 0.75, 0.95)  # of all but the newest forecast only these quantiles are kept
+BANDS = (
+    0.05,
+    0.25,
+    0.5,
+    0.75,
+    0.95,
+)  # of all but the newest forecast only these quantiles are kept, and the outer ones
 MOST_INTERVALS = 300  # of one forecast: 25 hours of quarter hours are 100
 DAY_SECONDS = 86_400
 ROOM = 128  # errors; arrays grow by half, and by so many at least
@@ -53,10 +59,11 @@ class KeptFan:
 
     def reduced(self) -> KeptFan:
         """The same with fewer quantiles."""
-        if self.levels == BANDS:
+        bands = _bands(self.levels)
+        if self.levels == bands:
             return self
-        places = [self.levels.index(level) for level in BANDS]
-        return replace(self, levels=BANDS, quantiles=np.ascontiguousarray(self.quantiles[:, places]))
+        places = [self.levels.index(level) for level in bands]
+        return replace(self, levels=bands, quantiles=np.ascontiguousarray(self.quantiles[:, places]))
 
     def document(self) -> dict[str, Any]:
         """Return the forecast as the API answers it."""
@@ -64,7 +71,7 @@ class KeptFan:
         return {
             **self.facts,
             "target_time": _texts(self.targets),
-            "quantiles": {f"{level:.2f}": columns[i] for i, level in enumerate(self.levels)},
+            "quantiles": {level_text(level): columns[i] for i, level in enumerate(self.levels)},
         }
 
 
@@ -74,18 +81,23 @@ FACTS = (
 )  # fmt: skip
 
 
+def _bands(levels: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(level for level in levels if level in BANDS or level in (levels[0], levels[-1]))
+
+
 def read_fan(document: Mapping[str, Any]) -> KeptFan | None:
     """Return a forecast off the bus; None if the document is none."""
     try:
         targets = np.array([text.removesuffix("Z") for text in document["target_time"]], "datetime64[s]")
-        columns = np.array([document["quantiles"][f"{level:.2f}"] for level in LEVELS], np.float32)
+        levels = checked_levels(tuple(float(text) for text in document["quantiles"]))
+        columns = np.array(list(document["quantiles"].values()), np.float32)
         zone_named(document["time_zone"])
-        if columns.shape != (len(LEVELS), len(targets)) or not 0 < len(targets) <= MOST_INTERVALS:
+        if columns.shape != (len(levels), len(targets)) or not 0 < len(targets) <= MOST_INTERVALS:
             return None
         if not np.isfinite(columns).all() or int(document["step_seconds"]) <= 0:
             return None
         day = {
-            str(name): {f"{level:.2f}": float(figure[f"{level:.2f}"]) for level in BANDS}
+            str(name): {level_text(level): float(figure[level_text(level)]) for level in _bands(levels)}
             for name, figure in (document.get("day") or {}).items()
         }
         dates = available(document)
@@ -94,7 +106,7 @@ def read_fan(document: Mapping[str, Any]) -> KeptFan | None:
             int(_seconds(document["issue_time"])),
             _seconds(dates["available_at"]),
             targets.astype(np.int64),
-            LEVELS,
+            levels,
             np.ascontiguousarray(columns.T),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SettingInvalid):

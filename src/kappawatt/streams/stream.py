@@ -13,6 +13,7 @@ from kappawatt.bus.topic import Topic, dead_letter
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.schema import Schema
 from kappawatt.errors import PayloadInvalid, SettingInvalid
+from kappawatt.forecasting.fan import LEVELS
 
 __all__ = ["NAME", "NAME_OR_PART", "Bins", "Demo", "Form", "Key", "Rule", "Stream", "View", "resolve"]
 
@@ -153,6 +154,8 @@ class Stream:
         (stream, batch, key) to rejections of rows that the schema lets pass and the stream cannot use.
     values : tuple of str
         Optional fields of which a row must have one.
+    levels : tuple of float
+        Quantile levels of forecasts, those of the service's forecaster.
     steps : tuple of int
         Lengths of an interval [s]: `interval_start` is a multiple of the first.
     arrival : str or None
@@ -184,6 +187,7 @@ class Stream:
     errors: Topic | None = None
     rules: tuple[Rule, ...] = ()
     values: tuple[str, ...] = ()
+    levels: tuple[float, ...] = LEVELS
     steps: tuple[int, ...] = ()
     arrival: str | None = None
     files: str = ""
