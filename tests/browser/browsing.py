@@ -94,7 +94,11 @@ def colors_drawn(browser: Any, chart: str = "power") -> int:
     """How many different colors the chart has: a chart that was drawn has a few, an empty one has one."""
     script = """
         const canvas = document.getElementById(arguments[0]);
-        const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        const copy = document.createElement('canvas');
+        Object.assign(copy, { width: canvas.width || 1, height: canvas.height || 1 });
+        const pen = copy.getContext('2d', { willReadFrequently: true }); // Chromium complains about others
+        if (canvas.width && canvas.height) pen.drawImage(canvas, 0, 0);
+        const pixels = pen.getImageData(0, 0, copy.width, copy.height).data;
         const seen = new Set();
         for (let i = 0; i < pixels.length; i += 4) if (pixels[i + 3]) seen.add(pixels.slice(i, i + 4).join());
         return seen.size;
