@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "src" / "kappawatt"
 ORDER = (  # what stands in one line may import its own package and the lines below, never a line above or beside
-    ("services",),
     ("cli",),
     ("deploy",),
+    ("services",),
     ("serving",),
     ("worker", "ingest", "evaluation"),
     ("messages", "datasets"),
@@ -85,6 +85,13 @@ def test_no_module_imports_upward(name: str) -> None:
             assert own in ("cli", *APART), f"{name} imports {other}"
             continue
         assert LEVEL[package] < LEVEL[own], f"{name} imports {other}: {own} stands below {package}, or beside it"
+
+
+def test_the_core_imports_no_service() -> None:
+    for name in MODULES:
+        if name.startswith("kappawatt.") and package_of(name) != "services":
+            found = {other for other in IMPORTS[name] if other.startswith("kappawatt.services.")}
+            assert not found, f"{name} imports {found}: a service is found by its name"
 
 
 def test_no_service_imports_another() -> None:
