@@ -517,7 +517,7 @@ def test_bytes_in_flight_are_bounded(world: World, topic: str) -> None:
     producer: Any = world.keep(bus.producer())
 
     with (
-        producer._room.reserve(900, wait=True, timeout=1),
+        producer._in_flight.reserve(900, wait=True, timeout=1),
         pytest.raises(Overloaded),
     ):
         producer.publish([Outgoing(topic, bytes(200))], wait=False)

@@ -96,7 +96,7 @@ def test_a_frozen_broker_fills_the_room_and_no_more(shaky: World, fragile: Broke
     finally:
         fragile.resume()
     assert late.value.outcome.result(30)  # what was late is stored in the end
-    until(lambda: producer._room.used == 0)
+    until(lambda: producer._in_flight.used == 0)
     producer.publish([Outgoing(topic, b"after")])
 
 
@@ -143,7 +143,7 @@ def test_a_batch_that_the_broker_finds_too_large_is_decided_all_the_same(world: 
 
     stored = sum(known.end - known.begin for known in bus.offsets(narrow).values())
     assert stored == 65 if is_split else 1 <= stored < 65
-    assert producer._room.used == 0
+    assert producer._in_flight.used == 0
 
 
 def test_a_message_that_the_broker_finds_too_large_fails_and_others_go_on(world: World, narrow: str) -> None:
@@ -154,7 +154,7 @@ def test_a_message_that_the_broker_finds_too_large_fails_and_others_go_on(world:
     producer.publish([Outgoing(narrow, b"after")], timeout=10)
 
     assert not isinstance(failed.value, DeliveryLate)
-    assert producer._room.used == 0
+    assert producer._in_flight.used == 0
 
 
 def test_what_a_broker_never_took_is_said_to_be_given_up(
@@ -177,7 +177,7 @@ def test_what_a_broker_never_took_is_said_to_be_given_up(
     finally:
         fragile.resume()
     until(lambda: _is_published(producer, topic))
-    until(lambda: producer._room.used == 0)
+    until(lambda: producer._in_flight.used == 0)
 
 
 def _is_published(producer: Any, topic: str) -> bool:
