@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from kappawatt.serving.service import Service
+from flask import Flask
 
-from .routes import add_routes
-from .wiring import check
+from kappawatt.serving.service import Context, Service
+from kappawatt.settings import Settings
 
 __all__ = ["SERVICE"]
+
+
+def add_routes(app: Flask, context: Context) -> None:
+    """Start the gateway and add its routes; its packages are imported here, so that anyone can ask for the record."""
+    from .routes import add_routes as add
+
+    add(app, context)
+
+
+def check(settings: Settings) -> None:
+    """Raise SettingInvalid if services, keys or rate limit cannot be used, or keys are missing."""
+    from .wiring import check as check_settings
+
+    check_settings(settings)
+
 
 SERVICE = Service(
     name="gateway",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,18 @@ def test_ports_are_all_different() -> None:
     ports = [find_service(name).port for name in service_names()]
 
     assert len(set(ports)) == len(ports)
+
+
+def test_a_service_is_found_without_its_own_packages() -> None:
+    """Whoever builds images or pages asks for every record, in an environment that has no service's extra."""
+    blocked = ("limits", "kubernetes", "urllib3", "duckdb", "psycopg", "xgboost", "holidays", "sklearn", "tensorflow")
+    program = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        "from kappawatt.serving.service import find_service, service_names\n"
+        "print(*[find_service(name).name for name in service_names()])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.stdout.split() == service_names(), done.stderr
