@@ -96,7 +96,7 @@ lambda-measure: .venv/.dev-stamp lambda ## cold starts of that package under AWS
 	$(BIN)/python -m serverless.measure $(or $(SERVICE),plant-power)
 
 clean: ## remove what was made here
-	rm -rf .venv .envs .run .bench .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .envs .run .bench dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .venv/bin/python .envs/tools/bin/python .envs/train/bin/python:
 	@test -n "$(PYTHON)" || { echo "kappawatt needs Python 3.11 or newer, none found; set PYTHON=" >&2; exit 1; }

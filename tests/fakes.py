@@ -15,7 +15,6 @@ from kappawatt.models.artifact import Artifact, Manifest, save_artifact
 from kappawatt.models.predictor import Model, Predictor
 from kappawatt.serving.kinds import predicts
 from kappawatt.streams import plant
-from kappawatt.streams.plant import STREAM
 
 FEATURES = tuple(f.name for f in plant.CONDITIONS)
 EXAMPLE = {
@@ -50,6 +49,7 @@ PREDICTOR = Predictor(
     load=lambda artifact: float(artifact.read("offset.txt")),
     predict=predict,
 )
+STREAM = replace(plant.STREAM, service="fake-power")
 SERVICE = predicts(PREDICTOR, summary="A fake plant.", port=8999, stream=STREAM)
 
 

@@ -18,7 +18,6 @@ from kappawatt.forecasting.request import example_request, read_forecast_request
 from kappawatt.models.artifact import Artifact, Manifest, save_artifact
 from kappawatt.serving.kinds import forecasts
 from kappawatt.streams import load
-from kappawatt.streams.load import STREAM
 
 ZONE = "America/New_York"
 POISON = 66_666.0  # a load the fake model breaks on
@@ -49,6 +48,7 @@ FORECASTER = Forecaster(
     load=lambda artifact: float(artifact.read("offset.txt")),
     forecast=forecast,
 )
+STREAM = replace(load.STREAM, service="fake-load")
 SERVICE = forecasts(FORECASTER, summary="A fake forecast.", port=8998, stream=STREAM)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from kappawatt.models.artifact import Artifact, Manifest, save_artifact
 from kappawatt.models.predictor import Model, Predictor
 from kappawatt.serving.kinds import predicts
 from kappawatt.streams import plant
-from kappawatt.streams.plant import STREAM
 from tests.fakes import EXAMPLE
 
 TEXTS = (
@@ -75,6 +75,12 @@ PREDICTOR = Predictor(
     feature_names=("temperature",),
     load=lambda artifact: int(artifact.read("shift.txt")),
     predict=predict,
+)
+STREAM = replace(
+    plant.STREAM,
+    service=PREDICTOR.name,
+    target=PREDICTOR.target,
+    answers=replace(plant.PLANT_PREDICTIONS, message=PREDICTOR.response),
 )
 SERVICE = predicts(PREDICTOR, summary="Fake causes.", port=8997, stream=STREAM)
 

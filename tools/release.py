@@ -239,7 +239,8 @@ def build(version: str | None, wanted: tuple[str, ...]) -> None:
         for path in sorted((folder / name).iterdir()):
             click.echo(f"{path.relative_to(ROOT)}  {path.stat().st_size / 1e6:.1f} MB")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    lines = [f"{_sha256(path)}  {path.relative_to(folder)}\n" for path in files]
+    # By their names alone, as they lie side by side where they are downloaded.
+    lines = [f"{_sha256(path)}  {path.name}\n" for path in files]
     if lines:
         (folder / "SHA256SUMS").write_text("".join(lines))
         (folder / "NOTES.md").write_text(notes_of(version, CHANGELOG.read_text()))

@@ -14,6 +14,7 @@ from kappawatt.services.sink.queries import QUERIES
 from kappawatt.services.sink.tables import LAYOUT
 from kappawatt.serving.service import find_service, service_names
 from kappawatt.settings import settings_table
+from kappawatt.streams.rules import rules_of
 from kappawatt.streams.stream import Form, Stream, resolve
 from kappawatt.streams.table import STREAMS, TOPICS
 
@@ -54,9 +55,7 @@ def events_page() -> str:
 def stream_page(stream: Stream) -> str:
     """Return the page on one stream, from its record."""
     key, door = stream.key, f"/api/sensor-ingestor/{stream.path}"
-    row = {field.name: field.example for field in stream.schema.required}
-    row |= {name: stream.schema.field(name).example for name in stream.values[:1]}
-    body = json.dumps(row)
+    body = json.dumps(stream.example_row())
     lines = [
         MADE,
         f"# Stream: {stream.name}\n",
@@ -73,9 +72,10 @@ def stream_page(stream: Stream) -> str:
         f"curl localhost:8000{door}/{key.example} -H 'content-type: application/json' -d '{body}'",
         "```\n",
     ]
-    if stream.rules:
+    rules = rules_of(stream)
+    if rules:
         lines += ["Beyond the schema a row is refused unless:\n"]
-        lines += [f"- {(rule.__doc__ or rule.__name__).splitlines()[0]}" for rule in stream.rules] + [""]
+        lines += [f"- {(rule.__doc__ or rule.__name__).splitlines()[0]}" for rule in rules] + [""]
     if stream.files:
         lines += [f"Publishers' files are read as they are: {resolve(stream.files).layouts}.\n"]
     lines += ["## Answers out\n"]

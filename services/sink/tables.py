@@ -40,9 +40,13 @@ TYPES = {
     Kind.TIMESTAMP: Type.TIME,
 }
 EVENT_TIME = "event_time"  # of a prediction, whatever its reading calls it
-FORMER_KEYS = (*dict.fromkeys(stream.key.name for stream in STREAMS), "series")  # what `key` was called
 ID = Column("id", Type.TEXT)
-KEY = Column("key", Type.TEXT, FORMER_KEYS)
+FORMER_KEYS = {  # what `key` was called by table, in the release before
+    **dict.fromkeys(("readings", "predictions", "rejections"), "plant"),
+    "load_readings": "load_zone",
+    "meter_readings": "meter_id",
+    **dict.fromkeys(("forecasts", "forecast_days", "forecast_errors"), "series"),
+}
 AVAILABLE_AT = Column("available_at", Type.TIME, ("known_at",))
 ORIGIN = (
     Column("source_topic", Type.TEXT),
@@ -60,6 +64,11 @@ COORDINATES = " || '-' || ".join(
 )
 
 
+def _key(table: str) -> Column:
+    former = FORMER_KEYS.get(table)
+    return Column("key", Type.TEXT, () if former is None else (former,))
+
+
 def reading_fields(stream: Stream) -> list[Field]:
     """Return the fields of a reading that have a column of their own: its first time, then the others."""
     kept = [field for field in stream.schema.fields if field.name not in (stream.key.name, ISSUE_TIME.name)]
@@ -71,20 +80,16 @@ def _columns(fields: Iterable[Field]) -> tuple[Column, ...]:
     return tuple(Column(field.name, TYPES[field.kind]) for field in fields)
 
 
-def _word(stream: Stream) -> str:
-    return stream.name.replace("-", "_")
-
-
 def _readings(stream: Stream) -> Table:
-    name = stream.readings_table or f"{_word(stream)}_readings"
-    columns = (ID, KEY, *_columns(reading_fields(stream)), PUBLISHED, *ORIGIN)
+    name = stream.readings_name
+    columns = (ID, _key(name), *_columns(reading_fields(stream)), PUBLISHED, *ORIGIN)
     more = "; sent again, corrected or revised, it is another row" if stream.errors else ""
     return _checked(stream, Table(name, columns, COORDINATES, f"{stream.title}, as it was sent{more}"))
 
 
 def _predictions(stream: Stream) -> Table:
-    name = stream.answers_table or f"{_word(stream)}_predictions"
-    columns = (ID, KEY, Column(EVENT_TIME, Type.TIME), *_columns(stream.answer.fields), *ANSWERED, *ORIGIN)
+    name = stream.answers_name
+    columns = (ID, _key(name), Column(EVENT_TIME, Type.TIME), *_columns(stream.answer.fields), *ANSWERED, *ORIGIN)
     title = f"a prediction: {stream.answer.meaning[0].lower()}{stream.answer.meaning[1:].rstrip('.')}"
     return _checked(stream, Table(name, columns, f"{COORDINATES} || '@' || version", title))
 
@@ -93,7 +98,7 @@ def _checked(stream: Stream, table: Table) -> Table:
     """Return a table of a stream; SettingInvalid if a field has the name of a column that every table has."""
     twice = [name for name, n in Counter(name.lower() for name in table.names).items() if n > 1]
     if twice:
-        own = ", ".join(c.name for c in (ID, KEY, *ANSWERED, *ORIGIN))
+        own = ", ".join(c.name for c in (ID, _key(table.name), *ANSWERED, *ORIGIN))
         raise SettingInvalid(f"stream {stream.name}: got a field {twice[0]}, allowed other names than {own}")
     return table
 
@@ -104,7 +109,7 @@ QUANTILES = tuple(
 )
 ISSUED = (
     Column("forecast_id", Type.TEXT),
-    KEY,
+    _key("forecasts"),
     Column("issue_time", Type.TIME),
     AVAILABLE_AT,
     Column("corrected", Type.BOOLEAN),
@@ -141,7 +146,7 @@ FORECAST_ERRORS = Table(
     "forecast_errors",
     (
         ID,
-        KEY,
+        _key("forecast_errors"),
         Column("issue_time", Type.TIME),
         AVAILABLE_AT,
         Column("target_time", Type.TIME),
@@ -164,7 +169,7 @@ REJECTIONS = Table(
     "rejections",
     (
         ID,
-        KEY,
+        _key("rejections"),
         Column("reason", Type.TEXT),
         Column("field", Type.TEXT),
         Column("got", Type.TEXT),

@@ -24,10 +24,10 @@ from kappawatt.columns.schema import Field, Schema
 from kappawatt.streams import plant
 from kappawatt.streams.stream import Key, Stream, View
 
-FLOW = Field("water_flow", "m3/s", "flow through the turbine", minimum=0, maximum=10_000)
+FLOW = Field("water_flow", "m3/s", "flow through the turbine", minimum=0, maximum=10_000, example=8.0)
 STREAM = Stream(
     name="turbine", service="turbine-flow", title="readings of a water turbine", target="water_flow", path="turbines",
-    key=Key("turbine", "turbine", "kaplan-1"), view=View("Water turbines"), order=50,
+    key=Key("turbine", "turbine", "kaplan-1"), view=View("Water turbines"), order=100,
     readings=replace(plant.PLANT_READINGS, name="turbine.readings", message=Schema("T", "", (FLOW,))),
     answers=replace(plant.PLANT_PREDICTIONS, name="turbine.predictions", message=Schema("F", "", (FLOW,))),
 )

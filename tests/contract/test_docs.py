@@ -44,3 +44,12 @@ def test_every_make_target_the_readme_names_exists() -> None:
 
     for name in re.findall(r"make ([a-z][a-z0-9-]+)", (ROOT / "README.md").read_text()):
         assert name in targets, name
+
+
+def test_every_path_a_page_names_is_there() -> None:
+    path = re.compile(r"(?<![\w/.-])((?:src|tests|services|tools|docker|bench|examples|serverless)/[\w./-]*[\w/])")
+    elsewhere = {"docker/config.json"}  # of a user's home
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("services/*/README.md"), ROOT / "bench/README.md"]
+    for page in pages:
+        for name in path.findall(page.read_text()):
+            assert name in elsewhere or (ROOT / name).exists(), f"{page.relative_to(ROOT)} names {name}"

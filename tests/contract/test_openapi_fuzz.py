@@ -24,7 +24,7 @@ from tests.conftest import wait_until
 # Lists of unequal length, CSV and Arrow are more than a JSON Schema can say: what it allows may still be refused.
 NOT_SAYABLE = [positive_data_acceptance]
 CSV = "text/csv"
-ENDLESS = "/api/stream"  # server-sent events; tested by hand in tests/unit/gateway
+ENDLESS = "/api/stream"  # server-sent events; tested by hand in tests/unit/services/gateway
 
 
 @pytest.mark.parametrize("name", service_names())

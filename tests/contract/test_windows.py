@@ -69,7 +69,8 @@ def artifacts(folder: Path, forecaster: Forecaster) -> Path:
 
 def app_of(forecaster: Forecaster, settings: Settings) -> Flask:
     artifacts(settings.artifacts, forecaster)
-    return create_app(forecasts(forecaster, summary="Another window.", port=8996, stream=STREAM), settings)
+    stream = replace(STREAM, service=forecaster.name, levels=THREE)
+    return create_app(forecasts(forecaster, summary="Another window.", port=8996, stream=stream), settings)
 
 
 def model_of(folder: Path, forecaster: Forecaster) -> ForecastModel:

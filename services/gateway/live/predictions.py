@@ -129,8 +129,10 @@ class PredictionsView:
         if model != self._model:
             self._model = model
             self._errors.clear()  # the error of two versions together is that of neither
+        moment = _milliseconds(prediction.get("event_time"))
+        self._note_time(prediction["published"], prediction["published"] if moment is None else moment)
         point = self._point(prediction)
-        if point is None:
+        if point is None:  # an answer in words has no place on an axis
             return
         self._add_point(key, point)
         _, predicted, lower, upper, measured, _ = point
@@ -139,7 +141,6 @@ class PredictionsView:
             if lower is not None and upper is not None:
                 inside, width = float(lower <= measured <= upper), upper - lower
             self._errors.append((predicted - measured, inside, width))
-        self._note_time(prediction["published"], point[0])
 
     def _point(self, prediction: Mapping[str, Any]) -> tuple[Any, ...] | None:
         target = self._target

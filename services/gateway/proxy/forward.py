@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 # Last part of a path whose POST asks a model and changes nothing.
-PURE = ("predict", "forecast", "infer", "invocations")
+PURE = re.compile(r"(/api/[^/]+)?/(predict|forecast|invocations|v2/models/[^/]+(/versions/[^/]+)?/infer)/?")
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 30.0
 TRIES = 3
@@ -177,7 +177,7 @@ def _target(name: str, url: str, entry: str) -> Target:
 
 def asks_only(path: str) -> bool:
     """Whether a POST to `path` changes nothing, so that it may be sent again and a reader may make it."""
-    return path.rsplit("/", 1)[-1] in PURE
+    return PURE.fullmatch(path) is not None
 
 
 def path_below(rest: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import click
@@ -42,10 +43,16 @@ def doctor(wait: float, only: tuple[str, ...], as_json: bool, **given: Any) -> N
     """Look at every hop: bus, topics, consumer lag, and a probe reading that has to come back answered."""
 
     settings = Settings.read(**given)
-    services = [find_service(name) for name in service_names() if not only or name in only]
+    services, broken = [], []
+    for name in service_names():
+        if not only or name in only:
+            try:
+                services.append(find_service(name))
+            except SettingInvalid as error:
+                broken.append(Finding(f"service {name}", False, str(error)))
     sink = not only or "sink" in only
     well = True
-    for finding in examine(settings, services, probe_seconds=wait, sink=sink):
+    for finding in chain(broken, examine(settings, services, probe_seconds=wait, sink=sink)):
         well &= finding.is_well
         if as_json:
             row = {"check": finding.check, "ok": finding.is_well, "detail": finding.detail}

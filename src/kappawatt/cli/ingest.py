@@ -139,7 +139,8 @@ def ingest_file(source: Path, wanted: Wanted, sender: Callable[[Stream, str], Se
         ):
             if value:
                 raise SettingInvalid(f"{option}: got it for {stream.title}, allowed for files of series")
-        send = sender(stream, wanted.key or stream.key.example)
+        own = "" if stream.names_key else stream.key.example
+        send = sender(stream, own if wanted.key is None else stream.key.checked(wanted.key))
         return send_file(stream, source, send=send, rate=wanted.rate, loop=wanted.loop, progress=wanted.progress)
     if wanted.loop:
         raise SettingInvalid(f"--loop: got it for {stream.title}, allowed for readings that say no time of their own")

@@ -16,7 +16,7 @@ from kappawatt.settings import Settings
 __all__ = ["sink"]
 
 
-@click.command()
+@click.command(deprecated="use `kappawatt consume sink`")
 @click.option("--database", help="duckdb:FILE or postgresql://... [KAPPAWATT_DATABASE]")
 @click.option("--probe-port", type=click.IntRange(1, 65535), help="Port of probes, metrics and queries.")
 @bus_option

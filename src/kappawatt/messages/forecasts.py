@@ -54,6 +54,11 @@ def forecast_id(model: ForecastModel, key: str, issue_time: np.datetime64, avail
     return f"{model.name}/{key}/{instant(issue_time)}/{instant(available_at)}@{model.version}"
 
 
+def _known(available_at: np.datetime64) -> dict[str, str]:
+    """When something was known; `known_at` is the name of the release before, for readers that are of it still."""
+    return {"available_at": instant(available_at), "known_at": instant(available_at)}
+
+
 def forecast_document(model: ForecastModel, issued: Issued, available_at: np.datetime64) -> dict[str, Any]:
     """Return a forecast as it stands on the bus and in the answer of `POST /forecast`."""
     past, levels = issued.past, [level_text(level) for level in issued.fan.levels]
@@ -62,7 +67,7 @@ def forecast_document(model: ForecastModel, issued: Issued, available_at: np.dat
         "id": forecast_id(model, past.key, past.issue_time, available_at),
         "key": past.key,
         "issue_time": instant(past.issue_time),
-        "available_at": instant(available_at),
+        **_known(available_at),
         "corrected": bool(available_at > past.issue_time),
         "time_zone": past.time_zone,
         "step_seconds": past.step,
@@ -104,7 +109,7 @@ def error_document(
         "id": f"{forecast_id(model, past.key, past.issue_time, available_at)}/{instant(start)}",
         "key": past.key,
         "issue_time": instant(past.issue_time),
-        "available_at": instant(available_at),
+        **_known(available_at),
         "target_time": instant(start),
         "measured": measured,
         "forecast": median,

@@ -116,7 +116,7 @@ BLOCK_ROWS_MOST = 10_000  # rows in one outgoing block: some 600 kB, below a bro
 CARRIED = ("traceparent", "tracestate")  # headers that go on from a reading to its answer
 
 
-def _by_content_type(polled: Sequence[Records]) -> dict[str, list[Records]]:
+def by_content_type(polled: Sequence[Records]) -> dict[str, list[Records]]:
     """Group messages by content type, keeping their order; a poll of one type is passed on as it is."""
     groups: dict[str, list[Records]] = defaultdict(list)
     for records in polled:

@@ -57,7 +57,7 @@ def predicts(predictor: Predictor, *, stream: Stream | None = None, **given: Any
     ) -> Answers:
         from kappawatt.worker.predicting import Answering
 
-        return Answering(model, output, stream.dead.name, block_rows)
+        return Answering(model, output, stream.dead.name, block_rows, stream.arrival or "")
 
     def probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float) -> Finding:
         from kappawatt.serving.probes import send_probe
@@ -162,8 +162,23 @@ def forecasts(
 def _service(name: str, kind: ModelKind[Any], stream: Stream | None, given: dict[str, Any]) -> Service:
     if stream is None:
         return Service(name=name, model=kind, **given)
+    _check_stream(name, kind, stream)
 
     def work(app: Flask, context: Context) -> Loop:
         return stream_worker(kind, stream, context)
 
     return Service(name=name, model=kind, stream=stream, work=work, **given)
+
+
+def _check_stream(name: str, kind: ModelKind[Any], stream: Stream) -> None:
+    """Refuse a service whose stream is another's: its answers would not be understood."""
+    predictor = kind.predictor
+    levels = None if kind.rolling is None else kind.rolling.forecaster.levels
+    for field, got, allowed in (
+        ("service", stream.service, name),
+        ("target", stream.target, predictor.target),
+        ("readings", stream.schema.name, predictor.request.name),
+        ("levels", stream.levels, levels or stream.levels),
+    ):
+        if got != allowed:
+            raise SettingInvalid.of(f"stream {stream.name}: {field}", got, f"{allowed}, which {name} has")

@@ -68,14 +68,13 @@ def _with_messages(bus: Bus, topic: str) -> int:
 
 def send_probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float) -> Finding:
     """Publish a reading of the schema's own examples and wait for its answer; it stays in the log like any other."""
-    row = {f.name: f.example for f in stream.schema.required}
     before = {(t, p): o.end for t in (output, stream.dead.name) for p, o in bus.offsets(t).items()}
     reader = bus.reader([output, stream.dead.name], before)
     producer = bus.producer()
     try:
         started = time.monotonic()
         headers = (("content-type", JSON.encode()),)
-        producer.publish([Outgoing(stream.readings.name, orjson.dumps(row), PROBE_KEY, headers)])
+        producer.publish([Outgoing(stream.readings.name, orjson.dumps(stream.example_row()), PROBE_KEY, headers)])
         sent = time.monotonic() - started
         while time.monotonic() - started < seconds:
             polled = reader.poll(0.25)

@@ -221,9 +221,7 @@ class Context:
 
 def service_names() -> list[str]:
     """Return the names of all services there are: folders with a `service.py`, and entry points of other packages."""
-    package = importlib.import_module(PACKAGE)
-    folders = {path for root in package.__path__ for path in Path(root).glob("*/service.py")}
-    return sorted({path.parent.name.replace("_", "-") for path in folders} | _entries().keys())
+    return sorted(_own_names() | _entries().keys())
 
 
 def find_service(name: str) -> Service:
@@ -243,9 +241,20 @@ def find_service(name: str) -> Service:
     return service
 
 
+def _own_names() -> set[str]:
+    package = importlib.import_module(PACKAGE)
+    folders = {path for root in package.__path__ for path in Path(root).glob("*/service.py")}
+    return {path.parent.name.replace("_", "-") for path in folders}
+
+
 @cache
 def _entries() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        if entry.name in found or entry.name in _own_names():
+            raise SettingInvalid.of(f"entry point of {GROUP}", entry.name, "a name that no other service has")
+        found[entry.name] = entry
+    return found
 
 
 def _module_of(name: str) -> str:

@@ -14,7 +14,7 @@ from kappawatt.forecasting.calendar import zone_named
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, ISSUE_TIME, TIME_ZONE
 from kappawatt.streams.stream import Rule, Stream
 
-__all__ = ["OF_SERIES", "by_key", "screened"]
+__all__ = ["OF_SERIES", "by_key", "rules_of", "screened"]
 
 
 def screened(stream: Stream, batch: Batch, key: str) -> Batch:
@@ -25,12 +25,17 @@ def screened(stream: Stream, batch: Batch, key: str) -> Batch:
     key : str
         Name all rows belong to; "" if each row names its own.
     """
-    found = [r for rule in stream.rules for r in rule(stream, batch, key) if batch.valid[r.row]]
+    found = [r for rule in rules_of(stream) for r in rule(stream, batch, key) if batch.valid[r.row]]
     if not found:
         return batch
     valid = batch.valid.copy()
     valid[[r.row for r in found]] = False
     return Batch(batch.columns, valid, tuple(sorted((*batch.rejections, *found), key=lambda r: r.row)))
+
+
+def rules_of(stream: Stream) -> tuple[Rule, ...]:
+    """Return the rules of a stream's rows: its own, and where they name their key, that they do it rightly."""
+    return (has_a_name, *stream.rules) if stream.names_key else stream.rules
 
 
 def by_key(stream: Stream, batch: Batch, key: str) -> Iterator[tuple[str, NDArray[np.intp]]]:
@@ -105,4 +110,4 @@ def is_in_a_time_zone(stream: Stream, batch: Batch, key: str) -> Iterator[Reject
                 yield Rejection(row, "out_of_range", TIME_ZONE.name, shorten(zone), allowed)
 
 
-OF_SERIES: tuple[Rule, ...] = (has_a_name, is_on_the_grid, has_a_value, asks_nothing, is_in_a_time_zone)
+OF_SERIES: tuple[Rule, ...] = (is_on_the_grid, has_a_value, asks_nothing, is_in_a_time_zone)

@@ -19,6 +19,7 @@ __all__ = ["NAME", "NAME_OR_PART", "Bins", "Demo", "Form", "Key", "Rule", "Strea
 
 # a name of dots alone would be taken for a folder on its way here
 NAME = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}")
+STREAM_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 NAME_OR_PART = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~:-]{0,99}")  # 1044...:surplus
 
 
@@ -198,6 +199,25 @@ class Stream:
     demo: Demo | None = None
     order: int = 100
 
+    def __post_init__(self) -> None:
+        """Refuse a record that cannot be, where it is made; SettingInvalid names the field."""
+        fields = self.schema.names
+        target_in = fields if self.errors is not None else (*fields, *self.answer.names)
+        examples = [field.name for field in self.schema.required if field.example is None]
+        interval = {"interval_start", "time_zone", "issue_time"}
+        for field, got, allowed, is_well in (
+            ("name", self.name, "a-z 0-9 -, a letter first", STREAM_NAME.fullmatch(self.name)),
+            ("path", self.path, "A-Z a-z 0-9 . _ ~ -", NAME.fullmatch(self.path)),
+            ("target", self.target, f"a field: {', '.join(target_in)}", self.target in target_in),
+            ("arrival", self.arrival, "a field of a reading", self.arrival is None or self.arrival in fields),
+            ("values", self.values, "fields of a reading", set(self.values) <= set(fields)),
+            ("readings", examples, "an example for each required field: the probe sends them", not examples),
+            ("steps", self.steps, f"none without {', '.join(interval)}", not self.steps or interval <= set(fields)),
+            ("errors", self.errors, "none without steps", self.errors is None or self.steps),
+        ):
+            if not is_well:
+                raise SettingInvalid.of(f"stream {self.name}: {field}", got, allowed)
+
     @property
     def schema(self) -> Schema:
         """Of a reading."""
@@ -226,19 +246,29 @@ class Stream:
         return Form.PREDICTIONS if self.errors is None else Form.FORECASTS
 
     @property
+    def word(self) -> str:
+        """Its name where a hyphen cannot be: in names of tables and views."""
+        return self.name.replace("-", "_")
+
+    @property
     def readings_name(self) -> str:
         """Name of the sink's table of readings."""
-        return self.readings_table or f"{self.name}_readings"
+        return self.readings_table or f"{self.word}_readings"
 
     @property
     def answers_name(self) -> str:
         """Name of the sink's table of predictions."""
-        return self.answers_table or f"{self.name}_predictions"
+        return self.answers_table or f"{self.word}_predictions"
 
     @property
     def names_key(self) -> bool:
         """Whether a row may name its key itself."""
         return self.key.name in self.schema.names
+
+    def example_row(self) -> dict[str, Any]:
+        """Return a reading that is taken: the examples of what it must have."""
+        names = [*(field.name for field in self.schema.required), *self.values[:1]]
+        return {name: self.schema.field(name).example for name in names}
 
     @property
     def forms(self) -> tuple[tuple[Topic, Form], ...]:

@@ -16,9 +16,10 @@ from kappawatt.bus.topic import Topic
 from kappawatt.errors import SettingInvalid
 from kappawatt.streams.stream import Form, Stream
 
-__all__ = ["FORMS", "GROUP", "STREAMS", "TOPICS", "stream_named"]
+__all__ = ["FORMS", "GROUP", "STREAMS", "TOPICS", "checked", "stream_named"]
 
 GROUP = "kappawatt.streams"
+LEAST_ORDER = 100  # of streams of other packages: the first stream is what is shown where none is named
 
 
 def _own() -> list[Stream]:
@@ -36,15 +37,18 @@ def _brought() -> list[Stream]:
             raise SettingInvalid(f"entry point {entry.name} of {GROUP}: {entry.value}: {error}") from error
         if not isinstance(stream, Stream):
             raise SettingInvalid.of(f"entry point {entry.name} of {GROUP}", entry.value, "a Stream")
+        if stream.order < LEAST_ORDER:
+            raise SettingInvalid.of(f"stream {stream.name}: order", stream.order, f"{LEAST_ORDER} or more")
         found.append(stream)
     return found
 
 
-def _checked(streams: list[Stream]) -> tuple[Stream, ...]:
+def checked(streams: list[Stream]) -> tuple[Stream, ...]:
     """Return streams in order; SettingInvalid if two claim one name, path or topic."""
-    claimed: dict[str, str] = {}
+    claimed = {f"topic {PROMOTIONS.name}": "of promotions"}
     for stream in streams:
-        claims = [f"name {stream.name}", f"path /{stream.path}", *(f"topic {topic.name}" for topic in stream.topics)]
+        claims = [f"name {stream.name}", f"path /{stream.path}", f"service {stream.service}"]
+        claims += [f"topic {topic.name}" for topic in stream.topics]
         for claim in claims:
             if claim in claimed:
                 raise SettingInvalid(f"stream {stream.name}: got {claim}, which stream {claimed[claim]} has already")
@@ -52,7 +56,7 @@ def _checked(streams: list[Stream]) -> tuple[Stream, ...]:
     return tuple(sorted(streams, key=lambda stream: (stream.order, stream.name)))
 
 
-STREAMS = _checked(_own() + _brought())
+STREAMS = checked(_own() + _brought())
 TOPICS: tuple[Topic, ...] = (*(topic for stream in STREAMS for topic in stream.topics), PROMOTIONS)
 FORMS: dict[str, tuple[Stream, Form]] = {
     topic.name: (stream, form) for stream in STREAMS for topic, form in stream.forms

@@ -15,7 +15,7 @@ from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import READABLE, ManyDecoded
 from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.predictions import Prediction, prediction_block, prediction_event
-from kappawatt.messages.readings import BLOCK_ROWS_MOST, _by_content_type, carried_headers
+from kappawatt.messages.readings import BLOCK_ROWS_MOST, by_content_type, carried_headers
 from kappawatt.models.predictor import Model
 from kappawatt.worker.interface import Outcome
 
@@ -33,17 +33,20 @@ class Answering:
         Topic names.
     block_rows : int
         From how many answers of one key on they travel as one block; 0 never.
+    arrival : str
+        Field of a reading that says its time; when it arrived, if absent.
     """
 
     model: Model
     output: str
     dead: str
     block_rows: int
+    arrival: str = "event_time"
 
     def answer(self, polled: Sequence[Records]) -> Outcome:
         """Return everything to publish for `polled`; depends on nothing but its argument and the model."""
         outcome = Outcome()
-        for kind, parts in _by_content_type(polled).items():
+        for kind, parts in by_content_type(polled).items():
             values = [value for records in parts for value in records.values]
             decoded = self._decode(values, kind)
             self._publish_part(parts, decoded, self.model.answer(decoded.batch), outcome)
@@ -115,8 +118,8 @@ class Answering:
         self, rows: NDArray[np.intp], arrived: NDArray[np.int64], batch: Batch, answer: Answer
     ) -> dict[str, NDArray[np.generic]]:
         moments = arrived.astype("datetime64[ms]")
-        if "event_time" in batch.columns:
-            given = batch.columns["event_time"][rows]
+        if self.arrival in batch.columns:
+            given = batch.columns[self.arrival][rows]
             moments = np.where(np.isnat(given), moments, given)
         columns = {"event_time": moments}
         columns |= {name: column[rows] for name, column in answer.columns.items()}

@@ -28,7 +28,7 @@ from kappawatt.streams.stream import Demo
 from tests.conftest import wait_until
 from tests.forecast_fakes import SERVICE, STREAM, hours, loads, write_artifact
 
-DEMO = Part(LOAD, Demo("kappawatt.datasets.named:load_zones", 70))
+DEMO = Part(STREAM, Demo("kappawatt.datasets.named:load_zones", 70))
 
 
 def publish(bus: Bus, messages: list[Outgoing]) -> None:

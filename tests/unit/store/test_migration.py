@@ -11,7 +11,7 @@ import pytest
 
 from kappawatt.bus import Bus
 from kappawatt.services.sink.service import SERVICE as SINK
-from kappawatt.services.sink.tables import LAYOUT
+from kappawatt.services.sink.tables import FORECASTS, LAYOUT
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from kappawatt.store.migration import Change, changes
@@ -120,3 +120,13 @@ def test_a_field_that_a_stream_has_got_since_is_a_column_more() -> None:
 
     assert change == Change("wind_readings", (), (Column("gust", Type.NUMBER),))
     assert list(change.statements) == ['ALTER TABLE "wind_readings" ADD COLUMN "gust" DOUBLE PRECISION']
+
+
+def test_only_what_a_key_was_called_in_that_table_becomes_the_key() -> None:
+    """A stream of another package may have a key of any name: `unit` is a column of forecasts, and stays it."""
+    there = [("forecasts", name) for name in ("id", "series", "unit", "model")]
+
+    [change] = changes([FORECASTS], there)
+
+    assert ("series", "key") in change.renamed
+    assert all(old in ("series", "known_at") for old, _ in change.renamed)

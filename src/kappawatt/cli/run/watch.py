@@ -54,7 +54,7 @@ class Watch:
         while found := read_predictions(_read(self._tail)):
             for p in found:
                 self.predictions += 1
-                if p.get(measured) is not None:
+                if isinstance(p.get(measured), (int, float)) and isinstance(p.get(self._target), (int, float)):
                     self.errors.append(abs(p[measured] - p[self._target]))
                 arrived = np.datetime64(p["event_time"].removesuffix("Z")).astype("datetime64[ms]").astype(np.int64)
                 self.latencies.append((p["published"] - int(arrived)) / 1000)

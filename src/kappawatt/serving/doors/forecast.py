@@ -59,7 +59,6 @@ def add_routes(
         issued = model.issue(history.until(issue_time, as_of), targets)
         context.telemetry.rows_at("http").inc(len(targets))
         answer = forecast_document(model, issued, as_instant(issue_time))
-        answer["known_at"] = answer["available_at"]  # its name of the release before, for one more
         return Response(orjson.dumps(answer), content_type=JSON)
 
     @app.get("/series", provide_automatic_options=False)

@@ -12,6 +12,7 @@ from flask import Flask, Response
 
 from kappawatt.errors import SettingInvalid
 from kappawatt.services.gateway.access import Role, is_loopback, read_access, read_keys, role_for
+from kappawatt.services.gateway.proxy.forward import asks_only
 from kappawatt.settings import Settings
 
 Gateways = Callable[..., Flask]
@@ -229,3 +230,20 @@ def test_loopback_is_told_from_the_rest(host: str, answer: bool) -> None:
 
 def test_unknown_methods_need_the_highest_role() -> None:
     assert role_for("PATCH", "/api/plant-power/predict") is Role.ADMIN
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["readings/predict", "load/forecast", "meters/invocations", "readings/infer", "load", "meters"],
+)
+def test_a_door_is_a_writers_whatever_a_plant_or_zone_is_called(path: str) -> None:
+    assert role_for("POST", f"/api/sensor-ingestor/{path}") is Role.WRITER
+    assert not asks_only(f"/{path}")
+
+
+@pytest.mark.parametrize(
+    "path", ["predict", "forecast", "invocations", "v2/models/m/infer", "v2/models/m/versions/1/infer"]
+)
+def test_a_question_is_a_readers(path: str) -> None:
+    assert role_for("POST", f"/api/plant-power/{path}") is Role.READER
+    assert asks_only(f"/{path}")

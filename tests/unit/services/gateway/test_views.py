@@ -29,8 +29,8 @@ from tests.unit.services.gateway.test_stream import events
 Gateways = Callable[..., Flask]
 Eventually = Callable[..., Any]
 
-FLOW = Field("flow", "m3/s", "flow through the turbine", minimum=0, maximum=10_000)
-HEAD = Field("head", "m", "height of the water above the turbine", minimum=0, maximum=2_000)
+FLOW = Field("flow", "m3/s", "flow through the turbine", minimum=0, maximum=10_000, example=8.0)
+HEAD = Field("head", "m", "height of the water above the turbine", minimum=0, maximum=2_000, example=25.0)
 TURBINE = Stream(
     name="turbine",
     service="turbine-flow",
