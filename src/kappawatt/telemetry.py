@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+if TYPE_CHECKING:
+    from prometheus_client import Counter
 
 __all__ = ["CONTENT_TYPE", "Telemetry"]
 
@@ -22,6 +24,9 @@ class Telemetry:
     """
 
     def __init__(self, service: str) -> None:
+        # Here and not above: the client looks for that folder when it is imported, and services are found before.
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
         self.service = service
         self.started = time.time()
         self.last_poll: float | None = None
@@ -108,6 +113,8 @@ class Telemetry:
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
+        from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+
         since = self.last_poll or self._waits_since
         if since is not None:
             self.poll_age.labels(self.service).set(time.monotonic() - since)

@@ -86,10 +86,10 @@ def test_predictions_are_shown_within_a_minute_and_ctrl_c_leaves_nothing(stack: 
 
 def test_killed_parts_come_back_and_every_reading_is_answered(stack: Stack) -> None:
     stack.wait_for(r"predictions +[1-9]\d*  MAE")
-    for name in ("consume plant-power", "serve gateway", "sink"):
+    for name in ("consume plant-power", "serve gateway", "consume sink"):
         victim = next(pid for command, pid in stack.children().items() if command.startswith(name))
         os.kill(victim, signal.SIGKILL)
-        label = {"consume plant-power": "plant-power consume", "serve gateway": "gateway"}.get(name, name)
+        label = {"consume plant-power": "plant-power consume"}.get(name, name.split()[1])
         stack.wait_for(rf"{label} ended with -9, starting it again")
         time.sleep(2)
     stack.wait_for(r"predictions +[1-9]\d{2,}  MAE")

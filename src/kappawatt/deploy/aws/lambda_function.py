@@ -200,7 +200,7 @@ class _WarmApp:
             if found is None:
                 return
             app = self._make(replace(self._settings, artifacts=found.folder))
-            reason = app.extensions["kappawatt"].models.why_not_ready()
+            reason = app.extensions[MODELS].why_not_ready()
             if reason is not None:
                 raise ArtifactInvalid(reason)
         except (NotReady, ArtifactInvalid) as error:
