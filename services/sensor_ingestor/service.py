@@ -1,4 +1,4 @@
-"""The sensor ingestor: readings of plants, load zones and meters, acknowledged when the bus has them."""
+"""The sensor ingestor: readings of every stream, acknowledged when the bus has them."""
 
 from __future__ import annotations
 

@@ -26,9 +26,15 @@ __all__ = ["run"]
     type=RATE,
     default=10.0,
     show_default=True,
-    help="Plant readings a second.",
+    help="Readings a second, of streams whose rows stand by themselves: a plant's.",
 )
-@click.option("--pace", type=RATE, default=1.0, show_default=True, help="Hours a second of load zones and meters.")
+@click.option(
+    "--pace",
+    type=RATE,
+    default=1.0,
+    show_default=True,
+    help="Hours a second, of streams whose rows are intervals: load zones, meters.",
+)
 @click.option(
     "--only",
     type=click.Choice([stream.name for stream in STREAMS if stream.demo]),
@@ -44,7 +50,7 @@ __all__ = ["run"]
 @click.option("--bus", help="kafka starts a broker here; kafka://HOST:PORT uses yours; embedded bus if absent.")
 @client_option
 def run(rate: float, pace: float, only: str | None, folder: Path, bus: str | None, **given: Any) -> None:
-    """Run the whole stream on this machine, until Ctrl-C: plant predictions, load and meter forecasts."""
+    """Run the whole stack on this machine, until Ctrl-C: every stream there is, with its service."""
     from contextlib import ExitStack
 
     from kappawatt import logs
