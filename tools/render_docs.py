@@ -95,9 +95,9 @@ def _kept(topic: Topic) -> str:
 PREDICTION = """## Predictions on the bus
 
 Each prediction also says which reading it answers and who answered: `id`, `key`, `event_time`, `measured_TARGET`
-(`measured_net_power` of a plant; null if it was not measured), `model`, `version`, `source_topic`, `source_partition`, `source_offset`,
-`source_row`. In a block, what is the same for all rows stands in the headers `model`, `model-version`,
-`source-topic` and `source-partition`.
+(`measured_net_power` of a plant; null if it was not measured), `model`, `version`, `source_topic`,
+`source_partition`, `source_offset`, `source_row`. In a block, what is the same for all rows stands in the headers
+`model`, `model-version`, `source-topic` and `source-partition`.
 
 The id is `TOPIC-PARTITION-OFFSET-ROW@VERSION`: whoever answers the same reading with the same version writes the
 same id, so a crash or a replay overwrites and never doubles.
@@ -107,12 +107,12 @@ FORECASTS = " and ".join(f"`{stream.answers.name}`" for stream in STREAMS if str
 ERRORS = " and ".join(f"`{stream.errors.name}`" for stream in STREAMS if stream.errors)
 FORECAST = f"""## Forecasts on the bus
 
-One JSON document for each series and issue time on {FORECASTS}: `id`, `key`, `issue_time`,
-`available_at`, `corrected`, `time_zone`, `step_seconds`, `target`, `unit`, `target_time` (a list: the start of each
-interval of a local day, 23, 24 or 25 hours), `quantiles` (a list of the same length for each level of the stream, 19 of `"0.05"` to `"0.95"` as shipped), `day`
-(quantiles of figures of the whole day, where a stream has them), `filled` (intervals of the history that were missing and
-filled), `fallback` and `fallback_reason` (the seasonal naive stood in), `model`, `version`, and `source_topic`,
-`source_partition`, `source_offset` of the reading that made it due. The id is
+One JSON document for each series and issue time on {FORECASTS}: `id`, `key`, `issue_time`, `available_at`,
+`corrected`, `time_zone`, `step_seconds`, `target`, `unit`, `target_time` (a list: the start of each interval of a
+local day, 23, 24 or 25 hours), `quantiles` (a list of the same length for each level of the stream, 19 of `"0.05"` to
+`"0.95"` as shipped), `day` (quantiles of figures of the whole day, where a stream has them), `filled` (intervals of
+the history that were missing and filled), `fallback` and `fallback_reason` (the seasonal naive stood in), `model`,
+`version`, and `source_topic`, `source_partition`, `source_offset` of the reading that made it due. The id is
 `SERVICE/SERIES/ISSUE_TIME/AVAILABLE_AT@VERSION`: the same log gives the same ids. When late data changes what would
 have been known, a correction follows with the same `issue_time` and a later `available_at`.
 
