@@ -26,6 +26,7 @@ from kappawatt.models.s3 import S3Model
 from kappawatt.serving.service import find_service, service_names
 from kappawatt.settings import Settings
 from kappawatt.streams.load import STREAM as LOAD
+from kappawatt.streams.plant import STREAM as PLANT
 from tests.compose.stack import ROOT, Stack, free_port
 from tests.conftest import wait_until
 from tests.docker import docker
@@ -106,7 +107,7 @@ def test_readings_come_back_as_predictions_and_land_in_postgresql(stack: Stack) 
     assert stack.ask(
         "SELECT r.net_power, round(p.net_power) FROM readings r"
         " JOIN predictions p USING (source_topic, source_partition, source_offset, source_row)"
-        " WHERE r.plant = 'turbine' AND r.ambient_temperature = 14.96"
+        " WHERE r.key = 'turbine' AND r.ambient_temperature = 14.96"
     ) == [["463.26", "463"]]
 
 
@@ -129,7 +130,7 @@ def test_a_zones_load_is_forecast_from_what_was_posted(stack: Stack) -> None:
     assert not answer["fallback"]
     low, high = (np.array(answer["quantiles"][level]) for level in ("0.05", "0.95"))
     assert (low < high).all()
-    landed = "SELECT count(*) FROM forecasts WHERE series = 'zone-of-a-test'"
+    landed = "SELECT count(*) FROM forecasts WHERE key = 'zone-of-a-test'"
     wait_until(lambda: stack.number(landed) >= 24, 30, "forecasts in PostgreSQL")
 
 
@@ -143,8 +144,8 @@ def stream_while_it_is_killed(stack: Stack, service: str) -> None:
     """Post readings at the gateway at a steady rate, and kill a service meanwhile."""
     plant, before = f"killed-{service}", stack.restarts(service)
     rows = synthetic_plant(SENT, 1)
-    done: list[Summary] = []
-    thread = threading.Thread(target=lambda: done.append(send_columns(rows, send=stack.sender(plant), rate=50.0)))
+    send, done = stack.sender(plant), list[Summary]()
+    thread = threading.Thread(target=lambda: done.append(send_columns(PLANT, rows, send=send, rate=50.0)))
     thread.start()
     try:
         wait_until(lambda: stack.number(LANDED.format(plant)) > 0, 60, "a first prediction")
