@@ -19,7 +19,7 @@ from kappawatt.bus.interface import BusOptions
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.content import ARROW
 from kappawatt.forecasting.calendar import HOUR, Times, as_instant
-from kappawatt.messages.forecasts import read_documents
+from kappawatt.messages.forecasts import read_documents, with_available_at
 from kappawatt.serving.service import find_service
 from kappawatt.settings import Settings
 from kappawatt.streams.table import TOPICS
@@ -110,7 +110,7 @@ def expected(bus: Bus) -> dict[str, dict[str, dict[str, Any]]]:
     while any(reader.positions().get(where, 0) < end for where, end in ends.items()):
         for m in answering.answer(reader.poll(0.5)).outgoing:
             if m.topic in found:
-                document = orjson.loads(m.value)
+                document = with_available_at(orjson.loads(m.value))
                 found[m.topic][document["id"]] = document
     reader.close()
     return found
