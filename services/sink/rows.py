@@ -15,14 +15,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kappawatt.bus.interface import Headers, Records, header
+from kappawatt.bus.interface import Records, header
 from kappawatt.columns.batch import Columns
 from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import ARROW, READABLE
 from kappawatt.columns.schema import Kind
 from kappawatt.columns.values import parse_timestamp
 from kappawatt.errors import PayloadInvalid
-from kappawatt.messages.readings import content_type
+from kappawatt.messages.readings import by_content_type, content_type
 from kappawatt.store.table import ABSENT, DTYPES, Table, join
 from kappawatt.streams.stream import Form, Stream
 from kappawatt.streams.table import FORMS
@@ -75,35 +75,35 @@ class Landing:
             self.rows += n
 
     def _add_readings(self, records: Records, stream: Stream) -> None:
-        schema, table = stream.schema, READINGS[stream.name]
-        texts = [field.name for field in reading_fields(stream) if field.kind is Kind.TEXT]
-        for kind, places in _by_content_type(records).items():
-            if kind not in READABLE:
-                continue
-            decoded = decode_many([records.values[i] for i in places], kind, schema)
-            rows = np.flatnonzero(decoded.batch.valid)
-            if not len(rows):
-                continue
-            message = places[decoded.message[rows]]
-            published = np.asarray(records.timestamps, dtype=np.int64)[message].astype("datetime64[ms]")
-            columns = {name: column[rows] for name, column in decoded.batch.columns.items()}
-            columns |= {name: checks.texts(columns[name]) for name in texts}
-            if stream.arrival is not None:
-                given = columns[stream.arrival]
-                columns[stream.arrival] = np.where(np.isnat(given), published, given)
-            keys = checks.keys_of(records)[message]
-            if stream.names_key:
-                own = checks.texts(columns[stream.key.name])
-                keys = np.where(own == None, keys, own)  # noqa: E711 (elementwise)
-            columns |= {
-                "key": keys,
-                "published": published,
-                "source_topic": checks.same(records.topic, len(rows)),
-                "source_partition": np.full(len(rows), records.partition),
-                "source_offset": np.asarray(records.offsets, dtype=np.int64)[message],
-                "source_row": decoded.row[rows],
-            }
-            self._put(table, columns, len(rows))
+        for kind, parts in by_content_type([records]).items():
+            for part in parts if kind in READABLE else ():
+                self._add_readable(part, kind, stream)
+
+    def _add_readable(self, records: Records, kind: str, stream: Stream) -> None:
+        decoded = decode_many(records.values, kind, stream.schema)
+        rows = np.flatnonzero(decoded.batch.valid)
+        if not len(rows):
+            return
+        message = decoded.message[rows]
+        published = np.asarray(records.timestamps, dtype=np.int64)[message].astype("datetime64[ms]")
+        columns = {name: column[rows] for name, column in decoded.batch.columns.items()}
+        columns |= {f.name: checks.texts(columns[f.name]) for f in reading_fields(stream) if f.kind is Kind.TEXT}
+        if stream.arrival is not None:
+            given = columns[stream.arrival]
+            columns[stream.arrival] = np.where(np.isnat(given), published, given)
+        keys = checks.keys_of(records)[message]
+        if stream.names_key:
+            own = checks.texts(columns[stream.key.name])
+            keys = np.where(own == None, keys, own)  # noqa: E711 (elementwise)
+        columns |= {
+            "key": keys,
+            "published": published,
+            "source_topic": checks.same(records.topic, len(rows)),
+            "source_partition": np.full(len(rows), records.partition),
+            "source_offset": np.asarray(records.offsets, dtype=np.int64)[message],
+            "source_row": decoded.row[rows],
+        }
+        self._put(READINGS[stream.name], columns, len(rows))
 
     def _add_predictions(self, records: Records, stream: Stream) -> None:
         table = PREDICTIONS[stream.name]
@@ -179,20 +179,6 @@ class Landing:
                     [nothing if value is None else value for value in values], dtype=DTYPES[column.type]
                 )
         self._put(table, columns, len(documents))
-
-
-def _by_content_type(records: Records) -> dict[str, NDArray[np.intp]]:
-    """The places of messages by content type, in order."""
-    known: dict[Headers, str] = {}
-    groups: dict[str, list[int]] = defaultdict(list)
-    for i, (headers, value) in enumerate(zip(records.headers, records.values, strict=True)):
-        kind = known.get(headers)
-        if kind is None:
-            kind = content_type(headers, value)
-            if headers:
-                known[headers] = kind
-        groups[kind].append(i)
-    return {kind: np.array(places, dtype=np.intp) for kind, places in groups.items()}
 
 
 def _of_side_topic(records: Records) -> tuple[Stream | None, Form | None]:

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -19,7 +18,7 @@ from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.forecaster import UNNAMED
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
-from kappawatt.messages.readings import content_type
+from kappawatt.messages.readings import runs_of_content_type
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
 from kappawatt.streams.stream import Form, Stream
 from kappawatt.worker.histories import AHEAD_MOST
@@ -134,17 +133,15 @@ class ForecastsView:
         """Yield how many rows messages of one kind have, and those of them that the worker takes: they keep the
         schema, have a value, and do not come from a wrong clock.
         """
-        kinds = [content_type(h, v) for h, v in zip(records.headers, records.values, strict=True)]
-        for kind, group in groupby(range(len(kinds)), key=lambda i: kinds[i]):
-            places = list(group)
+        for kind, part in runs_of_content_type(records):
             if kind not in READABLE:
                 continue  # the worker refuses it, and a dead letter says so
-            decoded = decode_many([records.values[i] for i in places], kind, self.stream.schema)
+            decoded = decode_many(part.values, kind, self.stream.schema)
             columns = decoded.batch.columns
-            arrived = np.array([records.timestamps[i] for i in places], "datetime64[ms]")[decoded.message]
+            arrived = np.array(part.timestamps, "datetime64[ms]")[decoded.message]
             values, starts = columns[self._target.name], columns[INTERVAL_START.name]
             kept = np.flatnonzero(decoded.batch.valid & ~np.isnan(values) & (starts <= arrived + AHEAD_MOST))
-            sent = [records.keys[places[m]] for m in decoded.message[kept].tolist()]
+            sent = [part.keys[m] for m in decoded.message[kept].tolist()]
             named = columns[self.stream.key.name][kept].tolist() if self.stream.names_key else [None] * len(kept)
             keys = [own or _text(key) for own, key in zip(named, sent, strict=True)]
             seconds = columns.get(INTERVAL_SECONDS, np.zeros(len(values)))[kept]

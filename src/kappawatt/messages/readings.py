@@ -1,4 +1,4 @@
-"""Rows to messages on the topic of their stream."""
+"""Readings on the bus: rows to messages of their stream's topic, and messages to rows."""
 
 from __future__ import annotations
 
@@ -17,23 +17,31 @@ from kappawatt.bus.interface import Headers, Outgoing, Records, header
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.codec import decode_many
-from kappawatt.columns.content import ARROW, CSV, JSON, READABLE
+from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded
 from kappawatt.columns.plain import plain_values
-from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.columns.schema import Schema
 from kappawatt.streams.rules import by_key
 from kappawatt.streams.stream import Stream
 
 __all__ = [
     "BLOCK_ROWS",
+    "BLOCK_ROWS_MOST",
+    "by_content_type",
     "carried_headers",
     "content_type",
+    "decode_values",
     "decoded_messages",
     "given_columns",
     "objects",
     "reading_messages",
+    "rejections_of",
+    "runs_of_content_type",
 ]
 
 BLOCK_ROWS = 64  # from so many rows on a request or message is an Arrow block
+BLOCK_ROWS_MOST = 10_000  # rows in one outgoing block: some 600 kB, below a broker's default limit of 1 MB
+CARRIED = ("traceparent", "tracestate")  # headers that go on from a reading to its answer
+ARROW_MARK = b"\xff\xff\xff\xff"  # continuation mark every Arrow IPC stream starts with
 
 
 def reading_messages(
@@ -111,9 +119,21 @@ def objects(columns: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
     ]
 
 
-BLOCK_ROWS_MOST = 10_000  # rows in one outgoing block: some 600 kB, below a broker's default limit of 1 MB
+def content_type(headers: Headers, value: bytes) -> str:
+    """Return the content type a message names, or else what its first bytes show."""
+    named = header(headers, "content-type")
+    if named is not None:
+        return named.decode("latin-1")
+    if value.startswith(ARROW_MARK):
+        return ARROW
+    return JSON if value[:1] in (b"{", b"[") else CSV
 
-CARRIED = ("traceparent", "tracestate")  # headers that go on from a reading to its answer
+
+def carried_headers(headers: Headers) -> Headers:
+    """Return the headers of a reading that go on to its answer."""
+    if not headers:
+        return ()
+    return tuple((name, value) for name, value in headers if name in CARRIED)
 
 
 def by_content_type(polled: Sequence[Records]) -> dict[str, list[Records]]:
@@ -137,41 +157,32 @@ def by_content_type(polled: Sequence[Records]) -> dict[str, list[Records]]:
     return groups
 
 
-def carried_headers(headers: Headers) -> Headers:
-    """Return the headers of a reading that go on to its answer."""
-    if not headers:
-        return ()
-    return tuple((name, value) for name, value in headers if name in CARRIED)
-
-
-ARROW_MARK = b"\xff\xff\xff\xff"  # continuation mark every Arrow IPC stream starts with
-
-
-def content_type(headers: Headers, value: bytes) -> str:
-    """Return the content type a message names, or else what its first bytes show."""
-    named = header(headers, "content-type")
-    if named is not None:
-        return named.decode("latin-1")
-    if value.startswith(ARROW_MARK):
-        return ARROW
-    return JSON if value[:1] in (b"{", b"[") else CSV
-
-
-def decoded_messages(records: Records, forecaster: Forecaster) -> Iterator[tuple[int, Batch, NDArray[np.intp]]]:
-    """Decode messages, as many of one content type at once as stand together, and yield each with its rows."""
+def runs_of_content_type(records: Records) -> Iterator[tuple[str, Records]]:
+    """Yield messages that stand together and are of one content type, where the order between types matters."""
     kinds = [content_type(h, v) for h, v in zip(records.headers, records.values, strict=True)]
-    schema = forecaster.request
     for kind, group in groupby(range(len(kinds)), key=lambda i: kinds[i]):
         places = list(group)
-        if kind not in READABLE:
-            for i in places:
-                refused = [Rejection(0, "malformed", "content-type", kind[:80], ", ".join(READABLE))]
-                yield i, schema.check({}, 1, refused), np.zeros(1, np.intp)
-            continue
-        decoded = decode_many([records.values[i] for i in places], kind, schema)
-        starts = np.searchsorted(decoded.message, np.arange(len(places) + 1))
-        for n, i in enumerate(places):
-            yield i, decoded.batch, np.arange(starts[n], starts[n + 1], dtype=np.intp)
+        yield kind, records if len(places) == len(records) else records.pick(places)
+
+
+def decode_values(values: Sequence[bytes], kind: str, schema: Schema) -> ManyDecoded:
+    """Decode messages of one content type, whatever they name; of one that nobody reads each is a refused row."""
+    if kind in READABLE:
+        return decode_many(values, kind, schema)
+    n = len(values)
+    refused = [Rejection(i, "malformed", "content-type", kind[:80], ", ".join(READABLE)) for i in range(n)]
+    return ManyDecoded(schema.check({}, n, refused), np.arange(n, dtype=np.intp), np.zeros(n, dtype=np.intp))
+
+
+def decoded_messages(records: Records, schema: Schema) -> Iterator[tuple[int, Batch, NDArray[np.intp]]]:
+    """Decode messages, as many of one content type at once as stand together, and yield each with its rows."""
+    first = 0
+    for kind, part in runs_of_content_type(records):
+        decoded = decode_values(part.values, kind, schema)
+        starts = np.searchsorted(decoded.message, np.arange(len(part) + 1))
+        for n in range(len(part)):
+            yield first + n, decoded.batch, np.arange(starts[n], starts[n + 1], dtype=np.intp)
+        first += len(part)
 
 
 def rejections_of(batch: Batch, rows: NDArray[np.intp]) -> Sequence[Rejection]:

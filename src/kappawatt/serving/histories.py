@@ -138,7 +138,7 @@ class HistoryFollower(RetryingThread):
             reader.close()
 
     def _take(self, histories: Histories, records: Records) -> None:
-        for message, batch, rows in decoded_messages(records, self._forecaster):
+        for message, batch, rows in decoded_messages(records, self._forecaster.request):
             valid = rows[batch.valid[rows]]
             if len(valid):
                 for _ in histories.steps(records.keys[message], batch, valid, records.timestamps[message]):

@@ -159,7 +159,7 @@ class Forecasting:
 
     def _take(self, records: Records, state: _Partition, outcome: Outcome, *, quiet: bool) -> None:
         refused: list[tuple[int, Rejection]] = []
-        for message, batch, rows in decoded_messages(records, self.model.predictor):
+        for message, batch, rows in decoded_messages(records, self.model.predictor.request):
             outcome.rows += len(rows)
             for rejection in rejections_of(batch, rows):
                 refused.append((message, rejection.at(rejection.row - int(rows[0]))))

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Records
 from kappawatt.columns.batch import Answer, Batch, Rejection
-from kappawatt.columns.codec import decode_many
-from kappawatt.columns.content import READABLE, ManyDecoded
+from kappawatt.columns.content import ManyDecoded
 from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.predictions import Prediction, prediction_block, prediction_event
-from kappawatt.messages.readings import BLOCK_ROWS_MOST, by_content_type, carried_headers
+from kappawatt.messages.readings import BLOCK_ROWS_MOST, by_content_type, carried_headers, decode_values
 from kappawatt.models.predictor import Model
 from kappawatt.worker.interface import Outcome
 
@@ -48,19 +47,9 @@ class Answering:
         outcome = Outcome()
         for kind, parts in by_content_type(polled).items():
             values = [value for records in parts for value in records.values]
-            decoded = self._decode(values, kind)
+            decoded = decode_values(values, kind, self.model.predictor.request)
             self._publish_part(parts, decoded, self.model.answer(decoded.batch), outcome)
         return outcome
-
-    def _decode(self, values: Sequence[bytes], kind: str) -> ManyDecoded:
-        schema = self.model.predictor.request
-        if kind in READABLE:
-            return decode_many(values, kind, schema)
-        refused = [
-            Rejection(i, "malformed", "content-type", kind[:80], ", ".join(READABLE)) for i in range(len(values))
-        ]
-        every = np.arange(len(values), dtype=np.intp)
-        return ManyDecoded(schema.check({}, len(values), refused), every, np.zeros_like(every))
 
     def _publish_part(self, parts: Sequence[Records], decoded: ManyDecoded, answer: Answer, outcome: Outcome) -> None:
         starts = np.concatenate(([0], np.cumsum([len(records) for records in parts])))

@@ -18,16 +18,15 @@ import numpy as np
 from kappawatt.bus import Bus
 from kappawatt.bus.interface import Records
 from kappawatt.bus.reading import read_span
-from kappawatt.columns.codec import decode
-from kappawatt.columns.content import READABLE
 from kappawatt.datasets.named import SeriesSet
-from kappawatt.errors import BusError, KappawattError, PayloadInvalid
+from kappawatt.errors import BusError, KappawattError
 from kappawatt.forecasting.calendar import DAY
 from kappawatt.ingest import SeriesRows, http_sender, send_series, series_rows
-from kappawatt.messages.readings import content_type
+from kappawatt.messages.readings import decoded_messages
 from kappawatt.models.artifact import find_artifact
 from kappawatt.serving.service import Service, find_service
 from kappawatt.settings import Settings
+from kappawatt.streams.series import INTERVAL_START
 from kappawatt.streams.stream import Demo, Stream, resolve
 from kappawatt.streams.table import STREAMS
 
@@ -123,16 +122,10 @@ def newest_on(bus: Bus, stream: Stream) -> dict[str, np.datetime64]:
 def _last_intervals(polled: Sequence[Records], stream: Stream) -> Iterator[tuple[str, np.datetime64]]:
     """Yield the start of each message's last interval with its series."""
     for records in polled:
-        for key, value, headers in zip(records.keys, records.values, records.headers, strict=True):
-            kind = content_type(headers, value)
-            if key is None or kind not in READABLE:
-                continue
-            try:
-                batch = decode(value, kind, stream.schema).batch
-            except PayloadInvalid:
-                continue
-            if batch.valid.any():
-                yield key.decode("utf-8", "replace"), batch.columns["interval_start"][batch.valid].max()
+        for message, batch, rows in decoded_messages(records, stream.schema):
+            key, valid = records.keys[message], rows[batch.valid[rows]]
+            if key is not None and len(valid):
+                yield key.decode("utf-8", "replace"), batch.columns[INTERVAL_START.name][valid].max()
 
 
 @contextmanager
