@@ -30,7 +30,7 @@ LEVELS_KNOWN = [stream.levels for stream in STREAMS if stream.errors]  # by stre
 MOST_INTERVALS = 1_000  # of one forecast; a day of 25 hours has 100 quarter hours
 
 
-def parsed(records: Records, i: int) -> dict[str, Any]:
+def parsed(records: Records, i: int) -> Mapping[str, Any]:
     """Return a forecast's document."""
     return with_available_at(checks.parsed(records.values[i]))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import Times, to_local, zone_named
 from kappawatt.forecasting.fan import checked_levels, level_text
-from kappawatt.messages.forecasts import instant, instants
+from kappawatt.messages.forecasts import dated, instant, instants, with_available_at
 from kappawatt.streams.stream import Stream
 
 from .forecast_score import ERROR, Errors, Sums, last_known, sums
@@ -128,9 +128,8 @@ def read_error(document: Mapping[str, Any], version: int) -> ErrorRow | None:
 
 
 def available(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return when what a document says was available; `known_at` is its former name, and goes with the next release."""
-    at = document.get("available_at", document.get("known_at"))
-    return {"available_at": at, "known_at": at}
+    """Return when what a document says was available, under the names that documents have."""
+    return dated(with_available_at(document).get("available_at"))
 
 
 def _seconds(text: str) -> float:

@@ -18,7 +18,7 @@ from kappawatt.messages.predictions import read_predictions
 from kappawatt.streams.stream import Stream
 
 from .rejections import Rejections
-from .view import PROBES, Events, Followed, Reread, Span, cut
+from .view import PROBES, Events, Followed, KnownIds, Reread, Span
 
 __all__ = ["CHART_POINTS", "PREDICTION", "REJECTION", "PredictionsView"]
 
@@ -32,7 +32,6 @@ CHART_KEYS = 128  # keys with points for charts, the ones that wrote last
 CHART_POINTS = 2_000  # a key
 ERROR_WINDOW = 5_000  # predictions with a measured value that the running error looks back on
 LATENCY_WINDOW = 5_000
-KNOWN_IDS = 50_000  # a prediction published twice (after a crash, in a replay) has its id twice and counts once
 RATE_SECONDS = 10  # throughput is the mean over so many whole seconds
 LATENCY_MOST_MS = 3_600_000  # an older event time is the plant's history fed in, and says nothing about latency
 SUMMARY_SECONDS = 0.25
@@ -71,7 +70,7 @@ class PredictionsView:
         self._followed: Followed | None = None
         self._latest: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._points: OrderedDict[str, deque[tuple[Any, ...]]] = OrderedDict()
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._ids = KnownIds()
         self._errors: deque[tuple[float, float, float]] = deque(maxlen=ERROR_WINDOW)
         self._latencies: deque[int] = deque(maxlen=LATENCY_WINDOW)
         self._per_second: OrderedDict[int, int] = OrderedDict()
@@ -116,7 +115,7 @@ class PredictionsView:
 
     def _add(self, prediction: Mapping[str, Any]) -> None:
         identity = prediction.get("id")
-        if not isinstance(identity, str) or self._is_known(identity):
+        if not isinstance(identity, str) or self._ids.has(identity):
             return
         key = prediction.get("key") or ""
         if key.startswith(PROBES):
@@ -175,14 +174,6 @@ class PredictionsView:
         self._per_second[second] = self._per_second.get(second, 0) + 1
         while len(self._per_second) > 4 * RATE_SECONDS:
             self._per_second.popitem(last=False)
-
-    def _is_known(self, identity: str) -> bool:
-        if identity in self._ids:
-            return True
-        self._ids[identity] = None
-        if len(self._ids) > KNOWN_IDS:
-            self._ids.popitem(last=False)
-        return False
 
     # --- read by routes -------------------------------------------------------------------------------------
 
@@ -265,7 +256,7 @@ def read_events(records: Records, start: int, followed: Followed) -> Events:
     if records.topic == followed.dead:
         kind, documents, offsets = REJECTION, [], []
         for i, offset in enumerate(records.offsets):
-            for letter in read_dead_letters([cut(records, i, i + 1)]):
+            for letter in read_dead_letters([records.pick([i])]):
                 documents.append(letter)
                 offsets.append(offset)
     else:

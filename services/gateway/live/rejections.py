@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from .view import KnownIds
 
 __all__ = ["Rejections"]
 
 KEPT_REJECTIONS = 50
-KNOWN_IDS = 50_000  # a dead letter published twice (after a crash) has its id twice and counts once
 
 
 class Rejections:
@@ -18,7 +19,7 @@ class Rejections:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._ids = KnownIds()
         self._by_reason: Counter[str] = Counter()
         self._newest: deque[dict[str, Any]] = deque(maxlen=KEPT_REJECTIONS)
         self._since: int | None = None
@@ -27,7 +28,7 @@ class Rejections:
         """Take in dead letters in the order they were published."""
         with self._lock:
             for letter in letters:
-                if self._is_known(str(letter.get("id"))):
+                if self._ids.has(str(letter.get("id"))):
                     continue
                 rows = letter.get("rejected_rows")
                 self._by_reason[str(letter["reason"])] += rows if isinstance(rows, int) and rows > 0 else 1
@@ -52,11 +53,3 @@ class Rejections:
             "by_reason": dict(self._by_reason.most_common()),
             "counted_since": self._since,
         }
-
-    def _is_known(self, identity: str) -> bool:
-        if identity in self._ids:
-            return True
-        self._ids[identity] = None
-        if len(self._ids) > KNOWN_IDS:
-            self._ids.popitem(last=False)
-        return False

@@ -5,6 +5,7 @@ bus -> Follower -> View.take(records) -> Events -> Hub -> clients
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,9 +19,10 @@ from kappawatt.streams.stream import Stream
 
 from .position import Place
 
-__all__ = ["PROBES", "Event", "Events", "Followed", "Reread", "Span", "View", "cut", "encode", "slices"]
+__all__ = ["PROBES", "Event", "Events", "Followed", "KnownIds", "Reread", "Span", "View", "encode", "slices"]
 
 PROBES = "kappawatt-doctor"  # keys of what `kappawatt doctor` sends through begin so; they are nobody's
+KNOWN_IDS = 50_000
 DECODED_BYTES = 1 << 20  # of messages that are decoded at once; a row takes some 60 bytes there and 1 kB here
 
 
@@ -178,6 +180,32 @@ class Events:
         return events
 
 
+class KnownIds:
+    """The newest ids there were: what is published twice (after a crash, in a replay) has its id twice and counts once.
+
+    Parameters
+    ----------
+    most : int
+        How many are remembered.
+    """
+
+    def __init__(self, most: int = KNOWN_IDS) -> None:
+        self._most = most
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def has(self, identity: str) -> bool:
+        """Whether an id was seen before; from now on it was."""
+        if identity in self._ids:
+            return True
+        self._ids[identity] = None
+        if len(self._ids) > self._most:
+            self._ids.popitem(last=False)
+        return False
+
+
 Reread = Callable[[Records, int, Followed], Events]
 """Records that were polled from an offset on, to what they hold for a client that missed them."""
 
@@ -224,20 +252,7 @@ def slices(records: Records) -> Iterator[Records]:
     first = size = 0
     for i, value in enumerate(records.values):
         if size and size + len(value) > DECODED_BYTES:
-            yield cut(records, first, i)
+            yield records.pick(range(first, i))
             first, size = i, 0
         size += len(value)
-    yield cut(records, first, len(records))
-
-
-def cut(records: Records, first: int, last: int) -> Records:
-    """Return the messages from place `first` up to `last`."""
-    part = slice(first, last)
-    return replace(
-        records,
-        offsets=records.offsets[part],
-        timestamps=records.timestamps[part],
-        keys=records.keys[part],
-        values=records.values[part],
-        headers=records.headers[part],
-    )
+    yield records.pick(range(first, len(records))) if first else records

@@ -24,6 +24,7 @@ from kappawatt.forecasting.model import ForecastModel
 from kappawatt.models.scores import crps
 
 __all__ = [
+    "dated",
     "error_document",
     "error_message",
     "forecast_document",
@@ -54,9 +55,9 @@ def forecast_id(model: ForecastModel, key: str, issue_time: np.datetime64, avail
     return f"{model.name}/{key}/{instant(issue_time)}/{instant(available_at)}@{model.version}"
 
 
-def _known(available_at: np.datetime64) -> dict[str, str]:
-    """When something was known; `known_at` is the name of the release before, for readers that are of it still."""
-    return {"available_at": instant(available_at), "known_at": instant(available_at)}
+def dated(available_at: str | None) -> dict[str, str | None]:
+    """Return when something was available; `known_at` is its name of the release before, which some read still."""
+    return {"available_at": available_at, "known_at": available_at}
 
 
 def forecast_document(model: ForecastModel, issued: Issued, available_at: np.datetime64) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def forecast_document(model: ForecastModel, issued: Issued, available_at: np.dat
         "id": forecast_id(model, past.key, past.issue_time, available_at),
         "key": past.key,
         "issue_time": instant(past.issue_time),
-        **_known(available_at),
+        **dated(instant(available_at)),
         "corrected": bool(available_at > past.issue_time),
         "time_zone": past.time_zone,
         "step_seconds": past.step,
@@ -109,7 +110,7 @@ def error_document(
         "id": f"{forecast_id(model, past.key, past.issue_time, available_at)}/{instant(start)}",
         "key": past.key,
         "issue_time": instant(past.issue_time),
-        **_known(available_at),
+        **dated(instant(available_at)),
         "target_time": instant(start),
         "measured": measured,
         "forecast": median,
@@ -131,7 +132,7 @@ def error_message(topic: str, document: Mapping[str, Any], origin: Mapping[str, 
     return Outgoing(topic, orjson.dumps({**document, **origin}), document["key"].encode(), HEADERS)
 
 
-def with_available_at(document: dict[str, Any]) -> dict[str, Any]:
+def with_available_at(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a forecast or error under today's names: logs still hold some that say `known_at`, as a release before."""
     if "known_at" not in document:
         return document

@@ -212,12 +212,11 @@ def compare(bus: Bus, report: Report, published: str, target: str) -> None:
         report.mean_difference = total / numbers
 
 
-def _by_origin(bus: Bus, topic: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+def _by_origin(bus: Bus, topic: str) -> dict[tuple[Any, ...], Mapping[str, Any]]:
     """All answers in a topic by the reading they answer; the newest wins."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for polled in read_span(bus, [topic], {}):
-        for document in read_predictions(polled):
-            document = with_available_at(document)
+        for document in map(with_available_at, read_predictions(polled)):
             found[tuple(document.get(name) for name in ORIGIN)] = document
     return found
 

@@ -13,8 +13,8 @@ from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Outgoing
 from kappawatt.services.gateway.live.follow import Follower
 from kappawatt.services.gateway.live.hub import Hub
-from kappawatt.services.gateway.live.predictions import KNOWN_IDS, PredictionsView
-from kappawatt.services.gateway.live.view import Span
+from kappawatt.services.gateway.live.predictions import PredictionsView
+from kappawatt.services.gateway.live.view import KNOWN_IDS, Span
 from kappawatt.services.gateway.wiring import EXTENSION
 from kappawatt.serving.probes import PROBE_KEY
 from kappawatt.streams.plant import STREAM
