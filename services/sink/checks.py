@@ -26,6 +26,7 @@ __all__ = [
     "integer",
     "key_of",
     "keys_of",
+    "made_by",
     "moment",
     "numbers",
     "parsed",
@@ -166,3 +167,16 @@ def numbers(values: Any, n: int, where: str) -> NDArray[np.float64]:
     if not isinstance(values, list) or len(values) != n or not {type(value) for value in values} <= {int, float}:
         raise Malformed(f"{where}: got {short(values)}, allowed {n} numbers")
     return np.array(values, dtype=np.float64)
+
+
+def made_by(document: Mapping[str, Any], records: Records, i: int) -> dict[str, Any]:
+    """Return who answered, and what: the columns that a prediction, forecast and error have in common."""
+    return {
+        "model": required(document, "model"),
+        "version": required(document, "version"),
+        "published": np.datetime64(records.timestamps[i], "ms"),
+        "topic": records.topic,
+        "source_topic": required(document, "source_topic"),
+        "source_partition": whole(document.get("source_partition"), INT32),
+        "source_offset": whole(document.get("source_offset"), INT64),
+    }

@@ -50,19 +50,7 @@ def issued(document: Mapping[str, Any], records: Records, i: int) -> dict[str, A
         "filled": checks.count(document, "filled"),
         "fallback": checks.flag(document, "fallback"),
         "fallback_reason": checks.text(document.get("fallback_reason")),
-        **_made_by(document, records, i),
-    }
-
-
-def _made_by(document: Mapping[str, Any], records: Records, i: int) -> dict[str, Any]:
-    return {
-        "model": checks.required(document, "model"),
-        "version": checks.required(document, "version"),
-        "published": np.datetime64(records.timestamps[i], "ms"),
-        "topic": records.topic,
-        "source_topic": checks.required(document, "source_topic"),
-        "source_partition": checks.whole(document.get("source_partition"), checks.INT32),
-        "source_offset": checks.whole(document.get("source_offset"), checks.INT64),
+        **checks.made_by(document, records, i),
     }
 
 
@@ -117,5 +105,5 @@ def realised(records: Records, i: int) -> dict[str, Any]:
         **naive,
         "covered": checks.flag(document, "covered"),
         "fallback": checks.flag(document, "fallback"),
-        **_made_by(document, records, i),
+        **checks.made_by(document, records, i),
     }

@@ -96,13 +96,7 @@ def event(stream: Stream, records: Records, i: int) -> dict[str, Any]:
         "key": checks.key_of(records, i),
         EVENT_TIME: checks.moment(document, EVENT_TIME),
         **{field.name: _value(field, document) for field in stream.answer.fields},
-        "model": checks.required(document, "model"),
-        "version": checks.required(document, "version"),
-        "published": np.datetime64(records.timestamps[i], "ms"),
-        "topic": records.topic,
-        "source_topic": checks.required(document, "source_topic"),
-        "source_partition": checks.whole(document.get("source_partition"), checks.INT32),
-        "source_offset": checks.whole(document.get("source_offset"), checks.INT64),
+        **checks.made_by(document, records, i),
         "source_row": checks.whole(document.get("source_row"), checks.INT32),
     }
 

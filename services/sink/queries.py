@@ -14,7 +14,6 @@ from kappawatt.streams.stream import Bins, Stream
 from kappawatt.streams.table import STREAMS
 
 from .tables import LAYOUT
-from .views import scored_name
 
 __all__ = ["QUERIES", "Query"]
 
@@ -30,7 +29,7 @@ class Query:
 
 def _of_predictions(stream: Stream) -> Iterator[Query]:
     """The queries on the view of a stream's predictions of a number."""
-    view = scored_name(stream)
+    view = stream.scored_name
     target = stream.target
     if view not in {made.name for made in LAYOUT.views} or stream.answer.field(target).kind is not Kind.NUMBER:
         return

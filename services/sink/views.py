@@ -6,12 +6,7 @@ from kappawatt.columns.schema import Kind
 from kappawatt.store.table import Table, View, quoted
 from kappawatt.streams.stream import Stream
 
-__all__ = ["scored", "scored_forecasts", "scored_name"]
-
-
-def scored_name(stream: Stream) -> str:
-    """Return the name of the view of a stream's predictions."""
-    return stream.scored_view or f"{stream.name.replace('-', '_')}_scored"
+__all__ = ["scored", "scored_forecasts"]
 
 
 def scored(stream: Stream, readings: Table, predictions: Table) -> View | None:
@@ -47,7 +42,7 @@ JOIN {quoted(readings.name)} r ON r.source_partition = p.source_partition AND r.
      AND r.source_row = p.source_row AND r.source_topic = p.source_topic
 WHERE {measured} IS NOT NULL"""  # noqa: S608 (our own names)
     meaning = f"view: `{predictions.name}` beside what was measured"
-    return View(scored_name(stream), sql, meaning, _former(predictions))
+    return View(stream.scored_name, sql, meaning, _former(predictions))
 
 
 def scored_forecasts(forecasts: Table, errors: Table) -> View:

@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from kappawatt.columns.batch import Columns
 from kappawatt.store.interface import Rows, StoreBusy
 from kappawatt.store.migration import Change, log_changes, migrate
-from kappawatt.store.table import NOTHING, Column, Layout, Table, Type, quoted
+from kappawatt.store.table import PRESENT, Layout, Table, Type, quoted, staged_value
 
 __all__ = ["DuckDBStore"]
 
 # IOException: another process has the file, or the disk is full. TransactionException: a query of ours made
 # the tables at the same moment.
 BUSY = (duckdb.IOException, duckdb.TransactionException, OSError)
+VALUES = {
+    Type.TIME: f"CASE WHEN {PRESENT} THEN make_timestamptz({{name}}) END",
+    Type.NUMBER: "CASE WHEN NOT isnan({name}) THEN {name} END",
+}
 
 
 class DuckDBStore:
@@ -98,7 +102,9 @@ class DuckDBStore:
 def _upsert(connection: Any, table: Table, columns: Columns) -> None:
     connection.register("incoming", _arrow_table(table, columns))
     try:  # the C interface promises one scan, so the rows are staged first
-        values = ", ".join(f"{_value(table, column)} AS {quoted(column.name)}" for column in table.columns)
+        values = ", ".join(
+            f"{staged_value(table, column, VALUES)} AS {quoted(column.name)}" for column in table.columns
+        )
         staged = f"SELECT place, {values} FROM incoming"  # noqa: S608 (our own names)
         connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {staged}")
     finally:
@@ -109,21 +115,6 @@ def _upsert(connection: Any, table: Table, columns: Columns) -> None:
         f"INSERT INTO {quoted(table.name)} ({table.listed})"  # noqa: S608
         f" SELECT {table.listed} FROM staged {last} {table.overwrite}"
     )
-
-
-def _value(table: Table, column: Column) -> str:
-    name = quoted(column.name)
-    if column.name == "id":
-        return table.id_sql
-    if column.type is Type.TIME:
-        return f"CASE WHEN {name} >= {NOTHING + 1} THEN make_timestamptz({name}) END"
-    if column.type is Type.NUMBER:
-        return f"CASE WHEN NOT isnan({name}) THEN {name} END"
-    if column.type is Type.BIGINT:
-        return f"CASE WHEN {name} >= {NOTHING + 1} THEN {name} END"
-    if column.type is Type.BOOLEAN:
-        return f"CASE WHEN {name} >= 0 THEN {name} = 1 END"
-    return name
 
 
 def _arrow_table(table: Table, columns: Columns) -> Any:

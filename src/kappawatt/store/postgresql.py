@@ -13,12 +13,17 @@ from kappawatt.columns.batch import Columns
 from kappawatt.errors import SettingInvalid
 from kappawatt.store.interface import Rows, StoreBusy
 from kappawatt.store.migration import COLUMNS, log_changes, migrate
-from kappawatt.store.table import NOTHING, Column, Layout, Table, Type, View, quoted
+from kappawatt.store.table import PRESENT, Layout, Table, Type, View, quoted, staged_value
 
 __all__ = ["PostgreSQLStore"]
 
 CONNECT_SECONDS = 5
 QUERY_SECONDS = 30
+STAGED = {Type.TIME: "BIGINT", Type.BOOLEAN: "SMALLINT"}
+VALUES = {
+    Type.TIME: f"CASE WHEN {PRESENT} THEN TIMESTAMPTZ 'epoch' + {{name}} * INTERVAL '1 microsecond' END",
+    Type.NUMBER: "NULLIF({name}, 'NaN')",
+}
 SCHEMA_LOCK = 7_355_608  # two sinks that start at once make the tables one after the other
 BUSY = (
     psycopg.OperationalError,  # gone, starting, full, deadlock, serialisation
@@ -139,14 +144,11 @@ def _upsert(cursor: psycopg.Cursor[Any], table: Table, columns: Columns) -> None
         for row in zip(range(len(lists[0])), *lists, strict=True):
             copy.write_row(row)
     # in the order of ids, so that two sinks that land the same rows wait for each other and never deadlock
-    values = ", ".join(_value(table, column) for column in table.columns)
+    values = ", ".join(staged_value(table, column, VALUES) for column in table.columns)
     cursor.execute(
         f"INSERT INTO {quoted(table.name)} ({table.listed})"  # noqa: S608 (our own names)
         f" SELECT DISTINCT ON (1) {values} FROM {_stage(table)} ORDER BY 1, place DESC {table.overwrite}"
     )
-
-
-STAGED = {Type.TIME: "BIGINT", Type.BOOLEAN: "SMALLINT"}
 
 
 def _plain(column: Any, type_: Type) -> list[Any]:
@@ -154,18 +156,3 @@ def _plain(column: Any, type_: Type) -> list[Any]:
         column = column.astype("int64")
     plain: list[Any] = column.tolist()
     return plain
-
-
-def _value(table: Table, column: Column) -> str:
-    name = quoted(column.name)
-    if column.name == "id":
-        return table.id_sql
-    if column.type is Type.TIME:
-        return f"CASE WHEN {name} >= {NOTHING + 1} THEN TIMESTAMPTZ 'epoch' + {name} * INTERVAL '1 microsecond' END"
-    if column.type is Type.NUMBER:
-        return f"NULLIF({name}, 'NaN')"
-    if column.type is Type.BIGINT:
-        return f"CASE WHEN {name} >= {NOTHING + 1} THEN {name} END"
-    if column.type is Type.BOOLEAN:
-        return f"CASE WHEN {name} >= 0 THEN {name} = 1 END"
-    return name

@@ -7,7 +7,7 @@ numbers as int64 and times as datetime64[us] in UTC (the smallest integer, which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Columns
 
-__all__ = ["Column", "Layout", "Table", "Type", "View", "join", "quoted"]
+__all__ = ["PRESENT", "Column", "Layout", "Table", "Type", "View", "join", "quoted", "staged_value"]
 
 NOTHING = np.iinfo(np.int64).min  # NaT, too
 
@@ -47,6 +47,13 @@ ABSENT: dict[Type, Any] = {
     Type.BIGINT: NOTHING,
     Type.BOOLEAN: -1,
     Type.TIME: np.datetime64("NaT"),
+}
+
+
+PRESENT = f"{{name}} >= {NOTHING + 1}"
+STAGED_VALUES = {
+    Type.BIGINT: f"CASE WHEN {PRESENT} THEN {{name}} END",
+    Type.BOOLEAN: "CASE WHEN {name} >= 0 THEN {name} = 1 END",
 }
 
 
@@ -114,6 +121,19 @@ class Table:
     def complete(self, columns: Columns, n: int) -> Columns:
         """Return columns in order and of their types; absent ones are NULL."""
         return {c.name: _as(columns.get(c.name), c.type, n) for c in self.columns}
+
+
+def staged_value(table: Table, column: Column, own: Mapping[Type, str]) -> str:
+    """Return SQL of a column of staged rows, NULL where a row has nothing.
+
+    Parameters
+    ----------
+    own : mapping of Type to str
+        How the database itself says it, with `{name}` in the place of the column.
+    """
+    if column.name == "id":
+        return table.id_sql
+    return {**STAGED_VALUES, **own}.get(column.type, "{name}").format(name=quoted(column.name))
 
 
 @dataclass(frozen=True, slots=True)

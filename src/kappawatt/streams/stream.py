@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from kappawatt.bus.topic import Topic, dead_letter
@@ -15,7 +16,7 @@ from kappawatt.columns.schema import Schema
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.fan import LEVELS
 
-__all__ = ["NAME", "NAME_OR_PART", "Bins", "Demo", "Form", "Key", "Rule", "Stream", "View", "resolve"]
+__all__ = ["NAME", "NAME_OR_PART", "Bins", "Demo", "Form", "Key", "Rule", "Stream", "View", "load_entry", "resolve"]
 
 # a name of dots alone would be taken for a folder on its way here
 NAME = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}")
@@ -261,6 +262,11 @@ class Stream:
         return self.answers_table or f"{self.word}_predictions"
 
     @property
+    def scored_name(self) -> str:
+        """Name of the sink's view of predictions beside measurements."""
+        return self.scored_view or f"{self.word}_scored"
+
+    @property
     def names_key(self) -> bool:
         """Whether a row may name its key itself."""
         return self.key.name in self.schema.names
@@ -292,6 +298,14 @@ def schema_of(topic: Topic) -> Schema:
     if topic.message is None:
         raise SettingInvalid.of(f"topic {topic.name}", "no schema", "one: a stream's rows have fields")
     return topic.message
+
+
+def load_entry(entry: EntryPoint) -> Any:
+    """Return what an entry point of another package names; SettingInvalid if it cannot be had."""
+    try:
+        return entry.load()
+    except Exception as error:  # whatever another package does while it is imported
+        raise SettingInvalid(f"entry point {entry.name} of {entry.group}: {entry.value}: {error}") from error
 
 
 def resolve(reference: str) -> Any:
