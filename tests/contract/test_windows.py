@@ -73,6 +73,13 @@ def app_of(forecaster: Forecaster, settings: Settings) -> Flask:
     return create_app(forecasts(forecaster, summary="Another window.", port=8996, stream=stream), settings)
 
 
+def test_a_stream_of_other_levels_is_refused_though_nobody_trains_the_forecaster() -> None:
+    stream = replace(STREAM, service=TWO_DAYS.name, levels=LEVELS)
+
+    with pytest.raises(SettingInvalid, match="levels"):
+        forecasts(TWO_DAYS, summary="Another window.", port=8996, stream=stream)
+
+
 def model_of(folder: Path, forecaster: Forecaster) -> ForecastModel:
     return open_forecaster(forecaster, find_artifact(artifacts(folder, forecaster)))
 

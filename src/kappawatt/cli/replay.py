@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import Any
 
@@ -52,7 +51,7 @@ def replay(service: Service, start: str, to: str, promote: bool, reason: str, as
     bus = connect_as(settings)
     source = stream.readings.name
     model = service.open(settings)
-    answers = kind.answers(model, bus, stream, to, settings.block_rows, lambda: None, math.inf)
+    answers = kind.answers(model, bus, stream, to, block_rows=settings.block_rows)
     with tqdm(unit="msg", disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kappawatt.errors import SettingInvalid
 from kappawatt.models.artifact import Artifact, Manifest
+from kappawatt.models.opening import Described
 from kappawatt.models.predictor import Model, Predictor
 from kappawatt.serving.doors import open_inference, predict, sagemaker
 from kappawatt.serving.models import Models
@@ -47,14 +47,10 @@ def predicts(predictor: Predictor, *, stream: Stream | None = None, **given: Any
 
     def doors(app: Flask, context: Context) -> Models[Model]:
         models = Models(context, predictor, predictor.open)
-        predict.add_routes(app, context, models)
-        open_inference.add_routes(app, context, models)
-        sagemaker.add_routes(app, context, models)
+        _add_row_doors(app, context, models)
         return models
 
-    def answers(
-        model: Model, bus: Bus, stream: Stream, output: str, block_rows: int, alive: Callable[[], None], _: float
-    ) -> Answers:
+    def answers(model: Model, bus: Bus, stream: Stream, output: str, *, block_rows: int, **_: Any) -> Answers:
         from kappawatt.worker.predicting import Answering
 
         return Answering(model, output, stream.dead.name, block_rows, stream.arrival or "")
@@ -117,18 +113,16 @@ def forecasts(
         histories = follow_histories(context, forecaster, stream)
         app.extensions[EXTENSION] = histories
         models = Models(context, forecaster, lambda artifact: open_model(artifact, histories.history))
-        predict.add_routes(app, context, models)
-        open_inference.add_routes(app, context, models)
-        sagemaker.add_routes(app, context, models, *([classic_door(classic, models)] if classic else []))
+        _add_row_doors(app, context, models, classic_door(classic, models) if classic else sagemaker.no_classic_rows)
         forecast.add_routes(app, context, models, forecaster, histories)
         return models
 
     def answers(
-        model: ForecastModel, bus: Bus, stream: Stream, output: str, _: int, alive: Callable[[], None], seconds: float
+        model: ForecastModel, bus: Bus, stream: Stream, output: str, *, block_rows: int, **patience: Any
     ) -> Answers:
         from kappawatt.worker.forecasting import Forecasting
 
-        return Forecasting(bus, model, stream, output=output, alive=alive, slice_seconds=seconds)
+        return Forecasting(bus, model, stream, output=output, **patience)
 
     def probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float) -> Finding:
         from kappawatt.serving.probes import newest_forecast
@@ -156,13 +150,25 @@ def forecasts(
         most_records=FORECAST_RECORDS,
         rolling=None if fit is None else Rolling(forecaster, fit, retrain),
     )
-    return _service(forecaster.name, kind, stream, given)
+    return _service(forecaster.name, kind, stream, given, forecaster.levels)
 
 
-def _service(name: str, kind: ModelKind[Any], stream: Stream | None, given: dict[str, Any]) -> Service:
+def _add_row_doors(
+    app: Flask, context: Context, models: Models[Any], classic: sagemaker.Classic = sagemaker.no_classic_rows
+) -> None:
+    """Add the protocols that ask row by row, which every model answers."""
+    predict.add_routes(app, context, models)
+    open_inference.add_routes(app, context, models)
+    sagemaker.add_routes(app, context, models, classic)
+
+
+def _service(
+    name: str, kind: ModelKind[Any], stream: Stream | None, given: dict[str, Any], levels: tuple[float, ...] = ()
+) -> Service:
+    """Return a service; `levels` are those of its forecasts, if it gives any."""
     if stream is None:
         return Service(name=name, model=kind, **given)
-    _check_stream(name, kind, stream)
+    _check_stream(name, kind.predictor, stream, levels)
 
     def work(app: Flask, context: Context) -> Loop:
         return stream_worker(kind, stream, context)
@@ -170,10 +176,8 @@ def _service(name: str, kind: ModelKind[Any], stream: Stream | None, given: dict
     return Service(name=name, model=kind, stream=stream, work=work, **given)
 
 
-def _check_stream(name: str, kind: ModelKind[Any], stream: Stream) -> None:
+def _check_stream(name: str, predictor: Described, stream: Stream, levels: tuple[float, ...]) -> None:
     """Refuse a service whose stream is another's: its answers would not be understood."""
-    predictor = kind.predictor
-    levels = None if kind.rolling is None else kind.rolling.forecaster.levels
     for field, got, allowed in (
         ("service", stream.service, name),
         ("target", stream.target, predictor.target),

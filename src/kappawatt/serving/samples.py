@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.forecasting.request import read_forecast_request
 from kappawatt.models.artifact import Manifest
 from kappawatt.models.predictor import Predictor
 
@@ -23,12 +23,8 @@ def sample_row(predictor: Predictor, manifest: Manifest) -> bytes:
 
 def sample_series(forecaster: Forecaster, manifest: Manifest) -> bytes:
     """Return the example's history, and the hours it forecasts as rows without a measurement, under a header."""
-    from kappawatt.forecasting.request import read_forecast_request
-
     request = dict(manifest.example["request"])
     history, targets, issue_time = read_forecast_request(request, forecaster)
-    if history is None:
-        raise SettingInvalid.of(f"example of {manifest.version}", "no history", "one; give --sample FILE")
     past = history.until(issue_time)
     starts = next(f for f in forecaster.request.csv_fields if f.name == "interval_start")
     measured = forecaster.request.field(forecaster.target)

@@ -18,7 +18,7 @@ from kappawatt.models.opening import AnyModel, Described, artifact_root
 from kappawatt.serving.server.drain import Drain
 from kappawatt.serving.server.fast_lane import Lane
 from kappawatt.settings import Settings
-from kappawatt.streams.stream import Stream
+from kappawatt.streams.stream import Stream, load_entry
 from kappawatt.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -64,6 +64,34 @@ class OpenedModels(Protocol):
         ...
 
 
+class AnswersOf(Protocol):
+    """Makes what answers polls of a stream into an output topic."""
+
+    def __call__(
+        self,
+        model: Any,
+        bus: Bus,
+        stream: Stream,
+        output: str,
+        *,
+        block_rows: int,
+        alive: Callable[[], None] = ...,
+        slice_seconds: float = ...,
+    ) -> Answers:
+        """Return it.
+
+        Parameters
+        ----------
+        block_rows : int
+            Answers of one key from which on they travel as a block; 0 never.
+        alive : callable, optional
+            Told now and then where reading histories takes minutes.
+        slice_seconds : float
+            After which reading histories gives way to a poll; never if absent.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ModelKind(Generic[M]):
     """How a model of one kind meets every place it runs; `kappawatt.serving.kinds` has those there are.
@@ -77,7 +105,7 @@ class ModelKind(Generic[M]):
     doors : callable
         (app, context) to the models that answer: opens them and adds the routes that ask them.
     answers : callable
-        (model, bus, stream, output topic, block rows, alive, slice seconds) to what answers polls of the stream.
+        What answers polls of the stream, see `AnswersOf`.
     probe : callable
         (bus, service name, stream, output topic, seconds): how `kappawatt doctor` sees whether answers come.
     score : callable
@@ -97,7 +125,7 @@ class ModelKind(Generic[M]):
     predictor: Described
     open: Callable[[Artifact, Any], M]
     doors: Callable[[Flask, Context], OpenedModels]
-    answers: Callable[[M, Bus, Stream, str, int, Callable[[], None], float], Answers]
+    answers: AnswersOf
     probe: Callable[[Bus, str, Stream, str, float], Finding]
     score: Callable[[M, Path], dict[str, Any]]
     sample: Callable[[Manifest], bytes]
@@ -229,13 +257,7 @@ def find_service(name: str) -> Service:
     if name not in service_names():
         raise SettingInvalid.of("service", repr(name), ", ".join(service_names()))
     entry = _entries().get(name)
-    if entry is None:
-        service = importlib.import_module(_module_of(name)).SERVICE
-    else:
-        try:
-            service = entry.load()
-        except Exception as error:  # whatever another package does while it is imported
-            raise SettingInvalid(f"entry point {name} of {GROUP}: {entry.value}: {error}") from error
+    service = importlib.import_module(_module_of(name)).SERVICE if entry is None else load_entry(entry)
     if not isinstance(service, Service) or service.name != name:
         raise SettingInvalid.of(f"service {name}", repr(getattr(service, "name", service)), "a Service of that name")
     return service

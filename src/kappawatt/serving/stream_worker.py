@@ -33,7 +33,15 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
 
     def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:
         model = service.open(settings, version)
-        answers = kind.answers(model, bus, stream, output, settings.block_rows, telemetry.polled, SLICE_SECONDS)
+        answers = kind.answers(
+            model,
+            bus,
+            stream,
+            output,
+            block_rows=settings.block_rows,
+            alive=telemetry.polled,
+            slice_seconds=SLICE_SECONDS,
+        )
         return answers, model.name, model.version
 
     return Worker(bus, open_answers, stream=stream, service=service.name, settings=settings, telemetry=telemetry)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -87,7 +86,7 @@ class EventSource:
                 raise PayloadInvalid(f"topic: got {records.topic!r}, allowed {source!r}")
         bus, producer = self._connected()
         output = self._stream.answers.name
-        answers = self._kind.answers(model, bus, self._stream, output, self._block_rows, lambda: None, math.inf)
+        answers = self._kind.answers(model, bus, self._stream, output, block_rows=self._block_rows)
         outcome = answers.answer(polled)
         producer.publish(outcome.outgoing, timeout=timeout)
         counts = {"rows": outcome.rows, "refused": outcome.refused_rows}

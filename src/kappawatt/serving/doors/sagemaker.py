@@ -20,7 +20,7 @@ from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import operation
 from kappawatt.serving.service import Context
 
-__all__ = ["add_routes"]
+__all__ = ["Classic", "add_routes", "no_classic_rows"]
 
 Classic = Callable[[bytes, str], Answer | None]  # (body, content type) to the answer; None if it is in no such form
 
