@@ -162,7 +162,7 @@ class _Post:
         self._context = context
         self._door = door
         self._answers = answers
-        self._intake = stream
+        self._stream = stream
 
     def __call__(self, key: str) -> Response:
         content_type = content_type_of(request.content_type)
@@ -180,7 +180,7 @@ class _Post:
         return self._once(claim, key, content_type, body, known)
 
     def _read(self, key: str, content_type: str, body: bytes, known: str) -> _Read:
-        stream = self._intake
+        stream = self._stream
         rows = read_rows(stream, body, content_type, key, as_published=known == "published")
         messages = reading_messages(
             stream, rows.batch, key, headers=_trace(), block_rows=self._context.settings.block_rows
@@ -205,7 +205,7 @@ class _Post:
             telemetry.rejections.labels(name, "http", code).inc()
 
     def _once(self, claim: str, key: str, content_type: str, body: bytes, known: str) -> Response:
-        parts = (self._intake.path, key, content_type, known)
+        parts = (self._stream.path, key, content_type, known)
         found = self._answers.begin(claim, fingerprint(*(part.encode() for part in parts), body))
         if isinstance(found, Stored):
             replay = _response(found)

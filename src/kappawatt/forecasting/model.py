@@ -18,6 +18,7 @@ from kappawatt.forecasting.forecaster import EVER, UNNAMED, Forecaster, Issued, 
 from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.request import read_forecast_request
 from kappawatt.models.artifact import Artifact, Manifest
+from kappawatt.models.opening import require_made_for
 
 __all__ = ["ForecastModel", "grid_of", "history_of", "open_forecaster"]
 
@@ -90,12 +91,8 @@ def open_forecaster(forecaster: Forecaster, artifact: Artifact, lookup: Lookup |
     ArtifactInvalid
         It was made for another model or other features, is damaged, or answers its example differently.
     """
-    manifest = artifact.manifest
-    if manifest.model != forecaster.name:
-        raise ArtifactInvalid(f"model: got {manifest.model!r}, allowed {forecaster.name!r}")
-    if manifest.feature_names != forecaster.feature_names:
-        raise ArtifactInvalid(f"feature_names: got {manifest.feature_names}, allowed {forecaster.feature_names}")
-    model = ForecastModel(forecaster, forecaster.load(artifact), manifest, lookup)
+    require_made_for(forecaster, artifact.manifest)
+    model = ForecastModel(forecaster, forecaster.load(artifact), artifact.manifest, lookup)
     model.check_example()
     return model
 

@@ -19,7 +19,7 @@ from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.batch import Batch
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, NDJSON
-from kappawatt.datasets.series import MOST_BYTES, Problem, SeriesFile
+from kappawatt.datasets.series import HEAD_BYTES, MOST_BYTES, Problem, SeriesFile
 from kappawatt.datasets.series_files import read_series, stream_of
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, Instant, as_instant, day_start
@@ -32,7 +32,6 @@ from kappawatt.streams.table import STREAMS
 
 __all__ = ["SeriesRows", "merged", "moment", "read_series_rows", "recognise", "series_rows"]
 
-HEAD_BYTES = 65_536
 START, ZONE = INTERVAL_START.name, TIME_ZONE.name
 
 

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 from kappawatt.columns.batch import Answer, Batch
 from kappawatt.columns.schema import Schema
+from kappawatt.errors import ArtifactInvalid
 from kappawatt.models.artifact import Manifest
 
-__all__ = ["AnyModel", "Described", "artifact_root"]
+__all__ = ["AnyModel", "Described", "artifact_root", "require_made_for"]
 
 
 class Described(Protocol):
@@ -72,6 +73,14 @@ class AnyModel(Protocol):
     def answer(self, batch: Batch) -> Answer:
         """Answer all valid rows of `batch`; never fails as a whole for one bad row."""
         ...
+
+
+def require_made_for(described: Described, manifest: Manifest) -> None:
+    """Raise ArtifactInvalid if an artifact was made for another model, or for other features."""
+    if manifest.model != described.name:
+        raise ArtifactInvalid(f"model: got {manifest.model!r}, allowed {described.name!r}")
+    if manifest.feature_names != described.feature_names:
+        raise ArtifactInvalid(f"feature_names: got {manifest.feature_names}, allowed {described.feature_names}")
 
 
 def artifact_root(name: str, root: Path) -> Path:

@@ -16,6 +16,7 @@ from kappawatt.columns.plain import texts_column
 from kappawatt.columns.schema import Field, Kind, Schema, nothing, shorten
 from kappawatt.errors import ArtifactInvalid
 from kappawatt.models.artifact import Artifact, Manifest
+from kappawatt.models.opening import require_made_for
 
 __all__ = ["Model", "Predictor"]
 
@@ -60,12 +61,8 @@ class Predictor:
         ArtifactInvalid
             It was made for another model or other features, is damaged, or answers its example differently.
         """
-        manifest = artifact.manifest
-        if manifest.model != self.name:
-            raise ArtifactInvalid(f"model: got {manifest.model!r}, allowed {self.name!r}")
-        if manifest.feature_names != self.feature_names:
-            raise ArtifactInvalid(f"feature_names: got {manifest.feature_names}, allowed {self.feature_names}")
-        model = Model(self, self.load(artifact), manifest)
+        require_made_for(self, artifact.manifest)
+        model = Model(self, self.load(artifact), artifact.manifest)
         model.check_example()
         return model
 

@@ -104,10 +104,9 @@ def is_in_a_time_zone(stream: Stream, batch: Batch, key: str) -> Iterator[Reject
     for zone in {zone for zone in zones if zone is not None}:
         try:
             zone_named(zone)
-        except SettingInvalid:
+        except SettingInvalid as error:
             for row in np.flatnonzero(zones == zone).tolist():
-                allowed = "a name of the IANA time zone database"
-                yield Rejection(row, "out_of_range", TIME_ZONE.name, shorten(zone), allowed)
+                yield Rejection(row, "out_of_range", TIME_ZONE.name, shorten(zone), error.allowed)
 
 
 OF_SERIES: tuple[Rule, ...] = (is_on_the_grid, has_a_value, asks_nothing, is_in_a_time_zone)

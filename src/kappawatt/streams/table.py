@@ -14,7 +14,7 @@ import kappawatt.streams as package
 from kappawatt.bus.promotions import PROMOTIONS
 from kappawatt.bus.topic import Topic
 from kappawatt.errors import SettingInvalid
-from kappawatt.streams.stream import Form, Stream
+from kappawatt.streams.stream import Form, Stream, load_entry
 
 __all__ = ["FORMS", "GROUP", "STREAMS", "TOPICS", "checked", "stream_named"]
 
@@ -31,10 +31,7 @@ def _own() -> list[Stream]:
 def _brought() -> list[Stream]:
     found = []
     for entry in entry_points(group=GROUP):
-        try:
-            stream = entry.load()
-        except Exception as error:  # whatever another package does while it is imported
-            raise SettingInvalid(f"entry point {entry.name} of {GROUP}: {entry.value}: {error}") from error
+        stream = load_entry(entry)
         if not isinstance(stream, Stream):
             raise SettingInvalid.of(f"entry point {entry.name} of {GROUP}", entry.value, "a Stream")
         if stream.order < LEAST_ORDER:

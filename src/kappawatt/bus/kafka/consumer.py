@@ -52,7 +52,7 @@ class ClusterConsumer:
         self._cluster = cluster
         self._topics = topics
         self._max_records = max_records
-        self._in_flight = min(max_records, FIRST_RECORDS)  # of the next poll, by the size of the last one's messages
+        self._poll_records = min(max_records, FIRST_RECORDS)  # of the next poll, by the size of the last one's messages
         self._client: KafkaConsumer | None = None
         self._heard = time.monotonic()
         self._missing_since: float | None = None
@@ -66,12 +66,12 @@ class ClusterConsumer:
             left = max(0.0, deadline - time.monotonic())
             with self._failures():
                 slice_ms = int(min(left, SLICE_SECONDS) * 1000)
-                found = client.poll(timeout_ms=slice_ms, max_records=self._in_flight)
+                found = client.poll(timeout_ms=slice_ms, max_records=self._poll_records)
                 if found:
                     self._heard = time.monotonic()
                     taken = [self._take(place, messages) for place, messages in found.items()]
                     size = sum(len(value) for records in taken for value in records.values) // sum(map(len, taken))
-                    self._in_flight = max(1, min(self._max_records, POLL_BYTES // max(1, size)))
+                    self._poll_records = max(1, min(self._max_records, POLL_BYTES // max(1, size)))
                     return taken
                 self._settle(client)
             self._check_topics()
