@@ -27,14 +27,13 @@ __all__ = [
     "split_by_value",
 ]
 
+Columns = Mapping[str, NDArray[Any]]
+Rows = NDArray[np.intp]
+
 TARGET = "net_power"
-
 HOLDOUT_SHARE = 0.3
-
 SEED = 2014  # the year of the publication; never varied
-
 VACUUM_FOLDS = 4
-
 REGRESSIONS: dict[str, Callable[[], Regression]] = {"baseline": build_baseline, "default": build_model}
 
 
@@ -192,8 +191,3 @@ def _row_numbers(columns: Columns) -> Rows:
     matrix = np.column_stack([columns[name] for name in (*CONDITION_NAMES, TARGET)])
     numbers: Rows = np.unique(matrix, axis=0, return_inverse=True)[1].reshape(-1)
     return numbers
-
-
-Columns = Mapping[str, NDArray[Any]]
-
-Rows = NDArray[np.intp]

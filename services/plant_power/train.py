@@ -30,7 +30,6 @@ __all__ = ["MODEL_FILE", "backtest", "train"]
 
 log = logging.getLogger(__name__)
 
-
 MODEL_FILE = "model.npz"
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "plant-power"
 

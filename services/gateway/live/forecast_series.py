@@ -21,13 +21,8 @@ from .forecast_score import ERROR, Errors, Sums, last_known, sums
 __all__ = ["KeptFan", "Series", "available", "read_error", "read_fan"]
 
 KEPT_DAYS = 10  # of measured values
-BANDS = (
-    0.05,
-    0.25,
-    0.5,
-    0.75,
-    0.95,
-)  # of all but the newest forecast only these quantiles are kept, and the outer ones
+# Of all but the newest forecast only these quantiles are kept, and the outer ones.
+BANDS = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_INTERVALS = 300  # of one forecast: 25 hours of quarter hours are 100
 DAY_SECONDS = 86_400
 ROOM = 128  # errors; arrays grow by half, and by so many at least

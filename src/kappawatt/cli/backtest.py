@@ -20,10 +20,7 @@ import click
 import numpy as np
 import orjson
 
-from kappawatt.cli.options import (
-    SERVICE,
-    json_option,
-)
+from kappawatt.cli.options import SERVICE, json_option
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.datasets.series_files import read_series_file
 from kappawatt.errors import SettingInvalid
@@ -33,9 +30,29 @@ from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 
-DATE = click.DateTime(["%Y-%m-%d"])
-
 __all__ = ["backtest", "backtest_file", "fingerprint"]
+
+log = logging.getLogger(__name__)
+
+DATE = click.DateTime(["%Y-%m-%d"])
+CORE = ("evaluation/backtest.py", "forecasting/*.py", "datasets/*.py", "streams/*.py")  # what scores depend on
+MOST_UNREADABLE = 0.05
+SAY_SECONDS = 15.0  # between two lines of progress where there is no terminal
+PROBLEMS_SHOWN = 5
+SCORES_SHOWN = (
+    "n",
+    "mae",
+    "rmse",
+    "mape",
+    "smape",
+    "rmae",
+    "crps",
+    "rcrps",
+    "coverage",  # _90: it is named after what the forecaster's outer levels hold
+    "width",
+    "days",
+    "refused_days",
+)
 
 
 @click.command()
@@ -101,33 +118,6 @@ def backtest(service: Service, data: Path | None, as_json: bool, **options: Any)
     settings = Settings.read(data=data)
     logs.set_up(settings)
     service.backtest(settings, as_json=as_json)
-
-
-log = logging.getLogger(__name__)
-
-CORE = ("evaluation/backtest.py", "forecasting/*.py", "datasets/*.py", "streams/*.py")  # what scores depend on
-
-MOST_UNREADABLE = 0.05
-
-SAY_SECONDS = 15.0  # between two lines of progress where there is no terminal
-
-PROBLEMS_SHOWN = 5
-
-
-SCORES_SHOWN = (
-    "n",
-    "mae",
-    "rmse",
-    "mape",
-    "smape",
-    "rmae",
-    "crps",
-    "rcrps",
-    "coverage",  # _90: it is named after what the forecaster's outer levels hold
-    "width",
-    "days",
-    "refused_days",
-)
 
 
 def backtest_file(

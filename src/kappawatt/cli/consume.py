@@ -6,13 +6,7 @@ from typing import Any
 
 import click
 
-from kappawatt.cli.options import (
-    SERVICE,
-    artifact_option,
-    bus_option,
-    client_option,
-    version_option,
-)
+from kappawatt.cli.options import SERVICE, artifact_option, bus_option, client_option, version_option
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 

@@ -13,11 +13,7 @@ import orjson
 from kappawatt.bus import connect_as
 from kappawatt.bus.interface import Bus
 from kappawatt.bus.promotions import PromotionFollower, group_of
-from kappawatt.cli.options import (
-    bus_option,
-    client_option,
-    json_option,
-)
+from kappawatt.cli.options import bus_option, client_option, json_option
 from kappawatt.errors import BusError, SettingInvalid
 from kappawatt.serving.probes import Finding, messages_on
 from kappawatt.serving.service import ModelKind, Service, find_service, service_names
@@ -26,6 +22,8 @@ from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import STREAMS, TOPICS
 
 __all__ = ["doctor", "examine"]
+
+SINK_GROUP = "sink"
 
 
 @click.command()
@@ -61,9 +59,6 @@ def doctor(wait: float, only: tuple[str, ...], as_json: bool, **given: Any) -> N
             click.echo(str(finding))
     if not well:
         sys.exit(1)
-
-
-SINK_GROUP = "sink"
 
 
 def examine(

@@ -9,11 +9,7 @@ from typing import Any
 
 import click
 
-from kappawatt.cli.options import (
-    RATE,
-    bus_option,
-    client_option,
-)
+from kappawatt.cli.options import RATE, bus_option, client_option
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import zone_named
 from kappawatt.ingest.pace import Summary, send_file, send_series

@@ -8,12 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from kappawatt.cli.options import (
-    SERVICE,
-    artifact_option,
-    json_option,
-    version_option,
-)
+from kappawatt.cli.options import SERVICE, artifact_option, json_option, version_option
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 

@@ -6,10 +6,7 @@ from typing import Any
 
 import click
 
-from kappawatt.cli.options import (
-    bus_option,
-    client_option,
-)
+from kappawatt.cli.options import bus_option, client_option
 from kappawatt.settings import Settings
 from kappawatt.streams.table import TOPICS
 

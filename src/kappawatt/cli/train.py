@@ -8,9 +8,7 @@ from typing import Any
 
 import click
 
-from kappawatt.cli.options import (
-    SERVICE,
-)
+from kappawatt.cli.options import SERVICE
 from kappawatt.errors import SettingInvalid
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings

@@ -15,16 +15,10 @@ from kappawatt.errors import ContentTypeUnsupported
 __all__ = ["ARROW", "CSV", "JSON", "NDJSON", "READABLE", "Decoded", "ManyDecoded", "content_type_of"]
 
 JSON = "application/json"
-
 NDJSON = "application/x-ndjson"
-
 CSV = "text/csv"
-
 ARROW = arrow.MEDIA_TYPE
-
 READABLE = (JSON, NDJSON, CSV, ARROW)
-
-
 ALIASES = {
     "application/jsonl": NDJSON,
     "application/jsonlines": NDJSON,
@@ -36,7 +30,6 @@ ALIASES = {
 }
 
 Form = Literal["object", "list", "columns", "table"]
-
 Origins = NDArray[np.intp]
 
 

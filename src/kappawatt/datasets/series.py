@@ -15,8 +15,9 @@ from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times
 from kappawatt.streams.stream import Stream
 
-__all__ = ["MOST_BYTES", "Problem", "Reader", "SeriesFile", "header_of", "refuse_key", "require_rows"]
+__all__ = ["HEAD_BYTES", "MOST_BYTES", "Problem", "Reader", "SeriesFile", "header_of", "refuse_key", "require_rows"]
 
+HEAD_BYTES = 65_536  # of a file, in which its header has to stand
 MOST_BYTES = 128 * 2**20  # of one file, unpacked: 46 years of one meter
 
 
@@ -111,9 +112,6 @@ class Reader(Protocol):
     def read(self, content: bytes, *, key: str, time_zone: str, name: str, stream: Stream) -> list[SeriesFile]:
         """Read a file's bytes; `name` is the file's, for a key that nothing else tells."""
         ...
-
-
-HEAD_BYTES = 65_536
 
 
 def header_of(content: bytes) -> list[str]:

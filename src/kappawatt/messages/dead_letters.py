@@ -16,7 +16,6 @@ from kappawatt.messages.readings import content_type
 __all__ = ["dead_letter_message", "read_dead_letters"]
 
 MOST_ORIGINAL = 2_500_000  # bytes of an original kept; base64 of it still fits the topic
-
 MOST_ERRORS = 100  # rows listed in one dead letter; the count is always the whole
 
 

@@ -10,10 +10,7 @@ from typing import Any
 
 import click
 
-from kappawatt.cli.options import (
-    RATE,
-    client_option,
-)
+from kappawatt.cli.options import RATE, client_option
 from kappawatt.settings import Settings
 from kappawatt.streams.table import STREAMS
 
