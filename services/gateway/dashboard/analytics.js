@@ -41,8 +41,24 @@ function cellText(value) {
   return String(value).replace(/^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*$/, "$1 $2");
 }
 
+// Units that end names of columns, as people write them.
+const UNITS = { mw: "MW", kw: "kW", mwh: "MWh", kwh: "kWh", degc: "°C" };
+
+const unitOf = (name) => UNITS[name.split("_").at(-1)];
+
 function columnText(name) {
-  return name.replace(/_mw$/, " [MW]").replace(/^mae\b/, "mean absolute error").replaceAll("_", " ");
+  const unit = unitOf(name);
+  const text = unit ? `${name.slice(0, name.lastIndexOf("_"))} [${unit}]` : name;
+  return text.replace(/^mae\b/, "mean absolute error").replaceAll("_", " ");
+}
+
+// Where the ends of bins stand (from_degc, to_degc), and their unit; null where rows are no bins.
+function binsOf(columns) {
+  const from = columns.findIndex((name) => /^from(_|$)/.test(name));
+  const to = columns.findIndex((name) => /^to(_|$)/.test(name));
+  if (from < 0 || to < 0) return null;
+  const unit = columns[from].replace(/^from_?/, "");
+  return { from, to, unit: UNITS[unit] ?? unit.replaceAll("_", " ") };
 }
 
 function showQuery({ title, sql, columns, rows }) {
@@ -52,7 +68,7 @@ function showQuery({ title, sql, columns, rows }) {
   const at = valueColumn(columns, rows);
   const bars = [];
   if (at !== undefined) {
-    const binned = columns.includes("from_degc");
+    const bins = binsOf(columns);
     const most = Math.max(...rows.map((row) => Math.abs(row[at] ?? 0)), 1e-9);
     const versions = new Set(rows.map((row) => row[columns.indexOf("version")]));
     const isCurrent = (row) => row[columns.indexOf("version")] === currentVersion();
@@ -62,12 +78,12 @@ function showQuery({ title, sql, columns, rows }) {
       const text = columns.map((name, i) => [name, row[i], i]).filter(([name, value, i]) =>
         typeof value === "string" && i !== at && !/^(latest)$/.test(name) && !(name === "version" && versions.size < 2));
       const names = text.map(([, value]) => cellText(value));
-      if (binned) names.push(`${cellText(row[columns.indexOf("from_degc")])} to ${cellText(row[columns.indexOf("to_degc")])} °C`);
+      if (bins) names.push(`${cellText(row[bins.from])} to ${cellText(row[bins.to])} ${bins.unit}`);
       const meter = element("meter");
       meter.max = most;
       meter.value = Math.abs(row[at] ?? 0);
       meter.setAttribute("aria-label", `${names.join(", ")}: ${columns[at]}`);
-      bars.push(element("span", names.join(" · "), "name"), meter, element("span", number(row[at], Number.isInteger(row[at]) && !/_mw$|coverage/.test(columns[at]) ? 0 : 2)));
+      bars.push(element("span", names.join(" · "), "name"), meter, element("span", number(row[at], Number.isInteger(row[at]) && !unitOf(columns[at]) && !/coverage/.test(columns[at]) ? 0 : 2)));
     }
     $("query-title").textContent += `: ${columnText(columns[at])}`;
   }
