@@ -15,20 +15,25 @@ from kappawatt.streams.table import TOPICS
 
 
 @pytest.fixture
-def bus(tmp_path: Path) -> Iterator[Bus]:
+def bus_url(tmp_path: Path) -> str:
+    return f"embedded:{tmp_path}/bus.sqlite"
+
+
+@pytest.fixture
+def bus(bus_url: str) -> Iterator[Bus]:
     """The embedded bus in a fresh file, with all topics."""
-    bus = connect(f"embedded:{tmp_path}/bus.sqlite")
+    bus = connect(bus_url)
     bus.ensure(TOPICS)
     yield bus
     bus.close()
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, bus_url: str) -> Settings:
     """Settings of a process whose files are all in the test's folder."""
     return Settings.read(
         {},
-        bus=f"embedded:{tmp_path}/bus.sqlite",
+        bus=bus_url,
         artifacts=tmp_path / "artifacts",
         database=f"duckdb:{tmp_path}/kappawatt.duckdb",
         retry_for=30.0,

@@ -9,22 +9,8 @@ from typing import Any
 
 import pytest
 
-from kappawatt.bus import Bus, connect
-from kappawatt.streams.table import TOPICS
+from kappawatt.bus import Bus
 from tests.browser.browsing import CHROMIUM, DRIVER, FLAGS, running
-
-
-@pytest.fixture
-def bus_url(tmp_path: Path) -> str:
-    return f"embedded:{tmp_path / 'bus.sqlite'}"
-
-
-@pytest.fixture
-def bus(bus_url: str) -> Iterator[Bus]:
-    bus = connect(bus_url)
-    bus.ensure(TOPICS)
-    yield bus
-    bus.close()
 
 
 @pytest.fixture

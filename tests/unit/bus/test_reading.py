@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -21,8 +20,8 @@ ERRORS = replace(ANSWERS, name="errors", partitions=1)
 
 
 @pytest.fixture
-def bus(tmp_path: Path) -> Iterator[Bus]:
-    bus = connect(f"embedded:{tmp_path / 'bus.sqlite'}")
+def bus(bus_url: str) -> Iterator[Bus]:
+    bus = connect(bus_url)
     bus.ensure([ANSWERS, ERRORS, PROMOTIONS])
     yield bus
     bus.close()

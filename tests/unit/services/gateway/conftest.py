@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from werkzeug.serving import make_server
 
-from kappawatt.bus import Bus, connect
+from kappawatt.bus import Bus
 from kappawatt.bus.interface import Records
 from kappawatt.bus.promotions import Serving, promote
 from kappawatt.columns.batch import Rejection
@@ -25,7 +25,7 @@ from kappawatt.services.gateway.wiring import EXTENSION
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
-from kappawatt.streams.table import TOPICS
+from tests.conftest import wait_until
 
 DEAD = f"{PLANT_READINGS.name}.dead"
 
@@ -34,14 +34,7 @@ DEAD = f"{PLANT_READINGS.name}.dead"
 def eventually() -> Callable[..., Any]:
     """Return a function that returns what a claim returns once that is true, and fails after 10 s."""
 
-    def wait(claim: Callable[[], Any], seconds: float = 10.0) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (found := claim()):
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.01)
-        return found
-
-    return wait
+    return partial(wait_until, seconds=10.0)
 
 
 class Plant:
@@ -101,19 +94,6 @@ class Plant:
         allowed = "a number from 0 to 100 cm Hg"
         rejection = Rejection(0, "out_of_range", "exhaust_vacuum", got, allowed)
         self._producer.publish([dead_letter_message(DEAD, records, 0, [rejection], "fake", "v1")])
-
-
-@pytest.fixture
-def bus_url(tmp_path: Path) -> str:
-    return f"embedded:{tmp_path / 'bus.sqlite'}"
-
-
-@pytest.fixture
-def bus(bus_url: str) -> Iterator[Bus]:
-    bus = connect(bus_url)
-    bus.ensure(TOPICS)
-    yield bus
-    bus.close()
 
 
 @pytest.fixture

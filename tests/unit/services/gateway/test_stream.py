@@ -20,6 +20,7 @@ from kappawatt.services.gateway.live.predictions import PredictionsView
 from kappawatt.services.gateway.live.resuming import Resumed
 from kappawatt.services.gateway.wiring import EXTENSION
 from kappawatt.streams.plant import STREAM
+from tests.conftest import wait_until
 
 Gateways = Callable[..., Flask]
 Eventually = Callable[..., Any]
@@ -170,7 +171,7 @@ def test_slow_client_loses_its_queue_but_no_event(
         got = _next_prediction(parts)
         for _ in range(100):
             ids += plant.predict(*[1.0] * 5)
-        _wait_for(lambda: hub.position()["plant.predictions", 3].offset == 501)
+        wait_until(lambda: hub.position()["plant.predictions", 3].offset == 501, 10)
 
         rest = [got]
         while len(rest) < 501:
@@ -327,17 +328,8 @@ def _follow(hub: Hub, bus_url: str) -> Any:
 
     follower = Follower(lambda: connect(bus_url), PredictionsView(STREAM), hub, Telemetry("g"))
     follower.start()
-    _wait_for(lambda: hub.followed)
+    wait_until(lambda: hub.followed, 10)
     return follower
-
-
-def _wait_for(claim: Callable[[], Any]) -> None:
-    import time
-
-    deadline = time.monotonic() + 10
-    while not claim():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def _next_prediction(parts: Iterator[bytes]) -> str:
