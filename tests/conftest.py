@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kappawatt.bus import Bus, connect
+from kappawatt.bus import Bus, Outgoing, Records, connect
 from kappawatt.settings import Settings
 from kappawatt.streams.table import TOPICS
 
@@ -50,3 +50,20 @@ def wait_until(claim: Callable[[], Any], seconds: float = 20.0, what: str = "") 
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds} s: {what or claim}")
         time.sleep(0.02)
+
+
+def publish(bus: Bus, messages: Sequence[Outgoing]) -> None:
+    """Publish and close."""
+    producer = bus.producer()
+    producer.publish(messages)
+    producer.close()
+
+
+def everything(bus: Bus, topic: str) -> list[Records]:
+    """All that a topic holds."""
+    reader = bus.reader([topic], {})
+    found = []
+    while batch := reader.poll(0.0):
+        found += batch
+    reader.close()
+    return found

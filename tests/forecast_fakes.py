@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
+from kappawatt.bus import Outgoing
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, as_instant, same_local_time
 from kappawatt.forecasting.fan import LEVELS, Fan
 from kappawatt.forecasting.forecaster import Forecaster, Lookup
 from kappawatt.forecasting.history import Past
 from kappawatt.forecasting.model import ForecastModel, open_forecaster
 from kappawatt.forecasting.request import example_request, read_forecast_request
+from kappawatt.messages.readings import reading_messages
 from kappawatt.models.artifact import Artifact, Manifest, save_artifact
 from kappawatt.serving.kinds import forecasts
 from kappawatt.streams import load
@@ -93,3 +96,17 @@ def loads(times: Times, level: float = 30_000.0) -> NDArray[np.float64]:
     wave = np.sin(2 * np.pi * hour / 24) + 0.2 * np.sin(2 * np.pi * hour / 168) + 0.1 * np.cos(hour * hour)
     result: NDArray[np.float64] = np.round(level * (1 + 0.2 * wave), 1)
     return result
+
+
+def load_messages(start: str, n: int, key: str = "PJME", block_rows: int = 64) -> list[Outgoing]:
+    """What an ingestor publishes of n hours."""
+    times = hours(start, n)
+    batch = STREAM.schema.check({"interval_start": times, "load": loads(times)}, n)
+    return reading_messages(STREAM, batch, key, block_rows=block_rows)
+
+
+def as_before(message: Outgoing) -> Outgoing:
+    """The message as a release before wrote it, when `available_at` was `known_at`."""
+    document = orjson.loads(message.value)
+    document["known_at"] = document.pop("available_at")
+    return replace(message, value=orjson.dumps(document))

@@ -31,9 +31,10 @@ from kappawatt.settings import Settings
 from kappawatt.streams.load import LOAD, STREAM
 from kappawatt.streams.series import forecast_schema
 from kappawatt.worker.forecasting import Forecasting
+from tests.conftest import everything
 from tests.forecast_fakes import FORECASTER, ZONE, hours, loads
 from tests.unit.evaluation.test_backtest import series
-from tests.unit.worker.test_forecast_worker import READINGS, block, event, everything, publish, run
+from tests.unit.worker.test_forecast_worker import READINGS, block, event, publish, run
 
 THREE = (0.1, 0.5, 0.9)
 SIX_HOURS = ("00:00", "06:00", "12:00", "18:00")

@@ -24,9 +24,10 @@ from kappawatt.services.sink.tables import LAYOUT
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from kappawatt.store.open import open_store
-from tests.conftest import wait_until
+from tests.conftest import publish, wait_until
+from tests.forecast_fakes import load_messages
 from tests.unit.services.sink import test_forecasts as forecasts
-from tests.unit.services.sink.messages import batch_of, dead_letters_of, predictions_of, publish, publish_readings
+from tests.unit.services.sink.messages import batch_of, dead_letters_of, predictions_of, publish_readings
 from tests.unit.services.sink.test_queries import EXPECTED, publish_by_hand
 from tests.unit.services.sink.test_sink import land_all, malformed_predictions, running, served, start_sink
 from tests.unit.store.before import MIGRATED, ROWS, killed_after, make_before, migrating, said_by
@@ -188,7 +189,7 @@ def test_forecasts_and_series_land_once(bus: Bus, settings: Settings, server: Se
         forecasts.forecast_of(tmp_path, one),
         *forecasts.errors_of(tmp_path, one, [11.0, 21.0], [float("nan"), 25.0]),
     ]
-    publish(bus, messages * 2 + forecasts.load_messages("2016-07-01T04", 100))
+    publish(bus, messages * 2 + load_messages("2016-07-01T04", 100))
 
     land_all(settings, 2 * (2 + 1 + 2) + 100)
 

@@ -20,27 +20,14 @@ from kappawatt.cli.run.command import run
 from kappawatt.cli.run.demos import Part, newest_on, prepare, usable, what_the_error_means
 from kappawatt.datasets.named import SeriesSet, load_zones
 from kappawatt.forecasting.calendar import DAY
-from kappawatt.messages.readings import reading_messages
 from kappawatt.settings import Settings
 from kappawatt.streams.load import LOAD_ERRORS, LOAD_FORECASTS
 from kappawatt.streams.load import STREAM as LOAD
 from kappawatt.streams.stream import Demo
-from tests.conftest import wait_until
-from tests.forecast_fakes import SERVICE, STREAM, hours, loads, write_artifact
+from tests.conftest import publish, wait_until
+from tests.forecast_fakes import SERVICE, STREAM, load_messages, write_artifact
 
 DEMO = Part(STREAM, Demo("kappawatt.datasets.named:load_zones", 70))
-
-
-def publish(bus: Bus, messages: list[Outgoing]) -> None:
-    producer = bus.producer()
-    producer.publish(messages)
-    producer.close()
-
-
-def load_messages(start: str, n: int, key: str = "PJME", block_rows: int = 64) -> list[Outgoing]:
-    times = hours(start, n)
-    batch = LOAD.schema.check({"interval_start": times, "load": loads(times)}, n)
-    return reading_messages(LOAD, batch, key, block_rows=block_rows)
 
 
 def test_what_is_on_the_bus_is_found_at_its_ends(bus: Bus) -> None:

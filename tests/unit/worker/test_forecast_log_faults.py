@@ -18,6 +18,7 @@ from kappawatt.forecasting.history import History
 from kappawatt.forecasting.request import example_request, read_forecast_request
 from kappawatt.worker.forecasting import Forecasting
 from tests import forecast_fakes as fakes
+from tests.conftest import everything
 from tests.forecast_fakes import FORECASTER, STREAM, ZONE, hours, loads
 from tests.unit.worker.test_forecast_worker import (
     DEAD,
@@ -29,7 +30,6 @@ from tests.unit.worker.test_forecast_worker import (
     cut,
     event,
     events,
-    everything,
     forecasting,
     month_and_day,
     publish,

@@ -25,8 +25,8 @@ from kappawatt.worker.forecasting import Forecasting
 from kappawatt.worker.loop import Worker
 from kappawatt.worker.replay import Report, compare
 from tests import forecast_fakes as fakes
-from tests.conftest import wait_until
-from tests.forecast_fakes import POISON, STREAM, ZONE, loads
+from tests.conftest import everything, wait_until
+from tests.forecast_fakes import POISON, STREAM, ZONE, as_before, loads
 
 READINGS, FORECASTS, ERRORS, DEAD = "load.readings", "load.forecasts", "load.forecast-errors", "load.readings.dead"
 DATE = np.datetime64("2016-07-20")
@@ -51,15 +51,6 @@ def publish(bus: Bus, values: list[bytes], key: str = "PJME", headers: Any = ())
     producer = bus.producer()
     producer.publish([Outgoing(READINGS, v, key.encode(), headers, timestamp=ARRIVED) for v in values])
     producer.close()
-
-
-def everything(bus: Bus, topic: str) -> list[Records]:
-    reader = bus.reader([topic], {})
-    found = []
-    while batch := reader.poll(0.0):
-        found += batch
-    reader.close()
-    return found
 
 
 def cut(records: list[Records], size: int) -> list[Records]:
@@ -311,10 +302,7 @@ def test_a_replay_is_compared_with_what_a_release_before_wrote(bus: Bus, tmp_pat
     producer = bus.producer()
     for message in forecasting(bus, tmp_path).answer(everything(bus, READINGS)).outgoing:
         if message.topic == FORECASTS:
-            document = orjson.loads(message.value)
-            producer.publish([replace(message, topic="side")])
-            document["known_at"] = document.pop("available_at")
-            producer.publish([replace(message, value=orjson.dumps(document))])
+            producer.publish([replace(message, topic="side"), as_before(message)])
     producer.close()
     report = Report(FORECASTS, "1", "side")
 

@@ -14,9 +14,9 @@ from kappawatt.settings import Settings
 from kappawatt.worker.predicting import Answering
 from kappawatt.worker.replay import Report, compare, promote_replay, replay, span_start
 from tests import fakes
-from tests.conftest import wait_until
+from tests.conftest import everything, wait_until
 from tests.fakes import PREDICTOR, STREAM
-from tests.unit.worker.test_worker import DEAD, PREDICTIONS, READINGS, done, everything, make_worker, publish, running
+from tests.unit.worker.test_worker import DEAD, PREDICTIONS, READINGS, done, make_worker, publish, running
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from kappawatt.telemetry import Telemetry
 from kappawatt.worker.loop import Worker
 from kappawatt.worker.predicting import Answering
 from tests import fakes
-from tests.conftest import wait_until
+from tests.conftest import everything, wait_until
 from tests.fakes import EXAMPLE, POISON, PREDICTOR, STREAM
 
 READINGS, PREDICTIONS, DEAD = "plant.readings", "plant.predictions", "plant.readings.dead"
@@ -72,15 +72,6 @@ def publish(bus: Bus, values: list[bytes], key: bytes = b"plant-1", headers: Any
     producer = bus.producer()
     producer.publish([Outgoing(READINGS, value, key, headers) for value in values])
     producer.close()
-
-
-def everything(bus: Bus, topic: str) -> list[Records]:
-    reader = bus.reader([topic], {})
-    found = []
-    while batch := reader.poll(0.0):
-        found += batch
-    reader.close()
-    return found
 
 
 def records(*values: bytes, keys: list[bytes | None] | None = None, headers: Any = ()) -> Records:

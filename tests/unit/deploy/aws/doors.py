@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from kappawatt.bus import Bus, connect
+from kappawatt.bus import connect
 from kappawatt.bus.interface import Records
 from kappawatt.columns.arrow import read_columns, write_columns
 from kappawatt.columns.content import ARROW
@@ -18,8 +18,8 @@ from kappawatt.deploy.aws.lambda_function import Function, function_settings
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.serving.service import Service
 from kappawatt.streams.plant import STREAM as PLANT
-from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import TOPICS
+from tests.conftest import everything
 from tests.unit.deploy.aws.fixtures import content, http_api, kafka, rest_api
 
 Rows = Sequence[dict[str, Any]]
@@ -61,18 +61,10 @@ def kafka_records(service: Service, rows: Rows, folder: Path) -> list[dict[str, 
     try:
         bus.ensure(TOPICS)
         function_of(service, KAPPAWATT_BUS=bus.url)(kafka([given]))
-        return sorted(_published(bus, stream), key=lambda row: int(row["source_offset"]))
+        found = read_predictions(everything(bus, stream.answers.name))
+        return sorted(found, key=lambda row: int(row["source_offset"]))
     finally:
         bus.close()
-
-
-def _published(bus: Bus, stream: Stream) -> list[dict[str, Any]]:
-    reader = bus.reader([stream.answers.name], {})
-    found = []
-    while polled := reader.poll(0.0):
-        found += read_predictions(polled)
-    reader.close()
-    return found
 
 
 LAMBDA_DOORS: tuple[LambdaDoor, ...] = (

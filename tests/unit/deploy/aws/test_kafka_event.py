@@ -18,9 +18,10 @@ from kappawatt.messages.predictions import read_predictions
 from kappawatt.serving.service import find_service
 from kappawatt.settings import Settings
 from kappawatt.worker.predicting import Answering
+from tests.conftest import everything
 from tests.unit.deploy.aws.fixtures import READING, http_api, kafka, load
 from tests.unit.deploy.aws.test_lambda_function import make_function
-from tests.unit.worker.test_worker import DEAD, PREDICTIONS, READINGS, as_records, everything, records
+from tests.unit.worker.test_worker import DEAD, PREDICTIONS, READINGS, as_records, records
 
 MIXED = (orjson.dumps(READING), b"14.96,41.76,1024.07,73.17,463.26", b"junk", b"14.96,812.0,1024.07,73.17", b"")
 

@@ -27,6 +27,7 @@ from kappawatt.streams.load import STREAM as LOAD_STREAM
 from kappawatt.streams.meter import STREAM as METER_STREAM
 from kappawatt.streams.table import TOPICS
 from kappawatt.telemetry import Telemetry
+from tests.conftest import everything
 from tests.forecast_fakes import hours, loads
 from tests.unit.services.gateway.forecast_publisher import ForecastPublisher
 
@@ -609,12 +610,7 @@ def row(client: Any, key: str) -> Any:
 
 def read_all(bus: Bus, topic: str) -> list[dict[str, Any]]:
     """Every document of a topic."""
-    reader = bus.reader([topic], {})
-    found: list[dict[str, Any]] = []
-    while polled := reader.poll(0.05):
-        found += [orjson.loads(value) for records in polled for value in records.values]
-    reader.close()
-    return found
+    return [orjson.loads(value) for records in everything(bus, topic) for value in records.values]
 
 
 def events(response: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -15,6 +15,7 @@ from kappawatt.messages.predictions import Prediction, prediction_block, predict
 from kappawatt.messages.readings import reading_messages
 from kappawatt.streams.plant import READING
 from kappawatt.streams.plant import STREAM as PLANT
+from tests.conftest import publish
 
 HOUR = 3_600_000
 START = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -42,13 +43,6 @@ def batch_of(
 
 def publish_readings(bus: Bus, batch: Batch, key: str = "plant-1", block_rows: int = 64) -> None:
     publish(bus, reading_messages(PLANT, batch, key, block_rows=block_rows))
-
-
-def publish(bus: Bus, messages: Sequence[Outgoing]) -> None:
-    """Publish and close."""
-    producer = bus.producer()
-    producer.publish(messages)
-    producer.close()
 
 
 def predictions_of(

@@ -28,20 +28,13 @@ from kappawatt.streams.load import STREAM as LOAD
 from kappawatt.streams.meter import METER_FORECASTS
 from kappawatt.streams.meter import STREAM as METER
 from kappawatt.worker.forecasting import Forecasting
-from tests.conftest import wait_until
-from tests.forecast_fakes import hours, loads, model
-from tests.unit.services.sink.messages import publish
+from tests.conftest import publish, wait_until
+from tests.forecast_fakes import as_before, hours, load_messages, model
 from tests.unit.services.sink.test_sink import _forget_commits, ask, land_all, running
 
 TABLES = ("load_readings", "meter_readings", "forecasts", "forecast_days", "forecast_errors")
 ORIGIN = {"source_topic": "load.readings", "source_partition": 1, "source_offset": 5}
 DAY = np.datetime64("2016-07-02")
-
-
-def load_messages(start: str, n: int, block_rows: int = 64) -> list[Outgoing]:
-    times = hours(start, n)
-    batch = LOAD.schema.check({"interval_start": times, "load": loads(times)}, n)
-    return reading_messages(LOAD, batch, "PJME", block_rows=block_rows)
 
 
 def answered(bus: Bus, folder: Path) -> None:
@@ -145,13 +138,6 @@ def test_a_forecasts_row_is_under_the_id_of_its_error(bus: Bus, settings: Settin
     assert ask(settings, "SELECT id, measured, error, naive, covered FROM forecast_errors") == [
         (f"{of}/2016-07-02T04:00:00Z", 11.0, -1.0, None, True)
     ]
-
-
-def as_before(message: Outgoing) -> Outgoing:
-    """The message as a release before wrote it, when `available_at` was `known_at`."""
-    document = orjson.loads(message.value)
-    document["known_at"] = document.pop("available_at")
-    return replace(message, value=orjson.dumps(document))
 
 
 def test_what_a_release_before_wrote_lands_in_the_same_rows(bus: Bus, settings: Settings, tmp_path: Path) -> None:

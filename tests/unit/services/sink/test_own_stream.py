@@ -50,7 +50,8 @@ from kappawatt.services.sink.queries import QUERIES
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from kappawatt.streams.table import TOPICS, stream_named
-from tests.unit.services.sink.messages import partition_of, publish
+from tests.conftest import publish
+from tests.unit.services.sink.messages import partition_of
 from tests.unit.services.sink.test_sink import land_all
 
 folder = sys.argv[1]

@@ -15,6 +15,7 @@ from kappawatt.services.sink.tables import LAYOUT
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from kappawatt.store.open import open_store
+from tests.conftest import publish
 from tests.unit.services.sink.messages import (
     HOUR,
     START,
@@ -22,7 +23,6 @@ from tests.unit.services.sink.messages import (
     dead_letters_of,
     partition_of,
     predictions_of,
-    publish,
     publish_readings,
 )
 from tests.unit.services.sink.test_forecasts import EXPECTED as FORECASTS_EXPECTED

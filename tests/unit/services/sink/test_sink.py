@@ -33,14 +33,13 @@ from kappawatt.settings import Settings
 from kappawatt.store.interface import Rows, StoreBusy
 from kappawatt.streams.plant import READING
 from kappawatt.telemetry import Telemetry
-from tests.conftest import wait_until
+from tests.conftest import publish, wait_until
 from tests.unit.services.sink.messages import (
     START,
     batch_of,
     dead_letters_of,
     partition_of,
     predictions_of,
-    publish,
     publish_readings,
 )
 
