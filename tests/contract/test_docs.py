@@ -12,6 +12,12 @@ from kappawatt.serving.service import service_names
 from tools.render_docs import PAGES
 
 ROOT = Path(__file__).parents[2]
+WRITTEN = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/**/*.md"),
+    *ROOT.glob("services/*/README.md"),
+    ROOT / "bench/README.md",
+]
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -27,13 +33,7 @@ def test_the_readme_names_every_service_and_every_command() -> None:
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
-    pages = [
-        *ROOT.glob("*.md"),
-        *ROOT.glob("docs/**/*.md"),
-        *ROOT.glob("services/*/README.md"),
-        ROOT / "bench/README.md",
-    ]
-    for page in pages:
+    for page in WRITTEN:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
@@ -49,7 +49,6 @@ def test_every_make_target_the_readme_names_exists() -> None:
 def test_every_path_a_page_names_is_there() -> None:
     path = re.compile(r"(?<![\w/.-])((?:src|tests|services|tools|docker|bench|examples|serverless)/[\w./-]*[\w/])")
     elsewhere = {"docker/config.json"}  # of a user's home
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("services/*/README.md"), ROOT / "bench/README.md"]
-    for page in pages:
+    for page in WRITTEN:
         for name in path.findall(page.read_text()):
             assert name in elsewhere or (ROOT / name).exists(), f"{page.relative_to(ROOT)} names {name}"
