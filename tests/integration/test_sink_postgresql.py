@@ -162,9 +162,8 @@ def test_malformed_predictions_are_kept_as_rejections(bus: Bus, settings: Settin
 def test_example_queries_return_the_same_numbers_as_on_duckdb(bus: Bus, settings: Settings, name: str) -> None:
     publish_by_hand(bus)
     land_all(settings, 11)
-    service = SINK
 
-    answer = create_app(service, settings).test_client().get(f"/queries/{name}")
+    answer = create_app(SINK, settings).test_client().get(f"/queries/{name}")
 
     expected = EXPECTED[name]
     assert [row[: len(expected[0])] for row in answer.json["rows"]] == expected
@@ -175,9 +174,8 @@ def test_queries_on_forecasts_return_the_same_numbers_as_on_duckdb(
     bus: Bus, settings: Settings, tmp_path: Path, name: str
 ) -> None:
     land_all(settings, forecasts.publish_forecasts_by_hand(bus, tmp_path))
-    service = SINK
 
-    answer = create_app(service, settings).test_client().get(f"/queries/{name}")
+    answer = create_app(SINK, settings).test_client().get(f"/queries/{name}")
 
     expected = forecasts.EXPECTED[name]
     assert [row[: len(expected[0])] for row in answer.json["rows"]] == expected
@@ -207,8 +205,7 @@ def test_forecasts_and_series_land_once(bus: Bus, settings: Settings, server: Se
 
 
 def test_queries_run_on_an_empty_database(settings: Settings) -> None:
-    service = SINK
-    client = create_app(service, settings).test_client()
+    client = create_app(SINK, settings).test_client()
 
     names = [query["name"] for query in client.get("/queries").json["queries"]]
     assert [client.get(f"/queries/{name}").json["rows"] for name in names] == [[]] * len(names)

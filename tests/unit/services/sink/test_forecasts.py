@@ -281,9 +281,8 @@ def publish_forecasts_by_hand(bus: Bus, folder: Path) -> int:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_queries_on_forecasts_return_the_right_numbers(bus: Bus, settings: Settings, tmp_path: Path, name: str) -> None:
     land_all(settings, publish_forecasts_by_hand(bus, tmp_path))
-    service = SINK
 
-    answer = create_app(service, settings).test_client().get(f"/queries/{name}")
+    answer = create_app(SINK, settings).test_client().get(f"/queries/{name}")
 
     assert answer.status_code == 200, answer.json
     expected = EXPECTED[name]

@@ -69,9 +69,8 @@ EXPECTED: dict[str, Any] = {
 def test_example_queries_return_the_right_numbers(bus: Bus, settings: Settings, name: str) -> None:
     publish_by_hand(bus)
     land_all(settings, 11)
-    service = SINK
 
-    answer = create_app(service, settings).test_client().get(f"/queries/{name}")
+    answer = create_app(SINK, settings).test_client().get(f"/queries/{name}")
 
     assert answer.status_code == 200
     expected = EXPECTED[name]
@@ -80,8 +79,7 @@ def test_example_queries_return_the_right_numbers(bus: Bus, settings: Settings, 
 
 
 def test_every_query_is_listed_and_runs_on_an_empty_database(settings: Settings) -> None:
-    service = SINK
-    client = create_app(service, settings).test_client()
+    client = create_app(SINK, settings).test_client()
 
     listed = client.get("/queries").json["queries"]
 
@@ -93,9 +91,7 @@ def test_every_query_is_listed_and_runs_on_an_empty_database(settings: Settings)
 
 
 def test_an_unknown_query_is_404_and_names_those_there_are(settings: Settings) -> None:
-    service = SINK
-
-    answer = create_app(service, settings).test_client().get("/queries/drop-table")
+    answer = create_app(SINK, settings).test_client().get("/queries/drop-table")
 
     assert answer.status_code == 404
     assert answer.content_type == "application/problem+json"
