@@ -227,6 +227,16 @@ def test_an_answer_says_when_its_history_was_known_under_both_names(case: Case) 
     assert answer["available_at"] == answer["known_at"] == answer["issue_time"]
 
 
+@pytest.mark.parametrize("name", FORECASTERS)
+def test_a_stream_has_the_levels_of_its_forecaster(name: str) -> None:
+    """Tables and views are made from the stream."""
+    service = find_service(name)
+    rolling = service.modelled().rolling
+
+    assert rolling is not None
+    assert service.streamed().levels == rolling.forecaster.levels
+
+
 def test_nothing_after_the_issue_time_changes_the_forecast(case: Case) -> None:
     past = case.history.until(case.issue_time)
     later = np.arange(past.end, past.end + np.timedelta64(3, "D"), past.interval)
