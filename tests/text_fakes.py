@@ -10,11 +10,12 @@ import numpy as np
 
 from kappawatt.columns.batch import Columns
 from kappawatt.columns.schema import Field, Kind, Schema
-from kappawatt.models.artifact import Artifact, Manifest, save_artifact
+from kappawatt.models.artifact import Artifact, save_artifact
 from kappawatt.models.predictor import Model, Predictor
 from kappawatt.serving.kinds import predicts
 from kappawatt.streams import plant
-from tests.fakes import EXAMPLE
+from tests import fakes
+from tests.fakes import EXAMPLE, POISON
 
 TEXTS = (
     "trip",
@@ -34,7 +35,6 @@ TEXTS = (
     '"',
     '""',
 )
-POISON = 13.13  # an ambient temperature the fake model breaks on
 
 
 def predict(shift: int, columns: Columns) -> Columns:
@@ -87,20 +87,15 @@ SERVICE = predicts(PREDICTOR, summary="Fake causes.", port=8997, stream=STREAM)
 
 def write_artifact(root: Path, version: str = "1", shift: int = 0, **example: Any) -> Artifact:
     answer = predict(shift, {name: np.array([value]) for name, value in EXAMPLE.items()})
-    manifest = Manifest(
-        model="fake-cause",
-        version=version,
-        kind="default",
-        created="2026-01-01T00:00:00Z",
-        data={"source": "SYNTHETIC, none", "sha256": "0" * 64, "rows": 0},
+    own = fakes.manifest(
+        version,
+        0.0,
+        model=PREDICTOR.name,
         feature_names=PREDICTOR.feature_names,
         training_range={},
-        metrics={},
-        libraries={},
-        files={},
         example={"request": EXAMPLE, "answer": {name: c.tolist()[0] for name, c in answer.items()} | example},
     )
-    artifact = save_artifact(root / version, {"shift.txt": str(shift).encode()}, manifest)
+    artifact = save_artifact(root / version, {"shift.txt": str(shift).encode()}, own)
     (root / "CURRENT").write_text(version)
     return artifact
 

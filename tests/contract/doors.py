@@ -25,6 +25,14 @@ def columns_of(rows: Rows) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
+def tensors_of(rows: Rows) -> list[dict[str, Any]]:
+    """The rows as an open inference request has them, a tensor a column."""
+    return [
+        {"name": name, "shape": [len(rows)], "datatype": "FP64", "data": values}
+        for name, values in columns_of(rows).items()
+    ]
+
+
 def rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     lists = [column.tolist() for column in columns.values()]
     return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
@@ -75,11 +83,7 @@ def predict_arrow(app: Flask, model: Model, rows: Rows) -> list[dict[str, Any]]:
 
 
 def open_inference(app: Flask, model: Model, rows: Rows) -> list[dict[str, Any]]:
-    inputs = [
-        {"name": name, "shape": [len(rows)], "datatype": "FP64", "data": values}
-        for name, values in columns_of(rows).items()
-    ]
-    found = post(app, f"/v2/models/{model.name}/infer", json={"inputs": inputs}).json["outputs"]
+    found = post(app, f"/v2/models/{model.name}/infer", json={"inputs": tensors_of(rows)}).json["outputs"]
     return [{tensor["name"]: tensor["data"][i] for tensor in found} for i in range(len(rows))]
 
 

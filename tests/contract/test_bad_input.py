@@ -16,6 +16,7 @@ from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
 from tests import fakes
+from tests.contract.doors import tensors_of
 from tests.fakes import EXAMPLE
 from tests.unit.columns.test_codec import REFUSED_ROWS, UNREADABLE
 from tests.unit.worker.test_worker import DEAD, answering, as_records, records
@@ -104,9 +105,7 @@ def test_one_bad_row_among_100_000_is_named_and_the_others_are_answered(app: Fla
     assert sum(a is not None for a in answers) == 99_999
 
 
-INFER = {
-    "inputs": [{"name": n, "shape": [1], "datatype": "FP64", "data": [v]} for n, v in EXAMPLE.items()],
-}
+INFER = {"inputs": tensors_of([EXAMPLE])}
 
 
 def infer_but(i: int, **changes: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from kappawatt.settings import Settings
 from kappawatt.streams import load
 from kappawatt.streams.plant import READING, STREAM
 from tests import fakes
+from tests.contract.doors import tensors_of
 from tests.fakes import EXAMPLE
 from tests.unit.worker.test_worker import DEAD, answering, as_records, records
 
@@ -118,8 +119,7 @@ def test_a_dead_letter_keeps_the_original_with_its_time(tmp_path: Path) -> None:
 
 
 def infer(app: Flask, tensor: dict[str, Any], raw: bytes = b"") -> Any:
-    inputs = [{"name": n, "shape": [100], "datatype": "FP64", "data": [EXAMPLE[n]] * 100} for n in NAMES]
-    head = orjson.dumps({"inputs": [*inputs, tensor | {"name": "event_time", "shape": [100]}]})
+    head = orjson.dumps({"inputs": [*tensors_of([EXAMPLE] * 100), tensor | {"name": "event_time", "shape": [100]}]})
     headers = {"Inference-Header-Content-Length": str(len(head))} if raw else {}
     return app.test_client().post("/v2/models/fake-power/infer", data=head + raw, headers=headers)
 

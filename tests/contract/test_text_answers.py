@@ -32,9 +32,9 @@ from kappawatt.streams.plant import STREAM
 from kappawatt.worker.predicting import Answering
 from kappawatt.worker.replay import compare, replay
 from tests import text_fakes
-from tests.contract.doors import DOORS, Door, Rows, answer_directly, post, rows_of
-from tests.fakes import EXAMPLE
-from tests.text_fakes import POISON, PREDICTOR, SERVICE, TEXTS
+from tests.contract.doors import DOORS, Door, Rows, answer_directly, post, rows_of, tensors_of
+from tests.fakes import EXAMPLE, POISON
+from tests.text_fakes import PREDICTOR, SERVICE, TEXTS
 from tests.unit.deploy.aws.fixtures import content, http_api, rest_api
 from tests.unit.worker.test_worker import DEAD, as_records, records
 
@@ -97,11 +97,7 @@ def test_sagemaker_answers_lines_of_json(app: Flask, model: Model) -> None:
 
 
 def test_open_inference_sends_words_as_binary_bytes(app: Flask, model: Model) -> None:
-    inputs = [
-        {"name": name, "shape": [len(rows())], "datatype": "FP64", "data": [row[name] for row in rows()]}
-        for name in EXAMPLE
-    ]
-    document = {"inputs": inputs, "parameters": {"binary_data_output": True}}
+    document = {"inputs": tensors_of(rows()), "parameters": {"binary_data_output": True}}
 
     response = post(app, f"/v2/models/{model.name}/infer", json=document)
 
@@ -143,8 +139,7 @@ def test_refused_rows_have_no_words_and_leave_the_others_theirs(app: Flask, mode
     given_rows[4]["relative_humidity"] = -1.0
 
     answer = app.test_client().post("/predict", json=given_rows).json
-    inputs = [{"name": n, "shape": [6], "datatype": "FP64", "data": [row[n] for row in given_rows]} for n in EXAMPLE]
-    partial = {"inputs": inputs, "parameters": {"partial": True}}
+    partial = {"inputs": tensors_of(given_rows), "parameters": {"partial": True}}
     tensors = post(app, f"/v2/models/{model.name}/infer", json=partial).json["outputs"]
 
     expected = [None if i in (1, 4) else row for i, row in enumerate(answer_directly(app, model, rows(6)))]
