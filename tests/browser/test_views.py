@@ -16,6 +16,7 @@ from kappawatt.messages.predictions import Prediction, prediction_event
 from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
 from tests.browser.browsing import LOOKS, ROOT, complaints, look, points, running, text, wait
 from tests.browser.test_dashboard import Plant
+from tests.packages import install_stream
 
 RECORD = """
 from dataclasses import replace
@@ -38,11 +39,7 @@ STREAM = Stream(
 def package(tmp_path: Path) -> Path:
     """A folder with an installed package that brings a stream."""
     folder = tmp_path / "site"
-    info = folder / "turbines-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "turbines.py").write_text(RECORD)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: turbines\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[kappawatt.streams]\nturbine = turbines:STREAM\n")
+    install_stream(folder, "turbines", "turbine", RECORD)
     return folder
 
 

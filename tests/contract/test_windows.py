@@ -92,6 +92,16 @@ def known(until: np.datetime64, days: int = 30) -> History:
     return history
 
 
+def rows_of(past: Past) -> list[dict[str, Any]]:
+    """What was measured, as rows of a request."""
+    return [{"interval_start": f"{t}Z", "load": v} for t, v in zip(past.times, past.values.tolist(), strict=True)]
+
+
+def targets_of(forecaster: Forecaster) -> Times:
+    """What is forecast at noon."""
+    return forecaster.window.targets(np.datetime64("2016-07-20"), NOON, ZONE, 3600)
+
+
 @pytest.mark.parametrize(("forecaster", "n"), CASES.values(), ids=CASES.keys())
 def test_a_forecast_has_the_forecaster_s_levels_and_window(forecaster: Forecaster, n: int, settings: Settings) -> None:
     body = example_request(forecaster, "PJME")
@@ -116,8 +126,7 @@ def test_rows_are_forecast_by_the_same_windows(
     history, targets, issue_time = read_forecast_request(example_request(forecaster, "PJME"), forecaster)
     past = history.until(issue_time)
     said = {"issue_time": f"{issue_time}Z"} if is_issued_then else {}
-    rows = [{"interval_start": f"{t}Z", "load": v} for t, v in zip(past.times, past.values.tolist(), strict=True)]
-    rows += [{"interval_start": f"{t}Z", **said} for t in targets[1:]]
+    rows = rows_of(past) + [{"interval_start": f"{t}Z", **said} for t in targets[1:]]
 
     found = app_of(forecaster, settings).test_client().post("/predict", json=rows)
 
@@ -151,8 +160,7 @@ def test_rows_of_four_days_are_two_windows_of_two(tmp_path: Path) -> None:
 def test_an_hour_outside_the_next_six_is_refused_and_says_which_are_forecast(settings: Settings) -> None:
     history, targets, issue_time = read_forecast_request(example_request(NEXT_SIX, "PJME"), NEXT_SIX)
     past = history.until(issue_time)
-    rows = [{"interval_start": f"{t}Z", "load": v} for t, v in zip(past.times, past.values.tolist(), strict=True)]
-    rows += [{"interval_start": f"{t}Z"} for t in (targets[0], targets[-1] + HOUR)]
+    rows = rows_of(past) + [{"interval_start": f"{t}Z"} for t in (targets[0], targets[-1] + HOUR)]
 
     found = app_of(NEXT_SIX, settings).test_client().post("/predict", json=rows)
 
@@ -197,7 +205,7 @@ def test_the_worker_issues_the_window_at_its_issue_times_and_scores_it(
     errors = [e for e in found["load.forecast-errors"] if e["id"].startswith(first["id"])]
     assert [e["target_time"] for e in errors] == first["target_time"]
     history = known(NOON + 3 * DAY, 33)
-    targets = forecaster.window.targets(np.datetime64("2016-07-20"), NOON, ZONE, 3600)
+    targets = targets_of(forecaster)
     fan = forecast(0.0, history.until(NOON), targets)
     assert [(e["lower"], e["forecast"], e["upper"]) for e in errors] == [tuple(row) for row in fan.quantiles.tolist()]
     assert errors[0]["crps"] == crps(loads(targets[:1]), fan.quantiles[:1], THREE)
@@ -231,7 +239,7 @@ def test_the_backtest_scores_the_window_at_its_levels(forecaster: Forecaster, n:
 @pytest.mark.parametrize("forecaster", [TWO_DAYS, NEXT_SIX], ids=CASES.keys())
 def test_the_fallback_has_the_same_levels(forecaster: Forecaster) -> None:
     history = known(NOON, 10)
-    targets = forecaster.window.targets(np.datetime64("2016-07-20"), NOON, ZONE, 3600)
+    targets = targets_of(forecaster)
 
     issued = forecaster.issue(0.0, history.until(NOON), targets)
 
@@ -243,7 +251,7 @@ def test_a_model_at_other_levels_than_it_says_is_not_believed() -> None:
     other = replace(
         TWO_DAYS, forecast=lambda fitted, past, targets: replace(forecast(0.0, past, targets), levels=LEVELS)
     )
-    targets = other.window.targets(np.datetime64("2016-07-20"), NOON, ZONE, 3600)
+    targets = targets_of(other)
 
     issued = other.issue(0.0, known(NOON).until(NOON), targets)
 

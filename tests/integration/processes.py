@@ -41,14 +41,15 @@ class Process:
         self.log = folder / f"{'-'.join(arguments[:2])}-{self.port}.log"
         own = {"KAPPAWATT_PROBE_PORT": str(self.port), "KAPPAWATT_PORT": str(self.port)}
         clean = {k: v for k, v in os.environ.items() if not k.startswith("KAPPAWATT_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kappawatt.cli", *arguments],
-            env=clean | own | environment,
-            stdout=self.log.open("ab"),
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kappawatt.cli", *arguments],
+                env=clean | own | environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,12 @@ from kappawatt.bus.topic import Topic
 from kappawatt.cli.ingest import Wanted, ingest_file
 from kappawatt.cli.main import main
 from kappawatt.columns.arrow import read_columns, write_columns
-from kappawatt.columns.batch import Batch
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW
 from kappawatt.datasets.series_files import read_series
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import HOUR, as_instant
 from kappawatt.ingest import (
-    Sent,
     bus_sender,
     http_sender,
     read_series_rows,
@@ -43,6 +40,7 @@ from kappawatt.streams.load import STREAM as LOAD
 from kappawatt.streams.meter import STREAM as METER
 from kappawatt.streams.plant import STREAM as PLANT
 from kappawatt.streams.table import STREAMS
+from tests.unit.ingest.test_ingest import Collected
 
 TEXAS_HEADER = (
     "ESIID,USAGE_DATE,REVISION_DATE,USAGE_START_TIME,USAGE_END_TIME,USAGE_KWH,ESTIMATED_ACTUAL,"
@@ -86,19 +84,6 @@ def read_topic(bus: Bus, topic: Topic) -> list[tuple[str, str, dict[str, Any]]]:
                 found.append((key.decode(), kind, dict(batch.columns)))
     reader.close()
     return found
-
-
-class Collected:
-    """A sender that keeps what it is given, and when."""
-
-    def __init__(self) -> None:
-        self.batches: list[Batch] = []
-        self.times: list[float] = []
-
-    def __call__(self, batch: Batch) -> Sent:
-        self.batches.append(batch)
-        self.times.append(time.monotonic())
-        return Sent(int(batch.valid.sum()))
 
 
 @pytest.mark.parametrize(

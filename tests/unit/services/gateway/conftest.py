@@ -14,10 +14,11 @@ import pytest
 from flask import Flask
 from werkzeug.serving import make_server
 
-from kappawatt.bus import Bus
+from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Records
 from kappawatt.bus.promotions import Serving, promote
 from kappawatt.columns.batch import Rejection
+from kappawatt.errors import BusUnreachable
 from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.predictions import Prediction, prediction_block, prediction_event
 from kappawatt.services.gateway.service import SERVICE
@@ -99,6 +100,20 @@ class Plant:
 @pytest.fixture
 def plant(bus: Bus) -> Plant:
     return Plant(bus)
+
+
+@pytest.fixture
+def open_bus_late(bus_url: str) -> Callable[[], Bus]:
+    """Return a function that opens the bus at the third try."""
+    opened: list[int] = []
+
+    def open_bus() -> Bus:
+        opened.append(1)
+        if len(opened) < 3:
+            raise BusUnreachable("no broker answered")
+        return connect(bus_url)
+
+    return open_bus
 
 
 @pytest.fixture

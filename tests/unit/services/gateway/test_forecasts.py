@@ -14,7 +14,6 @@ from flask import Flask
 from kappawatt.bus import Bus, connect
 from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.promotions import Serving, promote
-from kappawatt.errors import BusUnreachable
 from kappawatt.forecasting.calendar import HOUR, as_instant
 from kappawatt.services.gateway.live.events import ClientStream, Restated
 from kappawatt.services.gateway.live.follow import Follower
@@ -30,6 +29,7 @@ from kappawatt.telemetry import Telemetry
 from tests.conftest import everything
 from tests.forecast_fakes import hours, loads
 from tests.unit.services.gateway.forecast_publisher import ForecastPublisher
+from tests.unit.services.gateway.test_stream import fields_of
 
 Gateways = Callable[..., Flask]
 Eventually = Callable[..., Any]
@@ -546,18 +546,10 @@ def test_answers_are_as_the_document_says(
 
 
 def test_reading_survives_a_bus_that_fails(
-    bus: Bus, bus_url: str, load: ForecastPublisher, eventually: Eventually
+    open_bus_late: Callable[[], Bus], load: ForecastPublisher, eventually: Eventually
 ) -> None:
-    opened: list[int] = []
-
-    def open_bus() -> Bus:
-        opened.append(1)
-        if len(opened) < 3:
-            raise BusUnreachable("no broker answered")
-        return connect(bus_url)
-
     view = ForecastsView(LOAD_STREAM)
-    follower = Follower(open_bus, view, Hub(), Telemetry("gateway"))
+    follower = Follower(open_bus_late, view, Hub(), Telemetry("gateway"))
     load.measure("PJME", hours(BEGIN, 3), np.array([1.0, 2.0, 3.0]))
     follower.start()
     try:
@@ -614,12 +606,5 @@ def read_all(bus: Bus, topic: str) -> list[dict[str, Any]]:
 
 
 def events(response: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Parse an event stream as it comes."""
-    text = b""
-    for part in response.response:
-        text += part
-        while b"\n\n" in text:
-            block, _, text = text.partition(b"\n\n")
-            fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if not line.startswith(b":"))
-            if b"data" in fields:
-                yield fields[b"event"].decode(), orjson.loads(fields[b"data"])
+    for fields in fields_of(response):
+        yield fields[b"event"].decode(), orjson.loads(fields[b"data"])

@@ -46,8 +46,8 @@ def resumed(hub: Hub, bus_url: str, position: Position | None, limit: int = 0) -
     return ClientStream(way, limit=limit, summary=dict)
 
 
-def events(response: Any) -> Iterator[Event]:
-    """Parse an event stream as it comes, as a browser does."""
+def fields_of(response: Any) -> Iterator[dict[bytes, bytes]]:
+    """Parse an event stream as it comes, as a browser does; the fields of each event that has data."""
     text = b""
     for part in response.response:
         text += part
@@ -55,7 +55,12 @@ def events(response: Any) -> Iterator[Event]:
             block, _, text = text.partition(b"\n\n")
             fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if not line.startswith(b":"))
             if b"data" in fields:
-                yield Event(fields[b"id"].decode(), fields[b"event"].decode(), orjson.loads(fields[b"data"]))
+                yield fields
+
+
+def events(response: Any) -> Iterator[Event]:
+    for fields in fields_of(response):
+        yield Event(fields[b"id"].decode(), fields[b"event"].decode(), orjson.loads(fields[b"data"]))
 
 
 def read(app: Flask, n: int, last: str | None = None, query: str = "") -> tuple[list[str], str]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.packages import install_stream
+
 STREAM = """
 from kappawatt.bus.topic import DAY, Topic
 from kappawatt.columns.schema import Field, Kind, Schema
@@ -111,11 +113,7 @@ print(json.dumps({
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a sink makes of the stream: installed beside kappawatt, found by its entry point."""
     site, folder = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("run")
-    (site / "windpark.py").write_text(STREAM)
-    info = site / "windpark-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: windpark\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[kappawatt.streams]\nwind-park = windpark:STREAM\n")
+    install_stream(site, "windpark", "wind-park", STREAM)
     root = Path(__file__).parents[4]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder)],

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import duckdb
@@ -34,6 +31,7 @@ from kappawatt.store.interface import Rows, StoreBusy
 from kappawatt.streams.plant import READING
 from kappawatt.telemetry import Telemetry
 from tests.conftest import publish, wait_until
+from tests.integration.processes import Process, get, stopped_at_the_end
 from tests.unit.services.sink.messages import (
     START,
     batch_of,
@@ -410,38 +408,21 @@ def test_a_file_that_somebody_else_holds_delays_rows_and_loses_none(bus: Bus, se
     assert ask(settings, ALL.format("readings")) == [(101, 101)]
 
 
-def test_a_database_that_is_away_for_long_is_no_reason_to_end_the_process(bus: Bus, settings: Settings) -> None:
+def test_a_database_that_is_away_for_long_is_no_reason_to_end_the_process(
+    bus: Bus, settings: Settings, tmp_path: Path
+) -> None:
     publish_readings(bus, batch_of(1))
-    with duckdb.connect(settings.database.removeprefix("duckdb:")), socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        own = {"BUS": settings.bus, "DATABASE": settings.database, "PROBE_PORT": port, "POLL_AGE_LIMIT": 4}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kappawatt.cli", "consume", "sink"],
-            env=os.environ | {f"KAPPAWATT_{name}": str(value) for name, value in own.items()},
-            stderr=subprocess.DEVNULL,
-        )
-
-        def asked(path: str) -> tuple[int, bytes]:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-                    return answer.status, answer.read()
-            except urllib.error.HTTPError as error:
-                return error.code, error.read()
-            except OSError:
-                return 0, b""
-
-        try:
-            wait_until(lambda: b"lock" in asked("/readyz")[1], 60, "it waits for the database")
+    own = {"BUS": settings.bus, "DATABASE": settings.database, "POLL_AGE_LIMIT": "4"}
+    with duckdb.connect(settings.database.removeprefix("duckdb:")):
+        sink = Process(tmp_path, "consume", "sink", **{f"KAPPAWATT_{name}": value for name, value in own.items()})
+        with stopped_at_the_end(sink):
+            wait_until(lambda: b"lock" in get(sink.url("/readyz"))[1], 60, "it waits for the database")
             until = time.monotonic() + 9.0  # more than twice the limit
             alive = set()
             while time.monotonic() < until:
-                alive.add(asked("/healthz")[0])
+                alive.add(get(sink.url("/healthz"))[0])
                 time.sleep(0.1)
-        finally:
-            process.terminate()
-            ended = process.wait(60)
+            ended = sink.terminate(60)
 
     assert alive == {200}
     assert ended == 0
