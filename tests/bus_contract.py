@@ -6,7 +6,9 @@ bus to the same contract as the others.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -16,14 +18,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from kappawatt.bus.connect import connect
-from kappawatt.bus.interface import Bus, BusOptions, Consumer, Headers, Outgoing, Start
+from kappawatt.bus.interface import Bus, BusOptions, Consumer, Headers, Outgoing, Records, Start
 from kappawatt.bus.topic import Topic
-from kappawatt.errors import BusError, DeliveryFailed, Overloaded, TopicUnknown
+from kappawatt.errors import BusError, DeliveryFailed, LogRenewed, Overloaded, TopicUnknown
 
 PATIENCE = 30.0
 HOUR = 3600
@@ -88,6 +92,17 @@ class World:
         topic = new_topic(partitions)
         self.bus().ensure([topic])
         return topic
+
+    def remake(self, topic: Topic) -> None:
+        """Delete a topic, as an operator would, and make it again."""
+        scheme, _, place = self.url.partition(":")
+        if scheme == "embedded":  # its file is removed
+            for file in Path(place).parent.glob(f"{Path(place).name}*"):
+                file.unlink()
+        else:
+            admin = AdminClient({"bootstrap.servers": place.strip("/")})
+            admin.delete_topics([topic.name])[topic.name].result()
+        until(lambda: bool(self.bus().ensure([topic])))
 
     def as_json(self) -> list[Any]:
         names = ("max_in_flight_bytes", "session_timeout", "kafka_client", "client")
@@ -561,3 +576,67 @@ def test_offsets_can_be_committed_for_a_group_without_members(world: World, bus:
     assert [message.offset for message in found] == [6, 7, 8, 9]
     with pytest.raises(BusError, match=group):
         bus.commit_for(group, {(topic, 0): 0})
+
+
+def test_every_message_names_its_log(world: World, bus: Bus, topic: str, group: str) -> None:
+    other = world.topic().name
+    publish(world, bus, numbered(topic, 5) + numbered(other, 5))
+
+    logs = {name: world.bus().log_id(name) for name in (topic, other)}
+    reader = world.keep(world.bus().reader([topic, other], {}))
+    found: list[Records] = []
+    until(lambda: not found.extend(reader.poll(0.2)) and sum(map(len, found)) == 10)
+
+    assert {records.topic: records.log for records in found} == logs
+    assert len(set(logs.values())) == 2
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", log) for log in logs.values())
+    with pytest.raises(TopicUnknown):
+        bus.log_id("nobody.made.this")
+
+
+@pytest.mark.parametrize("again", [3, 60], ids=["with_less_than_before", "with_more"])
+def test_a_member_reads_a_topic_that_was_made_again_from_its_beginning(world: World, group: str, again: int) -> None:
+    topic, bus = new_topic(1), world.bus()
+    bus.ensure([topic])
+    consumer = world.keep(bus.consumer([topic.name], group))
+    publish(world, bus, numbered(topic.name, 20))
+    read(consumer, 20)
+    consumer.commit()
+    before = bus.log_id(topic.name)
+
+    world.remake(topic)
+    publish(world, world.bus(), numbered(topic.name, again, first=100))
+    found: list[Records] = []
+
+    def poll_all() -> bool:
+        with contextlib.suppress(TopicUnknown):  # for a moment it is not there
+            found.extend(consumer.poll(0.2))
+        return sum(map(len, found)) >= again
+
+    until(poll_all)
+    assert [value for records in found for value in records.values] == [
+        str(n).encode() for n in range(100, 100 + again)
+    ]
+    assert {records.log for records in found} == {world.bus().log_id(topic.name)} != {before}
+    consumer.commit()
+    assert world.bus().committed(group, topic.name) == {0: again}
+
+
+def test_a_reader_says_that_a_topic_was_made_again(world: World) -> None:
+    topic, bus = new_topic(1), world.bus()
+    bus.ensure([topic])
+    publish(world, bus, numbered(topic.name, 20))
+    reader = world.keep(bus.reader([topic.name], {}))
+    read(reader, 20)
+    before = bus.log_id(topic.name)
+
+    world.remake(topic)
+    publish(world, world.bus(), numbered(topic.name, 30, first=100))
+
+    def poll_anew() -> bool:
+        with contextlib.suppress(TopicUnknown):
+            assert reader.poll(0.2) == []
+        return False
+
+    with pytest.raises(LogRenewed, match=f"{topic.name}.*{world.bus().log_id(topic.name)}.*{before}"):
+        until(poll_anew)

@@ -15,6 +15,7 @@
     └── BusError                  503
         ├── BusUnreachable
         ├── TopicUnknown
+        ├── LogRenewed                 a topic was deleted and made again: its offsets begin anew
         ├── DeliveryFailed
         │   └── DeliveryLate
         └── HistoriesBehind            a worker is still reading histories from the log; poll again
@@ -38,6 +39,7 @@ __all__ = [
     "HistoriesBehind",
     "HistoryInsufficient",
     "KappawattError",
+    "LogRenewed",
     "ModelNotFound",
     "NotReady",
     "Overloaded",
@@ -159,6 +161,15 @@ class BusUnreachable(BusError):
 
 class TopicUnknown(BusError):
     """The topic does not exist on the bus."""
+
+
+class LogRenewed(BusError):
+    """A topic was deleted and made again: another log has its name, and offsets in it begin anew."""
+
+    @classmethod
+    def of(cls, topic: str, now: str, before: str) -> Self:
+        """Return the error that names both logs."""
+        return cls(f"topic {topic!r} was made again: got log {now}, allowed {before}, which positions here were of")
 
 
 class SpanIncomplete(BusError):

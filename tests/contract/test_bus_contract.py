@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from kappawatt.bus.connect import connect
 from kappawatt.bus.interface import BusOptions
 from tests.bus_contract import *  # noqa: F403
 from tests.bus_contract import World, read
@@ -64,3 +67,19 @@ def test_a_writer_killed_while_it_publishes_loses_nothing_acknowledged(world: Wo
     assert stored % 20 == 0  # a publish is stored whole or not at all
     assert stored // 20 in (acknowledged, acknowledged + 1)
     assert len(read(world.keep(bus.reader([topic], {})), stored)) == stored
+
+
+def test_the_topics_of_a_file_from_the_release_before_get_a_log_each(tmp_path: Path) -> None:
+    path = tmp_path / "bus.sqlite"
+    with closing(sqlite3.connect(path)) as file:
+        file.executescript(
+            "CREATE TABLE topic (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL, retention INTEGER,"
+            " compacted INTEGER NOT NULL) WITHOUT ROWID;"
+            "INSERT INTO topic VALUES ('plant.readings', 2, 3600, 0), ('load.readings', 2, 3600, 0);"
+        )
+
+    with closing(connect(f"embedded:{path}")) as first, closing(connect(f"embedded:{path}")) as second:
+        logs = [[bus.log_id(topic) for topic in ("plant.readings", "load.readings")] for bus in (first, second)]
+
+    assert logs[0] == logs[1]
+    assert len({*logs[0]}) == 2 and all(len(log) == 22 for log in logs[0])

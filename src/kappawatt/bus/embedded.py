@@ -8,6 +8,7 @@ no sign of life for `session_timeout` loses its partitions, and a commit of an o
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sqlite3
@@ -32,15 +33,18 @@ from kappawatt.bus.interface import (
     Start,
     TopicPartition,
 )
+from kappawatt.bus.logs import new_log
 from kappawatt.bus.partitioner import partition_for
 from kappawatt.bus.topic import Topic
-from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, SettingInvalid, TopicUnknown
+from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, LogRenewed, SettingInvalid, TopicUnknown
 
 __all__ = ["EmbeddedBus"]
 
+log = logging.getLogger(__name__)
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS topic (
-    name TEXT PRIMARY KEY, partitions INTEGER NOT NULL, retention INTEGER, compacted INTEGER NOT NULL
+    name TEXT PRIMARY KEY, partitions INTEGER NOT NULL, retention INTEGER, compacted INTEGER NOT NULL, log TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS partition (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, begin_offset INTEGER NOT NULL, end_offset INTEGER NOT NULL,
@@ -70,7 +74,9 @@ PRUNE_SECONDS = 60.0  # between two deletions of what retention no longer keeps
 
 
 class _File:
-    """One SQLite connection for each thread, opened at first use and again after a fork."""
+    """One SQLite connection for each thread, opened at first use, and again after a fork or when another file has
+    taken its place: what is written to a file that was removed nobody reads.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path).expanduser().absolute()
@@ -79,11 +85,22 @@ class _File:
         self._lock = threading.Lock()
 
     def connection(self) -> sqlite3.Connection:
-        if getattr(self._local, "pid", None) != os.getpid():
+        opened = getattr(self._local, "opened", None)
+        here = os.getpid(), self._identity()
+        if opened != here:
+            if opened is not None and opened[0] == here[0]:
+                self._local.connection.close()
             self._local.connection = self._connect()
-            self._local.pid = os.getpid()
+            self._local.opened = os.getpid(), self._identity()
         connection: sqlite3.Connection = self._local.connection
         return connection
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _connect(self) -> sqlite3.Connection:
         deadline = time.monotonic() + BUSY_SECONDS
@@ -108,6 +125,7 @@ class _File:
             connection.execute("PRAGMA synchronous = FULL")  # on disk before the acknowledgement
             connection.execute("PRAGMA wal_autocheckpoint = 2000")
             connection.executescript(SCHEMA)
+            _name_logs(connection)
         except sqlite3.Error:
             connection.close()
             raise
@@ -177,8 +195,8 @@ class EmbeddedBus:
         with self._file.write() as connection:
             for topic in topics:
                 added = connection.execute(
-                    "INSERT OR IGNORE INTO topic VALUES (?, ?, ?, ?)",
-                    (topic.name, topic.partitions, topic.retention, topic.retention is None),
+                    "INSERT OR IGNORE INTO topic VALUES (?, ?, ?, ?, ?)",
+                    (topic.name, topic.partitions, topic.retention, topic.retention is None, new_log()),
                 ).rowcount
                 if added:
                     created.append(topic.name)
@@ -200,6 +218,12 @@ class EmbeddedBus:
         if not rows:
             raise TopicUnknown(f"topic {topic!r} is not on {self.url}")
         return {partition: Offsets(begin, end) for partition, begin, end in rows}
+
+    def log_id(self, topic: str) -> str:
+        log_id = _log_of(self._file.connection(), topic)
+        if log_id is None:
+            raise TopicUnknown(f"topic {topic!r} is not on {self.url}")
+        return log_id
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
         found = dict(
@@ -301,6 +325,7 @@ class _Consumer:
         self._topics = topics
         self._max_records = max_records
         self._positions: dict[TopicPartition, int] = {}
+        self._logs: dict[str, str] = {}  # what the positions are of
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
         if (topic, partition) not in self._positions:
@@ -316,6 +341,8 @@ class _Consumer:
 
     def _fetch(self) -> list[Records]:
         connection = self._bus._file.connection()
+        for topic in self._logs:
+            self._follow_log(connection, topic)
         room, size = self._max_records, 0
         found: list[Records] = []
         for (topic, partition), position in self._positions.items():
@@ -336,6 +363,7 @@ class _Consumer:
                     Records(
                         topic, partition, offsets, timestamps, keys, values,
                         [_decode_headers(encoded) for encoded in headers],
+                        self._logs[topic],
                     )
                 )  # fmt: skip
                 room -= len(rows)
@@ -346,6 +374,18 @@ class _Consumer:
             self._positions.pop(place)
             self._positions[place] = records.next_offset
         return found
+
+    def _follow_log(self, connection: sqlite3.Connection, topic: str) -> None:
+        """Deal with a topic that was made again since positions were taken."""
+        now = _log_of(connection, topic)
+        if now is None:
+            raise TopicUnknown(f"topic {topic!r} is not on {self._bus.url}")
+        if now != self._logs[topic]:
+            self._begin_anew(topic, now)
+            self._logs[topic] = now
+
+    def _begin_anew(self, topic: str, now: str) -> None:
+        raise NotImplementedError
 
     def _wait(self, timeout: float, fetch: bool = True) -> list[Records]:
         deadline = time.monotonic() + timeout
@@ -367,11 +407,15 @@ class _Reader(_Consumer):
     ) -> None:
         super().__init__(bus, topics, max_records)
         for topic in topics:
+            self._logs[topic] = bus.log_id(topic)
             for number, known in bus.offsets(topic).items():
                 self._positions[topic, number] = positions.get((topic, number), known.begin)
 
     def poll(self, timeout: float) -> list[Records]:
         return self._wait(timeout)
+
+    def _begin_anew(self, topic: str, now: str) -> None:
+        raise LogRenewed.of(topic, now, self._logs[topic])
 
     def commit(self) -> None:
         raise BusError("a reader without a group cannot commit")
@@ -411,6 +455,12 @@ class _GroupConsumer(_Consumer):
             if found or left <= 0:
                 return found
             self._keep_membership()
+
+    def _begin_anew(self, topic: str, now: str) -> None:
+        log.warning("%s; %s begins at its beginning", LogRenewed.of(topic, now, self._logs[topic]), self._group)
+        known = self._bus.offsets(topic)
+        for place in [place for place in self._positions if place[0] == topic]:
+            self._positions[place] = known[place[1]].begin
 
     def commit(self) -> None:
         with self._bus._file.write() as connection:
@@ -484,6 +534,7 @@ class _GroupConsumer(_Consumer):
         fresh: dict[TopicPartition, int] = {}
         positions: dict[TopicPartition, int] = {}
         for topic in {topic for topic, _ in assigned}:
+            self._logs[topic] = self._bus.log_id(topic)
             committed = self._bus.committed(self._group, topic)
             known = self._bus.offsets(topic)
             for place in assigned:
@@ -523,6 +574,23 @@ def _store_offsets(
         else "INSERT OR IGNORE INTO committed VALUES (?, ?, ?, ?)",
         [(group, topic, partition, offset) for (topic, partition), offset in offsets.items()],
     )
+
+
+def _log_of(connection: sqlite3.Connection, topic: str) -> str | None:
+    row = connection.execute("SELECT log FROM topic WHERE name = ?", (topic,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _name_logs(connection: sqlite3.Connection) -> None:
+    """Give the topics of a file that a release before made the identity of their logs."""
+    if "log" in {name for _, name, *_ in connection.execute("PRAGMA table_info(topic)")}:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    with contextlib.suppress(sqlite3.OperationalError):  # another process was faster
+        connection.execute("ALTER TABLE topic ADD COLUMN log TEXT")
+        for (name,) in connection.execute("SELECT name FROM topic").fetchall():
+            connection.execute("UPDATE topic SET log = ? WHERE name = ?", (new_log(), name))
+    connection.execute("COMMIT")
 
 
 def _encode_headers(headers: Headers) -> bytes | None:

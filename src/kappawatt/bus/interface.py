@@ -67,7 +67,9 @@ class Outgoing:
 class Records:
     """Messages of one topic partition in offset order, as parallel lists.
 
-    `timestamps` are ms since the epoch, UTC. Offsets increase but may have gaps (compaction, retention).
+    `timestamps` are ms since the epoch, UTC. Offsets increase but may have gaps (compaction, retention). `log` is the
+    identity of the topic's log: a topic that is deleted and made again counts its offsets from 0 once more, in another
+    log. It is "" where the bus has none (Kafka before 2.8).
     """
 
     topic: str
@@ -77,6 +79,7 @@ class Records:
     keys: Sequence[bytes | None]
     values: Sequence[bytes]
     headers: Sequence[Headers]
+    log: str = ""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -100,6 +103,7 @@ class Records:
             pick(self.keys),
             pick(self.values),
             pick(self.headers),
+            self.log,
         )
 
     def before(self, offset: int) -> Records:
@@ -167,6 +171,9 @@ class Consumer(Protocol):
 
         Blocks of one partition come in offset order. Raises TopicUnknown when a topic does not exist
         (for longer than the client's patience), BusUnreachable when no broker answers for a long time.
+
+        When a topic was deleted and made again, a member goes on at the beginning of the new log, and a reader
+        raises LogRenewed: what its positions meant is gone. A Kafka client looks for that four times a second.
         """
         ...
 
@@ -243,6 +250,10 @@ class Bus(Protocol):
 
     def offsets(self, topic: str) -> dict[int, Offsets]:
         """Return the first and the end offset of each partition. Raises TopicUnknown."""
+        ...
+
+    def log_id(self, topic: str) -> str:
+        """Return the identity of a topic's log, "" where the bus has none. Raises TopicUnknown."""
         ...
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:

@@ -16,6 +16,7 @@ from kappawatt.bus.in_flight import InFlight
 from kappawatt.bus.interface import BusOptions, Consumer, Offsets, Producer, Start, TopicPartition
 from kappawatt.bus.kafka_clients import ANSWER_SECONDS
 from kappawatt.bus.kafka_settings import topic_config
+from kappawatt.bus.logs import KnownLogs
 from kappawatt.bus.topic import Topic
 from kappawatt.errors import BusError
 
@@ -60,12 +61,14 @@ class ConfluentBus:
     def reader(
         self, topics: Sequence[str], positions: Mapping[TopicPartition, int], *, max_records: int = 5000
     ) -> Consumer:
+        logs = KnownLogs(topics, self._cluster.logs)
+        logs.learn()
         at = {
             (topic, number): positions.get((topic, number), known.begin)
             for topic in topics
             for number, known in self.offsets(topic).items()
         }
-        return Reader(self._cluster, tuple(topics), at, max_records)
+        return Reader(self._cluster, tuple(topics), at, logs, max_records)
 
     def ensure(self, topics: Iterable[Topic]) -> list[str]:
         known = self.topics()
@@ -95,6 +98,10 @@ class ConfluentBus:
         begin = self._look_up(places, administration.OffsetSpec.earliest())
         end = self._look_up(places, administration.OffsetSpec.latest())
         return {number: Offsets(begin[number], end[number]) for number in begin}
+
+    def log_id(self, topic: str) -> str:
+        self._cluster.places(topic)
+        return self._cluster.logs([topic]).get(topic, "")
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
         places = self._cluster.places(topic)

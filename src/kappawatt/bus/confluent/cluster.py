@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient
 
-from kappawatt.bus.confluent.trouble import PASSING, REFUSED, SSL, Trouble
+from kappawatt.bus.confluent.trouble import PASSING, REFUSED, SSL, UNKNOWN, Trouble
 from kappawatt.bus.interface import BusOptions
 from kappawatt.bus.kafka_clients import (
     ANSWER_SECONDS,
@@ -24,6 +26,7 @@ from kappawatt.bus.kafka_clients import (
     untrusted,
 )
 from kappawatt.bus.kafka_settings import Role, read_settings
+from kappawatt.bus.logs import log_text
 from kappawatt.errors import BusError, BusUnreachable, SettingInvalid, TopicUnknown
 
 __all__ = ["Cluster"]
@@ -74,6 +77,20 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise self.unknown(topic)
             time.sleep(0.2)
+
+    def logs(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return the identity of each topic's log; topics that do not exist are left out."""
+        asked = self.ask(
+            lambda admin: admin.describe_topics(TopicCollection(list(topics)), request_timeout=ANSWER_SECONDS)
+        )
+        found = {}
+        for topic, answer in asked.items():
+            try:
+                found[topic] = log_text(uuid.UUID(bytes=base64.b64decode(f"{answer.result().topic_id}==")))
+            except KafkaException as error:
+                if error.args[0].name() not in UNKNOWN:
+                    raise self.failed(error.args[0], Trouble()) from error
+        return found
 
     def config(self, role: Role, config: Mapping[str, Any], trouble: Trouble) -> dict[str, Any]:
         """Return the settings of one client, which tells its errors to `trouble`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import confluent_kafka as kafka
@@ -22,7 +22,8 @@ from kappawatt.bus.kafka_clients import (
     TOPIC_PATIENCE,
 )
 from kappawatt.bus.kafka_settings import Role
-from kappawatt.errors import BusError, BusUnreachable
+from kappawatt.bus.logs import KnownLogs
+from kappawatt.errors import BusError, BusUnreachable, LogRenewed
 
 __all__ = ["ClusterConsumer", "Reader"]
 
@@ -43,7 +44,7 @@ CONSUMER: dict[str, Any] = {
 class ClusterConsumer:
     """Polling, positions and errors, common to group members and readers."""
 
-    def __init__(self, cluster: Cluster, topics: tuple[str, ...], max_records: int) -> None:
+    def __init__(self, cluster: Cluster, topics: tuple[str, ...], logs: KnownLogs, max_records: int) -> None:
         self._cluster = cluster
         self._topics = topics
         self._max_records = max_records
@@ -53,6 +54,7 @@ class ClusterConsumer:
         self._looked = 0.0
         self._at: dict[TopicPartition, int] = {}  # position of every assigned partition
         self._moved: set[TopicPartition] = set()  # positions that are not committed yet
+        self._logs = logs
 
     def poll(self, timeout: float) -> list[Records]:
         deadline = time.monotonic() + timeout
@@ -66,6 +68,8 @@ class ClusterConsumer:
                 if room:
                     messages += client.consume(room, 0.0)
                 self._settle(client)
+                if messages and self._is_renewed(client, messages):
+                    continue
             except KafkaException as error:
                 self._report(error.args[0])
                 messages = []
@@ -115,6 +119,33 @@ class ClusterConsumer:
         return self._client
 
     def _open(self) -> kafka.Consumer:
+        raise NotImplementedError
+
+    def _is_renewed(self, client: kafka.Consumer, messages: list[Any]) -> bool:
+        """Whether a topic was made again, in which case nothing of what came is what was asked for."""
+        is_odd = any(
+            message.offset() < self._at.get((message.topic(), message.partition()), 0)
+            for message in messages
+            if message.error() is None
+        )
+        try:
+            renewed = self._logs.renewed(is_odd=is_odd)
+        except BusError:
+            self._seek_back(client, self._at)
+            raise
+        if renewed:
+            for topic, (now, before) in renewed.items():
+                self._begin_anew(client, topic, now, before)
+            self._seek_back(client, [place for place in self._at if place[0] not in renewed])
+        return bool(renewed)
+
+    def _seek_back(self, client: kafka.Consumer, places: Iterable[TopicPartition]) -> None:
+        """Have what came, and was not taken, come once more."""
+        for place in places:
+            client.seek(Place(*place, self._at[place]))
+
+    def _begin_anew(self, client: kafka.Consumer, topic: str, now: str, before: str) -> None:
+        """Deal with a topic that was made again."""
         raise NotImplementedError
 
     def _settle(self, client: kafka.Consumer) -> None:
@@ -173,6 +204,7 @@ class ClusterConsumer:
                 [message.key() for message in share],
                 [message.value() or b"" for message in share],
                 [_headers(message.headers()) for message in share],
+                self._logs[place[0]],
             )
             self._at[place] = records.next_offset
             self._moved.add(place)
@@ -236,6 +268,8 @@ class Reader(ClusterConsumer):
     ----------
     positions : mapping of TopicPartition to int
         Where each partition is read from.
+    logs : KnownLogs
+        What the positions are of.
     """
 
     def __init__(
@@ -243,9 +277,10 @@ class Reader(ClusterConsumer):
         cluster: Cluster,
         topics: tuple[str, ...],
         positions: Mapping[TopicPartition, int],
+        logs: KnownLogs,
         max_records: int,
     ) -> None:
-        super().__init__(cluster, topics, max_records)
+        super().__init__(cluster, topics, logs, max_records)
         self._at = dict(positions)
 
     def _open(self) -> kafka.Consumer:
@@ -253,6 +288,9 @@ class Reader(ClusterConsumer):
         client = self._consumer({"group.id": "kappawatt-reader"})
         client.assign([Place(*place, offset) for place, offset in self._at.items()])
         return client
+
+    def _begin_anew(self, client: kafka.Consumer, topic: str, now: str, before: str) -> None:
+        raise LogRenewed.of(topic, now, before)
 
     def commit(self) -> None:
         raise BusError("a reader without a group cannot commit")

@@ -15,7 +15,8 @@ from kappawatt.bus.confluent.consumer import ClusterConsumer
 from kappawatt.bus.confluent.trouble import FENCED, MOVED
 from kappawatt.bus.interface import Start, TopicPartition
 from kappawatt.bus.kafka_clients import ANSWER_SECONDS, Session
-from kappawatt.errors import BusError
+from kappawatt.bus.logs import KnownLogs
+from kappawatt.errors import BusError, LogRenewed
 
 __all__ = ["Member"]
 
@@ -34,7 +35,7 @@ class Member(ClusterConsumer):
         start: Start,
         max_records: int,
     ) -> None:
-        super().__init__(cluster, topics, max_records)
+        super().__init__(cluster, topics, KnownLogs(topics, cluster.logs), max_records)
         self._group = group
         self._instance_id = instance_id
         self._start = start
@@ -52,6 +53,7 @@ class Member(ClusterConsumer):
             config["group.instance.id"] = self._instance_id
         client = self._consumer(config)
         self._fresh = []
+        self._logs.learn()
         client.subscribe(list(self._topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
         return client
 
@@ -87,6 +89,14 @@ class Member(ClusterConsumer):
             raise self._cluster.failed(error.args[0], self._trouble) from error
         self._at = starts
         self._moved = set()
+
+    def _begin_anew(self, client: kafka.Consumer, topic: str, now: str, before: str) -> None:
+        """Go to the beginning of a topic that was made again: Kafka forgot what was committed of it."""
+        log.warning("%s; %s begins at its beginning", LogRenewed.of(topic, now, before), self._group)
+        for place in [place for place in self._at if place[0] == topic]:
+            self._at[place], _ = client.get_watermark_offsets(Place(*place), timeout=ANSWER_SECONDS)
+            client.seek(Place(*place, self._at[place]))
+            self._moved.add(place)
 
     def _assign(self, client: kafka.Consumer, places: list[Place]) -> None:
         named = ", ".join(f"{place.topic}[{place.partition}]" for place in places)

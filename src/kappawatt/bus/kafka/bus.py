@@ -18,6 +18,7 @@ from kappawatt.bus.kafka.failures import named
 from kappawatt.bus.kafka.member import Member
 from kappawatt.bus.kafka.producer import ClusterProducer
 from kappawatt.bus.kafka_settings import topic_config
+from kappawatt.bus.logs import KnownLogs
 from kappawatt.bus.topic import Topic
 from kappawatt.errors import BusError, SettingInvalid
 
@@ -61,12 +62,14 @@ class KafkaBus:
     def reader(
         self, topics: Sequence[str], positions: Mapping[TopicPartition, int], *, max_records: int = 5000
     ) -> Consumer:
+        logs = KnownLogs(topics, self._cluster.logs)
+        logs.learn()
         at = {
             Place(topic, number): positions.get((topic, number), known.begin)
             for topic in topics
             for number, known in self.offsets(topic).items()
         }
-        return Reader(self._cluster, tuple(topics), at, max_records)
+        return Reader(self._cluster, tuple(topics), at, logs, max_records)
 
     def ensure(self, topics: Iterable[Topic]) -> list[str]:
         known = self.topics()
@@ -94,6 +97,10 @@ class KafkaBus:
         begin = self._look_up(dict.fromkeys(places, OffsetSpec.EARLIEST))
         end = self._look_up(dict.fromkeys(places, OffsetSpec.LATEST))
         return {place.partition: Offsets(begin[place], end[place]) for place in places}
+
+    def log_id(self, topic: str) -> str:
+        self._cluster.places(topic)
+        return self._cluster.logs([topic]).get(topic, "")
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
         places = self._cluster.places(topic)

@@ -6,7 +6,8 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient
@@ -26,12 +27,14 @@ from kappawatt.bus.kafka_clients import (
     untrusted,
 )
 from kappawatt.bus.kafka_settings import Role, read_settings
+from kappawatt.bus.logs import log_text
 from kappawatt.errors import BusError, BusUnreachable, SettingInvalid, TopicUnknown
 
 __all__ = ["Cluster"]
 
 REACHED_SECONDS = 10.0  # so long after one client was connected the next one is, without knocking first
 ADMIN = {"request_timeout_ms": 10_000, "reconnect_backoff_max_ms": 1_000}
+NO_ID = uuid.UUID(int=0)
 T = TypeVar("T")
 
 
@@ -73,6 +76,15 @@ class Cluster:
             if time.monotonic() > deadline or not is_retriable(error):
                 raise self.unknown(topic) if is_unknown(error) else BusError(f"{topic}: {error.__name__}")
             time.sleep(0.2)
+
+    def logs(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return the identity of each topic's log; topics that do not exist are left out."""
+        described = self.ask(lambda admin: admin.describe_topics(list(topics)))
+        return {
+            found["name"]: log_text(uuid.UUID(str(found.get("topic_id", NO_ID))))
+            for found in described
+            if found["error_code"] == 0
+        }
 
     def config(self, role: Role, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return `config` with the settings of the bus, which win."""

@@ -24,7 +24,8 @@ from kappawatt.bus.kafka_clients import (
     TOPIC_PATIENCE,
 )
 from kappawatt.bus.kafka_settings import Role
-from kappawatt.errors import BusError
+from kappawatt.bus.logs import KnownLogs
+from kappawatt.errors import BusError, LogRenewed
 
 __all__ = ["CONSUMER", "ClusterConsumer", "Reader", "ms"]
 
@@ -48,7 +49,7 @@ CONSUMER = {
 class ClusterConsumer:
     """Polling, positions and errors, common to group members and readers."""
 
-    def __init__(self, cluster: Cluster, topics: tuple[str, ...], max_records: int) -> None:
+    def __init__(self, cluster: Cluster, topics: tuple[str, ...], logs: KnownLogs, max_records: int) -> None:
         self._cluster = cluster
         self._topics = topics
         self._max_records = max_records
@@ -58,6 +59,8 @@ class ClusterConsumer:
         self._missing_since: float | None = None
         self._looked = 0.0
         self._moved: dict[Place, int] = {}  # positions that are not committed yet
+        self._expected: dict[Place, int] = {}  # of what was polled, so that offsets that go back are seen
+        self._logs = logs
 
     def poll(self, timeout: float) -> list[Records]:
         deadline = time.monotonic() + timeout
@@ -69,11 +72,15 @@ class ClusterConsumer:
                 found = client.poll(timeout_ms=slice_ms, max_records=self._poll_records)
                 if found:
                     self._heard = time.monotonic()
+                    if self._is_renewed(client, found):
+                        continue
                     taken = [self._take(place, messages) for place, messages in found.items()]
                     size = sum(len(value) for records in taken for value in records.values) // sum(map(len, taken))
                     self._poll_records = max(1, min(self._max_records, POLL_BYTES // max(1, size)))
                     return taken
                 self._settle(client)
+            if self._has_gone_back(client) and self._is_renewed(client, {}):
+                continue
             self._check_topics()
             self._check_silence()
             if time.monotonic() >= deadline:
@@ -86,6 +93,7 @@ class ClusterConsumer:
             raise BusError(f"{topic}[{partition}] is not assigned here")
         client.seek(place, offset)
         self._moved[place] = offset
+        self._expected.pop(place, None)
 
     def positions(self) -> Mapping[TopicPartition, int]:
         if self._client is None:
@@ -123,6 +131,35 @@ class ClusterConsumer:
     def _open(self) -> KafkaConsumer:
         raise NotImplementedError
 
+    def _is_renewed(self, client: KafkaConsumer, found: Mapping[Place, Sequence[Any]]) -> bool:
+        """Whether a topic was made again, in which case nothing of what was found is what was asked for."""
+        is_odd = any(messages[0].offset < self._expected.get(place, 0) for place, messages in found.items())
+        try:
+            renewed = self._logs.renewed(is_odd=is_odd or not found)
+        except BusError:
+            for place, messages in found.items():  # they are polled again
+                client.seek(place, messages[0].offset)
+            raise
+        for topic, (now, before) in renewed.items():
+            self._expected = {place: offset for place, offset in self._expected.items() if place.topic != topic}
+            self._begin_anew(client, topic, now, before)
+        if renewed:
+            for place, messages in found.items():
+                if place.topic not in renewed:
+                    client.seek(place, messages[0].offset)
+        return bool(renewed)
+
+    def _has_gone_back(self, client: KafkaConsumer) -> bool:
+        """Whether the client, by itself, has set a position back: to the end of a log that is shorter than it was."""
+        with self._failures():
+            at = {place: client.position(place, timeout_ms=0) for place in self._expected}
+            return any(found is not None and found < self._expected[place] for place, found in at.items())
+        return False
+
+    def _begin_anew(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
+        """Deal with a topic that was made again."""
+        raise NotImplementedError
+
     def _settle(self, client: KafkaConsumer) -> None:
         """Find out where newly assigned partitions start."""
 
@@ -138,8 +175,9 @@ class ClusterConsumer:
             [message.key for message in messages],
             [message.value or b"" for message in messages],  # no value is a tombstone of a compacted topic
             [_headers(message.headers) if message.headers else () for message in messages],
+            self._logs[place.topic],
         )
-        self._moved[place] = records.next_offset
+        self._moved[place] = self._expected[place] = records.next_offset
         return records
 
     @contextlib.contextmanager
@@ -196,6 +234,8 @@ class Reader(ClusterConsumer):
     ----------
     positions : mapping of Place to int
         Where each partition is read from.
+    logs : KnownLogs
+        What the positions are of.
     """
 
     def __init__(
@@ -203,14 +243,16 @@ class Reader(ClusterConsumer):
         cluster: Cluster,
         topics: tuple[str, ...],
         positions: Mapping[Place, int],
+        logs: KnownLogs,
         max_records: int,
     ) -> None:
-        super().__init__(cluster, topics, max_records)
+        super().__init__(cluster, topics, logs, max_records)
         self._places = dict(positions)
 
     def _open(self) -> KafkaConsumer:
         config = {**CONSUMER, "max_poll_records": self._max_records}
         client = self._cluster.open(KafkaConsumer, CONNECT_SECONDS, Role.CONSUMER, config)
+        self._expected.clear()
         client.assign(list(self._places))
         for place, offset in (self._places | self._moved).items():
             client.seek(place, offset)
@@ -226,6 +268,9 @@ class Reader(ClusterConsumer):
     def lag(self) -> Mapping[TopicPartition, int]:
         self._connected()
         return super().lag()
+
+    def _begin_anew(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
+        raise LogRenewed.of(topic, now, before)
 
     def _drop(self) -> None:
         moved = dict(self._moved)

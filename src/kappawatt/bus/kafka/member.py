@@ -16,7 +16,8 @@ from kappawatt.bus.kafka.consumer import CONSUMER, ClusterConsumer, ms
 from kappawatt.bus.kafka.failures import named
 from kappawatt.bus.kafka_clients import ANSWER_SECONDS, CLOSE_SECONDS, CONNECT_SECONDS, TOPIC_PATIENCE, Session
 from kappawatt.bus.kafka_settings import Role
-from kappawatt.errors import BusError
+from kappawatt.bus.logs import KnownLogs
+from kappawatt.errors import BusError, LogRenewed
 
 __all__ = ["Member"]
 
@@ -42,7 +43,7 @@ class Member(ClusterConsumer):
         start: Start,
         max_records: int,
     ) -> None:
-        super().__init__(cluster, topics, max_records)
+        super().__init__(cluster, topics, KnownLogs(topics, cluster.logs), max_records)
         self._group = group
         self._instance_id = instance_id
         self._start = start
@@ -64,6 +65,7 @@ class Member(ClusterConsumer):
         try:
             for name in self._topics:
                 self._cluster.places(name)  # the client would have the broker create a topic that is not there
+            self._logs.learn()
             client.subscribe(topics=list(self._topics), listener=_Assignment(client, self))
             self._await_topics(client)
         except BusError:
@@ -127,6 +129,7 @@ class Member(ClusterConsumer):
         places = self._assigned()
         self._fresh.update(places)
         self._moved.clear()
+        self._expected.clear()
         self._client.pause(*places)
         with self._failures():
             self._settle(self._client)
@@ -153,6 +156,15 @@ class Member(ClusterConsumer):
         client.resume(*places)
         self._fresh -= places
 
+    def _begin_anew(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
+        """Go to the beginning of a topic that was made again: Kafka forgot what was committed of it."""
+        log.warning("%s; %s begins at its beginning", LogRenewed.of(topic, now, before), self._group)
+        places = [place for place in self._assigned() if place.topic == topic]
+        begin = client.beginning_offsets(places, timeout_ms=ms(ANSWER_SECONDS)) if places else {}
+        for place, offset in begin.items():
+            client.seek(place, offset)
+            self._moved[place] = offset
+
     def _store(self, client: KafkaConsumer, offsets: Mapping[Place, int]) -> None:
         client.commit(
             {place: OffsetAndMetadata(offset, "", -1) for place, offset in offsets.items()},
@@ -164,14 +176,17 @@ class Member(ClusterConsumer):
         log.info("%s: assigned %s", self._group, ", ".join(map(named, sorted(places))) or "nothing")
         client.pause(*places)
         self._fresh |= places
-        for place in places:
-            self._moved.pop(place, None)
+        self._forget(places)
 
     def revoked(self, places: set[Place]) -> None:
         """Forget partitions that have gone to another member."""
         self._fresh -= places
+        self._forget(places)
+
+    def _forget(self, places: set[Place]) -> None:
         for place in places:
             self._moved.pop(place, None)
+            self._expected.pop(place, None)
 
 
 class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
