@@ -82,4 +82,5 @@ def test_the_topics_of_a_file_from_the_release_before_get_a_log_each(tmp_path: P
         logs = [[bus.log_id(topic) for topic in ("plant.readings", "load.readings")] for bus in (first, second)]
 
     assert logs[0] == logs[1]
-    assert len({*logs[0]}) == 2 and all(len(log) == 22 for log in logs[0])
+    assert len({*logs[0]}) == 2
+    assert all(len(log) == 22 for log in logs[0])

@@ -11,6 +11,7 @@ import orjson
 from kappawatt.bus.interface import Outgoing, Records
 from kappawatt.columns.batch import Rejection
 from kappawatt.columns.content import JSON
+from kappawatt.messages.ids import message_id
 from kappawatt.messages.readings import content_type
 
 __all__ = ["dead_letter_message", "read_dead_letters"]
@@ -34,7 +35,7 @@ def dead_letter_message(
     first = rejections[0]
     value, key = records.values[at], records.keys[at]
     document: dict[str, Any] = {
-        "id": f"{records.topic}-{records.partition}-{records.offsets[at]}",
+        "id": message_id(records.topic, records.log, records.partition, records.offsets[at]),
         "reason": first.code,
         "field": first.field,
         "got": first.got,
@@ -43,6 +44,7 @@ def dead_letter_message(
         "rejected_rows": len({r.row for r in rejections}),
         "errors": [r.to_json() for r in rejections[:MOST_ERRORS]],
         "topic": records.topic,
+        "log": records.log,
         "partition": records.partition,
         "offset": records.offsets[at],
         "timestamp": records.timestamps[at],

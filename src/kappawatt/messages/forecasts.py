@@ -1,7 +1,8 @@
 """How forecasts and their realised errors look on the bus, written by the worker and read by everybody else.
 
-A forecast of one series and day is one JSON document. Its id is `SERVICE/SERIES/ISSUE_TIME/AVAILABLE_AT@VERSION`: the
-same log gives the same ids, so a crash or a replay overwrites and never doubles. A correction for late data has the
+A forecast of one series and day is one JSON document. Its id is `SERVICE:LOG/SERIES/ISSUE_TIME/AVAILABLE_AT@VERSION`:
+the same log gives the same ids, so a crash or a replay overwrites and never doubles, and what another log of the same
+name leads to stands beside it. A correction for late data has the
 issue time of what it corrects and a later `available_at`. The realised error of one interval has the forecast's id and
 the interval's start.
 """
@@ -50,9 +51,12 @@ def instant(time: np.datetime64) -> str:
     return str(text).removesuffix(".000") + "Z"
 
 
-def forecast_id(model: ForecastModel, key: str, issue_time: np.datetime64, available_at: np.datetime64) -> str:
-    """Return the id of one forecast."""
-    return f"{model.name}/{key}/{instant(issue_time)}/{instant(available_at)}@{model.version}"
+def forecast_id(
+    model: ForecastModel, key: str, issue_time: np.datetime64, available_at: np.datetime64, log: str = ""
+) -> str:
+    """Return the id of one forecast; `log` is that of the readings it comes from, "" if they came in a request."""
+    name = f"{model.name}:{log}" if log else model.name
+    return f"{name}/{key}/{instant(issue_time)}/{instant(available_at)}@{model.version}"
 
 
 def dated(available_at: str | None) -> dict[str, str | None]:
@@ -60,12 +64,14 @@ def dated(available_at: str | None) -> dict[str, str | None]:
     return {"available_at": available_at, "known_at": available_at}
 
 
-def forecast_document(model: ForecastModel, issued: Issued, available_at: np.datetime64) -> dict[str, Any]:
+def forecast_document(
+    model: ForecastModel, issued: Issued, available_at: np.datetime64, log: str = ""
+) -> dict[str, Any]:
     """Return a forecast as it stands on the bus and in the answer of `POST /forecast`."""
     past, levels = issued.past, [level_text(level) for level in issued.fan.levels]
     target = model.predictor.response.field(model.predictor.target)
     return {
-        "id": forecast_id(model, past.key, past.issue_time, available_at),
+        "id": forecast_id(model, past.key, past.issue_time, available_at, log),
         "key": past.key,
         "issue_time": instant(past.issue_time),
         **dated(instant(available_at)),
@@ -91,7 +97,13 @@ def forecast_message(topic: str, document: Mapping[str, Any], origin: Mapping[st
 
 
 def error_document(
-    model: ForecastModel, issued: Issued, available_at: np.datetime64, at: int, measured: float, naive: float
+    model: ForecastModel,
+    issued: Issued,
+    available_at: np.datetime64,
+    at: int,
+    measured: float,
+    naive: float,
+    log: str = "",
 ) -> dict[str, Any]:
     """Return what became of one interval of a forecast.
 
@@ -101,13 +113,15 @@ def error_document(
         Position of the interval in the forecast.
     measured, naive : float
         What was measured, and what the seasonal naive had said (NaN where it could not).
+    log : str
+        Of the readings.
     """
     fan = issued.fan
     median, lower, upper = (float(column[at]) for column in (fan.median, fan.lower, fan.upper))
     start = issued.targets[at]
     past = issued.past
     return {
-        "id": f"{forecast_id(model, past.key, past.issue_time, available_at)}/{instant(start)}",
+        "id": f"{forecast_id(model, past.key, past.issue_time, available_at, log)}/{instant(start)}",
         "key": past.key,
         "issue_time": instant(past.issue_time),
         **dated(instant(available_at)),

@@ -1,7 +1,8 @@
 """How predictions and dead letters look on the bus, written by the worker and read by everybody else.
 
-A prediction's id is `TOPIC-PARTITION-OFFSET-ROW@VERSION`, the coordinates of the reading it answers: whoever
-answers the same reading again with the same version, after a crash or in a replay, writes the same id.
+A prediction's id is `TOPIC:LOG-PARTITION-OFFSET-ROW@VERSION`, the coordinates of the reading it answers: whoever
+answers the same reading again with the same version, after a crash or in a replay, writes the same id. `LOG` is the
+identity of the topic's log, so a topic that was made again gives other ids though its offsets begin at 0 once more.
 
 Predictions travel as single JSON events, or many of one key as an Arrow block whose headers hold what is the
 same in all rows. `read_predictions` gives the same columns for both.
@@ -23,20 +24,21 @@ from kappawatt.columns.batch import Columns
 from kappawatt.columns.content import ARROW, JSON
 from kappawatt.columns.plain import plain_values
 from kappawatt.errors import PayloadInvalid
+from kappawatt.messages.ids import message_id
 from kappawatt.messages.readings import content_type
 
 __all__ = ["Prediction", "prediction_block", "prediction_event", "prediction_id", "read_predictions"]
 
 
-def prediction_id(topic: str, partition: int, offset: int, row: int, version: str) -> str:
+def prediction_id(topic: str, log: str, partition: int, offset: int, row: int, version: str) -> str:
     """Return the id of the answer to one row of one message.
 
     Examples
     --------
-    >>> prediction_id("plant.readings", 2, 1533, 0, "2026.1")
-    'plant.readings-2-1533-0@2026.1'
+    >>> prediction_id("plant.readings", "5xB0xqDOQ9ukA7dY2wPNSw", 2, 1533, 0, "2026.1")
+    'plant.readings:5xB0xqDOQ9ukA7dY2wPNSw-2-1533-0@2026.1'
     """
-    return f"{topic}-{partition}-{offset}-{row}@{version}"
+    return f"{message_id(topic, log, partition, offset)}-{row}@{version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Prediction:
     model: str
     version: str
     headers: Headers = ()
+    source_log: str = ""
 
 
 def prediction_block(p: Prediction) -> Outgoing:
@@ -71,6 +74,7 @@ def prediction_block(p: Prediction) -> Outgoing:
         ("model-version", p.version.encode()),
         ("source-topic", p.source_topic.encode()),
         ("source-partition", str(p.source_partition).encode()),
+        ("source-log", p.source_log.encode()),
     )
     columns = {**p.columns, "source_offset": p.offsets, "source_row": p.rows}
     return Outgoing(p.topic, write_columns(columns), p.key, same + p.headers)
@@ -84,12 +88,13 @@ def prediction_event(p: Prediction) -> list[Outgoing]:
     messages = []
     for i, (offset, row) in enumerate(zip(p.offsets.tolist(), p.rows.tolist(), strict=True)):
         document = {
-            "id": prediction_id(p.source_topic, p.source_partition, offset, row, p.version),
+            "id": prediction_id(p.source_topic, p.source_log, p.source_partition, offset, row, p.version),
             "key": key,
             **{name: values[i] for name, values in lists.items()},
             "model": p.model,
             "version": p.version,
             "source_topic": p.source_topic,
+            "source_log": p.source_log,
             "source_partition": p.source_partition,
             "source_offset": offset,
             "source_row": row,
@@ -133,6 +138,7 @@ def read_predictions(polled: Iterable[Records]) -> list[dict[str, Any]]:
 def _read_block(value: bytes, key: bytes | None, headers: Headers) -> list[dict[str, Any]]:
     same = {name: content.decode() for name, content in headers}
     topic, partition = same["source-topic"], int(same["source-partition"])
+    log = same.get("source-log", "")  # a release before wrote none
     model, version = same["model"], same["model-version"]
     lists = {name: _plain(column) for name, column in read_columns(value).items()}
     names = tuple(lists)
@@ -141,11 +147,12 @@ def _read_block(value: bytes, key: bytes | None, headers: Headers) -> list[dict[
     for values in zip(*lists.values(), strict=True):
         row = dict(zip(names, values, strict=True))
         row |= {
-            "id": prediction_id(topic, partition, row["source_offset"], row["source_row"], version),
+            "id": prediction_id(topic, log, partition, row["source_offset"], row["source_row"], version),
             "key": text,
             "model": model,
             "version": version,
             "source_topic": topic,
+            "source_log": log,
             "source_partition": partition,
         }
         found.append(row)

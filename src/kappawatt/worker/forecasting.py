@@ -5,8 +5,9 @@ forecast from what was known then; when late data changes what would have been k
 truth of an interval that was forecast comes in, the error is published. All of it depends on nothing but the log up to
 that message and the model.
 
-The histories of a partition are exactly the log up to one offset. Whatever comes next that is not that offset (a
-restart, a rebalance, a rewind after a failed publish) has them read again from the log first, silently.
+The histories of a partition are exactly the log up to one offset. Whatever comes next that is not that offset of that
+log (a restart, a rebalance, a rewind after a failed publish, a topic that was made again) has them read again from the
+log first, silently.
 """
 
 from __future__ import annotations
@@ -67,9 +68,10 @@ class _Open:
 
 @dataclass(slots=True)
 class _Partition:
-    """The histories of a partition's series, which hold the log up to `next_offset`."""
+    """The histories of a partition's series, which hold `log` up to `next_offset`."""
 
     histories: Histories
+    log: str
     next_offset: int
 
 
@@ -133,9 +135,9 @@ class Forecasting:
         where = (records.topic, records.partition)
         state = self._partitions.get(where)
         first = records.offsets[0]
-        if state is None or state.next_offset > first:
+        if state is None or state.log != records.log or state.next_offset > first:
             begin = self._bus.offsets(records.topic)[records.partition].begin
-            state = self._partitions[where] = _Partition(Histories(self.model.predictor), begin)
+            state = self._partitions[where] = _Partition(Histories(self.model.predictor), records.log, begin)
         if state.next_offset < first:
             self._read_again(where, state, first)
         return state
@@ -192,6 +194,7 @@ class Forecasting:
         """What one message's valid rows lead to; whatever fails on it, the stream goes on."""
         origin = {
             "source_topic": records.topic,
+            "source_log": records.log,
             "source_partition": records.partition,
             "source_offset": records.offsets[message],
         }
@@ -266,7 +269,7 @@ class Forecasting:
             return
         if available_at != forecast.issue_time and self._same_as_before(entry, forecast, available_at, issued):
             return
-        document = forecast_document(self.model, issued, available_at)
+        document = forecast_document(self.model, issued, available_at, origin["source_log"])
         yield forecast_message(self.output, document, origin, carried)
 
     def _same_as_before(self, entry: Entry, forecast: _Open, available_at: np.datetime64, issued: Issued) -> bool:
@@ -329,5 +332,7 @@ class Forecasting:
                 continue  # it was refused when it was due, and a dead letter says so
             at = int(np.searchsorted(forecast.targets, start))
             naive = float(version.naive[at])
-            document = error_document(self.model, version.issued, available_at, at, measured[start], naive)
+            document = error_document(
+                self.model, version.issued, available_at, at, measured[start], naive, origin["source_log"]
+            )
             yield error_message(self._errors, document, origin)

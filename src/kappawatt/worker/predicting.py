@@ -97,6 +97,7 @@ class Answering:
                 self.model.name,
                 self.model.version,
                 carried_headers(part.headers[int(local[start])]),
+                part.log,
             )
             if self.block_rows and len(prediction.offsets) >= self.block_rows:
                 outcome.outgoing.append(prediction_block(prediction))

@@ -43,6 +43,8 @@ class Report:
         Answers with a published counterpart for the same reading; those equal to the last bit in all fields.
     max_difference, mean_difference : float or None
         Of the target, absolute, in its unit; None if nothing could be compared.
+    log : str
+        What was read: the identity of the source topic's log.
     begun, covered : mapping of int to int
         By source partition, the offset it started at, and the one up to which was answered (exclusive).
     """
@@ -50,6 +52,7 @@ class Report:
     stream: str
     version: str
     to: str
+    log: str = ""
     messages: int = 0
     rows: int = 0
     rejected: int = 0
@@ -148,8 +151,8 @@ def replay(
     if to == live_topic(bus, stream) or to in {topic.name for topic in TOPICS}:
         raise SettingInvalid(f"--to: got {to!r}, allowed a topic of its own, not one that is live")
     bus.ensure([_like(stream.answers, to)])
+    report = Report(stream.answers.name, version, to, bus.log_id(stream.readings.name))
     ends = {p: o.end for p, o in bus.offsets(stream.readings.name).items()}
-    report = Report(stream.answers.name, version, to)
     began = time.monotonic()
     _run(bus, stream.readings.name, to, answers, start, ends, max_records, report, progress)
     report.seconds = time.monotonic() - began
@@ -193,9 +196,9 @@ def _like(topic: Topic, name: str) -> Topic:
 
 def compare(bus: Bus, report: Report, published: str, target: str) -> None:
     """Fill in how the answers in the side topic differ from those in the topic `published`."""
-    again = _by_origin(bus, report.to)
+    again = _by_origin(bus, report.to, report.log)
     total, worst, numbers = 0.0, 0.0, 0
-    for origin, first in _by_origin(bus, published).items():
+    for origin, first in _by_origin(bus, published, report.log).items():
         second = again.get(origin)
         if second is None:
             continue
@@ -205,18 +208,20 @@ def compare(bus: Bus, report: Report, published: str, target: str) -> None:
             numbers += 1
             total += float(differences.mean())
             worst = max(worst, float(differences.max()))
-        keep = (*ORIGIN, "id", "version", "published", "topic", "partition", "offset")
+        keep = (*ORIGIN, "source_log", "id", "version", "published", "topic", "partition", "offset")
         report.identical += all(first[n] == second.get(n) for n in first if n not in keep)
     if numbers:
         report.max_difference = worst
         report.mean_difference = total / numbers
 
 
-def _by_origin(bus: Bus, topic: str) -> dict[tuple[Any, ...], Mapping[str, Any]]:
-    """All answers in a topic by the reading they answer; the newest wins."""
+def _by_origin(bus: Bus, topic: str, log: str) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+    """All answers to readings of a log in a topic, by the reading they answer; the newest wins."""
     found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for polled in read_span(bus, [topic], {}):
         for document in map(with_available_at, read_predictions(polled)):
+            if document.get("source_log", log) not in (log, ""):  # a release before wrote none
+                continue
             found[tuple(document.get(name) for name in ORIGIN)] = document
     return found
 

@@ -60,6 +60,7 @@ def cut(records: list[Records], size: int) -> list[Records]:
             r.topic,
             r.partition,
             *(column[i : i + size] for column in (r.offsets, r.timestamps, r.keys, r.values, r.headers)),
+            r.log,
         )
         for r in records
         for i in range(0, len(r), size)
@@ -101,7 +102,8 @@ def test_a_forecast_is_issued_when_the_clock_reaches_the_issue_time_and_not_befo
     assert len(document["target_time"]) == 24
     assert list(document["quantiles"]) == [f"{q:.2f}" for q in LEVELS]
     assert (document["fallback"], document["filled"], document["corrected"]) == (False, 0, False)
-    assert document["id"] == "fake-load/PJME/2016-07-19T16:00:00Z/2016-07-19T16:00:00Z@1"
+    assert document["id"] == f"fake-load:{bus.log_id(READINGS)}/PJME/2016-07-19T16:00:00Z/2016-07-19T16:00:00Z@1"
+    assert document["source_log"] == bus.log_id(READINGS)
 
 
 def test_the_bus_gives_the_numbers_that_a_request_with_its_history_gets(bus: Bus, tmp_path: Path) -> None:
@@ -304,7 +306,7 @@ def test_a_replay_is_compared_with_what_a_release_before_wrote(bus: Bus, tmp_pat
         if message.topic == FORECASTS:
             producer.publish([replace(message, topic="side"), as_before(message)])
     producer.close()
-    report = Report(FORECASTS, "1", "side")
+    report = Report(FORECASTS, "1", "side", bus.log_id(READINGS))
 
     compare(bus, report, FORECASTS, "load")
 
@@ -312,6 +314,19 @@ def test_a_replay_is_compared_with_what_a_release_before_wrote(bus: Bus, tmp_pat
     assert report.compared == report.identical == len(ids[0]) > 1
     assert ids[0] == ids[1]
     assert all("available_at" in d and "known_at" not in d for d in read_documents(everything(bus, FORECASTS)))
+
+
+def test_histories_of_a_log_are_not_taken_for_those_of_another(bus: Bus, tmp_path: Path) -> None:
+    times = month_and_day(NOON)
+    publish(bus, events(times))
+    (whole,) = everything(bus, READINGS)
+    *most, last = cut([whole], len(times) - 1)
+    answering = forecasting(bus, tmp_path)
+    run(answering, [replace(r, log="former", values=[event(t, 1.0) for t in times[:-1]]) for r in most])
+
+    found = run(answering, [last])
+
+    assert found[FORECASTS] == run(forecasting(bus, tmp_path), [*most, last])[FORECASTS][-1:]
 
 
 def test_many_series_of_one_partition_keep_their_own_clocks(bus: Bus, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from tests.fakes import EXAMPLE, POISON, PREDICTOR, STREAM
 READINGS, PREDICTIONS, DEAD = "plant.readings", "plant.predictions", "plant.readings.dead"
 
 
+LOG = "5xB0xqDOQ9ukA7dY2wPNSw"
 PARTITION = partition_for(b"plant-1", 4)
 
 
@@ -76,7 +77,8 @@ def publish(bus: Bus, values: list[bytes], key: bytes = b"plant-1", headers: Any
 
 def records(*values: bytes, keys: list[bytes | None] | None = None, headers: Any = ()) -> Records:
     n = len(values)
-    return Records(READINGS, 3, range(100, 100 + n), [1_700_000_000_000] * n, keys or [b"p"] * n, values, [headers] * n)
+    columns = range(100, 100 + n), [1_700_000_000_000] * n, keys or [b"p"] * n, values, [headers] * n
+    return Records(READINGS, 3, *columns, LOG)
 
 
 def answering(tmp_path: Path, block_rows: int = 0) -> Answering:
@@ -116,7 +118,7 @@ def test_a_dead_letter_holds_reason_range_origin_and_original_bytes(tmp_path: Pa
     assert first["allowed"] == "a number from 0 to 100 cm Hg"
     assert (first["topic"], first["partition"], first["offset"], first["key"]) == (READINGS, 3, 100, "p")
     assert first["original"] == "14,812,1000,50"
-    assert first["id"] == "plant.readings-3-100"
+    assert first["id"] == f"plant.readings:{LOG}-3-100"
     assert second["original_base64"] == "//4="
 
 
@@ -125,9 +127,9 @@ def test_ids_come_from_topic_partition_offset_row_and_version(tmp_path: Path) ->
 
     ids = [p["id"] for p in read_predictions([as_records(outcome.outgoing, PREDICTIONS)])]
     assert ids == [
-        "plant.readings-3-100-0@1",
-        "plant.readings-3-101-0@1",
-        "plant.readings-3-101-1@1",
+        f"plant.readings:{LOG}-3-100-0@1",
+        f"plant.readings:{LOG}-3-101-0@1",
+        f"plant.readings:{LOG}-3-101-1@1",
     ]
 
 
@@ -240,7 +242,7 @@ def test_a_crash_between_publish_and_commit_loses_nothing_and_doubles_no_id(
     found = read_predictions(everything(bus, PREDICTIONS))
     assert failing.failed
     assert len(found) == 40
-    assert {p["id"] for p in found} == {f"plant.readings-{PARTITION}-{i}-0@1" for i in range(20)}
+    assert {p["id"] for p in found} == {f"plant.readings:{bus.log_id(READINGS)}-{PARTITION}-{i}-0@1" for i in range(20)}
 
 
 def test_a_worker_goes_on_where_the_last_one_stopped(bus: Bus, settings: Settings) -> None:

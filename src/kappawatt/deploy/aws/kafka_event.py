@@ -12,6 +12,7 @@ import base64
 import binascii
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kappawatt.bus.interface import Bus, Headers, Producer, Records
@@ -85,6 +86,8 @@ class EventSource:
             if records.topic != source:
                 raise PayloadInvalid(f"topic: got {records.topic!r}, allowed {source!r}")
         bus, producer = self._connected()
+        known = bus.log_id(source)  # the event does not say it
+        polled = [replace(records, log=known) for records in polled]
         output = self._stream.answers.name
         answers = self._kind.answers(model, bus, self._stream, output, block_rows=self._block_rows)
         outcome = answers.answer(polled)

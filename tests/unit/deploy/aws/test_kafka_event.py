@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,9 @@ def published(bus: Bus) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return predictions, letters
 
 
-def by_a_worker(polled: list[Records]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def by_a_worker(bus: Bus, polled: list[Records]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     model = find_service("plant-power").open(Settings.read({}))
+    polled = [replace(records, log=bus.log_id(READINGS)) for records in polled]
     outgoing = Answering(model, PREDICTIONS, DEAD, 64).answer(polled).outgoing  # type: ignore[arg-type]
     stored = ("published", "topic", "partition", "offset")
     predictions = [
@@ -66,7 +68,8 @@ def test_an_event_of_either_source_is_answered(function: Function, bus: Bus, nam
     (prediction,), letters = published(bus)
     assert counts == {"rows": 1, "refused": 0}
     assert prediction["net_power"] == 463.418
-    assert prediction["id"] == f"plant.readings-{message['partition']}-{message['offset']}-0@{prediction['version']}"
+    place = f"{bus.log_id(READINGS)}-{message['partition']}-{message['offset']}"
+    assert prediction["id"] == f"plant.readings:{place}-0@{prediction['version']}"
     assert letters == []
 
 
@@ -76,7 +79,7 @@ def test_ids_values_and_dead_letters_are_those_of_a_worker(function: Function, b
     counts = function(kafka(polled))
 
     predictions, letters = published(bus)
-    expected, refused = by_a_worker(polled)
+    expected, refused = by_a_worker(bus, polled)
     assert counts == {"rows": 6, "refused": 3}
     assert in_order(predictions) == in_order(expected)
     assert in_order(letters) == in_order(refused)
@@ -89,7 +92,7 @@ def test_a_block_of_answers_travels_as_a_block(function: Function, bus: Bus) -> 
     function(kafka(polled))
 
     assert [len(r) for r in everything(bus, PREDICTIONS)] == [1]
-    assert in_order(published(bus)[0]) == in_order(by_a_worker(polled)[0])
+    assert in_order(published(bus)[0]) == in_order(by_a_worker(bus, polled)[0])
 
 
 def test_an_event_that_comes_twice_overwrites_and_does_not_double(function: Function, bus: Bus) -> None:
