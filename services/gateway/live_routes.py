@@ -14,7 +14,7 @@ from kappawatt.streams.stream import Form, Stream
 
 from .answers import COLUMNS, OBJECT, REFUSED, TEXT, decimal, json_answer, query, whole
 from .live.events import ClientStream, Restated, Wanted
-from .live.position import Position, format_position, parse_position
+from .live.position import Logs, Position, format_position, parse_position
 from .live.predictions import CHART_POINTS, PredictionsView
 from .live.resuming import Resumed
 from .paths import Own
@@ -228,7 +228,8 @@ def _add_predictions(app: Flask, gateway: Gateway) -> None:
     def recent() -> Response:
         live = _predictions(gateway)
         most = whole("limit", 1, CHART_POINTS, 500)
-        position = format_position(live.hub.position())  # before the points: rather one twice than one missing
+        _, reached, logs = live.hub.standing()
+        position = format_position(reached, logs)  # before the points: rather one twice than one missing
         return json_answer({"position": position, **live.view.points(request.args.get("key"), most)})
 
     @app.get(Own.SUMMARY, provide_automatic_options=False)
@@ -369,12 +370,15 @@ def _add_stream(app: Flask, gateway: Gateway) -> None:
         return response
 
 
-def _stream_of(gateway: Gateway, name: str, wanted: Wanted, position: Position | None, limit: int) -> ClientStream:
+def _stream_of(
+    gateway: Gateway, name: str, wanted: Wanted, position: tuple[Position, Logs] | None, limit: int
+) -> ClientStream:
     """The events of one view, in the way that it can make up for what a client missed."""
     live = gateway.live[name]
     summary = partial(gateway.summary, name)
     if live.view.reread is not None:
-        way = Resumed(live.hub, live.view.reread, gateway.open_bus, wanted, position)
+        reached, logs = position or (None, {})
+        way = Resumed(live.hub, live.view.reread, gateway.open_bus, wanted, reached, logs)
         return ClientStream(way, limit=limit, summary=summary)
     service = live.view.stream.service
     state = partial(gateway.forecast_list, service, wanted.key) if service in gateway.forecasts else summary

@@ -107,7 +107,7 @@ class Follower(RetryingThread):
         followed = Followed(self._stream, serving, start)
         self._missing = tail.missing
         self._view.follow(followed)
-        self._hub.follow(followed, tail.begun)
+        self._hub.follow(followed, tail.begun, tail.logs)
         self.failure = None
         self._contacted.set()
 
@@ -115,9 +115,12 @@ class Follower(RetryingThread):
         spans = self._view.topics
         return spans.get(topic, spans[self._stream.answers.name])  # a promoted replay has a topic of its own
 
-    def _start(self, topic: str, offsets: Mapping[int, Offsets]) -> Mapping[int, int]:
-        """Where it was read up to already, else a bounded span before the end."""
-        read, back = self._hub.position(), self._span(topic).messages // max(1, len(offsets))
+    def _start(self, topic: str, log: str, offsets: Mapping[int, Offsets]) -> Mapping[int, int]:
+        """Where this log was read up to already, else a bounded span before the end."""
+        _, read, logs = self._hub.standing()
+        if logs.get(topic) != log:
+            read = {}
+        back = self._span(topic).messages // max(1, len(offsets))
         start = {}
         for partition, known in offsets.items():
             place = read.get((topic, partition))

@@ -127,6 +127,7 @@ class ForecastsView:
             [records.offsets[-1]] * len(documents),
             rows=rows,
             are_counted=kind != READING,
+            log=records.log,
         )
 
     def _read(self, records: Records) -> Iterator[tuple[int, Measured]]:

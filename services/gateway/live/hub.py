@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from kappawatt.bus.interface import TopicPartition
 
-from .position import Place
+from .position import Logs, Place
 from .view import Event, Events, Followed
 
 __all__ = ["Hub", "Subscription"]
@@ -80,6 +80,7 @@ class Hub:
         self._lock = threading.Lock()
         self._subscriptions: frozenset[Subscription] = frozenset()  # replaced as a whole, never changed
         self._position: dict[TopicPartition, int] = {}
+        self._logs: Logs = {}
         self._followed: Followed | None = None
         self._is_closed = False
 
@@ -98,10 +99,10 @@ class Hub:
         """How many subscriptions there are."""
         return len(self._subscriptions)
 
-    def follow(self, followed: Followed, position: Mapping[TopicPartition, int]) -> None:
-        """Note that from now on `followed` is read, from `position` on."""
+    def follow(self, followed: Followed, position: Mapping[TopicPartition, int], logs: Logs) -> None:
+        """Note that from now on `followed` is read, from `position` in these logs on."""
         with self._lock:
-            self._followed = followed
+            self._followed, self._logs = followed, logs
             self._position = dict(position)
             waiting = self._subscriptions
         for subscription in waiting:
@@ -119,10 +120,10 @@ class Hub:
             for subscription in self._subscriptions:
                 subscription.put(events)
 
-    def standing(self) -> tuple[Followed | None, dict[TopicPartition, Place]]:
-        """Return what is read now, and where reading stands."""
+    def standing(self) -> tuple[Followed | None, dict[TopicPartition, Place], Logs]:
+        """Return what is read now, where reading stands, and in which logs."""
         with self._lock:
-            return self._followed, {where: Place(offset) for where, offset in self._position.items()}
+            return self._followed, {where: Place(offset) for where, offset in self._position.items()}, self._logs
 
     def position(self) -> dict[TopicPartition, Place]:
         """Return where reading stands."""

@@ -264,7 +264,8 @@ def read_events(records: Records, start: int, followed: Followed) -> Events:
         kind, documents = PREDICTION, [p for p in read_predictions([records]) if p.get("source_topic") == source]
         offsets = [prediction["offset"] for prediction in documents]
     end = records.next_offset
-    return Events(records.topic, records.partition, start, end, kind, documents, offsets, rows=len(documents))
+    rows = len(documents)
+    return Events(records.topic, records.partition, start, end, kind, documents, offsets, rows=rows, log=records.log)
 
 
 def _number(value: Any) -> float | None:

@@ -16,7 +16,7 @@ from kappawatt.errors import BusError, SpanIncomplete, TopicUnknown
 
 from .events import Sent, Wanted
 from .hub import Hub, Subscription
-from .position import Place, Position, format_position
+from .position import Logs, Place, Position, format_position
 from .view import Event, Events, Followed, Reread, encode, slices
 
 __all__ = ["Resumed"]
@@ -40,16 +40,25 @@ class Resumed:
         The view's.
     position : Position or None
         Where the client has read up to; None starts now.
+    logs : Logs
+        What the position is of, as far as the client says; of topics it does not name, the logs there are.
     """
 
     def __init__(
-        self, hub: Hub, reread: Reread, open_bus: Callable[[], Bus], wanted: Wanted, position: Position | None
+        self,
+        hub: Hub,
+        reread: Reread,
+        open_bus: Callable[[], Bus],
+        wanted: Wanted,
+        position: Position | None,
+        logs: Logs,
     ) -> None:
         self._hub = hub
         self._reread = reread
         self._open_bus = open_bus
         self._wanted = wanted
         self._at: dict[TopicPartition, Place] = dict(position or {})
+        self._logs = logs
         self._topic: str | None = None  # whose answers it has caught up with
         self._passed: dict[str | None, int] = {}
         self.has_begun = position is not None
@@ -59,7 +68,7 @@ class Resumed:
     @property
     def id(self) -> str:
         """The client's position as text."""
-        return format_position(self._at)
+        return format_position(self._at, self._logs)
 
     def close(self) -> None:
         """Give up the queue."""
@@ -67,27 +76,38 @@ class Resumed:
 
     def follow(self, polled: Sequence[Events], *, lost: bool) -> Generator[Event | Sent | None]:
         """Yield what is behind the client's position, from the queue or, where that has a gap, from the bus."""
-        followed, reached = self._hub.standing()
+        followed, reached, logs = self._hub.standing()
         if followed is None:  # the bus was not reached yet
             return
         if not self.has_begun:
             self._at, self._topic, self.has_begun = reached, followed.topic, True
+        self._follow_logs(logs)
         if self._topic != followed.topic:
             yield from self._catch_up(followed, reached)
         for events in polled:
+            if events.log != logs.get(events.topic):
+                continue  # of a log that was, or one that the next round sees
             if self._topic != followed.topic or events.topic not in (followed.topic, followed.dead):
                 return  # the bus is away, or a promotion came in between: the next round sees it
             if self._at.get(events.where, BEGIN) < Place(events.start):
                 if self._wanted.rate:  # a client that asked for a sample goes on here
                     self._at[events.where] = Place(events.start)
                 else:
-                    now, reached = self._hub.standing()
-                    if now is None or now.topic != followed.topic:
+                    now, reached, logs_now = self._hub.standing()
+                    if now is None or now.topic != followed.topic or logs_now != logs:
                         return
                     yield from self._catch_up(now, reached)
                     if self._topic != followed.topic:
                         return
             yield from self._rows(events, followed)
+
+    def _follow_logs(self, logs: Logs) -> None:
+        """Of a topic that was made again the client has seen nothing yet."""
+        renewed = {topic for topic, log in logs.items() if self._logs.get(topic, log) != log}
+        if renewed:
+            self._at = {where: place for where, place in self._at.items() if where[0] not in renewed}
+            self._topic = None
+        self._logs = {**self._logs, **logs}
 
     # --- from the bus ---------------------------------------------------------------------------------------
 

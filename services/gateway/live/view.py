@@ -135,6 +135,8 @@ class Events:
         How many rows there were, whether or not they are events.
     are_counted : bool
         Whether they count for the limit that a client may set.
+    log : str
+        Of the topic.
     """
 
     topic: str
@@ -146,6 +148,7 @@ class Events:
     offsets: list[int]
     rows: int = 0
     are_counted: bool = True
+    log: str = ""
     made: list[Event] | None = None  # events that are shared with whoever has more of them
 
     @property

@@ -82,11 +82,11 @@ def _up_to(goal: Mapping[TopicPartition, int], records: Records) -> Records:
     return records.before(goal.get((records.topic, records.partition), 0))
 
 
-Start = Callable[[str, Mapping[int, Offsets]], Mapping[int, int]]
-"""Topic and its offsets by partition, to where reading begins in each."""
+Start = Callable[[str, str, Mapping[int, Offsets]], Mapping[int, int]]
+"""Topic, its log and its offsets by partition, to where reading begins in each."""
 
 
-def from_the_end(topic: str, offsets: Mapping[int, Offsets]) -> Mapping[int, int]:
+def from_the_end(topic: str, log: str, offsets: Mapping[int, Offsets]) -> Mapping[int, int]:
     """Begin with what comes next."""
     return {partition: known.end for partition, known in offsets.items()}
 
@@ -119,6 +119,8 @@ class Tail:
         Topics that do not exist yet.
     begun : mapping of (topic, partition) to int
         Where reading began after the last move.
+    logs : mapping of str to str
+        The log of each topic that is read.
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class Tail:
         self.serving: Serving | None = None
         self.missing: tuple[str, ...] = ()
         self.begun: dict[TopicPartition, int] = {}
+        self.logs: dict[str, str] = {}
         try:
             self._open(self._promotions.read())
         except BaseException:
@@ -207,10 +210,11 @@ class Tail:
         wanted, there = (self.topic, *self._others), self._bus.topics()
         topics = [topic for topic in wanted if topic in there]
         self.missing = tuple(topic for topic in wanted if topic not in there)
+        self.logs = {topic: self._bus.log_id(topic) for topic in topics}  # before their offsets
         self.begun = {
             (topic, partition): offset
-            for topic in topics
-            for partition, offset in self._start(topic, self._bus.offsets(topic)).items()
+            for topic, log in self.logs.items()
+            for partition, offset in self._start(topic, log, self._bus.offsets(topic)).items()
         }
         if topics:
             self._reader = self._bus.reader(topics, self.begun, max_records=self._max_records)

@@ -103,7 +103,7 @@ def test_a_tail_begins_with_what_comes_next(bus: Bus) -> None:
 
 def test_a_tail_goes_where_a_promotion_says_and_stays_on_the_others(bus: Bus) -> None:
     bus.ensure([replace(ANSWERS, name="better")])
-    tail = Tail(bus, "answers", ["errors"], start=lambda topic, offsets: {p: o.begin for p, o in offsets.items()})
+    tail = Tail(bus, "answers", ["errors"], start=lambda topic, log, offsets: {p: o.begin for p, o in offsets.items()})
     publish(bus, "better 1", topic="better")
     serving = Serving("answers", "better", "v2", {0: 0}, "better")
 

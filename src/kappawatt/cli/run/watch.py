@@ -102,7 +102,7 @@ class ForecastWatch:
                     self._errors.append(document)
         return f"{self.stream.name} {self.forecasts} forecasts{self._score()}"
 
-    def _start(self, topic: str, offsets: Mapping[int, Offsets]) -> dict[int, int]:
+    def _start(self, topic: str, log: str, offsets: Mapping[int, Offsets]) -> dict[int, int]:
         return {p: self.since.get((topic, p), known.end) for p, known in offsets.items()}
 
     def _score(self) -> str:

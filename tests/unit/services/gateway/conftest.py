@@ -73,10 +73,21 @@ class Plant:
             first, self.offset = self.offset, self.offset + n
         offsets = np.arange(first, first + n)
         prediction = Prediction(
-            topic, key, columns, offsets, np.zeros(n, np.int32), PLANT_READINGS.name, 0, "fake", version
-        )
+            topic, key, columns, offsets, np.zeros(n, np.int32), PLANT_READINGS.name, 0, "fake", version,
+            source_log=self.readings_log,
+        )  # fmt: skip
         self._producer.publish([prediction_block(prediction)] if block else prediction_event(prediction))
-        return [f"{PLANT_READINGS.name}-0-{offset}-0@{version}" for offset in offsets]
+        return [f"{PLANT_READINGS.name}:{self.readings_log}-0-{offset}-0@{version}" for offset in offsets]
+
+    @property
+    def log(self) -> str:
+        """The log of the answers."""
+        return self._bus.log_id(PLANT_PREDICTIONS.name)
+
+    @property
+    def readings_log(self) -> str:
+        """The log of what was answered."""
+        return self._bus.log_id(PLANT_READINGS.name)
 
     def promote(self, topic: str, covered: int, version: str = "v2") -> None:
         """Let a replay that answered the readings before offset `covered` take over."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,11 +16,12 @@ from kappawatt.bus import Bus, connect
 from kappawatt.services.gateway.live import hub as hub_module
 from kappawatt.services.gateway.live.events import ClientStream, Wanted
 from kappawatt.services.gateway.live.hub import Hub
-from kappawatt.services.gateway.live.position import Place, Position, format_position, parse_position
+from kappawatt.services.gateway.live.position import Logs, Place, Position, format_position, parse_position
 from kappawatt.services.gateway.live.predictions import PredictionsView
 from kappawatt.services.gateway.live.resuming import Resumed
 from kappawatt.services.gateway.wiring import EXTENSION
 from kappawatt.streams.plant import STREAM
+from kappawatt.streams.table import TOPICS
 from tests.conftest import wait_until
 
 Gateways = Callable[..., Flask]
@@ -39,10 +41,11 @@ def hub_of(app: Flask) -> Hub:
     return hub
 
 
-def resumed(hub: Hub, bus_url: str, position: Position | None, limit: int = 0) -> ClientStream:
+def resumed(hub: Hub, bus_url: str, given: tuple[Position, Logs] | None, limit: int = 0) -> ClientStream:
     """The stream of a client of the plant's view."""
     view = PredictionsView(STREAM)
-    way = Resumed(hub, view.reread, lambda: connect(bus_url), Wanted(), position)
+    position, logs = given or (None, {})
+    way = Resumed(hub, view.reread, lambda: connect(bus_url), Wanted(), position, logs)
     return ClientStream(way, limit=limit, summary=dict)
 
 
@@ -117,7 +120,7 @@ def test_resume_inside_a_block_goes_on_with_its_next_row(open_gateway: Gateways,
     seen, last = read(app, 4, start)
     rest, _ = read(app, 6, last)
 
-    assert last.startswith("plant.predictions:")
+    assert last.startswith(f"plant.predictions~{plant.log}:")
     assert seen + rest == ids
 
 
@@ -161,6 +164,24 @@ def test_many_reconnects_while_events_come_lose_and_double_nothing(
 
     assert len(seen) == len(set(seen))
     assert sorted(seen) == sorted(published)
+
+
+@pytest.mark.parametrize("again", [1, 5], ids=["shorter", "longer"])
+def test_a_client_is_sent_all_of_a_topic_that_was_made_again(
+    open_gateway: Gateways, bus: Bus, plant: Any, start: str, again: int
+) -> None:
+    app = open_gateway()
+    before = plant.predict(*map(float, range(3)))
+    seen, last = read(app, 3, start)
+
+    for file in Path(bus.url.removeprefix("embedded:")).parent.glob("bus.sqlite*"):
+        file.unlink()
+    bus.ensure(TOPICS)
+    after = plant.predict(*map(float, range(again)), first=0)
+    rest, _ = read(app, again, last)
+
+    assert (seen, rest) == (before, after)
+    assert not {*seen} & {*rest}
 
 
 def test_slow_client_loses_its_queue_but_no_event(
@@ -225,7 +246,7 @@ def test_promotion_answers_every_reading_once(
     rest, last = read(app, 4, last)
 
     assert seen + rest == old + new
-    assert last.startswith(f"{side}:")
+    assert last.startswith(f"{side}~")
 
 
 def test_position_of_a_lost_bus_goes_on_at_the_end(
@@ -324,7 +345,9 @@ def test_text_that_is_no_position_is_none(text: str) -> None:
 def test_position_survives_being_written() -> None:
     position = {("a.b", 0): Place(12), ("a.b", 11): Place(40, 3), ("c", 2): Place(0)}
 
-    assert parse_position(format_position(position)) == position
+    logs = {"a.b": "5xB0xqDOQ9ukA7dY2wPNSw", "c": "_-9z"}
+    assert parse_position(format_position(position, logs)) == (position, logs)
+    assert parse_position(format_position(position, {})) == (position, {})
 
 
 def _follow(hub: Hub, bus_url: str) -> Any:
