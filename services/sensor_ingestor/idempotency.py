@@ -3,6 +3,7 @@
 begin      the first caller goes ahead; a second one gets the stored answer, or is told to wait or differ
 finish     keeps the answer
 forget     nothing was published: the same key may try again
+drop       what was published is gone, since its topic was made again: the same key may try again
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,7 +32,7 @@ BUSY_SECONDS = 10.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answer (
     key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, started REAL NOT NULL,
-    status INTEGER, content_type TEXT, body BLOB
+    status INTEGER, content_type TEXT, body BLOB, log TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answer_started ON answer (started);
 """
@@ -47,11 +48,12 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The answer to the first request of a key."""
+    """The answer to the first request of a key, and the log that its readings are in; "" if that is not known."""
 
     status: int
     content_type: str
     body: bytes
+    log: str = ""
 
 
 def fingerprint(*parts: bytes) -> str:
@@ -91,14 +93,14 @@ class Idempotency:
         with self._write() as connection:
             self._clean(connection, now)
             row = connection.execute(
-                "SELECT fingerprint, started, status, content_type, body FROM answer WHERE key = ?", (key,)
+                "SELECT fingerprint, started, status, content_type, body, log FROM answer WHERE key = ?", (key,)
             ).fetchone()
             if row is not None:
-                known, started, status, content_type, body = row
+                known, started, status, content_type, body, log = row
                 if known != print_:
                     return Verdict.OTHER_REQUEST
                 if status is not None:
-                    return Stored(status, content_type, body)
+                    return Stored(status, content_type, body, log or "")
                 if now - started < self._lease:
                     return Verdict.IN_PROGRESS
             connection.execute(
@@ -111,14 +113,19 @@ class Idempotency:
         """Keep the answer to the request that claimed `key`."""
         with self._write() as connection:
             connection.execute(
-                "UPDATE answer SET status = ?, content_type = ?, body = ? WHERE key = ?",
-                (answer.status, answer.content_type, answer.body, key),
+                "UPDATE answer SET status = ?, content_type = ?, body = ?, log = ? WHERE key = ?",
+                (answer.status, answer.content_type, answer.body, answer.log, key),
             )
 
     def forget(self, key: str) -> None:
         """Give `key` free: its request has published nothing that counts."""
         with self._write() as connection:
             connection.execute("DELETE FROM answer WHERE key = ? AND status IS NULL", (key,))
+
+    def drop(self, key: str, log: str) -> None:
+        """Forget the answer that says what is in a log."""
+        with self._write() as connection:
+            connection.execute("DELETE FROM answer WHERE key = ? AND log = ? AND status IS NOT NULL", (key, log))
 
     def _clean(self, connection: sqlite3.Connection, now: float) -> None:
         connection.execute("DELETE FROM answer WHERE started < ?", (now - self._kept,))
@@ -162,6 +169,9 @@ class Idempotency:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(SCHEMA)
+            if "log" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(answer)")}:
+                with suppress(sqlite3.OperationalError):  # of a release before; another process may be faster
+                    connection.execute("ALTER TABLE answer ADD COLUMN log TEXT")
             self._connection, self._pid = connection, os.getpid()
         return self._connection
 

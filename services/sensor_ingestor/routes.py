@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ __all__ = ["add_routes"]
 log = logging.getLogger(__name__)
 
 PUBLISH_SECONDS = 10.0  # below what clients and gateways wait; the bus may go on, see DeliveryLate
+LOG_SECONDS = 0.25  # between two questions whether a topic's log is still the same
 READY_SECONDS = 1.0  # between two questions to the bus about its health
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -206,7 +208,11 @@ class _Post:
 
     def _once(self, claim: str, key: str, content_type: str, body: bytes, known: str) -> Response:
         parts = (self._stream.path, key, content_type, known)
-        found = self._answers.begin(claim, fingerprint(*(part.encode() for part in parts), body))
+        print_ = fingerprint(*(part.encode() for part in parts), body)
+        found = self._answers.begin(claim, print_)
+        if isinstance(found, Stored) and found.log not in ("", self._log_id() or found.log):
+            self._answers.drop(claim, found.log)
+            found = self._answers.begin(claim, print_)
         if isinstance(found, Stored):
             replay = _response(found)
             replay.headers["Idempotent-Replay"] = "true"
@@ -227,16 +233,22 @@ class _Post:
         except BaseException:
             _survive(lambda: self._answers.forget(claim))
             raise
-        _survive(lambda: self._answers.finish(claim, rows.answer))
+        self._remember(claim, rows)
         return _response(rows.answer)
 
     def _decided(self, claim: str, rows: _Read, is_stored: bool) -> None:
         """The bus has said at last what became of a request that was answered 503; repeats were answered 409."""
         if is_stored:
             self._count(rows)
-            _survive(lambda: self._answers.finish(claim, rows.answer))
+            self._remember(claim, rows)
         else:
             _survive(lambda: self._answers.forget(claim))
+
+    def _remember(self, claim: str, rows: _Read) -> None:
+        _survive(lambda: self._answers.finish(claim, replace(rows.answer, log=self._log_id())))
+
+    def _log_id(self) -> str:
+        return self._door.log_id(self._stream.readings.name)
 
 
 def _response(answer: Stored) -> Response:
@@ -272,6 +284,7 @@ class _Door:
         self._asking = threading.Lock()
         self._bus: Bus | None = None
         self._producer: Producer | None = None
+        self._logs: dict[str, tuple[float, str]] = {}
         self._asked = float("-inf")
         self._reason: str | None = "bus: not asked yet"
 
@@ -280,6 +293,15 @@ class _Door:
         if messages:
             _, producer = self._connected()
             producer.publish(messages, timeout=PUBLISH_SECONDS, wait=False)
+
+    def log_id(self, topic: str) -> str:
+        """Return the identity of a topic's log as of a moment ago, "" if the bus has not told it."""
+        asked, known = self._logs.get(topic, (float("-inf"), ""))
+        if time.monotonic() - asked > LOG_SECONDS and self.why_not_ready() is None:
+            with contextlib.suppress(BusError):
+                known = self._connected()[0].log_id(topic)
+                self._logs[topic] = time.monotonic(), known
+        return known
 
     def why_not_ready(self) -> str | None:
         """Return None if the bus has the topics. One thread asks; the others hear the last answer."""

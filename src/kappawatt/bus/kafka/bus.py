@@ -99,8 +99,11 @@ class KafkaBus:
         return {place.partition: Offsets(begin[place], end[place]) for place in places}
 
     def log_id(self, topic: str) -> str:
-        self._cluster.places(topic)
-        return self._cluster.logs([topic]).get(topic, "")
+        found = self._cluster.logs([topic])
+        if topic not in found:
+            self._cluster.places(topic)  # raises, unless it was made a moment ago
+            found = self._cluster.logs([topic])
+        return found.get(topic, "")
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
         places = self._cluster.places(topic)

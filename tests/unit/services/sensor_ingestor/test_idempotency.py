@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 from kappawatt.services.sensor_ingestor.idempotency import Idempotency, Stored, Verdict, fingerprint
@@ -39,6 +42,17 @@ def test_an_answer_is_kept_for_its_time_and_no_longer(tmp_path: Path) -> None:
 
     assert store.begin("k", "f") == ANSWER
     assert Idempotency(tmp_path / "keys", kept=0.0).begin("k", "other") is Verdict.GO_AHEAD
+
+
+def test_the_answers_of_a_release_before_are_kept(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "keys", isolation_level=None)) as file:
+        file.execute(
+            "CREATE TABLE answer (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, started REAL NOT NULL,"
+            " status INTEGER, content_type TEXT, body BLOB) WITHOUT ROWID"
+        )
+        file.execute("INSERT INTO answer VALUES ('k', 'f', ?, 202, 'application/json', ?)", (time.time(), b"{}"))
+
+    assert Idempotency(tmp_path / "keys").begin("k", "f") == ANSWER
 
 
 def test_fingerprints_keep_their_parts_apart() -> None:

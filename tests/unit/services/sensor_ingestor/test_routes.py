@@ -213,6 +213,20 @@ def test_a_restarted_or_second_process_knows_the_first_ones_keys(door: Door) -> 
     assert len(door.messages()) == 1
 
 
+def test_a_key_is_forgotten_with_the_log_its_readings_were_in(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "LOG_SECONDS", 0.0)
+    door.post(GOOD, Idempotency_Key="k")
+    for name in ("bus.sqlite", "bus.sqlite-wal", "bus.sqlite-shm"):
+        Path(door.settings.bus.removeprefix("embedded:")).with_name(name).unlink(missing_ok=True)
+    door.bus.ensure(TOPICS)
+
+    again, repeat = door.post(GOOD, Idempotency_Key="k"), door.post(GOOD, Idempotency_Key="k")
+
+    assert [answer.status_code for answer in (again, repeat)] == [202, 202]
+    assert ["Idempotent-Replay" in answer.headers for answer in (again, repeat)] == [False, True]
+    assert len(door.messages()) == 1
+
+
 def test_the_same_idempotency_key_with_another_body_or_plant_is_refused(door: Door) -> None:
     door.post(GOOD, Idempotency_Key="k1")
 
