@@ -594,7 +594,7 @@ def test_every_message_names_its_log(world: World, bus: Bus, topic: str, group: 
         bus.log_id("nobody.made.this")
 
 
-@pytest.mark.parametrize("again", [3, 60], ids=["with_less_than_before", "with_more"])
+@pytest.mark.parametrize("again", [3, 20, 60], ids=["with_less_than_before", "with_as_much", "with_more"])
 def test_a_member_reads_a_topic_that_was_made_again_from_its_beginning(world: World, group: str, again: int) -> None:
     topic, bus = new_topic(1), world.bus()
     bus.ensure([topic])

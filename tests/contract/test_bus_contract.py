@@ -14,8 +14,9 @@ import pytest
 
 from kappawatt.bus.connect import connect
 from kappawatt.bus.interface import BusOptions
+from kappawatt.bus.promotions import PROMOTIONS, PromotionFollower, Serving, promote
 from tests.bus_contract import *  # noqa: F403
-from tests.bus_contract import World, read
+from tests.bus_contract import World, new_topic, read, until
 
 WRITER = """
 import json, sys
@@ -84,3 +85,19 @@ def test_the_topics_of_a_file_from_the_release_before_get_a_log_each(tmp_path: P
     assert logs[0] == logs[1]
     assert len({*logs[0]}) == 2
     assert all(len(log) == 22 for log in logs[0])
+
+
+def test_a_promotion_in_a_topic_that_was_made_again_is_followed(world: World) -> None:
+    topic, bus = new_topic(1), world.bus()
+    bus.ensure([PROMOTIONS, topic])
+    former, later = (Serving(topic.name, f"{topic.name}.{n}", f"v{n}", {}, "", n) for n in (1, 2))
+    follower = world.keep(PromotionFollower(bus, topic.name))
+    promote(bus, former, "nobody", topic.name)
+    assert follower.read() == former
+
+    world.remake(PROMOTIONS)
+    promote(world.bus(), later, "nobody", topic.name)
+
+    found: list[Serving | None] = []
+    until(lambda: found.append(follower.poll()) or found[-1] is not None)
+    assert found[-1] == later

@@ -1,19 +1,24 @@
 """Which log a topic has: one that is deleted and made again has another, whose offsets begin at 0 once more.
 
 Kafka gives every topic an id when it is made, but clients hand out messages by the topic's name alone. So consumers
-look, when messages have come, whether the id is still the one their positions are of.
+look whether the id is still the one their positions are of: when messages have come before anything is made of them,
+else once a second.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 
+from kappawatt.errors import BusError
+
 __all__ = ["KnownLogs", "log_text", "new_log"]
 
-LOOK_SECONDS = 0.25  # between two looks, which are taken when messages have come
+LOOK_SECONDS = 0.25  # between two looks while messages come
+IDLE_SECONDS = 1.0  # and while none do
 
 
 def log_text(topic_id: uuid.UUID) -> str:
@@ -29,7 +34,7 @@ def new_log() -> str:
 
 
 class KnownLogs:
-    """The logs that a consumer's positions are of.
+    """The logs that a consumer's positions are of. For one thread.
 
     Parameters
     ----------
@@ -41,6 +46,7 @@ class KnownLogs:
         self._topics = list(topics)
         self._look_up = look_up
         self._known: dict[str, str] = {}
+        self._found: Mapping[str, str] = {}  # by the last look
         self._looked = float("-inf")
 
     def __getitem__(self, topic: str) -> str:
@@ -49,22 +55,40 @@ class KnownLogs:
     def learn(self) -> None:
         """Learn the logs of topics that are not known yet. Positions are asked for after it, never before."""
         if len(self._known) < len(self._topics):
-            self._known = {**self._looked_up(), **self._known}
+            self._look()
+            self._known = {**self._found, **self._known}
+
+    def accept(self, topic: str, log: str) -> None:
+        """Note that positions of a topic are of another log from now on."""
+        self._known[topic] = log
 
     def renewed(self, *, is_odd: bool) -> dict[str, tuple[str, str]]:
-        """Return topics that have another log than before: what they have now, and what they had.
+        """Return topics that have another log than is known: what they have now, and what they had.
 
         A look a moment ago will do, unless something `is_odd`, as offsets that go back are.
-        """
-        since = time.monotonic() - self._looked
-        if not is_odd and since < LOOK_SECONDS:
-            return {}
-        now = self._looked_up()
-        found = {t: (now[t], known) for t, known in self._known.items() if now.get(t, known) != known}
-        self._known.update(now)
-        return found
 
-    def _looked_up(self) -> Mapping[str, str]:
-        found = self._look_up(self._topics)
+        Raises
+        ------
+        BusError
+            The bus did not tell.
+        """
+        if is_odd or time.monotonic() - self._looked > LOOK_SECONDS:
+            self._look()
+        return self._differing()
+
+    def renewed_meanwhile(self, is_reached: Callable[[], bool]) -> dict[str, tuple[str, str]]:
+        """Return the same while no messages come; looks only if a broker is reached, else that would take long."""
+        if time.monotonic() - self._looked > IDLE_SECONDS:
+            self._looked = time.monotonic()
+            if is_reached():
+                with contextlib.suppress(BusError):
+                    self._look()
+        return self._differing()
+
+    def _differing(self) -> dict[str, tuple[str, str]]:
+        found = self._found
+        return {t: (found[t], known) for t, known in self._known.items() if found.get(t, known) != known}
+
+    def _look(self) -> None:
+        self._found = self._look_up(self._topics)
         self._looked = time.monotonic()
-        return found

@@ -19,7 +19,7 @@ import orjson
 
 from kappawatt.bus.interface import Bus, Consumer, Outgoing, Records, left_to_read
 from kappawatt.bus.topic import Topic
-from kappawatt.errors import TopicUnknown
+from kappawatt.errors import LogRenewed, TopicUnknown
 
 __all__ = ["PROMOTIONS", "PromotionFollower", "Serving", "group_of", "promote"]
 
@@ -96,11 +96,16 @@ class PromotionFollower:
 
     def read(self) -> Serving | None:
         """Return the newest promotion there is now; None if the stream was never promoted."""
-        newest = None
         try:
-            reader = self._open()
+            return self._read()
+        except LogRenewed:
+            self.close()
+            return self._read()
         except TopicUnknown:
             return None
+
+    def _read(self) -> Serving | None:
+        newest, reader = None, self._open()
         known = self._bus.offsets(PROMOTIONS.name)
         ends = {(PROMOTIONS.name, p): o.end for p, o in known.items() if o.end > o.begin}
         while left_to_read(reader, ends):
@@ -111,6 +116,9 @@ class PromotionFollower:
         """Return a promotion that has come since the last call; does not wait."""
         try:
             return self._newest(self._open().poll(0.0))
+        except LogRenewed:
+            self.close()
+            return self.read()
         except TopicUnknown:
             return None
 

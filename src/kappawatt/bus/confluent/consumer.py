@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,7 @@ __all__ = ["ClusterConsumer", "Reader"]
 
 log = logging.getLogger(__name__)
 
+REACH_SECONDS = 1.0  # a broker that has not answered by then is away
 CONSUMER: dict[str, Any] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -76,6 +78,8 @@ class ClusterConsumer:
             found = self._take(messages) if messages else []
             if found:
                 return found
+            if self._begin_renewed(client, self._logs.renewed_meanwhile(self._is_reached)):
+                continue
             self._check_topics()
             self._check_silence()
             if time.monotonic() >= deadline:
@@ -133,10 +137,23 @@ class ClusterConsumer:
         except BusError:
             self._seek_back(client, self._at)
             raise
-        if renewed:
+        if not self._begin_renewed(client, renewed):
+            return False
+        self._seek_back(client, [place for place in self._at if place[0] not in renewed])
+        return True
+
+    def _is_reached(self) -> bool:
+        with contextlib.suppress(KafkaException):
+            client = self._connected()
+            return any(client.get_watermark_offsets(Place(*place), timeout=REACH_SECONDS) for place in [*self._at][:1])
+        return False
+
+    def _begin_renewed(self, client: kafka.Consumer, renewed: Mapping[str, tuple[str, str]]) -> bool:
+        try:
             for topic, (now, before) in renewed.items():
                 self._begin_anew(client, topic, now, before)
-            self._seek_back(client, [place for place in self._at if place[0] not in renewed])
+        except KafkaException as error:
+            raise self._cluster.failed(error.args[0], self._trouble) from error
         return bool(renewed)
 
     def _seek_back(self, client: kafka.Consumer, places: Iterable[TopicPartition]) -> None:

@@ -97,6 +97,7 @@ class Member(ClusterConsumer):
             self._at[place], _ = client.get_watermark_offsets(Place(*place), timeout=ANSWER_SECONDS)
             client.seek(Place(*place, self._at[place]))
             self._moved.add(place)
+        self._logs.accept(topic, now)
 
     def _assign(self, client: kafka.Consumer, places: list[Place]) -> None:
         named = ", ".join(f"{place.topic}[{place.partition}]" for place in places)

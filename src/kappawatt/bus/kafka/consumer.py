@@ -31,6 +31,7 @@ __all__ = ["CONSUMER", "ClusterConsumer", "Reader", "ms"]
 
 log = logging.getLogger(__name__)
 
+REACH_SECONDS = 1.0  # a broker that has not answered by then is away
 LOOK_SECONDS = 1.0  # between two looks whether the topics are there
 FIRST_RECORDS = 100  # of the first poll, when the size of messages is not known yet
 CONSUMER = {
@@ -79,7 +80,7 @@ class ClusterConsumer:
                     self._poll_records = max(1, min(self._max_records, POLL_BYTES // max(1, size)))
                     return taken
                 self._settle(client)
-            if self._has_gone_back(client) and self._is_renewed(client, {}):
+            if self._begin_renewed(client, self._logs.renewed_meanwhile(self._is_reached)):
                 continue
             self._check_topics()
             self._check_silence()
@@ -135,26 +136,28 @@ class ClusterConsumer:
         """Whether a topic was made again, in which case nothing of what was found is what was asked for."""
         is_odd = any(messages[0].offset < self._expected.get(place, 0) for place, messages in found.items())
         try:
-            renewed = self._logs.renewed(is_odd=is_odd or not found)
+            renewed = self._logs.renewed(is_odd=is_odd)
         except BusError:
             for place, messages in found.items():  # they are polled again
                 client.seek(place, messages[0].offset)
             raise
+        if not self._begin_renewed(client, renewed):
+            return False
+        for place, messages in found.items():
+            if place.topic not in renewed:
+                client.seek(place, messages[0].offset)
+        return True
+
+    def _is_reached(self) -> bool:
+        with contextlib.suppress(kafka_errors.KafkaError):
+            return bool(self._connected().end_offsets(self._assigned()[:1], timeout_ms=ms(REACH_SECONDS)))
+        return False
+
+    def _begin_renewed(self, client: KafkaConsumer, renewed: Mapping[str, tuple[str, str]]) -> bool:
         for topic, (now, before) in renewed.items():
             self._expected = {place: offset for place, offset in self._expected.items() if place.topic != topic}
             self._begin_anew(client, topic, now, before)
-        if renewed:
-            for place, messages in found.items():
-                if place.topic not in renewed:
-                    client.seek(place, messages[0].offset)
         return bool(renewed)
-
-    def _has_gone_back(self, client: KafkaConsumer) -> bool:
-        """Whether the client, by itself, has set a position back: to the end of a log that is shorter than it was."""
-        with self._failures():
-            at = {place: client.position(place, timeout_ms=0) for place in self._expected}
-            return any(found is not None and found < self._expected[place] for place, found in at.items())
-        return False
 
     def _begin_anew(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
         """Deal with a topic that was made again."""

@@ -164,6 +164,7 @@ class Member(ClusterConsumer):
         for place, offset in begin.items():
             client.seek(place, offset)
             self._moved[place] = offset
+        self._logs.accept(topic, now)
 
     def _store(self, client: KafkaConsumer, offsets: Mapping[Place, int]) -> None:
         client.commit(
