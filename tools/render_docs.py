@@ -96,11 +96,15 @@ PREDICTION = """## Predictions on the bus
 
 Each prediction also says which reading it answers and who answered: `id`, `key`, `event_time`, `measured_TARGET`
 (`measured_net_power` of a plant; null if it was not measured), `model`, `version`, `source_topic`,
-`source_partition`, `source_offset`, `source_row`. In a block, what is the same for all rows stands in the headers
-`model`, `model-version`, `source-topic` and `source-partition`.
+`source_log`, `source_partition`, `source_offset`, `source_row`. In a block, what is the same for all rows stands in
+the headers `model`, `model-version`, `source-topic`, `source-log` and `source-partition`.
 
-The id is `TOPIC-PARTITION-OFFSET-ROW@VERSION`: whoever answers the same reading with the same version writes the
-same id, so a crash or a replay overwrites and never doubles.
+The id is `TOPIC:LOG-PARTITION-OFFSET-ROW@VERSION`: whoever answers the same reading with the same version writes the
+same id, so a crash or a replay overwrites and never doubles. `LOG` is the identity of the topic's log: Kafka's topic
+id, which `kafka-topics.sh --describe` shows, or one of its own in a file of the embedded bus. A topic that is deleted
+and made again, or stands in another cluster, counts its offsets from 0 once more, but has another log, so nothing of
+it overwrites what was. Kafka before 2.8 has no topic ids: there, and in what a release before wrote, `:LOG` is absent
+and `source_log` empty.
 """
 
 FORECASTS = " and ".join(f"`{stream.answers.name}`" for stream in STREAMS if stream.errors)
@@ -112,9 +116,9 @@ One JSON document for each series and issue time on {FORECASTS}: `id`, `key`, `i
 local day, 23, 24 or 25 hours), `quantiles` (a list of the same length for each level of the stream, 19 of `"0.05"` to
 `"0.95"` as shipped), `day` (quantiles of figures of the whole day, where a stream has them), `filled` (intervals of
 the history that were missing and filled), `fallback` and `fallback_reason` (the seasonal naive stood in), `model`,
-`version`, and `source_topic`, `source_partition`, `source_offset` of the reading that made it due. The id is
-`SERVICE/SERIES/ISSUE_TIME/AVAILABLE_AT@VERSION`: the same log gives the same ids. When late data changes what would
-have been known, a correction follows with the same `issue_time` and a later `available_at`.
+`version`, and `source_topic`, `source_log`, `source_partition`, `source_offset` of the reading that made it due. The
+id is `SERVICE:LOG/SERIES/ISSUE_TIME/AVAILABLE_AT@VERSION`: the same log gives the same ids. When late data changes what
+would have been known, a correction follows with the same `issue_time` and a later `available_at`.
 
 Once an interval is measured its error follows on {ERRORS}: `id` (the
 forecast's, `/`, the interval's start), `key`, `issue_time`, `available_at`, `target_time`, `measured`, `forecast` (the
@@ -125,7 +129,7 @@ median), `error`, `naive` and `naive_error` (null where the seasonal naive has n
 DEAD_LETTER = """## Dead letters
 
 One for each message with refused rows: `id`, `reason`, `field`, `got`, `allowed`, `message` of the first refusal, all
-of them in `errors` (at most 100 rows; `rejected_rows` is the count), the origin as `topic`, `partition`, `offset`,
+of them in `errors` (at most 100 rows; `rejected_rows` is the count), the origin as `topic`, `log`, `partition`, `offset`,
 `timestamp`, `key`, `content_type`, and the original bytes as `original` (or `original_base64` if they are not UTF-8; a
 message above 2.5 MB is cut, and `original_bytes` says how long it was).
 """
