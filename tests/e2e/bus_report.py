@@ -7,6 +7,7 @@ import time
 
 from kappawatt.bus import connect_as
 from kappawatt.bus.topic import dead_letter
+from kappawatt.messages.ids import message_id
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.settings import Settings
 from kappawatt.streams.plant import PLANT_PREDICTIONS, PLANT_READINGS
@@ -34,7 +35,7 @@ def everything(topic):
 
 readings, different = set(), set()
 for records in everything(PLANT_READINGS.name):
-    readings.update(f"{PLANT_READINGS.name}-{records.partition}-{offset}" for offset in records.offsets)
+    readings.update(message_id(records.topic, records.log, records.partition, offset) for offset in records.offsets)
     different.update(zip(records.keys, records.values, strict=True))
 copies = 0
 ids, origins = set(), set()

@@ -17,6 +17,7 @@ from kappawatt.broker import Broker
 from kappawatt.bus import Bus, Outgoing, connect
 from kappawatt.bus.interface import BusOptions
 from kappawatt.messages.dead_letters import read_dead_letters
+from kappawatt.messages.ids import message_id
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.streams.table import TOPICS
 from tests.conftest import wait_until
@@ -63,7 +64,7 @@ class Rig:
         seen: Counter[str] = Counter()
         reader = self.bus.reader([PREDICTIONS, DEAD], {}, max_records=50_000)
         expected = {
-            f"{READINGS}-{p}-{offset}"
+            message_id(READINGS, self.bus.log_id(READINGS), p, offset)
             for p, known in self.bus.offsets(READINGS).items()
             for offset in range(known.begin, known.end)
         }
