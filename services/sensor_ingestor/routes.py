@@ -26,7 +26,7 @@ from kappawatt.messages.readings import reading_messages
 from kappawatt.messages.tracing import new_traceparent
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import csv_example, example_of, rows_body
-from kappawatt.serving.openapi import operation
+from kappawatt.serving.openapi import Right, operation
 from kappawatt.serving.problems import problem, rejected
 from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
@@ -105,6 +105,7 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
     schema = stream.schema
     described: dict[str, Any] = {
         "tag": "readings",
+        "access": Right.WRITE,  # and not repeatable: an Idempotency-Key is known to one instance alone
         "body": rows_body(schema),
         "examples": {JSON: example_of(schema), CSV: csv_example(schema)},
         "answers": {202: ACCEPTED, **dict.fromkeys(STATUSES, "problem")},

@@ -20,7 +20,7 @@ from kappawatt.errors import KappawattError
 from kappawatt.models.opening import Described
 from kappawatt.serving.body import read_body
 from kappawatt.serving.models import Models
-from kappawatt.serving.openapi import operation
+from kappawatt.serving.openapi import Right, operation
 from kappawatt.serving.problems import rejected
 from kappawatt.serving.service import Context
 from kappawatt.telemetry import Telemetry
@@ -44,6 +44,8 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
     @operation(
         f"Predict {predictor.target}",
         tag="predict",
+        access=Right.READ,
+        repeatable=True,
         description="One row gives one answer; several give `predictions` in the same order. With refused rows "
         "the status is 422: `errors` names them, and `predictions` still holds the answers to all others "
         "(null in place of a refused row). `Accept` chooses JSON, CSV or Arrow.",
