@@ -1,8 +1,11 @@
 """Who may do what, and how often: API keys with roles, rate limits, and what guards a gateway without keys.
 
-    reader   every GET, the event stream, and POSTs that only ask a model
-    writer   also POST to the ingestor's doors, one for each stream: /api/SERVICE/readings/PLANT
+    reader   what is described as `open` or `read`: the gateway's own pages and documents, questions to a model
+    writer   also what is described as `write`: the ingestor's doors
     admin    everything
+
+Who may ask for a route is said by whoever has the route: the gateway of its own, each service of its own in the
+OpenAPI document it publishes (see `proxy.descriptions`).
 
 A key comes as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or in the dashboard's session cookie. The
 cookie is there because a browser's EventSource cannot set headers, and a key in a URL ends up in logs and
@@ -22,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from flask import Flask, Request, Response, g, request
 from limits import RateLimitItem, parse
@@ -32,18 +35,15 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
 from kappawatt.errors import Overloaded, SettingInvalid
+from kappawatt.serving.openapi import Right
 from kappawatt.settings import Settings
-from kappawatt.streams.stream import Stream
-from kappawatt.streams.table import STREAMS
 
-from .paths import Own
-from .proxy.forward import asks_only
+from .rights import Rights
 
-__all__ = ["COOKIE", "Access", "Key", "Role", "is_loopback", "read_access", "read_keys"]
+__all__ = ["COOKIE", "ROLE_NAMES", "Access", "Key", "Role", "is_loopback", "read_access", "read_keys"]
 
 COOKIE = "kappawatt_key"
 COOKIE_SECONDS = 12 * 3600
-OPEN_PATHS = ("/", "/healthz", "/readyz", "/metrics", Own.SESSION, "/favicon.ico")
 UNLIMITED_PATHS = ("/healthz", "/readyz", "/metrics")
 LONGEST_KEY = 512
 LINE = re.compile(r"(?P<role>[a-z]+):(?P<digest>[0-9a-fA-F]{64}):(?P<name>[\w .@+-]{1,80})")
@@ -55,6 +55,10 @@ class Role(IntEnum):
     READER = 1
     WRITER = 2
     ADMIN = 3
+
+
+NEEDED = {Right.READ: Role.READER, Right.WRITE: Role.WRITER, Right.ADMIN: Role.ADMIN}
+ROLE_NAMES = {right.value: role.name.lower() for right, role in NEEDED.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +157,18 @@ class Access:
         """Whether keys are asked for."""
         return self._keys is not None
 
-    def guard(self, app: Flask) -> None:
-        """Have every request to `app` checked."""
+    def guard(self, app: Flask, rights: Rights) -> None:
+        """Have every request to `app` checked; `rights` says who may make which."""
 
         @app.before_request
         def check() -> None:
-            self.check(request)
+            self.check(request, rights)
 
-    def check(self, asked: Request) -> None:
-        """Let the request pass; else raise Unauthorized, Forbidden or Overloaded."""
+    def check(self, asked: Request, rights: Rights) -> None:
+        """Let the request pass; else raise Unauthorized, Forbidden or Overloaded, or why its right is not known.
+
+        A service is asked only on behalf of who has a key, and not at all for an administrator, who may do everything.
+        """
         _refuse_foreign_page(asked)
         if self._keys is None:
             if not self._any_name and asked.path not in UNLIMITED_PATHS:
@@ -171,17 +178,19 @@ class Access:
         g.api_key = key
         if asked.path not in UNLIMITED_PATHS:
             self._count(f"key {key.name}" if key else f"address {asked.remote_addr}")
-        if asked.path in OPEN_PATHS or asked.path.startswith("/static/"):
+        if rights.is_open(asked) or (key is not None and key.role is Role.ADMIN):
             return
         if key is None:
             raise Unauthorized(
                 "an API key is needed: `Authorization: Bearer KEY` or `X-API-Key: KEY`",
                 www_authenticate=WWWAuthenticate("bearer", {"realm": "kappawatt"}),
             )
-        needed = role_for(asked.method, asked.path)
+        needed = NEEDED[rights.of(asked).access]
         if key.role < needed:
             got, allowed = key.role.name.lower(), needed.name.lower()
-            raise Forbidden(f"role: got {got}, allowed {allowed} for {asked.method} {asked.path[:200]}")
+            why = rights.why_strict(asked)
+            because = "" if why is None else f" ({why})"
+            raise Forbidden(f"role: got {got}, allowed {allowed} for {asked.method} {asked.path[:200]}{because}")
 
     def find(self, presented: str | None) -> Key | None:
         """Return the key whose hash `presented` has; compares with all of them in constant time."""
@@ -222,35 +231,6 @@ class Access:
         return key
 
 
-def doors(streams: Sequence[Stream]) -> re.Pattern[str]:
-    """Return what paths readings are sent to: POST /load/ZONE, and /load where rows may name their zone themselves.
-
-    Examples
-    --------
-    >>> from kappawatt.streams.load import STREAM
-    >>> bool(doors([STREAM]).fullmatch("/api/sensor-ingestor/load/PJME"))
-    True
-    """
-    below = [f"{re.escape(stream.path)}/[^/]+" for stream in streams]
-    plain = [re.escape(stream.path) for stream in streams if stream.names_key]
-    return re.compile(f"/api/[^/]+/({'|'.join([*below, *plain])})")
-
-
-DOORS = doors(STREAMS)
-
-
-def role_for(method: str, path: str) -> Role:
-    """Return the least role that may do this."""
-    if method in ("GET", "HEAD"):
-        return Role.READER
-    if method == "POST" and path.startswith("/api/"):
-        if DOORS.fullmatch(path):  # first: a plant may be called `predict`
-            return Role.WRITER
-        if asks_only(path):
-            return Role.READER
-    return Role.ADMIN
-
-
 def _presented(asked: Request) -> str | None:
     scheme, _, token = asked.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
@@ -258,12 +238,21 @@ def _presented(asked: Request) -> str | None:
     return asked.headers.get("X-API-Key") or asked.cookies.get(COOKIE)
 
 
+def _split(address: str) -> SplitResult:
+    """An address that a client gave; nothing at all if it is none, such as `http://[::1`."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
+
+
 def _refuse_foreign_page(asked: Request) -> None:
     """A page of another origin must not change anything with the visitor's cookie or localhost access."""
     origin = asked.headers.get("Origin")
     if asked.method in ("GET", "HEAD") or origin is None:
         return
-    if urlsplit(origin).netloc != asked.host:
+    place = _split(origin).netloc
+    if not place or place != asked.host:
         raise Forbidden(f"Origin: got {origin[:200]!r}, allowed pages of this gateway")
 
 
@@ -273,6 +262,6 @@ def _refuse_foreign_name(asked: Request) -> None:
     With open access nobody knows the names it is called by: a balancer's, a node's, a Service's. So this check goes,
     and the one of the Origin stays, which a rebound name passes. Where browsers can reach the gateway, keys are better.
     """
-    name = urlsplit(f"//{asked.host}").hostname or ""
+    name = _split(f"//{asked.host}").hostname or ""
     if not is_loopback(name):
         raise Forbidden(f"Host: got {name[:200]!r}, allowed localhost while the gateway asks for no API keys")

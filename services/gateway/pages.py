@@ -9,7 +9,7 @@ from pathlib import Path
 from flask import Flask, Response, request
 from werkzeug.exceptions import NotFound
 
-from kappawatt.serving.openapi import operation
+from kappawatt.serving.openapi import Right, operation
 
 __all__ = ["add_pages"]
 
@@ -72,12 +72,19 @@ def add_pages(app: Flask) -> None:
     @operation(
         "The dashboard",
         tag="dashboard",
+        access=Right.OPEN,
         answers={200: {"text/html": {"type": "string"}}, 304: None, 403: "problem", 429: "problem"},
     )
     def dashboard() -> Response:
         return answer(INDEX)
 
     @app.get("/favicon.ico", provide_automatic_options=False)
+    @operation(
+        "Its icon, where browsers look for one",
+        tag="dashboard",
+        access=Right.OPEN,
+        answers={200: {"image/svg+xml": {"type": "string"}}, 304: None, 403: "problem", 429: "problem"},
+    )
     def favicon() -> Response:
         return answer("icon.svg")
 
@@ -87,6 +94,7 @@ def add_pages(app: Flask) -> None:
     @operation(
         "A file of the dashboard",
         tag="dashboard",
+        access=Right.OPEN,
         answers={
             200: {kind: {"type": "string"} for kind in media},
             304: None,

@@ -8,23 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from kappawatt.errors import ContentTypeUnsupported, KappawattError, PayloadInvalid
 from kappawatt.messages.tracing import trace_parent
 from kappawatt.serving import docs
 from kappawatt.serving.body import read_body
-from kappawatt.serving.openapi import JSON, operation, specification
+from kappawatt.serving.openapi import JSON, Right, operation, specification
 from kappawatt.serving.service import Context
 
-from .access import COOKIE
+from .access import COOKIE, ROLE_NAMES
 from .answers import OBJECT, REFUSED, json_answer
 from .live_routes import add_live_routes
 from .pages import add_pages
 from .paths import READ_ONLY, Own
 from .proxy import openapi_merge
 from .proxy.forward import METHODS, Target
+from .rights import FORWARD, Rights
 from .wiring import EXTENSION, Gateway, open_gateway
 
 __all__ = ["add_routes"]
@@ -38,13 +39,14 @@ def add_routes(app: Flask, context: Context) -> None:
     """Add everything, and start reading the bus."""
     gateway = open_gateway(context)
     app.extensions[EXTENSION] = gateway
-    gateway.access.guard(app)
+    rights = Rights(app, gateway.proxy, gateway.descriptions)
+    gateway.access.guard(app, rights)
     _add_trace(app)
     add_live_routes(app, gateway)
     _add_session(app, gateway)
     _add_services(app, gateway)
     _add_documents(app, context, gateway)
-    _add_proxy(app, gateway)
+    _add_proxy(app, gateway, rights)
     add_pages(app)
 
 
@@ -71,6 +73,7 @@ def _add_session(app: Flask, gateway: Gateway) -> None:
     @operation(
         "Whether keys are asked for, and who is signed in",
         tag="session",
+        access=Right.OPEN,
         answers={200: OBJECT, 403: "problem", 429: "problem"},
     )
     def session() -> Response:
@@ -82,6 +85,7 @@ def _add_session(app: Flask, gateway: Gateway) -> None:
     @operation(
         "Sign a browser in with an API key: sets a session cookie",
         tag="session",
+        access=Right.OPEN,
         body={JSON: body},
         answers={200: OBJECT, **dict.fromkeys((400, 401, 403, 413, 415, 429), "problem")},
     )
@@ -104,7 +108,7 @@ def _add_session(app: Flask, gateway: Gateway) -> None:
         return response
 
     @app.delete(Own.SESSION, provide_automatic_options=False)
-    @operation("Sign out", tag="session", answers={204: None, 403: "problem", 429: "problem"})
+    @operation("Sign out", tag="session", access=Right.OPEN, answers={204: None, 403: "problem", 429: "problem"})
     def sign_out() -> Response:
         response = Response(status=204)
         response.delete_cookie(COOKIE, httponly=True, samesite="Strict")
@@ -190,7 +194,7 @@ def _add_documents(app: Flask, context: Context, gateway: Gateway) -> None:
                 unreachable[name] = f"its document cannot be read: {error}"
         document["x-unreachable"] = unreachable
         if gateway.access.is_on:
-            openapi_merge.protect(document)
+            openapi_merge.protect(document, ROLE_NAMES)
         return document
 
     @app.get("/openapi.json", provide_automatic_options=False)
@@ -204,7 +208,17 @@ def _add_documents(app: Flask, context: Context, gateway: Gateway) -> None:
         return Response(docs.render(merged()), content_type="text/html; charset=utf-8")
 
 
-def _add_proxy(app: Flask, gateway: Gateway) -> None:
+def _is_repeatable(rights: Rights, asked: Request) -> bool:
+    """Whether a request may be sent again. An Idempotency-Key does not make it so: each ingestor remembers keys in a
+    file of its own, and one that has just died would hand the second request on to another one.
+    """
+    try:
+        return rights.of(asked).repeatable
+    except KappawattError:  # its service has never said so, and does not answer
+        return False
+
+
+def _add_proxy(app: Flask, gateway: Gateway, rights: Rights) -> None:
     """The way to services. It is described by the services' own documents, which /openapi.json contains."""
 
     def forward(name: str, rest: str) -> Response:
@@ -214,11 +228,13 @@ def _add_proxy(app: Flask, gateway: Gateway) -> None:
                 raise MethodNotAllowed(["GET", "HEAD"])
             known = ", ".join(gateway.proxy.targets) or f"none: {gateway.why_no_services()}"
             raise NotFound(f"service: got {name[:80]!r}, allowed {known}")
-        return gateway.proxy.forward(target, rest, request, g.request_id, g.trace_parent)
+        return gateway.proxy.forward(
+            target, rest, request, g.request_id, g.trace_parent, lambda: _is_repeatable(rights, request)
+        )
 
     app.add_url_rule(
         "/api/<name>/<path:rest>",
-        "forward",
+        FORWARD,
         forward,
         methods=METHODS,
         provide_automatic_options=False,

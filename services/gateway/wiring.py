@@ -24,6 +24,7 @@ from .live.hub import Hub
 from .live.predictions import PredictionsView
 from .live.rejections import Rejections
 from .live.view import View
+from .proxy.descriptions import Descriptions
 from .proxy.discovery import LABEL, KubernetesDiscovery, check_discovery
 from .proxy.forward import Proxy, parse_services
 
@@ -62,6 +63,7 @@ class Gateway:
 
     access: Access
     proxy: Proxy
+    descriptions: Descriptions
     rejections: Rejections
     live: Mapping[str, Live[View]]
     predictions: Mapping[str, Live[PredictionsView]]
@@ -125,7 +127,7 @@ class Gateway:
     def threads(self) -> tuple[RetryingThread, ...]:
         """What runs beside the requests."""
         found = () if self.discovery is None else self.discovery.threads
-        return (*(live.follower for live in self.live.values()), *self.lags.values(), *found)
+        return (*(live.follower for live in self.live.values()), *self.lags.values(), self.descriptions, *found)
 
 
 def check(settings: Settings) -> None:
@@ -168,7 +170,8 @@ def open_gateway(context: Context) -> Gateway:
     predictions = {name: each for name, each in live.items() if _shows(each, PredictionsView)}
     forecasts = {each.view.stream.service: each for each in live.values() if _shows(each, ForecastsView)}
     lags = {name: LagWatch(open_bus, each.view.stream, each.hub) for name, each in predictions.items()}
-    gateway = Gateway(access, proxy, rejections, live, predictions, forecasts, lags, open_bus, discovery)
+    descriptions = Descriptions(lambda: proxy.targets, proxy.fetch)
+    gateway = Gateway(access, proxy, descriptions, rejections, live, predictions, forecasts, lags, open_bus, discovery)
     context.ready += [each.follower.why_not_ready for each in list(live.values())[:1]]  # all of them ask the same bus
     context.alive += [thread.why_dead for thread in gateway.threads]
     if discovery is not None:

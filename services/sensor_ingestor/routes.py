@@ -20,13 +20,14 @@ from kappawatt.bus import Bus, Producer, connect_as
 from kappawatt.bus.interface import Headers, Outgoing
 from kappawatt.columns.batch import RowsRejected
 from kappawatt.columns.content import CSV, JSON, content_type_of
+from kappawatt.columns.schema import Schema
 from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid
 from kappawatt.ingest.bodies import read_rows
 from kappawatt.messages.readings import reading_messages
 from kappawatt.messages.tracing import new_traceparent
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import csv_example, example_of, rows_body
-from kappawatt.serving.openapi import operation
+from kappawatt.serving.openapi import Right, operation
 from kappawatt.serving.problems import problem, rejected
 from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
@@ -105,8 +106,8 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
     schema = stream.schema
     described: dict[str, Any] = {
         "tag": "readings",
+        "access": Right.WRITE,  # and not repeatable: an Idempotency-Key is known to one instance alone
         "body": rows_body(schema),
-        "examples": {JSON: example_of(schema), CSV: csv_example(schema)},
         "answers": {202: ACCEPTED, **dict.fromkeys(STATUSES, "problem")},
     }
     export = f" `text/csv` may also be a publisher's file: {resolve(stream.files).layouts}." if stream.files else ""
@@ -124,6 +125,7 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
         f"Put readings of one {stream.key.noun} on the bus",
         description=DESCRIPTION + export,
         parameters=(key, *more),
+        examples=_examples(schema, *stream.values),
         **described,
     )
     def keyed(key: str) -> Response:
@@ -137,6 +139,7 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
         f"Put readings of any {stream.key.noun} on the bus",
         description=f"Each row names its own as `{stream.key.name}`. {DESCRIPTION}{export}",
         parameters=more,
+        examples=_examples(schema, stream.key.name, *stream.values),
         **described,
     )
     def any_key() -> Response:
@@ -145,6 +148,11 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
     app.add_url_rule(
         f"/{stream.path}", f"{stream.path}_any", any_key, methods=["POST"], provide_automatic_options=False
     )
+
+
+def _examples(schema: Schema, *also: str) -> dict[str, Any]:
+    """A row that is accepted, by content type."""
+    return {JSON: example_of(schema, *also), CSV: csv_example(schema, *also)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,11 @@ class Settings:
     host: str = _setting(
         "127.0.0.1", "address to listen on; beyond localhost the gateway demands API keys, or open access"
     )
-    port: int = _setting(0, "port to listen on; 0 is the service's own", _number(0, 65535))
+    port: int = _setting(
+        0,
+        "port to listen on, of `serve` and of a service that is one process (the sink); 0 is the service's own",
+        _number(0, 65535),
+    )
     workers: int = _setting(1, "serving processes", _number(1, 64))
     threads: int = _setting(4, "threads a serving process answers with", _number(1, 256))
     drain_seconds: float = _setting(
@@ -83,7 +87,8 @@ class Settings:
     )
     probe_port: int = _setting(
         0,
-        "port for probes and metrics of `consume`; 0 is the service's port + 100, its own if one process does both",
+        "port for probes and metrics of `consume`; 0 is the service's port + 100, or if one process does both "
+        "`KAPPAWATT_PORT` or its own",
         _number(0, 65535),
     )
     log_level: str = _setting("INFO", "least level that is logged", _choice("DEBUG", "INFO", "WARNING", "ERROR"))

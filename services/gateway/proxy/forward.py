@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlsplit
 
@@ -28,15 +28,13 @@ from ..paths import OWN_NAMES
 from .breaker import Breaker
 from .connections import connections, keep_only
 
-__all__ = ["METHODS", "Address", "Proxy", "ServiceSlow", "ServiceUnreachable", "Target", "asks_only", "parse_services"]
+__all__ = ["METHODS", "Address", "Proxy", "ServiceSlow", "ServiceUnreachable", "Target", "parse_services"]
 
 log = logging.getLogger(__name__)
 
 # A service itself says which of these a path of its own knows (405 with Allow).
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
-# Last part of a path whose POST asks a model and changes nothing.
-PURE = re.compile(r"(/api/[^/]+)?/(predict|forecast|invocations|v2/models/[^/]+(/versions/[^/]+)?/infer)/?")
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 30.0
 TRIES = 3
@@ -54,12 +52,13 @@ HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
      "trailer", "transfer-encoding", "upgrade")
 )  # fmt: skip
-# The gateway's own business: services see neither keys nor cookies, and nobody forges where a request came
-# from.
+# The gateway's own business: services see neither keys nor cookies, and nobody forges where a request came from, or
+# has a service take it for another method than the one that was allowed.
 NOT_SENT = HOP_BY_HOP | frozenset(
     ("host", "content-length", "expect", "authorization", "x-api-key", "cookie", "forwarded",
      "x-forwarded-for", "x-forwarded-host",
-     "x-forwarded-proto", "x-forwarded-prefix", "x-request-id", "traceparent")
+     "x-forwarded-proto", "x-forwarded-prefix", "x-request-id", "traceparent",
+     "x-http-method-override", "x-http-method", "x-method-override")
 )  # fmt: skip
 NOT_RETURNED = HOP_BY_HOP | frozenset(("set-cookie", "server", "date", "x-request-id", "traceparent"))
 
@@ -175,11 +174,6 @@ def _target(name: str, url: str, entry: str) -> Target:
     return Target(name, parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), Breaker(name))
 
 
-def asks_only(path: str) -> bool:
-    """Whether a POST to `path` changes nothing, so that it may be sent again and a reader may make it."""
-    return PURE.fullmatch(path) is not None
-
-
 def path_below(rest: str) -> str:
     """Return the path to ask for, percent-encoded; PayloadInvalid if it would leave the service."""
     segments = rest.split("/")
@@ -234,8 +228,21 @@ class Proxy:
         """Close kept connections."""
         self._pools.clear()
 
-    def forward(self, target: Target, rest: str, asked: Request, request_id: str, trace: str) -> Response:
+    def forward(
+        self,
+        target: Target,
+        rest: str,
+        asked: Request,
+        request_id: str,
+        trace: str,
+        is_repeatable: Callable[[], bool],
+    ) -> Response:
         """Return the service's answer to `asked`.
+
+        Parameters
+        ----------
+        is_repeatable : callable
+            Asked when a connection broke off, whether the request may be sent again although it may have come.
 
         Raises
         ------
@@ -245,7 +252,7 @@ class Proxy:
         query = quote(asked.query_string, safe="=&?/:@!$'()*+,;~%-._[]|")
         body = read_body() if asked.method not in ("GET", "HEAD") else None
         headers = _request_headers(asked, target.name, request_id, trace)
-        answer = self.call(target, asked.method, f"{url}?{query}" if query else url, headers, body)
+        answer = self.call(target, asked.method, f"{url}?{query}" if query else url, headers, body, is_repeatable)
         return _response(answer, target, asked.method)
 
     def fetch(self, target: Target, path: str, seconds: float) -> tuple[int, bytes]:
@@ -258,7 +265,13 @@ class Proxy:
         return answer.status, answer.data
 
     def call(
-        self, target: Target, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        target: Target,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        is_repeatable: Callable[[], bool],
     ) -> urllib3.BaseHTTPResponse:
         """Ask behind the breaker, at the next address if no connection came about, and again if it broke off before
         an answer and asking twice changes nothing.
@@ -281,7 +294,8 @@ class Proxy:
                 else:
                     pause = BACKOFF_SECONDS * 2**broken
                     broken += 1
-                    is_over = broken == TRIES or not _may_repeat(method, url, error)
+                    # three times the time-out helps nobody
+                    is_over = broken == TRIES or isinstance(error, ReadTimeoutError) or not is_repeatable()
                 if is_over:
                     target.breaker.failed()
                     raise _failure(target, error) from error
@@ -316,17 +330,6 @@ class Proxy:
             preload_content=preload,
             decode_content=False,
         )
-
-
-def _may_repeat(method: str, url: str, error: HTTPError) -> bool:
-    """Whether a request that may have been received may be sent once more.
-
-    An Idempotency-Key does not make it so: each ingestor remembers keys in a file of its own, and one that has just
-    died would hand the second request on to another one.
-    """
-    if isinstance(error, ReadTimeoutError):  # three times the time-out helps nobody
-        return False
-    return method in ("GET", "HEAD") or (method == "POST" and asks_only(url.partition("?")[0]))
 
 
 def _failure(target: Target, error: HTTPError) -> KappawattError:

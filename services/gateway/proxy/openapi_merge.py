@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kappawatt.serving.openapi import ACCESS, REPEATABLE, Right
+
+from .descriptions import route_of
+
 __all__ = ["GATEWAY_ANSWERS", "add_service", "protect"]
 
 METHODS = ("get", "put", "post", "delete", "patch")
@@ -39,6 +43,8 @@ def add_service(document: dict[str, Any], name: str, theirs: Mapping[str, Any]) 
             operation["operationId"] = f"{name}_{operation.get('operationId', method + path)}".replace("-", "_")
             operation["tags"] = [f"{name}: {tag}" for tag in operation.get("tags") or ["routes"]]
             operation.pop("security", None)
+            route = route_of(item[method])
+            operation |= {ACCESS: route.access, REPEATABLE: route.repeatable}
             if shared:
                 operation["parameters"] = _renamed(shared, renamed) + operation.get("parameters", [])
             responses = operation.setdefault("responses", {})
@@ -47,16 +53,18 @@ def add_service(document: dict[str, Any], name: str, theirs: Mapping[str, Any]) 
             document["paths"].setdefault(f"/api/{name}{path}", {})[method] = operation
 
 
-def protect(document: dict[str, Any]) -> None:
-    """State that every operation below /api asks for a key."""
+def protect(document: dict[str, Any], roles: Mapping[str, str]) -> None:
+    """State which operations ask for a key, and of which role."""
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "API key"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     }
-    for path, item in document["paths"].items():
-        if path.startswith("/api/") and path != "/api/session":
-            for operation in item.values():
-                operation["security"] = [{"bearer": []}, {"header": []}]
+    for item in document["paths"].values():
+        for operation in item.values():
+            right = operation.get(ACCESS, Right.ADMIN)
+            if right != Right.OPEN:
+                role = roles[right]
+                operation["security"] = [{"bearer": [role]}, {"header": [role]}]
 
 
 def _add_problem(responses: dict[str, Any], status: str, meaning: str) -> None:

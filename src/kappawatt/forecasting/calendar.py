@@ -7,8 +7,8 @@ rule of the day or week needs it.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo
+from functools import cache, lru_cache
+from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ __all__ = [
     "to_utc",
     "utc_offset",
     "zone_named",
+    "zone_names",
 ]
 
 Instant = np.datetime64  # UTC, to the millisecond; a calendar day where it is called a date
@@ -38,15 +39,34 @@ Times = NDArray[np.datetime64]
 
 HOUR = np.timedelta64(3_600_000, "ms")
 DAY = np.timedelta64(86_400_000, "ms")
+NO_ZONES = ("localtime", "posixrules", "Factory")
 FIRST_YEAR, LAST_YEAR = 1970, 2100
 
 
+@cache
+def zone_names() -> frozenset[str]:
+    """Return the zones and links of the IANA database.
+
+    Systems keep more in the same folder: `localtime` is this machine's clock and another one's elsewhere,
+    `posixrules` and `Factory` stand for a clock that nobody has set, `right/...` counts leap seconds, and where
+    letters of either case name one file, `america/new_york` would be a second name of a series' clock.
+    """
+    return frozenset(
+        name for name in available_timezones() if name not in NO_ZONES and not name.startswith(("right/", "posix/"))
+    )
+
+
 def zone_named(name: str) -> str:
-    """Return `name` if it is a zone of the IANA database; SettingInvalid if not."""
-    try:
-        ZoneInfo(name)
-    except (OSError, ValueError, KeyError):
-        raise SettingInvalid.of("time_zone", repr(name[:80]), "a name of the IANA time zone database") from None
+    """Return `name` if it is a zone or link of the IANA database; SettingInvalid if not.
+
+    Examples
+    --------
+    >>> zone_named("US/Eastern")
+    'US/Eastern'
+    """
+    if name not in zone_names():
+        allowed = "a name of the IANA time zone database, such as America/New_York"
+        raise SettingInvalid.of("time_zone", repr(name[:80]), allowed)
     return name
 
 

@@ -18,7 +18,7 @@ from kappawatt.forecasting.forecaster import EVER, UNNAMED, Forecaster, Issued, 
 from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.request import read_forecast_request
 from kappawatt.models.artifact import Artifact, Manifest
-from kappawatt.models.opening import require_made_for
+from kappawatt.models.opening import opening
 
 __all__ = ["ForecastModel", "grid_of", "history_of", "open_forecaster"]
 
@@ -91,9 +91,9 @@ def open_forecaster(forecaster: Forecaster, artifact: Artifact, lookup: Lookup |
     ArtifactInvalid
         It was made for another model or other features, is damaged, or answers its example differently.
     """
-    require_made_for(forecaster, artifact.manifest)
-    model = ForecastModel(forecaster, forecaster.load(artifact), artifact.manifest, lookup)
-    model.check_example()
+    with opening(forecaster, artifact.manifest):
+        model = ForecastModel(forecaster, forecaster.load(artifact), artifact.manifest, lookup)
+        model.check_example()
     return model
 
 

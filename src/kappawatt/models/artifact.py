@@ -12,7 +12,8 @@ not give its own example answer. Nothing is ever unpickled.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ __all__ = [
 FORMAT = 1
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +137,50 @@ def open_artifact(folder: Path) -> Artifact:
         raise ArtifactInvalid(f"{path}: {error}") from error
     if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
         raise ArtifactInvalid(f"{path}: allowed format {FORMAT}")
-    try:
-        manifest = Manifest(**document | {"feature_names": tuple(document["feature_names"])})
-    except (TypeError, KeyError) as error:
-        raise ArtifactInvalid(f"{path}: {error}") from error
-    return Artifact(folder, manifest)
+    return Artifact(folder, _manifest(document, path))
+
+
+def _manifest(document: Mapping[str, Any], path: Path) -> Manifest:
+    """The manifest in a document, each field as `Manifest` says; ArtifactInvalid names one that is not."""
+    names = Manifest.__slots__
+    if document.keys() != set(names):
+        missing, unknown = sorted(set(names) - document.keys()), sorted(document.keys() - set(names))
+        raise ArtifactInvalid(f"{path}: got no {missing} and unknown {unknown}, allowed {', '.join(names)}")
+    for name in names:
+        allowed, is_right = FORMS.get(name, OBJECT)
+        if not is_right(document[name]):
+            raise ArtifactInvalid(f"{path}: {name}: got {str(document[name])[:80]!r}, allowed {allowed}")
+    return Manifest(**{**document, "feature_names": tuple(document["feature_names"])})
+
+
+def _are_texts(values: Any) -> bool:
+    return all(isinstance(value, str) and value for value in values)
+
+
+def _is_hashes(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(SHA256.fullmatch(str(digest)) for digest in value.values())
+
+
+def _is_ranges(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(type(limit) in (int, float) for limit in pair)
+        for pair in value.values()
+    )
+
+
+TEXT = ("a text", lambda value: isinstance(value, str) and bool(value))
+OBJECT = ("an object", lambda value: isinstance(value, dict))
+FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("model", "version", "kind", "created"), TEXT),
+    "feature_names": ("a list of names", lambda value: isinstance(value, list) and _are_texts(value)),
+    "training_range": ("an object with two numbers each", _is_ranges),
+    "libraries": ("an object of texts", lambda value: isinstance(value, dict) and _are_texts(value.values())),
+    "files": ("an object of SHA-256, one file or more", _is_hashes),
+    "example": (
+        "an object with request and answer",
+        lambda value: isinstance(value, dict) and all(isinstance(value.get(k), dict) for k in ("request", "answer")),
+    ),
+}
 
 
 def versions(root: Path) -> list[str]:
@@ -150,7 +191,9 @@ def versions(root: Path) -> list[str]:
 def current_version(root: Path) -> str:
     """Return the version that `root/CURRENT` names; ModelNotFound if there is none."""
     try:
-        return (root / CURRENT).read_text().strip()
+        return (root / CURRENT).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ArtifactInvalid(f"{root / CURRENT}: got {error.reason}, allowed the name of a version") from None
     except OSError:
         raise ModelNotFound(f"{root / CURRENT}: no current version; run `kappawatt train`") from None
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from kappawatt.columns.batch import Answer, Batch
 from kappawatt.columns.schema import Schema
-from kappawatt.errors import ArtifactInvalid
+from kappawatt.errors import ArtifactInvalid, SettingInvalid
 from kappawatt.models.artifact import Manifest
 
-__all__ = ["AnyModel", "Described", "artifact_root", "require_made_for"]
+__all__ = ["AnyModel", "Described", "artifact_root", "opening", "require_made_for"]
 
 
 class Described(Protocol):
@@ -81,6 +83,24 @@ def require_made_for(described: Described, manifest: Manifest) -> None:
         raise ArtifactInvalid(f"model: got {manifest.model!r}, allowed {described.name!r}")
     if manifest.feature_names != described.feature_names:
         raise ArtifactInvalid(f"feature_names: got {manifest.feature_names}, allowed {described.feature_names}")
+
+
+@contextmanager
+def opening(described: Described, manifest: Manifest) -> Iterator[None]:
+    """Have whatever goes wrong while a model is opened, and asked its example, be ArtifactInvalid.
+
+    A file whose hash is right and a manifest whose fields have the right types may still not belong together, in more
+    ways than can be foreseen. What this machine lacks (a package, memory) stays what it is.
+    """
+    require_made_for(described, manifest)
+    try:
+        yield
+    except (ArtifactInvalid, SettingInvalid, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        found = f"{type(error).__name__} ({str(error)[:200]})"
+        allowed = "what `kappawatt train` writes"
+        raise ArtifactInvalid(f"{manifest.model} {manifest.version}: got {found}, allowed {allowed}") from error
 
 
 def artifact_root(name: str, root: Path) -> Path:

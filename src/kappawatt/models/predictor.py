@@ -16,7 +16,7 @@ from kappawatt.columns.plain import texts_column
 from kappawatt.columns.schema import Field, Kind, Schema, nothing, shorten
 from kappawatt.errors import ArtifactInvalid
 from kappawatt.models.artifact import Artifact, Manifest
-from kappawatt.models.opening import require_made_for
+from kappawatt.models.opening import opening
 
 __all__ = ["Model", "Predictor"]
 
@@ -61,9 +61,9 @@ class Predictor:
         ArtifactInvalid
             It was made for another model or other features, is damaged, or answers its example differently.
         """
-        require_made_for(self, artifact.manifest)
-        model = Model(self, self.load(artifact), artifact.manifest)
-        model.check_example()
+        with opening(self, artifact.manifest):
+            model = Model(self, self.load(artifact), artifact.manifest)
+            model.check_example()
         return model
 
 

@@ -14,7 +14,7 @@ from kappawatt.columns.batch import RowsRejected
 from kappawatt.errors import KappawattError, NotReady, Overloaded
 from kappawatt.serving import docs
 from kappawatt.serving.bookkeeping import REQUEST_ID, Bookkeeping, request_id
-from kappawatt.serving.openapi import operation
+from kappawatt.serving.openapi import Right, operation
 from kappawatt.serving.problems import problem, rejected
 from kappawatt.serving.server.fast_lane import FastLane
 from kappawatt.serving.service import Context, Service
@@ -117,7 +117,7 @@ def _add_probes(app: Flask, context: Context) -> None:
         return Response(orjson.dumps({"status": yes}), content_type="application/json")
 
     @app.get("/healthz", provide_automatic_options=False)
-    @operation("Is the process alive?", tag="probes", answers={200: STATUS, 503: "problem"})
+    @operation("Is the process alive?", tag="probes", access=Right.OPEN, answers={200: STATUS, 503: "problem"})
     def healthz() -> Response:
         return probe(context.alive, "alive")
 
@@ -125,13 +125,14 @@ def _add_probes(app: Flask, context: Context) -> None:
     @operation(
         "Can it answer? 503 until the model gave its own example answer.",
         tag="probes",
+        access=Right.OPEN,
         answers={200: STATUS, 503: "problem"},
     )
     def readyz() -> Response:
         return probe(context.alive + context.ready, "ready")
 
     @app.get("/metrics", provide_automatic_options=False)
-    @operation("Prometheus metrics", tag="probes", answers={200: {"text/plain": {"type": "string"}}})
+    @operation("Prometheus metrics", tag="probes", access=Right.OPEN, answers={200: {"text/plain": {"type": "string"}}})
     def metrics() -> Response:
         return Response(context.telemetry.render(), content_type=CONTENT_TYPE)
 

@@ -65,7 +65,7 @@ def consume(service: Service, settings: Settings) -> None:
     app = create_app(service, settings, telemetry=telemetry, serves=service.is_one_process)
     context: Context = app.extensions["kappawatt"]
     context.ready.append(lambda: None if telemetry.last_poll else "no poll of the bus yet")
-    with probes(app, settings, service.work_port):
+    with probes(app, settings, (service.is_one_process and settings.port) or service.work_port):
         loop = service.work(app, context)
         if not context.alive:  # a loop that waits for more than the bus says itself whether it hangs
             context.alive.append(poll_question(telemetry, settings))

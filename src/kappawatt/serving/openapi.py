@@ -1,19 +1,29 @@
-"""OpenAPI 3.1, made from the routes there are and the schemas they name."""
+"""OpenAPI 3.1, made from the routes there are and the schemas they name.
+
+Each operation also says who may ask for it and whether asking twice is the same as asking once: `x-kappawatt-access`
+and `x-kappawatt-repeatable`. Whatever stands in front of a service (the gateway does) goes by these, and not by how a
+path looks.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from flask import Flask
 
 from kappawatt import __version__
 
-__all__ = ["JSON", "operation", "specification"]
+__all__ = ["ACCESS", "JSON", "REPEATABLE", "SLASHES", "Right", "operation", "rights", "specification"]
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+ACCESS = "x-kappawatt-access"
+REPEATABLE = "x-kappawatt-repeatable"
+SLASHES = "x-kappawatt-slashes"  # of a parameter in the path: its value may contain some
+PARAMETER = re.compile(r"<(?:(?P<converter>\w+)(?:\([^>]*\))?:)?(?P<name>\w+)>")
 View = TypeVar("View", bound=Callable[..., Any])
 
 PROBLEM_SCHEMA = {
@@ -65,6 +75,15 @@ REASONS = {
 }
 
 
+class Right(StrEnum):
+    """Who may ask for a route, from everybody to few."""
+
+    OPEN = "open"
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
 def operation(
     summary: str,
     *,
@@ -74,6 +93,8 @@ def operation(
     parameters: tuple[Mapping[str, Any], ...] = (),
     description: str = "",
     examples: Mapping[str, Any] | None = None,
+    access: Right | None = None,
+    repeatable: bool = False,
 ) -> Callable[[View], View]:
     """Describe a view for OpenAPI.
 
@@ -88,6 +109,11 @@ def operation(
         OpenAPI parameter objects beyond those in the path.
     examples : mapping, optional
         Example of the body by content type.
+    access : Right, optional
+        Who may ask. Absent, a GET is `read` and may be repeated, as HTTP has it, and anything else is for nobody but
+        administrators.
+    repeatable : bool
+        Whether a request that may have been received may be sent again: it changes nothing, or the same again.
     """
 
     def describe(view: View) -> View:
@@ -99,10 +125,23 @@ def operation(
             "body": body,
             "parameters": parameters,
             "examples": examples or {},
+            "access": access,
+            "repeatable": repeatable,
         }
         return view
 
     return describe
+
+
+def rights(view: Callable[..., Any], method: str) -> tuple[Right, bool]:
+    """Return who may ask for `view` by `method`, and whether asking may be repeated."""
+    described = getattr(view, "__openapi__", None)
+    if described is None:
+        return Right.ADMIN, False
+    access: Right | None = described["access"]
+    if method in ("GET", "HEAD") and access in (None, Right.OPEN, Right.READ):
+        return access or Right.READ, True
+    return access or Right.ADMIN, described["repeatable"]
 
 
 def specification(app: Flask, title: str, description: str) -> dict[str, Any]:
@@ -112,9 +151,15 @@ def specification(app: Flask, title: str, description: str) -> dict[str, Any]:
         described = getattr(app.view_functions[rule.endpoint], "__openapi__", None)
         if described is None:
             continue
-        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        path = PARAMETER.sub(r"{\g<name>}", rule.rule)
+        wide = {found["name"] for found in PARAMETER.finditer(rule.rule) if found["converter"] == "path"}
         for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"}):
-            paths.setdefault(path, {})[method.lower()] = _operation(path, method, rule.endpoint, described)
+            access, repeatable = rights(app.view_functions[rule.endpoint], method)
+            found = _operation(path, method, rule.endpoint, described)
+            for parameter in found.get("parameters", ()):
+                if parameter["in"] == "path" and parameter["name"] in wide:
+                    parameter[SLASHES] = True
+            paths.setdefault(path, {})[method.lower()] = found | {ACCESS: access, REPEATABLE: repeatable}
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "description": description, "version": __version__},

@@ -152,10 +152,22 @@ def test_a_day_that_begins_at_one_o_clock_is_a_day() -> None:
     assert str(to_local(times[:1], "America/Sao_Paulo")[0]) == "2017-10-15T01:00:00.000"
 
 
-@pytest.mark.parametrize("name", ["Mars/Phobos", "", "../etc/passwd", "EST5EDT4"])
+@pytest.mark.parametrize(
+    "name",
+    ["Mars/Phobos", "", "../etc/passwd", "EST5EDT4", "localtime", "posixrules", "Factory", "right/UTC", "posix/UTC",
+     "right/America/New_York", "america/new_york", "America/New_York ", "America", "America/", "/usr/share/zoneinfo/UTC",
+     "tzdata.zi", "zone.tab", "UTC\x00", "\ud800", "x" * 200_000],
+)  # fmt: skip
 def test_an_unknown_zone_is_named(name: str) -> None:
-    with pytest.raises(SettingInvalid, match="time_zone: got"):
+    with pytest.raises(SettingInvalid, match=r"time_zone: got .* such as America/New_York"):
         zone_named(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["America/New_York", "US/Eastern", "Europe/Kyiv", "Europe/Kiev", "UTC", "Etc/GMT+5", "EST5EDT"]
+)
+def test_a_zone_or_a_link_to_one_is_a_name(name: str) -> None:
+    assert zone_named(name) == name
 
 
 @pytest.mark.parametrize("text", ["24:00", "12", "12:60", "noon", "1:2", ""])

@@ -19,7 +19,7 @@ from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import VERSION
 from kappawatt.serving.histories import KnownHistories
 from kappawatt.serving.models import Models
-from kappawatt.serving.openapi import operation
+from kappawatt.serving.openapi import Right, operation
 from kappawatt.serving.service import Context
 
 __all__ = ["add_routes"]
@@ -41,6 +41,8 @@ def add_routes(
     @operation(
         f"Forecast {forecaster.target} of one series for {forecaster.window.says}",
         tag="forecast",
+        access=Right.READ,
+        repeatable=True,
         description="The history comes with the request, or is known from the bus by the series' name. The answer has "
         f"{len(forecaster.levels)} quantiles for each interval; `filled` says how many missing intervals of the "
         "history were filled, and `fallback` that the seasonal naive answers instead of the model.",

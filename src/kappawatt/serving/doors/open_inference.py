@@ -28,7 +28,7 @@ from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInv
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import answer_valid, count
 from kappawatt.serving.models import Models
-from kappawatt.serving.openapi import JSON, operation
+from kappawatt.serving.openapi import JSON, Right, operation
 from kappawatt.serving.service import Context
 
 __all__ = ["add_routes"]
@@ -166,6 +166,8 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
         "Open Inference: infer",
         tag="open inference v2",
         parameters=own_name,
+        access=Right.READ,
+        repeatable=True,
         description="One tensor a field, of shape [n] or [n, 1]. `parameters.partial = true` answers the rows that "
         "are valid although others are refused.",
         body={JSON: INFER},

@@ -20,7 +20,7 @@ from kappawatt.errors import KappawattError
 from kappawatt.models.opening import Described
 from kappawatt.serving.body import read_body
 from kappawatt.serving.models import Models
-from kappawatt.serving.openapi import operation
+from kappawatt.serving.openapi import Right, operation
 from kappawatt.serving.problems import rejected
 from kappawatt.serving.service import Context
 from kappawatt.telemetry import Telemetry
@@ -44,6 +44,8 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
     @operation(
         f"Predict {predictor.target}",
         tag="predict",
+        access=Right.READ,
+        repeatable=True,
         description="One row gives one answer; several give `predictions` in the same order. With refused rows "
         "the status is 422: `errors` names them, and `predictions` still holds the answers to all others "
         "(null in place of a refused row). `Accept` chooses JSON, CSV or Arrow.",
@@ -191,15 +193,17 @@ def csv_order(schema: Schema) -> str:
     return ",".join(parts) + "".join(rest)
 
 
-def example_of(schema: Schema) -> dict[str, Any]:
-    """Return a row that is accepted."""
-    return {f.name: f.example for f in schema.fields if f.example is not None and f.required}
+def example_of(schema: Schema, *also: str) -> dict[str, Any]:
+    """Return a row that is accepted, with all that is required and the fields named."""
+    return {f.name: f.example for f in schema.fields if f.example is not None and (f.required or f.name in also)}
 
 
-def csv_example(schema: Schema) -> str:
-    """Return CSV that is accepted."""
-    fields = [f for f in schema.csv_fields if f.required]
-    return ",".join(str(f.column) for f in fields) + "\n" + ",".join(str(f.example) for f in fields) + "\n"
+def csv_example(schema: Schema, *also: str) -> str:
+    """Return CSV that is accepted, with all that is required and the fields named."""
+    without_header = [f for f in schema.csv_fields if f.required]
+    named = [f for f in schema.fields if f.name in also and f not in without_header]
+    fields = [*named, *without_header]
+    return ",".join(f.column or f.name for f in fields) + "\n" + ",".join(str(f.example) for f in fields) + "\n"
 
 
 def answer_media(predictor: Described) -> dict[str, Any]:

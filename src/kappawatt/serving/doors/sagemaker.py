@@ -17,7 +17,7 @@ from kappawatt.errors import NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import answer_rows, count, csv_body, csv_example, rows_body
 from kappawatt.serving.models import Models
-from kappawatt.serving.openapi import operation
+from kappawatt.serving.openapi import Right, operation
 from kappawatt.serving.service import Context
 
 __all__ = ["Classic", "add_routes", "no_classic_rows"]
@@ -53,6 +53,8 @@ def add_routes(app: Flask, context: Context, models: Models[Any], classic: Class
     @operation(
         "SageMaker: predict",
         tag="sagemaker",
+        access=Right.READ,
+        repeatable=True,
         description='CSV without a header, one row a line, is answered as CSV. JSON takes `{"instances": [...]}` with '
         '`{"features": [...]}`, `{"data": {...}}` or plain rows, and all forms of `/predict`. Rows that are '
         "refused make the whole call a 422 that names them.",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, request
 
 from kappawatt.errors import SettingInvalid
-from kappawatt.services.gateway.access import Role, is_loopback, read_access, read_keys, role_for
-from kappawatt.services.gateway.proxy.forward import asks_only
+from kappawatt.services.gateway.access import Role, is_loopback, read_access, read_keys
+from kappawatt.serving.app import create_app
+from kappawatt.serving.openapi import Right, operation
+from kappawatt.serving.service import Context, Service
 from kappawatt.settings import Settings
 
 Gateways = Callable[..., Flask]
@@ -20,6 +23,27 @@ Gateways = Callable[..., Flask]
 
 def line(role: str, key: str) -> str:
     return f"{role}:{hashlib.sha256(key.encode()).hexdigest()}:{role} of {key}"
+
+
+READS = ("predict", "forecast", "invocations", "v2/models/<name>/infer", "v2/models/<name>/versions/<version>/infer")
+WRITES = ("readings/<key>", "load/<key>", "load", "meters/<key>", "meters")
+
+
+def described() -> Flask:
+    """A service that says what its routes are, and answers everything else too without saying what it is."""
+
+    def add_routes(app: Flask, context: Context) -> None:
+        def answer(**_: str) -> Response:
+            return Response("{}")
+
+        for right, paths in ((Right.READ, READS), (Right.WRITE, WRITES)):
+            described = operation("Any", tag="any", answers={200: {}}, access=right)(partial(answer))
+            for path in paths:
+                app.add_url_rule(f"/{path}", path, described, methods=["POST"], provide_automatic_options=False)
+        app.get("/params", endpoint="params")(operation("Card", tag="any", answers={200: {}})(partial(answer)))
+        app.route("/<path:rest>", methods=["GET", "POST", "PUT", "DELETE"], endpoint="rest")(partial(answer))
+
+    return create_app(Service(name="plant-power", summary="Any.", port=1, routes=add_routes), Settings())
 
 
 @pytest.fixture
@@ -38,9 +62,7 @@ def keys(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(open_gateway: Gateways, serve: Any, keys: Path) -> Any:
-    service = Flask("any")
-    service.route("/<path:path>", methods=["GET", "POST", "PUT", "DELETE"])(lambda path: Response("{}"))
-    app = open_gateway(api_keys=keys, services=f"plant-power={serve(service)}", rate_limit="1000/second")
+    app = open_gateway(api_keys=keys, services=f"plant-power={serve(described())}", rate_limit="1000/second")
     return app.test_client()
 
 
@@ -63,6 +85,19 @@ def client(open_gateway: Gateways, serve: Any, keys: Path) -> Any:
         ("PUT", "/api/plant-power/readings/plant-1", "admin"),
         ("POST", "/api/plant-power/readings", "admin"),
         ("DELETE", "/api/plant-power/models/a", "admin"),
+        ("POST", "/api/plant-power/readings/predict", "writer"),
+        ("POST", "/api/plant-power/load/forecast", "writer"),
+        ("POST", "/api/plant-power/meters/invocations", "writer"),
+        ("POST", "/api/plant-power/readings/infer", "writer"),
+        ("POST", "/api/plant-power/other/predict", "admin"),
+        ("POST", "/api/plant-power/predict/", "admin"),
+        ("POST", "/api/plant-power/Predict", "admin"),
+        ("POST", "/api/plant-power/predict;a=1", "admin"),
+        ("POST", "/api/plant-power/v2/models/a%2Finfer", "reader"),
+        ("POST", "/api/plant-power/v2/models/a%252Finfer", "admin"),
+        ("GET", "/api/plant-power/predict", "admin"),
+        ("PUT", "/api/plant-power/predict", "admin"),
+        ("POST", "/api/plant-power/v2/models/m/versions/1/infer", "reader"),
     ],
 )
 def test_each_role_may_do_what_it_needs_and_no_more(client: Any, method: str, path: str, needed: str) -> None:
@@ -228,22 +263,77 @@ def test_loopback_is_told_from_the_rest(host: str, answer: bool) -> None:
     assert is_loopback(host) is answer
 
 
-def test_unknown_methods_need_the_highest_role() -> None:
-    assert role_for("PATCH", "/api/plant-power/predict") is Role.ADMIN
+def test_unknown_methods_need_the_highest_role(client: Any) -> None:
+    answer = client.patch("/api/plant-power/predict", headers={"X-API-Key": "w-key"})
+
+    assert answer.status_code == 403
+    assert "allowed admin" in answer.get_json()["detail"]
+
+
+def test_a_service_that_describes_nothing_is_for_administrators(open_gateway: Gateways, serve: Any, keys: Path) -> None:
+    service = Flask("any")
+    service.route("/<path:path>", methods=["GET", "POST"])(lambda path: Response("{}", 200 if path == "x" else 404))
+    client = open_gateway(api_keys=keys, services=f"any={serve(service)}").test_client()
+
+    refused = client.post("/api/any/x", headers={"X-API-Key": "w-key"})
+
+    assert refused.status_code == 403
+    assert refused.get_json()["detail"].endswith("(any: got 404 at /openapi.json, allowed an OpenAPI document)")
+    assert client.post("/api/any/x", headers={"X-API-Key": "a-key"}).status_code == 200
+
+
+def test_a_service_that_never_answered_is_said_to_be_away_and_not_forbidden(open_gateway: Gateways, keys: Path) -> None:
+    client = open_gateway(api_keys=keys, services="any=http://127.0.0.1:1").test_client()
+
+    answer = client.post("/api/any/predict", headers={"X-API-Key": "r-key"})
+
+    assert (answer.status_code, answer.get_json()["detail"]) == (502, "any: connection refused")
+    assert client.post("/api/any/predict").status_code == 401
+
+
+def test_a_service_learns_no_other_method_than_the_one_that_was_allowed(
+    open_gateway: Gateways, serve: Any, keys: Path
+) -> None:
+    seen: list[set[str]] = []
+
+    def add_routes(app: Flask, context: Context) -> None:
+        def ask() -> Response:
+            seen.append({name.lower() for name, _ in request.headers})
+            return Response("{}")
+
+        described = operation("Ask", tag="any", answers={200: {}}, access=Right.READ)(ask)
+        app.add_url_rule("/ask", "ask", described, methods=["POST"])
+
+    service = create_app(Service(name="any", summary="Any.", port=1, routes=add_routes), Settings())
+    client = open_gateway(api_keys=keys, services=f"any={serve(service)}").test_client()
+    headers = dict.fromkeys(("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"), "DELETE")
+
+    answer = client.post("/api/any/ask", headers={"X-API-Key": "r-key", **headers})
+
+    assert answer.status_code == 200
+    assert not seen[0] & {name.lower() for name in headers}
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["readings/predict", "load/forecast", "meters/invocations", "readings/infer", "load", "meters"],
+    "origin", ["http://[::1", "http://[::1]extra", "null", "//", "", "http://", "[", "http://a@b@", "\xff"]
 )
-def test_a_door_is_a_writers_whatever_a_plant_or_zone_is_called(path: str) -> None:
-    assert role_for("POST", f"/api/sensor-ingestor/{path}") is Role.WRITER
-    assert not asks_only(f"/{path}")
+@pytest.mark.parametrize("with_keys", [True, False])
+def test_an_origin_that_is_none_is_refused_as_another_pages(
+    open_gateway: Gateways, keys: Path, origin: str, with_keys: bool
+) -> None:
+    client = open_gateway(**({"api_keys": keys} if with_keys else {})).test_client()
+
+    answer = client.post("/api/plant-power/predict", headers={"Origin": origin})
+
+    assert (answer.status_code, answer.content_type) == (403, "application/problem+json")
+    assert answer.get_json()["detail"].startswith("Origin: got")
 
 
 @pytest.mark.parametrize(
-    "path", ["predict", "forecast", "invocations", "v2/models/m/infer", "v2/models/m/versions/1/infer"]
+    "host", ["[::1", "]", "[", "[::1]a:b", "a:b:c", "::1", "[zz]", "@", "localhost:99999999", "127.0.0.1:x"]
 )
-def test_a_question_is_a_readers(path: str) -> None:
-    assert role_for("POST", f"/api/plant-power/{path}") is Role.READER
-    assert asks_only(f"/{path}")
+def test_a_host_that_is_none_is_refused_or_served_but_never_breaks(open_gateway: Gateways, host: str) -> None:
+    answer = open_gateway().test_client().get("/api/summary", headers={"Host": host})
+
+    assert answer.status_code in (200, 400, 403)
+    assert answer.status_code == 200 or answer.content_type == "application/problem+json"

@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from kappawatt.errors import KappawattError
+from kappawatt.services.gateway.access import ROLE_NAMES
 from kappawatt.services.gateway.proxy import openapi_merge
 from kappawatt.serving.app import create_app
 from kappawatt.serving.service import Service
@@ -71,6 +72,7 @@ def test_every_service_answer_has_the_gateways_own_beside_it(documents: dict[str
     assert operation["operationId"] == "x_y_a"
     assert set(operation["responses"]) == set(openapi_merge.GATEWAY_ANSWERS)
     assert operation["responses"]["503"]["description"] == "own"
+    assert operation["x-kappawatt-access"] == "admin"
     assert "application/problem+json" in operation["responses"]["503"]["content"]
 
 
@@ -119,8 +121,8 @@ def test_security_is_stated_only_when_keys_are_asked_for(open_gateway: Gateways,
     document = open_gateway().test_client().get("/openapi.json").get_json()
 
     assert "securitySchemes" not in document["components"]
-    openapi_merge.protect(document)
-    assert document["paths"]["/api/summary"]["get"]["security"]
+    openapi_merge.protect(document, ROLE_NAMES)
+    assert document["paths"]["/api/summary"]["get"]["security"] == [{"bearer": ["reader"]}, {"header": ["reader"]}]
     assert "security" not in document["paths"]["/healthz"]["get"]
 
 

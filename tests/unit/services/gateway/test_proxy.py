@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask, Response, request
 
@@ -62,7 +63,8 @@ def silent() -> Iterator[str]:
 
 
 def quick(app: Flask, address: str) -> Any:
-    """A client of `app` whose proxy waits 0.3 s."""
+    """A client of `app` whose proxy waits 0.3 s, and asks a service what its routes are when it needs to know."""
+    app.extensions[EXTENSION].descriptions.stop()
     targets = parse_services(f"plant-power={address}")
     proxy = Proxy(targets, connect_seconds=0.3, read_seconds=0.3, refused_seconds=0.3)
     own = app.extensions[EXTENSION].proxy
@@ -229,7 +231,10 @@ def test_silent_service_is_504_and_asked_once(open_gateway: Gateways, silent: st
     assert time.monotonic() - began < 0.8
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "params"), ("POST", "predict"), ("POST", "v2/models/m/infer")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "params"), ("HEAD", "params"), ("POST", "predict"), ("POST", "v2/models/m/infer"), ("PUT", "settings")],
+)
 def test_what_changes_nothing_is_asked_again_when_the_connection_breaks(
     open_gateway: Gateways, method: str, path: str
 ) -> None:
@@ -249,12 +254,35 @@ def test_a_request_that_breaks_every_connection_is_given_up(open_gateway: Gatewa
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "1"}], ids=["plain", "with a key"])
+@pytest.mark.parametrize("plant", ["plant-1", "predict", "forecast", "infer", "invocations", "v2%2Fmodels%2Fm%2Finfer"])
 def test_post_that_may_have_changed_something_is_never_sent_again(
-    open_gateway: Gateways, headers: dict[str, str]
+    open_gateway: Gateways, plant: str, headers: dict[str, str]
 ) -> None:
     with BreakingServer(times=2) as server:
         client = quick(open_gateway(), server.address)
-        answer = client.post("/api/plant-power/readings/plant-1", data=b"{}", headers=headers)
+        answer = client.post(f"/api/plant-power/readings/{plant}", data=b"{}", headers=headers)
+
+    assert answer.status_code == 502
+    assert server.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "jobs"), ("GET", "jobs"), ("POST", "other/predict"), ("POST", "predict/"), ("GET", "other"),
+     ("DELETE", "predict"), ("POST", "v2/models/a%252Fb/c/infer")],
+)  # fmt: skip
+def test_what_is_not_described_as_repeatable_is_sent_once(open_gateway: Gateways, method: str, path: str) -> None:
+    with BreakingServer(times=2) as server:
+        answer = quick(open_gateway(), server.address).open(f"/api/plant-power/{path}", method=method, data=b"{}")
+
+    assert answer.status_code == 502
+    assert server.asked == 1
+
+
+@pytest.mark.parametrize("description", [{}, [], {"paths": {"/predict": {"post": {}}}}, {"paths": {"/predict": 1}}])
+def test_nothing_is_sent_again_where_nothing_is_described(open_gateway: Gateways, description: Any) -> None:
+    with BreakingServer(times=1, description=description) as server:
+        answer = quick(open_gateway(), server.address).post("/api/plant-power/predict", data=b"{}")
 
     assert answer.status_code == 502
     assert server.asked == 1
@@ -441,11 +469,31 @@ def test_services_are_read_with_default_ports_and_blanks() -> None:
     assert found["b"].netloc == "[::1]:443"
 
 
-class BreakingServer:
-    """Breaks the first `times` connections off after the request came, then answers."""
+QUESTION = {"x-kappawatt-access": "read", "x-kappawatt-repeatable": True}
+DESCRIPTION = {
+    "paths": {
+        "/params": {"get": QUESTION},
+        "/predict": {"post": QUESTION},
+        "/v2/models/{name}/infer": {"post": QUESTION},
+        "/readings/{key}": {"post": {"x-kappawatt-access": "write"}},
+        "/settings": {"put": {"x-kappawatt-access": "write", "x-kappawatt-repeatable": True}},
+        "/jobs": {"get": {"x-kappawatt-access": "read"}, "post": {"x-kappawatt-access": "read"}},
+    }
+}
 
-    def __init__(self, times: int, port: int = 0) -> None:
+
+class BreakingServer:
+    """Breaks the first `times` connections off after the request came, then answers.
+
+    Parameters
+    ----------
+    description : object
+        What it says of its routes, whenever it is asked.
+    """
+
+    def __init__(self, times: int, port: int = 0, description: Any = DESCRIPTION) -> None:
         self.asked = 0
+        self._document = orjson.dumps(description)
         self._times = times
         self._port = port
         self._socket: socket.socket | None = None
@@ -472,7 +520,10 @@ class BreakingServer:
             except OSError:
                 return
             with connection:
-                connection.recv(65536)
+                if connection.recv(65536).startswith(b"GET /openapi.json "):
+                    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(self._document)}\r\nConnection: close\r\n\r\n"
+                    connection.sendall(head.encode() + self._document)
+                    continue
                 self.asked += 1
                 if self.asked > self._times:
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -17,10 +18,14 @@ from kappawatt.bus.interface import Outgoing, Records
 from kappawatt.columns.schema import Field, Schema
 from kappawatt.errors import SettingInvalid
 from kappawatt.messages.predictions import Prediction, prediction_event
-from kappawatt.services.gateway.access import doors
 from kappawatt.services.gateway.live.view import Events, Followed, Span
 from kappawatt.services.gateway.paths import OWN_NAMES, Own
+from kappawatt.services.gateway.proxy.descriptions import UNDESCRIBED, Description, Route
 from kappawatt.services.gateway.wiring import EXTENSION
+from kappawatt.serving.app import create_app
+from kappawatt.serving.openapi import Right
+from kappawatt.serving.service import find_service
+from kappawatt.settings import Settings
 from kappawatt.streams import load, meter, plant
 from kappawatt.streams.stream import NAME_OR_PART, Key, Stream, View
 from kappawatt.streams.table import STREAMS
@@ -254,10 +259,15 @@ def test_no_service_may_be_called_like_a_path_of_the_gateways_own(open_gateway: 
     assert {rule.split("/")[2] for rule in set(Own)} == set(OWN_NAMES)
 
 
-def test_the_doors_that_a_writer_may_use_are_those_of_the_streams() -> None:
-    found = doors([plant.STREAM, load.STREAM, meter.STREAM, TURBINE])
+def test_the_doors_that_a_writer_may_use_are_those_of_the_streams(
+    monkeypatch: pytest.MonkeyPatch, bus_url: str, tmp_path: Path
+) -> None:
+    streams = [plant.STREAM, load.STREAM, meter.STREAM, TURBINE]
+    monkeypatch.setattr("kappawatt.services.sensor_ingestor.routes.STREAMS", streams)
+    app = create_app(find_service("sensor-ingestor"), Settings(bus=bus_url, state=tmp_path))
+    found = Description(app.test_client().get("/openapi.json").get_json())
 
     for path in ("turbines/kaplan-1", "readings/plant-1", "load/PJME", "load", "meters"):
-        assert found.fullmatch(f"/api/sensor-ingestor/{path}"), path
+        assert found.route("POST", f"/{path}") == Route(Right.WRITE, False), path
     for path in ("turbines", "readings", "other/x", "turbines/a/b"):
-        assert not found.fullmatch(f"/api/sensor-ingestor/{path}"), path
+        assert found.route("POST", f"/{path}") == UNDESCRIBED, path
