@@ -47,7 +47,10 @@ class Loop(Protocol):
         ...
 
     def stop(self) -> None:
-        """Finish what is at hand, and return from `run`. Safe in a signal handler."""
+        """Finish what is at hand, and return from `run`.
+
+        Takes a lock, so never called in a signal handler: `kappawatt.signals`.
+        """
         ...
 
 
