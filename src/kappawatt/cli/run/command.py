@@ -63,7 +63,7 @@ def run(rate: float, pace: float, only: str | None, folder: Path, bus: str | Non
     from kappawatt.cli.run import alone_in, run_stack, store_name
 
     os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
-    stopped = threading.Event()
+    stopped, lost = threading.Event(), threading.Event()
     stop_on_signals(stopped.set, within=END_SECONDS)
     folder = folder.absolute()
     bus = bus or os.environ.get("KAPPAWATT_BUS")
@@ -72,7 +72,7 @@ def run(rate: float, pace: float, only: str | None, folder: Path, bus: str | Non
         own_broker = bus == "kafka"
         if own_broker:
             click.echo("starting Apache Kafka (its jars are fetched once, 44 MB) ...")
-            broker = cleanup.enter_context(_broker(folder, stopped))
+            broker = cleanup.enter_context(_broker(folder, stopped, lost))
             if stopped.is_set():
                 return
             bus = f"kafka://{broker.bootstrap}"
@@ -81,26 +81,25 @@ def run(rate: float, pace: float, only: str | None, folder: Path, bus: str | Non
         logs.set_up(settings)
         click.echo(f"bus        {settings.bus}")
 
-        run_stack(settings, folder, rate=rate, pace=pace, only=only, say=click.echo, stopped=stopped)
+        run_stack(settings, folder, rate=rate, pace=pace, only=only, say=click.echo, stopped=stopped, lost=lost)
 
 
 @contextmanager
-def _broker(folder: Path, stopped: threading.Event) -> Iterator[Broker]:
+def _broker(folder: Path, stopped: threading.Event, lost: threading.Event) -> Iterator[Broker]:
     """A broker of this command's own while the block runs.
 
-    If it dies, that is said, `stopped` is set, since nothing goes on without it, and the command ends with 1; what
-    fails in the block because of it is not said as well.
+    If it dies, that is said, `lost` and `stopped` are set, since nothing goes on without it, and the command ends
+    with 1; what fails in the block because of it is not said as well.
     """
     from kappawatt.broker import Broker
 
     broker = Broker(folder / "kafka")
-    has_died = threading.Event()
 
     def watch() -> None:
         while not stopped.wait(LOOK_SECONDS):
             if why := broker.why_ended():
                 click.echo(f"Error: {why}", err=True)
-                has_died.set()
+                lost.set()
                 stopped.set()
 
     try:
@@ -108,10 +107,10 @@ def _broker(folder: Path, stopped: threading.Event) -> Iterator[Broker]:
         threading.Thread(target=watch, name="broker", daemon=True).start()
         yield broker
     except KappawattError:
-        if not has_died.is_set():
+        if not lost.is_set():
             raise
     finally:
         stopped.set()
         broker.stop()
-    if has_died.is_set():
+    if lost.is_set():
         raise click.exceptions.Exit(1)
