@@ -25,6 +25,7 @@ ORDER = (  # what stands in one line may import its own package and the lines be
     ("logs",),
     ("settings",),
     ("signals",),
+    ("clock",),
     ("errors",),
 )
 APART = ("broker",)  # a real Kafka for developers: imported by commands alone

@@ -17,7 +17,7 @@ from kappawatt.bus.embedded.membership import Membership
 from kappawatt.bus.interface import BusOptions
 from kappawatt.bus.topic import Topic
 from kappawatt.errors import BusError
-from tests.conftest import publish, wait_until
+from tests.conftest import publish, set_clock, wait_until
 
 SESSION = 0.5
 HOUR = 3600
@@ -48,13 +48,6 @@ def drained(consumer: Consumer) -> Callable[[], bool]:
         return seen == {0, 1, 2, 3}
 
     return claim
-
-
-def set_clock(monkeypatch: pytest.MonkeyPatch, by: float) -> None:
-    """What `date -s` does to every process: the time of day jumps, and nothing else."""
-    real, real_ns = time.time, time.time_ns
-    monkeypatch.setattr(time, "time", lambda: real() + by)
-    monkeypatch.setattr(time, "time_ns", lambda: real_ns() + int(by * 1e9))
 
 
 @pytest.mark.parametrize("by", [-HOUR, HOUR, -10 * 365 * 24 * HOUR])

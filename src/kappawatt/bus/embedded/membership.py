@@ -10,23 +10,15 @@ counts as none.
 from __future__ import annotations
 
 import sqlite3
-import time
 import uuid
 
 from kappawatt.bus.embedded.file import File
 from kappawatt.bus.interface import TopicPartition
+from kappawatt.clock import machine_seconds
 
 __all__ = ["Membership", "count_alive"]
 
 SIGNS = 5  # of life in one session
-
-
-def machine_seconds() -> float:
-    """Return seconds since the machine started, the same in all its processes.
-
-    Asked inside a write: whoever waited for the file's lock would find signs of life from its own future.
-    """
-    return time.monotonic()
 
 
 def count_alive(connection: sqlite3.Connection, group: str, session: float) -> int:
@@ -67,7 +59,7 @@ class Membership:
         if machine_seconds() < self._next_sign:
             return self.generation(self._file.connection())
         with self._file.write() as connection:
-            now = machine_seconds()
+            now = machine_seconds()  # in here: who waited for the lock finds signs of life of meanwhile
             gone = connection.execute(
                 "DELETE FROM member WHERE consumer_group = ? AND seen NOT BETWEEN ? AND ?",
                 (self.group, now - self.session, now),
