@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from kappawatt.columns.batch import Answer, Batch
 from kappawatt.columns.schema import Schema
-from kappawatt.errors import ArtifactInvalid
-from kappawatt.models.artifact import Manifest
+from kappawatt.errors import ArtifactInvalid, ExtraMissing
+from kappawatt.models.artifact import Artifact, Manifest
 
-__all__ = ["AnyModel", "Described", "artifact_root", "require_made_for"]
+__all__ = ["AnyModel", "Described", "artifact_root", "open_with", "require_made_for"]
+
+M = TypeVar("M")
 
 
 class Described(Protocol):
@@ -81,6 +84,14 @@ def require_made_for(described: Described, manifest: Manifest) -> None:
         raise ArtifactInvalid(f"model: got {manifest.model!r}, allowed {described.name!r}")
     if manifest.feature_names != described.feature_names:
         raise ArtifactInvalid(f"feature_names: got {manifest.feature_names}, allowed {described.feature_names}")
+
+
+def open_with(open_model: Callable[[Artifact], M], artifact: Artifact) -> M:
+    """Return the model of an artifact; ExtraMissing if a package that it needs is not installed."""
+    try:
+        return open_model(artifact)
+    except ModuleNotFoundError as error:
+        raise ExtraMissing.of(error.name, artifact.manifest.model) from error
 
 
 def artifact_root(name: str, root: Path) -> Path:
