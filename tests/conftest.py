@@ -52,6 +52,13 @@ def wait_until(claim: Callable[[], Any], seconds: float = 20.0, what: str = "") 
         time.sleep(0.02)
 
 
+def set_clock(monkeypatch: pytest.MonkeyPatch, by: float) -> None:
+    """Do what `date -s` does to every process: the time of day jumps by seconds, and nothing else."""
+    real, real_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: real() + by)
+    monkeypatch.setattr(time, "time_ns", lambda: real_ns() + int(by * 1e9))
+
+
 def publish(bus: Bus, messages: Sequence[Outgoing]) -> None:
     """Publish and close."""
     producer = bus.producer()

@@ -129,9 +129,9 @@ median), `error`, `naive` and `naive_error` (null where the seasonal naive has n
 DEAD_LETTER = """## Dead letters
 
 One for each message with refused rows: `id`, `reason`, `field`, `got`, `allowed`, `message` of the first refusal, all
-of them in `errors` (at most 100 rows; `rejected_rows` is the count), the origin as `topic`, `log`, `partition`, `offset`,
-`timestamp`, `key`, `content_type`, and the original bytes as `original` (or `original_base64` if they are not UTF-8; a
-message above 2.5 MB is cut, and `original_bytes` says how long it was).
+of them in `errors` (at most 100 rows; `rejected_rows` is the count), the origin as `topic`, `log`, `partition`,
+`offset`, `timestamp`, `key`, `content_type`, and the original bytes as `original` (or `original_base64` if they are not
+UTF-8; a message above 2.5 MB is cut, and `original_bytes` says how long it was).
 """
 
 

@@ -6,7 +6,6 @@ DEMO_URL is the ingestor behind the gateway, DEMO_RATE plant readings a second, 
 from __future__ import annotations
 
 import os
-import signal
 import threading
 
 import numpy as np
@@ -17,6 +16,7 @@ from kappawatt.cli.run.demos import PARTS, newest_on, streaming
 from kappawatt.datasets import named as datasets
 from kappawatt.ingest import http_sender, send_columns, series_rows
 from kappawatt.settings import Settings
+from kappawatt.signals import stop_on_signals
 from kappawatt.streams.plant import STREAM as PLANT
 
 LIVE_DAYS = 365  # of each series' three years; what is before is history that is sent at once
@@ -32,8 +32,7 @@ def main() -> None:
     url = os.environ["DEMO_URL"]
     rate, pace = float(os.environ["DEMO_RATE"]), float(os.environ["DEMO_PACE"])
     stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    stop_on_signals(stopped.set)
     bus = connect_as(settings)
     rows = []
     for part in [part for part in PARTS if part.stream.steps]:

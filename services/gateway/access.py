@@ -34,6 +34,7 @@ from limits.strategies import MovingWindowRateLimiter
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
+from kappawatt.clock import machine_seconds
 from kappawatt.errors import Overloaded, SettingInvalid
 from kappawatt.serving.openapi import Right
 from kappawatt.settings import Settings
@@ -46,6 +47,7 @@ COOKIE = "kappawatt_key"
 COOKIE_SECONDS = 12 * 3600
 UNLIMITED_PATHS = ("/healthz", "/readyz", "/metrics")
 LONGEST_KEY = 512
+SET_SECONDS = 1.0  # a clock that runs right is corrected by less
 LINE = re.compile(r"(?P<role>[a-z]+):(?P<digest>[0-9a-fA-F]{64}):(?P<name>[\w .@+-]{1,80})")
 
 
@@ -151,6 +153,7 @@ class Access:
         self._limit = limit
         self._any_name = any_name
         self._window = MovingWindowRateLimiter(MemoryStorage())
+        self._day = _time_of_day()
 
     @property
     def is_on(self) -> bool:
@@ -204,9 +207,14 @@ class Access:
         return found
 
     def _count(self, client: str) -> None:
-        if self._window.hit(self._limit, client):
+        if abs(_time_of_day() - self._day) > SET_SECONDS:
+            # The library counts by the time of day: set back by an hour, it would lock clients out for that long.
+            self._day = _time_of_day()
+            self._window = MovingWindowRateLimiter(MemoryStorage())
+        window = self._window
+        if window.hit(self._limit, client):
             return
-        reset = self._window.get_window_stats(self._limit, client).reset_time
+        reset = window.get_window_stats(self._limit, client).reset_time
         raise Overloaded(
             f"got more than {self._limit} from {client}, allowed {self._limit}", max(1.0, reset - time.time())
         )
@@ -229,6 +237,11 @@ class Access:
             secure=request.is_secure or request.headers.get("X-Forwarded-Proto") == "https",
         )
         return key
+
+
+def _time_of_day() -> float:
+    """Return what the time of day was when the machine started: another one if somebody sets it."""
+    return time.time() - machine_seconds()
 
 
 def _presented(asked: Request) -> str | None:

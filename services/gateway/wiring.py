@@ -6,13 +6,13 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Generic, TypeGuard, TypeVar
 
 from kappawatt.bus import Bus, connect_as
 from kappawatt.bus.retrying import RetryingThread
 from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
+from kappawatt.signals import also_on_signal
 from kappawatt.streams.stream import Form, Stream, resolve
 from kappawatt.streams.table import STREAMS
 from kappawatt.telemetry import Telemetry
@@ -186,13 +186,4 @@ def _end_streams_on_termination(gateway: Gateway) -> None:
     """SIGTERM lets requests finish, and a stream never would: end them, then do what was set up before."""
     if threading.current_thread() is not threading.main_thread():
         return
-    before = signal.getsignal(signal.SIGTERM)
-    if not callable(before):
-        return  # nobody drains here, so the signal ends the process anyway
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        # in a thread, as a lock may be held by the code interrupted here
-        threading.Thread(target=gateway.end_streams, daemon=True).start()
-        before(number, frame)
-
-    signal.signal(signal.SIGTERM, terminate)
+    also_on_signal(signal.SIGTERM, gateway.end_streams)  # nobody drains where nobody handles it

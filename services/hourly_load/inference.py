@@ -258,6 +258,8 @@ def unpack(files: Mapping[str, bytes]) -> Fitted:
         if not members:
             raise ValueError("no member")
         return Fitted(tuple(members), np.datetime64(about["held_from"], "D"))
+    except ModuleNotFoundError:
+        raise  # no fault of the files
     except Exception as error:  # json, zipfile, NumPy and XGBoost share no base but Exception
         raise ArtifactInvalid(f"hourly-load: {str(error)[:200]}, allowed the files that training writes") from error
 
@@ -273,6 +275,8 @@ def unpack_classic(files: Mapping[str, bytes]) -> Classic:
     try:
         trees, arrays = (files[name] for name in CLASSIC_FILES)
         return Classic(_booster(trees, CALENDAR_NAMES), _read_arrays(arrays)["reference"])
+    except ModuleNotFoundError:
+        raise
     except Exception as error:
         raise ArtifactInvalid(f"hourly-load: {str(error)[:200]}, allowed the files that training writes") from error
 

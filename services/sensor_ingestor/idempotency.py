@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from kappawatt.clock import is_within, machine_seconds
 from kappawatt.errors import NotReady
 
 __all__ = ["Idempotency", "Stored", "Verdict", "fingerprint"]
@@ -32,10 +33,11 @@ BUSY_SECONDS = 10.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answer (
     key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, started REAL NOT NULL,
-    status INTEGER, content_type TEXT, body BLOB, log TEXT
+    status INTEGER, content_type TEXT, body BLOB, log TEXT, leased REAL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answer_started ON answer (started);
 """
+LATER_COLUMNS = {"log": "TEXT", "leased": "REAL"}  # which files of releases before lack
 
 
 class Verdict(Enum):
@@ -85,7 +87,7 @@ class Idempotency:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
-        self._counted = 0.0
+        self._counted: float | None = None
 
     def begin(self, key: str, print_: str) -> Stored | Verdict:
         """Claim `key` for a request, or say why not."""
@@ -93,19 +95,19 @@ class Idempotency:
         with self._write() as connection:
             self._clean(connection, now)
             row = connection.execute(
-                "SELECT fingerprint, started, status, content_type, body, log FROM answer WHERE key = ?", (key,)
+                "SELECT fingerprint, leased, status, content_type, body, log FROM answer WHERE key = ?", (key,)
             ).fetchone()
             if row is not None:
-                known, started, status, content_type, body, log = row
+                known, leased, status, content_type, body, log = row
                 if known != print_:
                     return Verdict.OTHER_REQUEST
                 if status is not None:
                     return Stored(status, content_type, body, log or "")
-                if now - started < self._lease:
+                if is_within(self._lease, leased, machine_seconds()):
                     return Verdict.IN_PROGRESS
             connection.execute(
-                "INSERT OR REPLACE INTO answer (key, fingerprint, started) VALUES (?, ?, ?)",
-                (key, print_, now),
+                "INSERT OR REPLACE INTO answer (key, fingerprint, started, leased) VALUES (?, ?, ?, ?)",
+                (key, print_, now, machine_seconds()),
             )
         return Verdict.GO_AHEAD
 
@@ -128,9 +130,12 @@ class Idempotency:
             connection.execute("DELETE FROM answer WHERE key = ? AND log = ? AND status IS NOT NULL", (key, log))
 
     def _clean(self, connection: sqlite3.Connection, now: float) -> None:
-        connection.execute("DELETE FROM answer WHERE started < ?", (now - self._kept,))
-        if not self._is_time(now):
+        # By the time of day, as answers outlive the machine. Set back, it has some kept for longer; from further ahead
+        # than answers are kept they are of a clock that was wrong.
+        connection.execute("DELETE FROM answer WHERE started NOT BETWEEN ? AND ?", (now - self._kept, now + self._kept))
+        if is_within(COUNT_SECONDS, self._counted, machine_seconds()):
             return
+        self._counted = machine_seconds()
         (count,) = connection.execute("SELECT COUNT(*) FROM answer").fetchone()
         if count > MOST_ANSWERS:
             connection.execute(
@@ -138,12 +143,6 @@ class Idempotency:
                 " ORDER BY started LIMIT ?)",
                 (count - MOST_ANSWERS,),
             )
-
-    def _is_time(self, now: float) -> bool:
-        if now - self._counted < COUNT_SECONDS:
-            return False
-        self._counted = now
-        return True
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
@@ -169,9 +168,11 @@ class Idempotency:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(SCHEMA)
-            if "log" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(answer)")}:
-                with suppress(sqlite3.OperationalError):  # of a release before; another process may be faster
-                    connection.execute("ALTER TABLE answer ADD COLUMN log TEXT")
+            there = {name for _, name, *_ in connection.execute("PRAGMA table_info(answer)")}
+            for name, kind in LATER_COLUMNS.items():
+                if name not in there:
+                    with suppress(sqlite3.OperationalError):  # another process may be faster
+                        connection.execute(f"ALTER TABLE answer ADD COLUMN {name} {kind}")
             self._connection, self._pid = connection, os.getpid()
         return self._connection
 

@@ -89,7 +89,10 @@ class Sink:
         self.landed = 0
 
     def stop(self) -> None:
-        """Write and commit what was polled, and return from `run`. Safe in a signal handler."""
+        """Write and commit what was polled, and return from `run`.
+
+        Takes a lock, so never called in a signal handler: `kappawatt.signals`.
+        """
         self._stopped.set()
 
     def add_routes(self, app: Flask, context: Context) -> None:

@@ -9,6 +9,7 @@
     │   └── HistoryInsufficient   422  a series is not known well enough to be forecast
     ├── RowsRejected              422  the payload was read; rows broke the schema
     ├── ModelNotFound             404
+    ├── ExtraMissing              501  a package is not installed that a model version needs
     ├── Overloaded                429  a bounded buffer is full; carries retry_after
     ├── NotReady                  503
     ├── ArtifactInvalid                an artifact is damaged, or was made for other features
@@ -35,6 +36,7 @@ __all__ = [
     "ContentTypeUnsupported",
     "DeliveryFailed",
     "DeliveryLate",
+    "ExtraMissing",
     "FieldError",
     "HistoriesBehind",
     "HistoryInsufficient",
@@ -122,6 +124,18 @@ class ModelNotFound(KappawattError):
 
     status = 404
     title = "Model not found"
+
+
+class ExtraMissing(KappawattError):
+    """A package is not installed here that this version of a model needs; the message names the extra that has it."""
+
+    status = 501
+    title = "Not installed"
+
+    @classmethod
+    def of(cls, package: str | None, extra: str) -> Self:
+        """Return the error that says how to install a package."""
+        return cls(f"{package} is not installed: pip install 'kappawatt[{extra}]'")
 
 
 class Overloaded(KappawattError):

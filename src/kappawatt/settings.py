@@ -96,7 +96,11 @@ class Settings:
     artifacts: Path | None = _setting(
         None, "folder of model versions (or one artifact); empty is the one shipped", _path
     )
-    model_version: str = _setting("", "version to serve; empty is the current one")
+    model_version: str = _setting(
+        "",
+        "version to serve, or a kind (`baseline`) for the newest of it; `SERVICE=` before it means that service alone, "
+        "several comma separated; empty is the current one",
+    )
     model_url: str = _setting(
         "",
         "`s3://BUCKET/KEY` of a `model.tar.gz` that a Lambda function fetches and keeps; "
@@ -157,6 +161,23 @@ class Settings:
     )
     data: Path | None = _setting(None, "folder of data sets; empty downloads, or else generates", _path)
     kafka: Mapping[str, str] = field(default_factory=dict)
+
+    def pinned(self, service: str) -> str | None:
+        """Return the model version or kind that a service is to serve; None is its current one."""
+        pins = self.pins()
+        return pins.get(service, pins.get(None))
+
+    def pins(self) -> dict[str | None, str]:
+        """Return versions or kinds by service, None for all others; SettingInvalid if that cannot be read."""
+        pins: dict[str | None, str] = {}
+        for entry in self.model_version.split(",") if self.model_version else ():
+            left, equals, right = (part.strip() for part in entry.partition("="))
+            service, version = (left, right) if equals else (None, left)
+            if not version or service == "" or service in pins:
+                allowed = "VERSION, a kind such as baseline, or SERVICE=VERSION, comma separated, each service once"
+                raise SettingInvalid.of(PREFIX + "MODEL_VERSION", repr(self.model_version), allowed)
+            pins[service] = version
+        return pins
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:

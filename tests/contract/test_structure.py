@@ -24,6 +24,8 @@ ORDER = (  # what stands in one line may import its own package and the lines be
     ("telemetry",),
     ("logs",),
     ("settings",),
+    ("signals",),
+    ("clock",),
     ("errors",),
 )
 APART = ("broker",)  # a real Kafka for developers: imported by commands alone

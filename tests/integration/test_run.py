@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from tests.conftest import wait_until
 from tests.integration.processes import get
 
 STOPPED_SECONDS = 10.0  # 3 to 4 on an idle machine
+BURST_SECONDS = 30.0  # of which the burst itself takes up to 6
 
 
 class Stack:
@@ -82,6 +84,45 @@ def test_predictions_are_shown_within_a_minute_and_ctrl_c_leaves_nothing(stack: 
     assert "stopped" in stack.text
     assert "Traceback" not in stack.text
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_burst_of_signals_at_any_moment_ends_it_in_order(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    stack = Stack(tmp_path, "--only", "plant", "--rate", "50")
+    try:
+        stack.wait_for("bus  ")  # from here on signals are its own
+        time.sleep(rng.uniform(0, 5))
+        started = time.monotonic()
+        for _ in range(rng.randint(2, 20)):
+            stack.process.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
+            time.sleep(rng.choice([0.0, 0.001, 0.3]))
+
+        assert stack.process.wait(60) == 0, stack.text
+        assert time.monotonic() - started < BURST_SECONDS
+        assert "Traceback" not in stack.text
+    finally:
+        if stack.process.poll() is None:
+            stack.process.kill()
+
+
+def test_a_run_whose_own_broker_dies_says_so_once_and_ends(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, "--bus", "kafka", "--only", "plant")
+    try:
+        stack.wait_for("plant-power serve +ready", 90)
+        node = subprocess.run(["pgrep", "-f", f"kafka.Kafka {tmp_path}"], capture_output=True, text=True).stdout
+
+        children = list(stack.children().values())
+
+        os.kill(int(node), signal.SIGKILL)
+
+        assert stack.process.wait(BURST_SECONDS) == 1
+        said = re.findall(r"^Error: .*", stack.text, re.MULTILINE)
+        assert said == [f"Error: Kafka ended with -9; its log: {tmp_path}/run/kafka/server.log"]
+        wait_until(lambda: not any(map(running, children)), 10, "the parts to end")
+    finally:
+        if stack.process.poll() is None:
+            stack.process.kill()
 
 
 def test_killed_parts_come_back_and_every_reading_is_answered(stack: Stack) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 import threading
 from pathlib import Path
 
 import click
 
+from kappawatt.signals import stop_on_signals
 from tests.marathon.server import Marathon, read_schema
 from tests.marathon.tasks import Agent
 
@@ -23,8 +23,7 @@ def main(port: int, network: str | None, secrets: tuple[str, ...], no_secrets: b
     schema = os.environ.get("KAPPAWATT_MARATHON_SCHEMA")
     store = dict(entry.partition("=")[::2] for entry in secrets)
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    stop_on_signals(ended.set)
     with tempfile.TemporaryDirectory(prefix="marathon-") as folder:
         agent = Agent(Path(folder), store, network)
         features = () if no_secrets else ("secrets",)

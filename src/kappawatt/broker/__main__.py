@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from types import FrameType
 
 import click
 
 from kappawatt.broker.node import Broker
 from kappawatt.errors import BusUnreachable, SettingInvalid
+from kappawatt.signals import stop_on_signals
 
 __all__ = ["main"]
 
@@ -21,21 +20,21 @@ __all__ = ["main"]
 @click.option("--user", "users", multiple=True, metavar="NAME:PASSWORD", help="SASL user; may be repeated.")
 def main(port: int, data: str, sasl_port: int, users: tuple[str, ...]) -> None:
     ended = threading.Event()
-
-    def end(_: int, __: FrameType | None) -> None:
-        ended.set()
-
-    signal.signal(signal.SIGINT, end)
-    signal.signal(signal.SIGTERM, end)
+    stop_on_signals(ended.set)
     pairs = dict(user.partition(":")[::2] for user in users)
     try:
-        with Broker(data, port or None, sasl_port or None, pairs) as broker:
-            click.echo(broker.bootstrap)
-            if pairs:
-                click.echo(f"{broker.sasl_bootstrap} SASL_SSL, ssl.ca.location={broker.ca_file}")
+        broker = Broker(data, port or None, sasl_port or None, pairs)
+        try:
+            broker.start(ended)
+            if not ended.is_set():
+                click.echo(broker.bootstrap)
+                if pairs:
+                    click.echo(f"{broker.sasl_bootstrap} SASL_SSL, ssl.ca.location={broker.ca_file}")
             while not ended.wait(0.5):
-                if broker.pid is None:
-                    raise BusUnreachable(f"Kafka ended; its log: {broker.log_file}")
+                if why := broker.why_ended():
+                    raise BusUnreachable(why)
+        finally:
+            broker.stop()
     except (BusUnreachable, SettingInvalid) as error:
         raise click.ClickException(str(error)) from error
 

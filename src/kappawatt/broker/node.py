@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -113,8 +114,13 @@ class Broker:
         """Process id of the running node."""
         return self._node.pid if self._node is not None and self._node.poll() is None else None
 
-    def start(self) -> Self:
+    def start(self, stopped: threading.Event | None = None) -> Self:
         """Start the node and return once it serves.
+
+        Parameters
+        ----------
+        stopped : Event, optional
+            Set by whoever will not wait any more: `start` then returns, and `stop` ends the node.
 
         Raises
         ------
@@ -158,7 +164,7 @@ class Broker:
             start_new_session=True,
         )
         try:
-            self._await_started()
+            self._await_started(stopped or threading.Event())
         except BaseException:
             self.kill()
             raise
@@ -305,15 +311,22 @@ class Broker:
             raise BusUnreachable(f"Kafka could not format {self.data_dir}:\n{tail(done.stdout + done.stderr)}")
         formatted_for.write_text(users, encoding="ascii")
 
-    def _await_started(self) -> None:
+    def why_ended(self) -> str | None:
+        """Return None while the node runs, else a line that says how it ended and where its log is."""
+        if self._node is None or self._node.poll() is None:
+            return None
+        return f"Kafka ended with {self._node.returncode}; its log: {self.log_file}"
+
+    def _await_started(self, stopped: threading.Event) -> None:
         begun = time.monotonic()
         say(f"starting Kafka {KAFKA} on {self.bootstrap}")
         while not self._serves():
+            if stopped.wait(0.05):
+                return
             late = time.monotonic() - begun > START_SECONDS
             if late or self.pid is None:
                 what = f"did not serve within {START_SECONDS:g} s" if late else "ended while starting"
                 raise BusUnreachable(f"Kafka {what}; its log: {self.log_file}\n{self._last_words()}")
-            time.sleep(0.05)
         say(f"Kafka serves on {self.bootstrap} after {time.monotonic() - begun:.1f} s")
 
     def _serves(self) -> bool:

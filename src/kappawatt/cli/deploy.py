@@ -43,7 +43,7 @@ def deploy() -> None:
 )
 @click.option("--region", help="AWS region; boto3's own choice if absent. [AWS_REGION, AWS_DEFAULT_REGION, profile]")
 @click.option("--artifact", "artifacts", type=click.Path(path_type=Path), help="Folder of model versions, or one.")
-@click.option("--model", "model_version", help="Model version; the current one if absent.")
+@click.option("--model", "model_version", help="Model version, or a kind (baseline); the current one if absent.")
 @click.option(
     "--sample",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -65,7 +65,6 @@ def sagemaker(service: str, **options: Any) -> None:
     from kappawatt.deploy.aws.calls import Aws, DeployFailed
     from kappawatt.deploy.aws.pack import pack_artifact
     from kappawatt.deploy.aws.sample import answer_here, read_sample, same_answer
-    from kappawatt.models.artifact import find_artifact
 
     found = find_service(service)
     if found.model is None:
@@ -78,7 +77,7 @@ def sagemaker(service: str, **options: Any) -> None:
         return
 
     settings = Settings.read(artifacts=options["artifacts"], model_version=options["model_version"])
-    artifact = find_artifact(found.artifacts(settings), settings.model_version or None)
+    artifact = found.artifact(settings)
     sample = read_sample(options["sample"]) if options["sample"] else found.model.sample(artifact.manifest)
     expected = answer_here(found, settings, sample)
     needed = _needed(found.name, options)

@@ -62,5 +62,9 @@ artifact_option = click.option(
     type=click.Path(path_type=Path),
     help="Folder of model versions, or one artifact.",
 )
-version_option = click.option("--model", "model_version", help="Model version; the current one if absent.")
+version_option = click.option(
+    "--model",
+    "model_version",
+    help="Model version, or a kind (baseline) for the newest of it; the current one if absent.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")

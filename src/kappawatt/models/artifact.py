@@ -199,17 +199,38 @@ def current_version(root: Path) -> str:
 
 
 def find_artifact(root: Path, version: str | None = None) -> Artifact:
-    """Return the artifact of `version` (None: the current one) under `root`.
+    """Return the artifact of `version` under `root`.
 
     `root` may also be one artifact itself, as a platform mounts it (`/opt/ml/model`).
+
+    Parameters
+    ----------
+    version : str or None
+        A version, or a kind (`baseline`), which is the newest of that kind; None is the current one.
+
+    Raises
+    ------
+    ModelNotFound
+        There is none; the message names those there are.
     """
     if (root / MANIFEST).exists():
         artifact = open_artifact(root)
-        if version in (None, artifact.manifest.version):
+        if version in (None, artifact.manifest.version, artifact.manifest.kind):
             return artifact
-        raise ModelNotFound(f"version: got {version!r}, allowed {artifact.manifest.version}")
+        raise _not_found(str(version), [artifact])
     wanted = version or current_version(root)
     known = versions(root)
-    if wanted not in known:
-        raise ModelNotFound(f"version: got {wanted!r}, allowed {', '.join(known) or 'none yet'}")
-    return open_artifact(root / wanted)
+    if wanted in known:
+        return open_artifact(root / wanted)
+    found = [open_artifact(root / name) for name in known]
+    of_kind = [artifact for artifact in found if artifact.manifest.kind == wanted]
+    if not of_kind:
+        raise _not_found(wanted, found)
+    return max(of_kind, key=lambda artifact: (artifact.manifest.created, artifact.manifest.version))
+
+
+def _not_found(wanted: str, found: list[Artifact]) -> ModelNotFound:
+    names = ", ".join(artifact.manifest.version for artifact in found) or "none yet"
+    kinds = ", ".join(sorted({artifact.manifest.kind for artifact in found}))
+    newest = f", or a kind for the newest of it: {kinds}" if kinds else ""
+    return ModelNotFound(f"version: got {wanted[:80]!r}, allowed {names}{newest}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.errors import ArtifactInvalid, SettingInvalid
+from kappawatt.errors import ArtifactInvalid, ExtraMissing
 from kappawatt.models.artifact import Artifact
 
 __all__ = ["OnnxModel", "load_onnx"]
@@ -25,7 +25,7 @@ class OnnxModel:
         try:
             import onnxruntime
         except ImportError as error:
-            raise SettingInvalid(f"onnxruntime is not installed ({error}): pip install 'kappawatt[onnx]'") from error
+            raise ExtraMissing.of("onnxruntime", "onnx") from error
         options = onnxruntime.SessionOptions()
         # One thread: rows are answered in parallel by processes, and sums keep one order whatever the batch.
         options.intra_op_num_threads = 1

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from kappawatt.columns.batch import Answer, Batch
 from kappawatt.columns.schema import Schema
-from kappawatt.errors import ArtifactInvalid, SettingInvalid
-from kappawatt.models.artifact import Manifest
+from kappawatt.errors import ArtifactInvalid, ExtraMissing, SettingInvalid
+from kappawatt.models.artifact import Artifact, Manifest
 
-__all__ = ["AnyModel", "Described", "artifact_root", "opening", "require_made_for"]
+__all__ = ["AnyModel", "Described", "artifact_root", "open_with", "opening", "require_made_for"]
+
+M = TypeVar("M")
 
 
 class Described(Protocol):
@@ -101,6 +103,14 @@ def opening(described: Described, manifest: Manifest) -> Iterator[None]:
         found = f"{type(error).__name__} ({str(error)[:200]})"
         allowed = "what `kappawatt train` writes"
         raise ArtifactInvalid(f"{manifest.model} {manifest.version}: got {found}, allowed {allowed}") from error
+
+
+def open_with(open_model: Callable[[Artifact], M], artifact: Artifact) -> M:
+    """Return the model of an artifact; ExtraMissing if a package that it needs is not installed."""
+    try:
+        return open_model(artifact)
+    except ModuleNotFoundError as error:
+        raise ExtraMissing.of(error.name, artifact.manifest.model) from error
 
 
 def artifact_root(name: str, root: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -17,9 +16,10 @@ from kappawatt.errors import SettingInvalid
 from kappawatt.serving.app import create_app
 from kappawatt.serving.service import Context, Service
 from kappawatt.settings import Settings
+from kappawatt.signals import stop_on_signals
 from kappawatt.telemetry import Telemetry
 
-__all__ = ["consume", "probes", "stop_on_signals"]
+__all__ = ["consume", "probes"]
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +35,6 @@ def probes(app: Any, settings: Settings, port: int) -> Iterator[None]:
     finally:
         server.shutdown()
         thread.join()
-
-
-def stop_on_signals(stop: Any) -> None:
-    """Call `stop()` on SIGTERM and SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop())
 
 
 def poll_question(telemetry: Telemetry, settings: Settings) -> Any:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from kappawatt.errors import ArtifactInvalid, ModelNotFound, NotReady, SettingInvalid
+from kappawatt.errors import ArtifactInvalid, ExtraMissing, ModelNotFound, NotReady, SettingInvalid
 from kappawatt.models.artifact import Artifact, find_artifact, versions
-from kappawatt.models.opening import AnyModel, Described
+from kappawatt.models.opening import AnyModel, Described, open_with
 from kappawatt.serving.service import Context
 
 __all__ = ["Models"]
@@ -38,17 +38,18 @@ class Models(Generic[M]):
     def __init__(self, context: Context, predictor: Described, open_model: Callable[[Artifact], M]) -> None:
         self.predictor = predictor
         self._root: Path = context.service.artifacts(context.settings)
-        self._pinned = context.settings.model_version or None
         self._open = open_model
         self._lock = threading.Lock()
         self._others: dict[str, M] = {}
         self._current: M | None = None
         self._reason: str | None = None
+        self._missing: ExtraMissing | None = None
         try:
-            self._current = self._opened(self._pinned)
+            self._current = open_with(open_model, context.service.artifact(context.settings))
             context.telemetry.serves(self._current.name, self._current.version)
-        except (ArtifactInvalid, ModelNotFound, SettingInvalid) as error:
+        except (ArtifactInvalid, ExtraMissing, ModelNotFound, SettingInvalid) as error:
             self._reason = f"model {context.service.name}: {error}"
+            self._missing = error if isinstance(error, ExtraMissing) else None
             log.error("model does not load", extra={"error": str(error)})
 
     def why_not_ready(self) -> str | None:
@@ -57,7 +58,9 @@ class Models(Generic[M]):
 
     @property
     def current(self) -> M:
-        """The current model; NotReady if it does not load."""
+        """The current model; NotReady if it does not load, ExtraMissing if that is for want of a package."""
+        if self._missing is not None:
+            raise self._missing
         if self._current is None:
             raise NotReady(self._reason or "no model")
         return self._current
@@ -72,17 +75,27 @@ class Models(Generic[M]):
         return [current, *(v for v in versions(self._root) if v != current)]
 
     def get(self, version: str | None) -> M:
-        """Return a version; ModelNotFound if there is none of that name."""
+        """Return a version, or the newest of a kind.
+
+        Raises
+        ------
+        ModelNotFound
+            There is none of that name.
+        ExtraMissing
+            It needs a package that is not installed here.
+        """
         if version is None or version == self.current.version:
             return self.current
         with self._lock:
-            if version not in self._others:
-                if version not in self.versions():
-                    raise ModelNotFound(f"version: got {version[:80]!r}, allowed {', '.join(self.versions())}")
+            if version in self._others:
+                return self._others[version]
+            artifact = find_artifact(self._root, version)
+            found = artifact.manifest.version  # of a kind
+            if found == self.current.version:
+                return self.current
+            if found not in self._others:
+                model = open_with(self._open, artifact)
                 if len(self._others) >= MOST_VERSIONS:
                     self._others.pop(next(iter(self._others)))
-                self._others[version] = self._opened(version)
-            return self._others[version]
-
-    def _opened(self, version: str | None) -> M:
-        return self._open(find_artifact(self._root, version))
+                self._others[found] = model
+            return self._others[found]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from kappawatt.errors import SettingInvalid
+from kappawatt.errors import ModelNotFound, SettingInvalid
 from kappawatt.models.artifact import Artifact, Manifest, find_artifact
-from kappawatt.models.opening import AnyModel, Described, artifact_root
+from kappawatt.models.opening import AnyModel, Described, artifact_root, open_with
 from kappawatt.serving.server.drain import Drain
 from kappawatt.serving.server.fast_lane import Lane
 from kappawatt.settings import Settings
@@ -34,6 +34,7 @@ __all__ = ["GROUP", "Context", "Loop", "ModelKind", "OpenedModels", "Service", "
 PACKAGE = "kappawatt.services"
 GROUP = "kappawatt.services"  # of entry points: services in packages of their own
 PROBE_PORT_OFFSET = 100
+PIN = "KAPPAWATT_MODEL_VERSION (--model)"  # as a person knows the setting
 NOTHING = np.timedelta64(0, "ms")
 
 M = TypeVar("M", bound=AnyModel)
@@ -47,7 +48,10 @@ class Loop(Protocol):
         ...
 
     def stop(self) -> None:
-        """Finish what is at hand, and return from `run`. Safe in a signal handler."""
+        """Finish what is at hand, and return from `run`.
+
+        Takes a lock, so never called in a signal handler: `kappawatt.signals`.
+        """
         ...
 
 
@@ -209,16 +213,40 @@ class Service:
             return self.folder / "artifacts"
         return artifact_root(self.name, settings.artifacts)
 
+    def artifact(self, settings: Settings, version: str | None = None) -> Artifact:
+        """Return the artifact of a version or kind (None: the pinned or current one).
+
+        Raises
+        ------
+        ModelNotFound
+            There is no such version, or no current one.
+        SettingInvalid
+            The version that settings pin is not there, or they name a service that is not.
+        """
+        root = self.artifacts(settings)
+        if version is not None:
+            return find_artifact(root, version)
+        unknown = {name for name in settings.pins() if name is not None} - set(service_names())
+        if unknown:
+            raise SettingInvalid.of(f"{PIN}: service", repr(min(unknown)), ", ".join(service_names()))
+        pinned = settings.pinned(self.name)
+        try:
+            return find_artifact(root, pinned)
+        except ModelNotFound as error:
+            if pinned is None:
+                raise
+            raise SettingInvalid(f"{PIN}: {self.name} {error}") from None
+
     def open(self, settings: Settings, version: str | None = None, lookup: Any = None) -> AnyModel:
-        """Load a version (None: the pinned or current one) and have it answer its example.
+        """Load a version or kind (None: the pinned or current one) and have it answer its example.
 
         Parameters
         ----------
         lookup : callable, optional
             Where a forecasting model finds the history of a series that a request only names.
         """
-        artifact = find_artifact(self.artifacts(settings), version or settings.model_version or None)
-        model: AnyModel = self.modelled().open(artifact, lookup)
+        kind = self.modelled()
+        model: AnyModel = open_with(lambda artifact: kind.open(artifact, lookup), self.artifact(settings, version))
         return model
 
 

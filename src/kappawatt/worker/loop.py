@@ -72,7 +72,10 @@ class Worker:
         self.answered = 0
 
     def stop(self) -> None:
-        """Finish the poll at hand, commit it, and return from `run`. Safe in a signal handler."""
+        """Finish the poll at hand, commit it, and return from `run`.
+
+        Takes a lock, so never called in a signal handler: `kappawatt.signals`.
+        """
         self._stopped.set()
 
     @property

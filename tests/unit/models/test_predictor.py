@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,3 +91,31 @@ def test_versions_are_found_by_name_and_the_current_one_without(tmp_path: Path) 
     assert find_artifact(tmp_path / "1").manifest.version == "1"
     with pytest.raises(ModelNotFound, match="got '3', allowed 1, 2"):
         find_artifact(tmp_path, "3")
+
+
+def made(root: Path, version: str, kind: str, created: str) -> None:
+    artifact = fakes.write_artifact(root, version)
+    manifest = json.loads((artifact.path / "manifest.json").read_text())
+    (artifact.path / "manifest.json").write_text(json.dumps(manifest | {"kind": kind, "created": created}))
+
+
+def test_a_kind_means_the_newest_version_of_it(tmp_path: Path) -> None:
+    made(tmp_path, "baseline-z", "baseline", "2026-01-01T00:00:00+00:00")
+    made(tmp_path, "baseline-a", "baseline", "2026-02-01T00:00:00+00:00")
+    made(tmp_path, "default-b", "default", "2026-03-01T00:00:00+00:00")
+
+    assert find_artifact(tmp_path, "baseline").manifest.version == "baseline-a"
+    assert find_artifact(tmp_path, "default").manifest.version == "default-b"
+    assert find_artifact(tmp_path / "baseline-z", "baseline").manifest.version == "baseline-z"
+    allowed = "allowed baseline-a, baseline-z, default-b, or a kind for the newest of it: baseline, default"
+    with pytest.raises(ModelNotFound, match=re.escape(allowed)):
+        find_artifact(tmp_path, "base")
+    with pytest.raises(ModelNotFound, match=r"allowed baseline-z, or a kind for the newest of it: baseline$"):
+        find_artifact(tmp_path / "baseline-z", "default")
+
+
+def test_a_version_that_is_called_like_a_kind_is_that_version(tmp_path: Path) -> None:
+    made(tmp_path, "baseline", "default", "2026-01-01T00:00:00+00:00")
+    made(tmp_path, "baseline-a", "baseline", "2026-02-01T00:00:00+00:00")
+
+    assert find_artifact(tmp_path, "baseline").manifest.version == "baseline"

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kappawatt.cli.options import RATE, client_option
+from kappawatt.errors import KappawattError
 from kappawatt.settings import Settings
+from kappawatt.signals import stop_on_signals
 from kappawatt.streams.table import STREAMS
 
+if TYPE_CHECKING:
+    from kappawatt.broker import Broker
+
 __all__ = ["run"]
+
+LOOK_SECONDS = 0.5  # between two looks whether the broker lives
+END_SECONDS = 90.0  # twice what children may take, and the broker's own; after that the process ends anyway
 
 
 @click.command()
@@ -54,23 +63,54 @@ def run(rate: float, pace: float, only: str | None, folder: Path, bus: str | Non
     from kappawatt.cli.run import alone_in, run_stack, store_name
 
     os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    stopped, lost = threading.Event(), threading.Event()
+    stop_on_signals(stopped.set, within=END_SECONDS)
     folder = folder.absolute()
     bus = bus or os.environ.get("KAPPAWATT_BUS")
     with ExitStack() as cleanup:
         cleanup.enter_context(alone_in(folder))
         own_broker = bus == "kafka"
         if own_broker:
-            from kappawatt.broker import Broker
-
             click.echo("starting Apache Kafka (its jars are fetched once, 44 MB) ...")
-            broker = cleanup.enter_context(Broker(folder / "kafka"))
+            broker = cleanup.enter_context(_broker(folder, stopped, lost))
+            if stopped.is_set():
+                return
             bus = f"kafka://{broker.bootstrap}"
         database = os.environ.get("KAPPAWATT_DATABASE") or f"duckdb:{folder}/{store_name(bus, own_broker)}"
         settings = Settings.read(bus=bus or f"embedded:{folder}/bus.sqlite", database=database, **given)
         logs.set_up(settings)
         click.echo(f"bus        {settings.bus}")
 
-        run_stack(settings, folder, rate=rate, pace=pace, only=only, say=click.echo, stopped=stopped)
+        run_stack(settings, folder, rate=rate, pace=pace, only=only, say=click.echo, stopped=stopped, lost=lost)
+
+
+@contextmanager
+def _broker(folder: Path, stopped: threading.Event, lost: threading.Event) -> Iterator[Broker]:
+    """A broker of this command's own while the block runs.
+
+    If it dies, that is said, `lost` and `stopped` are set, since nothing goes on without it, and the command ends
+    with 1; what fails in the block because of it is not said as well.
+    """
+    from kappawatt.broker import Broker
+
+    broker = Broker(folder / "kafka")
+
+    def watch() -> None:
+        while not stopped.wait(LOOK_SECONDS):
+            if why := broker.why_ended():
+                click.echo(f"Error: {why}", err=True)
+                lost.set()
+                stopped.set()
+
+    try:
+        broker.start(stopped)
+        threading.Thread(target=watch, name="broker", daemon=True).start()
+        yield broker
+    except KappawattError:
+        if not lost.is_set():
+            raise
+    finally:
+        stopped.set()
+        broker.stop()
+    if lost.is_set():
+        raise click.exceptions.Exit(1)

@@ -19,11 +19,10 @@ from kappawatt.bus import Bus
 from kappawatt.bus.interface import Records
 from kappawatt.bus.reading import read_span
 from kappawatt.datasets.named import SeriesSet
-from kappawatt.errors import BusError, KappawattError
+from kappawatt.errors import ArtifactInvalid, BusError, KappawattError, ModelNotFound
 from kappawatt.forecasting.calendar import DAY
 from kappawatt.ingest import SeriesRows, http_sender, send_series, series_rows
 from kappawatt.messages.readings import decoded_messages
-from kappawatt.models.artifact import find_artifact
 from kappawatt.serving.service import Service, find_service
 from kappawatt.settings import Settings
 from kappawatt.streams.series import INTERVAL_START
@@ -61,7 +60,7 @@ PARTS = tuple(Part(stream, stream.demo) for stream in STREAMS if stream.demo is 
 
 
 def usable(part: Part, settings: Settings) -> Service | str:
-    """Return the part's service, or why it cannot run here."""
+    """Return the part's service, or why it cannot run here; SettingInvalid if settings pin a version it has not."""
     try:
         service = find_service(part.stream.service)
     except (KappawattError, ImportError) as error:
@@ -71,6 +70,10 @@ def usable(part: Part, settings: Settings) -> Service | str:
     root = service.artifacts(settings)
     if not ((root / "CURRENT").exists() or (root / "manifest.json").exists()):
         return f"{root} holds no trained model; kappawatt train {service.name} makes one"
+    try:
+        service.artifact(settings)
+    except (ArtifactInvalid, ModelNotFound) as error:
+        return str(error)
     return service
 
 
@@ -97,7 +100,7 @@ def prepare(part: Part, service: Service, found: SeriesSet, bus: Bus) -> tuple[l
 
 def what_the_error_means(service: Service, settings: Settings, found: SeriesSet) -> str:
     """Say what the error shown is to be compared with; "" if the model has not seen these series in training."""
-    data = find_artifact(service.artifacts(settings), settings.model_version or None).manifest.data
+    data = service.artifact(settings).manifest.data
     if found.is_synthetic:
         return "; the model was trained on other series, so its error on synthetic ones says nothing"
     if data.get("sha256") == found.sha256:

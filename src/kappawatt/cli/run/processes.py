@@ -18,10 +18,11 @@ from pathlib import Path
 from kappawatt.errors import KappawattError
 from kappawatt.serving.server.parent import end_with_parent
 
-__all__ = ["Child", "Stack", "free_port"]
+__all__ = ["LOST_SECONDS", "STOP_SECONDS", "Child", "Stack", "free_port"]
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
+LOST_SECONDS = 1.0  # without a bus there is nothing to drain into
 
 
 @dataclass(slots=True)
@@ -107,13 +108,13 @@ class Stack:
                     raise KappawattError(f"{child.name} did not get ready; {child.log}:\n{child.last_words()}")
             say(f"  {child.name:24} ready")
 
-    def drop(self, children: list[Child]) -> None:
+    def drop(self, children: list[Child], seconds: float = STOP_SECONDS) -> None:
         """Stop some and forget them."""
         self.children = [child for child in self.children if child not in children]  # first: nobody is to revive them
         for child in children:
             child.ask_to_stop()
         for child in children:
-            child.stop()
+            child.stop(seconds)
 
     def revive(self, say: Callable[[str], None]) -> None:
         """Start again what has died."""
@@ -124,12 +125,12 @@ class Stack:
                 say(f"  {child.name} ended with {code}, starting it again (log: {child.log})")
                 child.start()
 
-    def stop(self) -> None:
-        """Stop all: at once, but for those that are to hear the others out."""
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Stop all: at once, but for those that are to hear the others out. Whoever takes longer is killed."""
         self.stopped.set()
         first = [child for child in self.children if child.name not in self.last]
-        self.drop(first)
-        self.drop(list(self.children))
+        self.drop(first, seconds)
+        self.drop(list(self.children), seconds)
 
 
 def free_port(wanted: int) -> int:

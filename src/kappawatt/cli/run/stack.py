@@ -12,7 +12,7 @@ from pathlib import Path
 from kappawatt.bus import Bus, connect_as
 from kappawatt.bus.reading import ends_of
 from kappawatt.cli.run.demos import PARTS, Part, prepare, streaming, usable, what_the_error_means
-from kappawatt.cli.run.processes import Child, Stack, free_port
+from kappawatt.cli.run.processes import LOST_SECONDS, STOP_SECONDS, Child, Stack, free_port
 from kappawatt.cli.run.watch import ForecastWatch, Watch
 from kappawatt.datasets.named import Dataset
 from kappawatt.errors import KappawattError
@@ -96,6 +96,7 @@ def run_stack(
     only: str | None = None,
     say: Say,
     stopped: threading.Event,
+    lost: threading.Event | None = None,
 ) -> None:
     """Run ingestor, models (serve and consume), sink and gateway, and stream data through them.
 
@@ -107,6 +108,10 @@ def run_stack(
         Hours a second of streams whose rows are intervals of a series.
     only : str, optional
         Name of one of `PARTS`; all if absent. A service without a trained model is left out, and said so.
+    stopped : Event
+        Set by whoever wants it to end.
+    lost : Event, optional
+        Set before that if the bus is gone for good: then nobody waits for what processes would still publish.
     """
     run = _Run(settings, folder, only, say, stopped)
     if not run.parts:
@@ -138,7 +143,7 @@ def run_stack(
             forecast_watch.close()
     finally:
         say("stopping")
-        run.stack.stop()
+        run.stack.stop(LOST_SECONDS if lost is not None and lost.is_set() else STOP_SECONDS)
         bus.close()
         say("stopped")
 

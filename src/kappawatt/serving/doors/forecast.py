@@ -49,7 +49,7 @@ def add_routes(
         body={JSON: request_schema(forecaster)},
         examples={JSON: example_request(forecaster, str(forecaster.request.field(forecaster.key).example))},
         parameters=(VERSION,),
-        answers={200: _answer_schema(), **dict.fromkeys((400, 404, 413, 415, 422, 503), "problem")},
+        answers={200: _answer_schema(), **dict.fromkeys((400, 404, 413, 415, 422, 501, 503), "problem")},
     )
     def forecast() -> Response:
         model = models.get(request.args.get("version"))

@@ -125,7 +125,7 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
         "Open Inference: model metadata",
         tag="open inference v2",
         parameters=own_name,
-        answers={200: METADATA} | errors(404, 503),
+        answers={200: METADATA} | errors(404, 501, 503),
     )
     def v2_model(name: str, version: str | None) -> Response:
         try:
@@ -148,7 +148,7 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
         "Open Inference: can this model answer?",
         tag="open inference v2",
         parameters=own_name,
-        answers={200: METADATA} | errors(404, 503),
+        answers={200: METADATA} | errors(404, 501, 503),
     )
     def v2_model_ready(name: str, version: str | None) -> Response:
         try:
@@ -182,7 +182,7 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
                 "required": ["model_name", "outputs"],
             }
         }
-        | errors(400, 404, 413, 415, 422, 503),
+        | errors(400, 404, 413, 415, 422, 501, 503),
     )
     def v2_infer(name: str, version: str | None) -> Response:
         try:

@@ -32,7 +32,7 @@ VERSION = {
     "in": "query",
     "required": False,
     "schema": {"type": "string"},
-    "description": "Model version to answer; the current one if absent.",
+    "description": "Model version to answer, or a kind (`baseline`) for the newest of it; the current one if absent.",
 }
 
 
@@ -54,7 +54,7 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
         parameters=(VERSION,),
         answers={
             200: answer_media(predictor),
-            **dict.fromkeys((400, 404, 413, 415, 422, 503), "problem"),
+            **dict.fromkeys((400, 404, 413, 415, 422, 501, 503), "problem"),
         },
     )
     def predict() -> Response:
@@ -79,7 +79,7 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
         "The model card: version, data, features, training range, metrics",
         tag="predict",
         parameters=(VERSION,),
-        answers={200: {"type": "object"}, 404: "problem", 503: "problem"},
+        answers={200: {"type": "object"}, **dict.fromkeys((404, 501, 503), "problem")},
     )
     def params() -> Response:
         model = models.get(request.args.get("version"))

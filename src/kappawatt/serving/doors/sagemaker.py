@@ -62,7 +62,7 @@ def add_routes(app: Flask, context: Context, models: Models[Any], classic: Class
         examples={CSV: csv_example(predictor.request).split("\n")[1] + "\n"},
         answers={
             200: {JSON: {"type": "object"}, CSV: {"type": "string"}, NDJSON: {"type": "string"}},
-            **dict.fromkeys((400, 413, 415, 422, 503), "problem"),
+            **dict.fromkeys((400, 413, 415, 422, 501, 503), "problem"),
         },
     )
     def invocations() -> Response:

@@ -17,6 +17,7 @@ from kappawatt.serving.app import create_app
 from kappawatt.serving.openapi import Right, operation
 from kappawatt.serving.service import Context, Service
 from kappawatt.settings import Settings
+from tests.conftest import set_clock
 
 Gateways = Callable[..., Flask]
 
@@ -179,6 +180,20 @@ def test_more_requests_than_the_limit_are_429_with_retry_after(open_gateway: Gat
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
     assert client.get("/api/summary", headers=other).status_code == 200
     assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("by", [-3600, 3600])
+def test_a_clock_that_is_set_locks_nobody_out(
+    open_gateway: Gateways, keys: Path, monkeypatch: pytest.MonkeyPatch, by: float
+) -> None:
+    client = open_gateway(api_keys=keys, rate_limit="3/minute").test_client()
+    mine = {"X-API-Key": "r-key"}
+    assert [client.get("/api/summary", headers=mine).status_code for _ in range(4)] == [200, 200, 200, 429]
+
+    set_clock(monkeypatch, by)
+
+    assert [client.get("/api/summary", headers=mine).status_code for _ in range(4)] == [200, 200, 200, 429]
+    assert 1 <= int(client.get("/api/summary", headers=mine).headers["Retry-After"]) <= 60
 
 
 def test_guessing_keys_is_limited_by_address(open_gateway: Gateways, keys: Path) -> None:

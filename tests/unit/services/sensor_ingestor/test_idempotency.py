@@ -8,7 +8,11 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from kappawatt.services.sensor_ingestor import idempotency
 from kappawatt.services.sensor_ingestor.idempotency import Idempotency, Stored, Verdict, fingerprint
+from tests.conftest import set_clock
 
 ANSWER = Stored(202, "application/json", b"{}")
 
@@ -33,6 +37,55 @@ def test_a_claim_whose_process_died_is_free_after_its_lease(tmp_path: Path) -> N
 
     assert Idempotency(tmp_path / "keys").begin("k", "f") is Verdict.IN_PROGRESS
     assert Idempotency(tmp_path / "keys", lease=0.0).begin("k", "f") is Verdict.GO_AHEAD
+
+
+@pytest.mark.parametrize("by", [-3600, 3600])
+def test_a_clock_that_is_set_makes_no_lease_longer_or_shorter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: float
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(idempotency, "machine_seconds", lambda: now[0])
+    store = Idempotency(tmp_path / "keys", lease=150.0)
+    store.begin("k", "f")
+    set_clock(monkeypatch, by)
+
+    now[0] += 149
+    assert store.begin("k", "f") is Verdict.IN_PROGRESS
+
+    now[0] += 2
+    assert store.begin("k", "f") is Verdict.GO_AHEAD
+
+
+def test_a_lease_of_before_the_machine_started_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100_000.0]
+    monkeypatch.setattr(idempotency, "machine_seconds", lambda: now[0])
+    Idempotency(tmp_path / "keys").begin("k", "f")
+
+    now[0] = 20.0
+
+    assert Idempotency(tmp_path / "keys").begin("k", "f") is Verdict.GO_AHEAD
+
+
+def test_a_clock_set_back_an_hour_forgets_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Idempotency(tmp_path / "keys")
+    store.begin("k", "f")
+    store.finish("k", ANSWER)
+
+    set_clock(monkeypatch, -3600)
+
+    assert store.begin("k", "f") == ANSWER
+
+
+def test_answers_of_a_clock_that_was_years_ahead_are_not_kept_for_years(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Idempotency(tmp_path / "keys")
+    store.begin("k", "f")
+    store.finish("k", ANSWER)
+
+    set_clock(monkeypatch, -10 * 365 * 24 * 3600)
+
+    assert store.begin("k", "f") is Verdict.GO_AHEAD
 
 
 def test_an_answer_is_kept_for_its_time_and_no_longer(tmp_path: Path) -> None:

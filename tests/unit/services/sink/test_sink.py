@@ -454,7 +454,8 @@ import duckdb, sys
 print(duckdb.connect(sys.argv[1]).execute("SELECT count(*) FROM readings").fetchone()[0])
 """
 PROGRAM = """
-import signal, sys
+import sys
+from kappawatt.signals import stop_on_signals
 from kappawatt.settings import Settings
 from kappawatt.services.sink.loop import Sink, open_sink
 from kappawatt.telemetry import Telemetry
@@ -464,7 +465,7 @@ built = open_sink(settings)
 bus = connect_as(settings)
 telemetry = Telemetry("sink")
 sink = Sink(bus, built.store, settings=settings, telemetry=telemetry, write_seconds=0.1, write_rows=2000)
-signal.signal(signal.SIGTERM, lambda *_: sink.stop())
+stop_on_signals(sink.stop)
 print("ready", flush=True)
 sink.run()
 """
