@@ -82,7 +82,7 @@ def _arrow_column(column: NDArray[Any], field: Field, rejections: list[Rejection
     if field.kind is Kind.TEXT and kind == "O":
         return texts_of(column.tolist(), field, rejections)
     if field.kind is Kind.TIMESTAMP and kind in "Mi":
-        return moments_of(column, field)
+        return moments_of(column, field, rejections)
     if field.kind not in (Kind.TEXT, Kind.TIMESTAMP) and kind in "fiu":
         return column.astype(np.float64)
     raise PayloadInvalid.of(field.name, f"an Arrow column of {column.dtype}", field.allowed)

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from kappawatt import __version__
 from kappawatt.columns.batch import Answer, Batch, Rejection, RowsRejected
 from kappawatt.columns.content import Decoded
-from kappawatt.columns.json_rows import load_json
 from kappawatt.columns.plain import plain_values
 from kappawatt.columns.schema import Field, Kind, Schema, shorten
+from kappawatt.columns.strict_json import load_json
 from kappawatt.columns.values import column_of, moments_of
 from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
@@ -344,7 +344,7 @@ def _binary(
         )
     values: NDArray[Any] = np.frombuffer(raw, dtype=dtype, count=n).astype(np.float64)
     if field.kind is Kind.TIMESTAMP:
-        return moments_of(values, field), raw[size:]
+        return moments_of(values, field, rejections), raw[size:]
     return values, raw[size:]
 
 
