@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kappawatt.columns.batch import Rejection
 from kappawatt.columns.schema import Field, Kind, Schema, shorten
 
-__all__ = ["column_of", "moments_of", "parse_microseconds", "parse_timestamp"]
+__all__ = ["CALENDAR", "column_of", "moments_of", "parse_microseconds", "parse_timestamp"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
