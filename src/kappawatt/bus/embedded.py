@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import sqlite3
 import threading
 import time
@@ -35,7 +34,7 @@ from kappawatt.bus.interface import (
 )
 from kappawatt.bus.logs import new_log
 from kappawatt.bus.partitioner import partition_for
-from kappawatt.bus.topic import Topic
+from kappawatt.bus.topic import TOPIC_NAME, Topic
 from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, LogRenewed, SettingInvalid, TopicUnknown
 
 __all__ = ["EmbeddedBus"]
@@ -67,7 +66,6 @@ CREATE TABLE IF NOT EXISTS generation (
 ) WITHOUT ROWID;
 """
 
-TOPIC_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # as Kafka has it
 BUSY_SECONDS = 30.0  # how long one process waits for another to finish a write
 IDLE_SECONDS = 0.005  # between two looks for new messages; a look costs some 10 us
 PRUNE_SECONDS = 60.0  # between two deletions of what retention no longer keeps
