@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kappawatt.columns.schema import MIN_TIMESTAMP
 from kappawatt.columns.strict_json import load_document
 from kappawatt.columns.values import parse_microseconds
 
@@ -39,6 +40,7 @@ LONGEST_NAME = 400  # characters of a text that is an id, a name, a reason
 LONGEST_WORDS = 4_000  # of a text that is an explanation, or an answer in words
 MOST_FIELDS = 200
 INT32, INT64 = 2**31, 2**63
+LAST_MICROSECOND = INT64 // 1000 - 1  # a forecast ends after the last time of a reading, and still counts in ns
 
 
 class Malformed(ValueError):
@@ -65,6 +67,11 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def _is_moment(value: Any) -> bool:
+    found = parse_microseconds(value) if isinstance(value, str) else None
+    return found is not None and MIN_TIMESTAMP * 1000 <= found <= LAST_MICROSECOND
+
+
 def _is_scalar(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) <= LONGEST_WORDS
@@ -78,9 +85,7 @@ OFFSET = Part("a whole number from 0", _is_whole(0, INT64))
 WHOLE = Part("a whole number of 64 bits", _is_whole(-INT64, INT64))
 NUMBER = Part("a number", _is_number)
 FLAG = Part("true or false", lambda value: type(value) is bool)
-MOMENT = Part(
-    "an ISO 8601 time with zone", lambda value: isinstance(value, str) and parse_microseconds(value) is not None
-)
+MOMENT = Part("an ISO 8601 time with zone, in the years 1970 to 2262", _is_moment)
 SCALAR = Part(f"text of at most {LONGEST_WORDS} characters, a number, true, false or null", _is_scalar)
 
 

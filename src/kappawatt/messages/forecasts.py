@@ -175,6 +175,7 @@ MOST_INTERVALS = 1_000  # of one forecast; a day of 25 hours has 100 quarter hou
 MOST_LEVELS = 200
 MOST_FIGURES = 50  # of a day
 MOST_DIGITS = 20  # of a level
+YEAR = 366 * 86_400
 MOMENTS = {"available_at": MOMENT, "known_at": MOMENT}
 MADE_BY = {
     "model": NAME,
@@ -190,7 +191,7 @@ FORECAST = {
     "key": NAME,
     "issue_time": MOMENT,
     "time_zone": NAME,
-    "step_seconds": Part("a whole number from 1", lambda value: OFFSET.is_right(value) and value > 0),
+    "step_seconds": Part("a whole number up to a year", lambda value: PARTITION.is_right(value) and 0 < value <= YEAR),
     "target_time": Part(f"1 to {MOST_INTERVALS} rising times", lambda value: _are_times(value)),
     "quantiles": Part(f"1 to {MOST_LEVELS} lists of a number for each target_time", lambda value: _are_levels(value)),
 }
