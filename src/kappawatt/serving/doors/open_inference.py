@@ -321,22 +321,22 @@ def _listed(tensor: dict[str, Any], field: Field, n: int, rejections: list[Rejec
     flat = [v[0] if isinstance(v, list) and len(v) == 1 else v for v in values]
     if len(flat) != n:
         raise PayloadInvalid.of(field.name, f"{len(flat)} values", f"{n} as its shape says")
-    datatype = tensor.get("datatype")
+    datatype = _datatype(tensor)
     if datatype != "BYTES" and datatype not in DATATYPES:
-        raise PayloadInvalid.of(field.name, f"datatype {shorten(datatype)!r}", ", ".join(DATATYPES))
+        raise _no_datatype(field, datatype)
     return column_of(flat, field, rejections)
 
 
 def _binary(
     tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes, rejections: list[Rejection]
 ) -> tuple[NDArray[Any], bytes]:
-    datatype = tensor.get("datatype")
+    datatype = _datatype(tensor)
     if datatype == "BYTES" and field.kind in (Kind.TEXT, Kind.TIMESTAMP):
         if type(size) is not int or not 0 <= size <= len(raw):
             raise PayloadInvalid.of(field.name, f"binary_data_size {shorten(size)!r}", f"0 to {len(raw)}")
         return column_of(list(_elements(field.name, n, raw[:size])), field, rejections), raw[size:]
     if datatype not in DATATYPES or field.kind is Kind.TEXT:
-        raise PayloadInvalid.of(field.name, f"datatype {shorten(datatype)!r}", ", ".join(DATATYPES))
+        raise _no_datatype(field, datatype)
     dtype = np.dtype(DATATYPES[datatype]).newbyteorder("<")
     if type(size) is not int or size != n * dtype.itemsize or size > len(raw):
         raise PayloadInvalid.of(
@@ -346,6 +346,15 @@ def _binary(
     if field.kind is Kind.TIMESTAMP:
         return moments_of(values, field, rejections), raw[size:]
     return values, raw[size:]
+
+
+def _datatype(tensor: dict[str, Any]) -> str:
+    given = tensor.get("datatype")
+    return given if isinstance(given, str) else repr(shorten(given))
+
+
+def _no_datatype(field: Field, got: str) -> PayloadInvalid:
+    return PayloadInvalid.of(field.name, f"datatype {shorten(got)!r}", ", ".join(DATATYPES))
 
 
 def _answer(document: dict[str, Any], answer: Answer, schema: Schema) -> Response:
