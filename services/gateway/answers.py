@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from flask import Response, request
 
+from kappawatt.columns.strict_json import dump_json
 from kappawatt.errors import PayloadInvalid
 from kappawatt.serving.openapi import JSON
 
@@ -23,7 +24,7 @@ OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIV
 
 def json_answer(document: Any, status: int = 200) -> Response:
     """Return a document as JSON."""
-    return Response(orjson.dumps(document, option=OPTIONS), status, content_type=JSON)
+    return Response(dump_json(document, OPTIONS), status, content_type=JSON)
 
 
 def query(name: str, schema: dict[str, Any], meaning: str) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import orjson
 from flask import Flask, Request, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
+from kappawatt.columns.strict_json import dump_json, load_document
 from kappawatt.errors import ContentTypeUnsupported, KappawattError, PayloadInvalid
 from kappawatt.messages.tracing import trace_parent
 from kappawatt.serving import docs
@@ -92,11 +92,7 @@ def _add_session(app: Flask, gateway: Gateway) -> None:
     def sign_in() -> Response:
         if request.mimetype != JSON:
             raise ContentTypeUnsupported(f"content type: got {request.mimetype[:80]!r}, allowed {JSON}")
-        try:
-            document = orjson.loads(read_body())
-        except orjson.JSONDecodeError as error:
-            raise PayloadInvalid(f"body: {error}") from None
-        key = document.get("key") if isinstance(document, dict) else None
+        key = load_document(read_body()).get("key")
         if not isinstance(key, str) or not 0 < len(key) <= 512:
             raise PayloadInvalid('body: allowed {"key": "..."}')
         if not key.isascii() or not key.isprintable() or " " in key:
@@ -104,7 +100,7 @@ def _add_session(app: Flask, gateway: Gateway) -> None:
         response = json_answer({})
         if gateway.access.is_on:
             found = gateway.access.sign_in(key, response)
-            response.data = orjson.dumps({"name": found.name, "role": found.role.name.lower()})
+            response.data = dump_json({"name": found.name, "role": found.role.name.lower()})
         return response
 
     @app.delete(Own.SESSION, provide_automatic_options=False)
@@ -169,8 +165,8 @@ def _why(answer: tuple[int, bytes] | str) -> str:
     if isinstance(answer, str):
         return answer
     try:
-        return str(orjson.loads(answer[1])["detail"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return str(load_document(answer[1])["detail"])
+    except (PayloadInvalid, KeyError):
         return f"answered {answer[0]}"
 
 
@@ -189,8 +185,8 @@ def _add_documents(app: Flask, context: Context, gateway: Gateway) -> None:
                 unreachable[name] = _why(answer)
                 continue
             try:
-                openapi_merge.add_service(document, name, orjson.loads(answer[1]))
-            except (ValueError, AttributeError, TypeError) as error:
+                openapi_merge.add_service(document, name, load_document(answer[1]))
+            except (PayloadInvalid, ValueError, AttributeError, TypeError) as error:
                 unreachable[name] = f"its document cannot be read: {error}"
         document["x-unreachable"] = unreachable
         if gateway.access.is_on:

@@ -16,6 +16,7 @@ from kappawatt.streams.stream import Stream
 from kappawatt.telemetry import Telemetry
 
 from .hub import Hub
+from .isolating import isolated
 from .view import Followed, Span, View, slices
 
 __all__ = ["Follower", "LagWatch"]
@@ -142,9 +143,15 @@ class Follower(RetryingThread):
             self.stopped.wait(GATHER_SECONDS)
 
     def _take(self, records: Records) -> None:
-        events = self._view.take(records, self._hub.offset((records.topic, records.partition)))
-        self._rows_per_message[records.topic] = max(1.0, events.rows / len(records))
-        self._hub.publish(events)
+        rows = 0
+        start = self._hub.offset((records.topic, records.partition))
+        for events in isolated(self._view.take, records, start, self._count_failed):
+            rows += events.rows
+            self._hub.publish(events)
+        self._rows_per_message[records.topic] = max(1.0, rows / len(records))
+
+    def _count_failed(self) -> None:
+        self._telemetry.rejections.labels(self._telemetry.service, "view", "internal").inc()
 
     def _skip_if_behind(self, tail: Tail) -> None:
         lag = tail.lag()

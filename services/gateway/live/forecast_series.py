@@ -25,6 +25,7 @@ KEPT_DAYS = 10  # of measured values
 BANDS = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_INTERVALS = 300  # of one forecast: 25 hours of quarter hours are 100
 DAY_SECONDS = 86_400
+LARGEST = float(np.finfo(np.float32).max)
 ROOM = 128  # errors; arrays grow by half, and by so many at least
 Seconds = NDArray[np.int64]  # since the epoch, UTC
 ErrorRow = tuple[Any, ...]
@@ -85,7 +86,8 @@ def read_fan(document: Mapping[str, Any]) -> KeptFan | None:
     try:
         targets = np.array([text.removesuffix("Z") for text in document["target_time"]], "datetime64[s]")
         levels = checked_levels(tuple(float(text) for text in document["quantiles"]))
-        columns = np.array(list(document["quantiles"].values()), np.float32)
+        with np.errstate(over="ignore"):
+            columns = np.array(list(document["quantiles"].values()), np.float32)
         zone_named(document["time_zone"])
         if columns.shape != (len(levels), len(targets)) or not 0 < len(targets) <= MOST_INTERVALS:
             return None
@@ -113,9 +115,10 @@ def read_error(document: Mapping[str, Any], version: int) -> ErrorRow | None:
     try:
         naive = document.get("naive_error")
         numbers = [float(document[name]) for name in ("measured", "forecast", "error", "lower", "upper", "crps")]
-        if not all(map(math.isfinite, numbers)):
+        numbers.insert(3, 0.0 if naive is None else float(naive))
+        if not all(abs(number) <= LARGEST for number in numbers):  # false for NaN
             return None
-        numbers.insert(3, math.nan if naive is None else float(naive))
+        numbers[3] = math.nan if naive is None else numbers[3]
         issue_time, target_time = int(_seconds(document["issue_time"])), int(_seconds(document["target_time"]))
         return (issue_time, target_time, *numbers, version, document.get("fallback") is True)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Records
-from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import READABLE
-from kappawatt.forecasting.calendar import Times
+from kappawatt.errors import SettingInvalid
+from kappawatt.forecasting.calendar import Times, zone_named
 from kappawatt.forecasting.forecaster import UNNAMED
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
-from kappawatt.messages.readings import runs_of_content_type
+from kappawatt.messages.readings import decode_records, runs_of_content_type
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
 from kappawatt.streams.stream import Form, Stream
 from kappawatt.worker.histories import AHEAD_MOST
@@ -137,9 +137,10 @@ class ForecastsView:
         for kind, part in runs_of_content_type(records):
             if kind not in READABLE:
                 continue  # the worker refuses it, and a dead letter says so
-            decoded = decode_many(part.values, kind, self.stream.schema)
+            decoded = decode_records([part], kind, self.stream.schema)
             columns = decoded.batch.columns
-            arrived = np.array(part.timestamps, "datetime64[ms]")[decoded.message]
+            now = time.time_ns() // 1_000_000  # who sends says when a message arrived, and may say anything
+            arrived = np.array([min(stamp, now) for stamp in part.timestamps], "datetime64[ms]")[decoded.message]
             values, starts = columns[self._target.name], columns[INTERVAL_START.name]
             kept = np.flatnonzero(decoded.batch.valid & ~np.isnan(values) & (starts <= arrived + AHEAD_MOST))
             sent = [part.keys[m] for m in decoded.message[kept].tolist()]
@@ -147,7 +148,7 @@ class ForecastsView:
             keys = [own or _text(key) for own, key in zip(named, sent, strict=True)]
             seconds = columns.get(INTERVAL_SECONDS, np.zeros(len(values)))[kept]
             steps = np.where(np.isnan(seconds), 0, seconds).astype(np.int64)
-            zones = columns[TIME_ZONE.name][kept].tolist()
+            zones = _known_zones(columns[TIME_ZONE.name][kept].tolist())
             yield len(decoded.batch), (keys, starts[kept], values[kept], steps, zones)
 
     def add_forecasts(self, documents: Iterable[Mapping[str, Any]]) -> News:
@@ -336,6 +337,17 @@ class ForecastsView:
 
 def _is_series(key: Any) -> TypeGuard[str]:
     return isinstance(key, str) and not key.startswith(PROBES)
+
+
+def _known_zones(zones: Sequence[str | None]) -> list[str | None]:
+    """The zones that exist, None for others."""
+    known: dict[str | None, str | None] = {None: None}
+    for zone in set(zones) - {None}:
+        try:
+            known[zone] = zone_named(zone or "")
+        except SettingInvalid:
+            known[zone] = None
+    return [known[zone] for zone in zones]
 
 
 def _text(key: bytes | None) -> str:

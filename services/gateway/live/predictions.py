@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Records
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.streams.stream import Stream
 
-from .rejections import Rejections
+from .rejections import Rejections, brief
 from .view import PROBES, Events, Followed, KnownIds, Reread, Span
 
 __all__ = ["CHART_POINTS", "PREDICTION", "REJECTION", "PredictionsView"]
@@ -220,7 +221,10 @@ class PredictionsView:
         return {"serving": serving, **measured, "rejections": self._rejections.counts()}
 
     def _measure(self) -> dict[str, Any]:
-        errors = np.array(self._errors, dtype=np.float64).reshape(-1, 3)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is null in JSON
+            return self._figures(np.array(self._errors, dtype=np.float64).reshape(-1, 3))
+
+    def _figures(self, errors: NDArray[np.float64]) -> dict[str, Any]:
         count = len(errors)
         latencies = np.array(self._latencies, dtype=np.float64)
         p50, p99 = np.percentile(latencies, (50, 99)).tolist() if len(latencies) else (None, None)
@@ -257,7 +261,7 @@ def read_events(records: Records, start: int, followed: Followed) -> Events:
         kind, documents, offsets = REJECTION, [], []
         for i, offset in enumerate(records.offsets):
             for letter in read_dead_letters([records.pick([i])]):
-                documents.append(letter)
+                documents.append(brief(letter))
                 offsets.append(offset)
     else:
         source = followed.stream.readings.name

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 
-from kappawatt.bus.interface import Bus, TopicPartition
+from kappawatt.bus.interface import Bus, Records, TopicPartition
 from kappawatt.bus.reading import read_span
 from kappawatt.errors import BusError, SpanIncomplete, TopicUnknown
 
 from .events import Sent, Wanted
 from .hub import Hub, Subscription
+from .isolating import isolated
 from .position import Logs, Place, Position, format_position
 from .view import Event, Events, Followed, Reread, encode, slices
 
@@ -178,13 +180,17 @@ class Resumed:
                 for records in polled:
                     for part in slices(records):
                         start = self._at.get((part.topic, part.partition), BEGIN).offset
-                        yield from self._rows(self._reread(part, start, followed), followed)
+                        for events in isolated(partial(self._reread_for, followed), part, start):
+                            yield from self._rows(events, followed)
         except SpanIncomplete:
             log.warning("what was to be caught up with is gone", extra={"topics": sorted({t for t, _ in missed})})
         finally:
             span.close()
         for where, place in missed.items():
             self._at[where] = max(self._at.get(where, BEGIN), place)
+
+    def _reread_for(self, followed: Followed, records: Records, start: int) -> Events:
+        return self._reread(records, start, followed)
 
     # --- to the client --------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import orjson
 
 from kappawatt.bus.interface import Records, TopicPartition
 from kappawatt.bus.promotions import Serving, group_of
+from kappawatt.columns.strict_json import dump_json
 from kappawatt.streams.stream import Stream
 
 from .position import Place
@@ -28,7 +29,7 @@ DECODED_BYTES = 1 << 20  # of messages that are decoded at once; a row takes som
 
 def encode(document: Any) -> bytes:
     """Return JSON; arrays are lists, NaN is null, instants are UTC with a Z."""
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
+    return dump_json(document, orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,27 @@ stream without one is served by the topic of its own name and the current model 
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from kappawatt.bus.interface import Bus, Consumer, Outgoing, Records, left_to_read
-from kappawatt.bus.topic import Topic
-from kappawatt.errors import LogRenewed, TopicUnknown
+from kappawatt.bus.topic import TOPIC_NAME, Topic
+from kappawatt.columns.schema import shorten
+from kappawatt.columns.strict_json import load_document
+from kappawatt.errors import LogRenewed, PayloadInvalid, TopicUnknown
 
 __all__ = ["PROMOTIONS", "PromotionFollower", "Serving", "group_of", "promote"]
+
+log = logging.getLogger(__name__)
+
+LONGEST = 400  # characters of a version, a reason
+PARTITION = re.compile(r"[0-9]{1,9}")
 
 PROMOTIONS = Topic(
     "kappawatt.streams",
@@ -136,22 +146,47 @@ class PromotionFollower:
     def _newest(self, polled: list[Records]) -> Serving | None:
         newest = None
         for records in polled:
-            for key, value in zip(records.keys, records.values, strict=True):
-                if key == self._stream.encode():
-                    newest = _parse(value) or newest
+            for i, (key, value) in enumerate(zip(records.keys, records.values, strict=True)):
+                if key != self._stream.encode():
+                    continue
+                try:
+                    newest = _parse(value, self._stream)
+                except PayloadInvalid as error:  # not written by `promote`: nothing to follow
+                    place = {"partition": records.partition, "offset": records.offsets[i], "error": str(error)}
+                    log.warning("a promotion that cannot be read is left out", extra={"topic": records.topic, **place})
         return newest
 
 
-def _parse(value: bytes) -> Serving | None:
-    try:
-        document = orjson.loads(value)
-        return Serving(
-            document["stream"],
-            document["topic"],
-            document["version"],
-            {int(partition): int(end) for partition, end in document["covered"].items()},
-            document.get("reason", ""),
-            document["promoted_at"],
-        )
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
-        return None  # not written by `promote`: nothing to follow
+def _parse(value: bytes, stream: str) -> Serving:
+    """Return a promotion; PayloadInvalid if it is none."""
+    document = load_document(value)
+    for name, allowed, is_right in (
+        ("stream", stream, lambda given: given == stream),
+        (
+            "topic",
+            "a name of 1 to 249 of A-Z a-z 0-9 . _ -",
+            lambda given: _is_text(given) and TOPIC_NAME.fullmatch(given),
+        ),
+        ("version", "text", lambda given: _is_text(given) and given),
+        ("covered", "offsets by partition", _are_offsets),
+        ("promoted_at", "milliseconds since the epoch", _is_offset),
+        ("reason", "text", lambda given: given is None or _is_text(given)),
+    ):
+        given = document.get(name)
+        if not is_right(given):
+            raise PayloadInvalid.of(name, repr(shorten(given)), allowed)
+    covered = {int(partition): end for partition, end in document["covered"].items()}
+    reason = document.get("reason") or ""
+    return Serving(stream, document["topic"], document["version"], covered, reason, document["promoted_at"])
+
+
+def _is_text(given: Any) -> bool:
+    return isinstance(given, str) and len(given) <= LONGEST
+
+
+def _is_offset(given: Any) -> bool:
+    return type(given) is int and 0 <= given < 2**63
+
+
+def _are_offsets(given: Any) -> bool:
+    return isinstance(given, dict) and all(map(PARTITION.fullmatch, given)) and all(map(_is_offset, given.values()))

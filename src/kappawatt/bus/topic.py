@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from kappawatt.columns.schema import Schema
 
-__all__ = ["DAY", "Topic", "dead_letter"]
+__all__ = ["DAY", "TOPIC_NAME", "Topic", "dead_letter"]
 
+TOPIC_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # as Kafka has it
 HOUR = 3600
 DAY = 24 * HOUR
 LARGEST_MESSAGE = 4 * 1024 * 1024

@@ -44,6 +44,7 @@ FIELD_NAME, FIELD_KIND, FIELD_TYPE, FIELD_DICTIONARY, FIELD_CHILDREN = 4, 8, 10,
 BATCH_ROWS, BATCH_NODES, BATCH_BUFFERS, BATCH_COMPRESSION = 4, 6, 8, 10
 NULL, INTEGER, FLOAT, TEXT, BOOLEAN, TIMESTAMP, LARGE_TEXT = 1, 2, 3, 5, 6, 10, 20
 LZ4, ZSTANDARD = 0, 1
+MOST_SECONDS = 2**63 // 1000 - 1  # of a time, so that it can be counted in ms
 UNITS = {0: "s", 1: "ms", 2: "us", 3: "ns"}
 
 
@@ -307,6 +308,8 @@ def _values(column: _Column, rows: int, nulls: int, buffers: list[memoryview]) -
     values: NDArray[Any] = np.frombuffer(buffers[1], dtype=column.dtype, count=rows)
     if column.kind == TIMESTAMP:
         kept = "us" if column.unit in ("us", "ns") else "ms"
+        if column.unit == "s":  # what has no place in ms must not wrap around to a time that looks right
+            values = np.clip(values, -MOST_SECONDS, MOST_SECONDS)
         moments = values.astype(f"datetime64[{column.unit}]").astype(f"datetime64[{kept}]")
         moments[missing] = np.datetime64("NaT")
         return moments

@@ -26,7 +26,7 @@ class Rejection:
         Position in the payload, from 0.
     code : str
         `missing_field`, `unknown_field`, `duplicate_field`, `not_a_number`, `not_text`, `not_a_timestamp`,
-        `not_finite`, `out_of_range`, `malformed` or `model_failed`.
+        `not_finite`, `out_of_range`, `malformed`, `model_failed`, or `internal`: an error of ours, not the sender's.
     field : str or None
         The field at fault; None when the row as a whole cannot be read.
     got : object

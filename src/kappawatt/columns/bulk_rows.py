@@ -9,8 +9,9 @@ import numpy as np
 import orjson
 
 from kappawatt.columns.batch import Batch
-from kappawatt.columns.json_rows import count_quotes, decode_objects
+from kappawatt.columns.json_rows import decode_objects
 from kappawatt.columns.schema import Field, Kind, Schema
+from kappawatt.columns.strict_json import count_quotes
 
 NUMBER_CHARACTERS = b"0123456789+-.eE,"
 

@@ -7,6 +7,7 @@ Both return validated `Batch`es, so nothing behind them meets a value it has to 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from kappawatt.columns.values import moments_of, refuse_unknown, texts_of
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["decode", "decode_many"]
+
+log = logging.getLogger(__name__)
 
 
 def decode(body: bytes, content_type: str, schema: Schema) -> Decoded:
@@ -54,14 +57,27 @@ def decode(body: bytes, content_type: str, schema: Schema) -> Decoded:
 
 
 def decode_many(values: Sequence[bytes], content_type: str, schema: Schema) -> ManyDecoded:
-    """Read and validate many messages of one content type; an unreadable message is one rejected row."""
+    """Read and validate many messages of one content type; an unreadable message is one rejected row.
+
+    So is one that reading fails on in a way that nobody thought of (`internal`): the others are read all the same.
+    """
     if content_type in (CSV, JSON):
-        bulk = bulk_csv(values, schema) if content_type == CSV else bulk_json(values, schema)
+        bulk = _bulk(values, content_type, schema)
         if bulk is not None:
             every = np.arange(len(values), dtype=np.intp)
             return ManyDecoded(bulk, every, np.zeros(len(values), dtype=np.intp))
     batches = [_one_message(value, content_type, schema) for value in values]
     return _join(batches, schema)
+
+
+def _bulk(values: Sequence[bytes], content_type: str, schema: Schema) -> Batch | None:
+    """All messages at once; None if they have to be looked at one by one."""
+    try:
+        return bulk_csv(values, schema) if content_type == CSV else bulk_json(values, schema)
+    except MemoryError:
+        raise
+    except Exception:  # one by one it shows which of them it is
+        return None
 
 
 def _decode_arrow(body: bytes, schema: Schema) -> Batch:
@@ -82,7 +98,7 @@ def _arrow_column(column: NDArray[Any], field: Field, rejections: list[Rejection
     if field.kind is Kind.TEXT and kind == "O":
         return texts_of(column.tolist(), field, rejections)
     if field.kind is Kind.TIMESTAMP and kind in "Mi":
-        return moments_of(column, field)
+        return moments_of(column, field, rejections)
     if field.kind not in (Kind.TEXT, Kind.TIMESTAMP) and kind in "fiu":
         return column.astype(np.float64)
     raise PayloadInvalid.of(field.name, f"an Arrow column of {column.dtype}", field.allowed)
@@ -93,8 +109,17 @@ def _one_message(value: bytes, content_type: str, schema: Schema) -> Batch:
         return decode(value, content_type, schema).batch
     except PayloadInvalid as error:
         allowed = f"rows of {schema.name} as {content_type} ({str(error)[:400]})"
-        refused = Rejection(0, "malformed", None, shorten(value[:SHORTEST]), allowed)
-        return schema.check({}, 1, [refused])
+        return _refused("malformed", value, allowed, schema)
+    except MemoryError:
+        raise
+    except Exception as error:  # a message that nobody thought of is refused, and ends nobody who reads it
+        log.exception("a message cannot be read", extra={"content_type": content_type, "bytes": len(value)})
+        reason = f"could not be read: {type(error).__name__}: {error}"
+        return _refused("internal", value, f"rows that can be read ({reason[:400]})", schema)
+
+
+def _refused(code: str, value: bytes, allowed: str, schema: Schema) -> Batch:
+    return schema.check({}, 1, [Rejection(0, code, None, shorten(value[:SHORTEST]), allowed)])
 
 
 def _join(batches: Sequence[Batch], schema: Schema) -> ManyDecoded:

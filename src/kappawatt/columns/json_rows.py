@@ -2,89 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.content import Decoded
 from kappawatt.columns.schema import SHORTEST, Kind, Schema, shorten
+from kappawatt.columns.strict_json import Repeated, load_json
 from kappawatt.columns.values import column_of, refuse_unknown
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["decode_objects", "load_json"]
-
-
-class _Repeated(dict[str, Any]):
-    """An object in which a key stood twice."""
-
-    key: str = ""
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) == len(pairs):
-        return result
-    repeated = _Repeated(result)
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            repeated.key = key
-            break
-        seen.add(key)
-    return repeated
-
-
-def load_json(body: bytes) -> Any:
-    """Parse JSON; objects with a repeated key come back as `_Repeated`.
-
-    orjson parses and keeps the last of repeated keys. Whether there were any shows in the number of quotes:
-    each key has two, and so has each text value. Only when that does not add up (repeats, or escaped quotes),
-    or when orjson refuses (NaN and Infinity are not JSON, but the sender should hear which field held them),
-    Python's own parser looks at pairs.
-    """
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        reason = str(error)
-    else:
-        if body.count(b'"') == count_quotes(parsed, 0):
-            return parsed
-        reason = "malformed"
-    try:
-        return json.loads(body, object_pairs_hook=_pairs)
-    except RecursionError:
-        raise PayloadInvalid.of("body", "JSON nested too deeply", "rows of flat objects") from None
-    except UnicodeDecodeError as error:
-        raise PayloadInvalid.of("body", f"bytes that are not UTF-8 at {error.start}", "UTF-8") from None
-    except ValueError:
-        raise PayloadInvalid.of("body", f"malformed JSON ({reason})", "JSON (RFC 8259)") from None
-
-
-def count_quotes(value: Any, depth: int) -> int:
-    """How many quotes the JSON text of `value` has if no key repeats and no text holds a quote; -1 if deep."""
-    kind = type(value)
-    if kind is str:
-        return 2
-    if depth > 8:
-        return -1_000_000
-    if kind is dict:
-        total = 2 * len(value)
-        for inner in value.values():
-            if type(inner) is not float and type(inner) is not int:
-                total += count_quotes(inner, depth + 1)
-        return total
-    if kind is list:
-        total = 0
-        for inner in value:
-            if type(inner) is not float and type(inner) is not int:
-                total += count_quotes(inner, depth + 1)
-        return total
-    return 0
+__all__ = ["decode_json", "decode_objects"]
 
 
 def decode_json(body: bytes, schema: Schema) -> Decoded:
@@ -144,7 +75,7 @@ def _plain_objects(rows: Sequence[Any], schema: Schema) -> dict[str, NDArray[Any
 
 
 def _checked_row(i: int, row: Any, schema: Schema, rejections: list[Rejection]) -> dict[str, Any]:
-    if isinstance(row, _Repeated):
+    if isinstance(row, Repeated):
         rejections.append(Rejection(i, "duplicate_field", row.key[:SHORTEST], "this field twice", "each field once"))
         return row
     if not isinstance(row, dict):
@@ -154,7 +85,7 @@ def _checked_row(i: int, row: Any, schema: Schema, rejections: list[Rejection]) 
 
 
 def _columns_to_batch(columns: Any, schema: Schema) -> Batch:
-    if isinstance(columns, _Repeated):
+    if isinstance(columns, Repeated):
         raise PayloadInvalid.of("columns", f"{columns.key!r} twice", "each field once")
     if not isinstance(columns, dict) or not columns:
         raise PayloadInvalid.of("columns", repr(shorten(columns)), "an object of lists")

@@ -89,7 +89,7 @@ class Field:
             shortest, longest = self.lengths
             return f"text of {shortest} to {longest} characters"
         if self.kind is Kind.TIMESTAMP:
-            return "an ISO 8601 time with zone, or milliseconds since the epoch"
+            return "an ISO 8601 time with zone, or milliseconds since the epoch, in the years 1970 to 2261"
         if self.kind is Kind.BOOLEAN:
             return "true or false"
         noun = "an integer" if self.kind is Kind.INTEGER else "a number"
@@ -106,7 +106,7 @@ class Field:
         if self.kind is Kind.TIMESTAMP:
             result["anyOf"] = [
                 {"type": "string", "format": "date-time"},
-                {"type": "integer", "minimum": 0, "maximum": MAX_TIMESTAMP},
+                {"type": "integer", "minimum": MIN_TIMESTAMP, "maximum": MAX_TIMESTAMP},
             ]
         elif self.kind is Kind.TEXT:
             shortest, longest = self.lengths
@@ -127,8 +127,12 @@ class Field:
         return result
 
 
-MIN_TIMESTAMP = -62_135_596_800_000  # 0001-01-01T00:00:00Z in ms
-MAX_TIMESTAMP = 253_402_300_799_000  # 9999-12-31T23:59:59Z in ms: the last time ISO 8601 writes in 4 digits
+# Times that are let into the log [ms since the epoch]: the years 1970 to 2261. Kafka has no earlier record time, and
+# whatever reads the store later has them: PostgreSQL and DuckDB, Python's datetime, and the nanoseconds of pandas,
+# Arrow and Parquet, which end in April 2262.
+MIN_TIMESTAMP = 0
+MAX_TIMESTAMP = 9_214_646_399_999
+EARLIEST, LATEST = (np.datetime64(ms, "ms") for ms in (MIN_TIMESTAMP, MAX_TIMESTAMP))
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +363,9 @@ def _faults(field: Field, column: NDArray[Any]) -> list[tuple[str, NDArray[np.bo
         return [("missing_field", missing)] if field.required and missing.any() else []
     if field.kind is Kind.TIMESTAMP:
         missing = np.isnat(column)
-        return [("missing_field", missing)] if field.required and missing.any() else []
+        faults = [("missing_field", missing)] if field.required and missing.any() else []
+        outside = ~missing & ((column < EARLIEST) | (column > LATEST))
+        return [*faults, ("out_of_range", outside)] if outside.any() else faults
     low, high = field.limits
     good = (column >= low) & (column <= high) & np.isfinite(column)
     if good.all():

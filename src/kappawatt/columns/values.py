@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Rejection
-from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Field, Kind, Schema, shorten
+from kappawatt.columns.schema import Field, Kind, Schema, shorten
 
-__all__ = ["column_of", "moments_of", "parse_microseconds", "parse_timestamp"]
+__all__ = ["CALENDAR", "column_of", "moments_of", "parse_microseconds", "parse_timestamp"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+CALENDAR = (-62_135_596_800_000, 253_402_300_799_999)  # ms since the epoch: the years 1 to 9999, of 4 digits
 NOT_A_TIME = np.iinfo(np.int64).min  # NaT as a number
 
 
@@ -86,12 +87,21 @@ def timestamps_of(values: list[Any], field: Field, rejections: list[Rejection]) 
     return whole.view("datetime64[us]").astype(f"datetime64[{field.finest}]", copy=False)
 
 
-def moments_of(column: NDArray[Any], field: Field) -> NDArray[np.datetime64]:
-    """One column of times, or of whole ms since the epoch, as the field keeps them; NaT beyond the years 1 to 9999."""
-    moments = column if column.dtype.kind == "M" else column.astype("datetime64[ms]")
-    whole = moments.astype("datetime64[ms]").astype(np.int64)
-    outside = (whole < MIN_TIMESTAMP) | (whole > MAX_TIMESTAMP)
-    return np.where(outside, np.datetime64("NaT"), moments).astype(f"datetime64[{field.finest}]")
+def moments_of(column: NDArray[Any], field: Field, rejections: list[Rejection]) -> NDArray[np.datetime64]:
+    """One column of times, or of whole ms since the epoch, as the field keeps them; NaT is missing, and what is
+    beyond the years 1 to 9999 is refused.
+    """
+    if column.dtype.kind == "M":
+        known = ~np.isnat(column)
+        whole = column.astype("datetime64[ms]").astype(np.int64)
+    else:
+        known = ~np.isnan(column) if column.dtype.kind == "f" else np.ones(len(column), np.bool_)
+        whole = column
+    inside = known & (whole >= CALENDAR[0]) & (whole <= CALENDAR[1])
+    for row in np.flatnonzero(known & ~inside).tolist():
+        rejections.append(Rejection(row, "not_a_timestamp", field.name, shorten(column[row]), field.allowed))
+    moments = column if column.dtype.kind == "M" else np.where(inside, whole, 0).astype("datetime64[ms]")
+    return np.where(inside, moments, np.datetime64("NaT")).astype(f"datetime64[{field.finest}]")
 
 
 def parse_timestamp(value: Any) -> int | None:
@@ -116,6 +126,6 @@ def parse_microseconds(value: Any) -> int | None:
                 return (moment - EPOCH) // MICROSECOND
             except (ValueError, OverflowError):
                 return None
-    if type(value) not in (int, float) or not 0 <= value <= MAX_TIMESTAMP or value != int(value):
+    if type(value) not in (int, float) or not 0 <= value <= CALENDAR[1] or value != int(value):
         return None
     return int(value) * 1000

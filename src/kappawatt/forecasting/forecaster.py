@@ -152,6 +152,8 @@ class Forecaster:
             try:
                 fan = self.forecast(fitted, known, targets)
                 reason = _fault(fan, len(targets), self.levels)
+            except MemoryError:  # says nothing about the model, and another try may do
+                raise
             except Exception as error:
                 log.error("model failed, the seasonal naive stands in", exc_info=error, extra={"series": past.key})
                 reason = f"the model failed: {shorten(str(error))}"

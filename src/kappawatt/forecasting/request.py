@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Rejection
-from kappawatt.columns.schema import Field, Kind, shorten
+from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Field, Kind, shorten
 from kappawatt.columns.values import column_of, parse_timestamp
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, zone_named
@@ -193,7 +193,7 @@ def _moment(value: Any, name: str) -> np.datetime64 | None:
     if value is None:
         return None
     found = parse_timestamp(value)
-    if found is None:
+    if found is None or not MIN_TIMESTAMP <= found <= MAX_TIMESTAMP:
         raise PayloadInvalid.of(name, repr(shorten(value)), START.allowed)
     return np.datetime64(found, "ms")
 

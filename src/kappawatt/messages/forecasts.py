@@ -10,6 +10,7 @@ the interval's start.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,27 @@ from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Headers, Outgoing, Records
 from kappawatt.columns.content import JSON
+from kappawatt.columns.values import parse_microseconds
+from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.fan import level_text
 from kappawatt.forecasting.forecaster import Issued
 from kappawatt.forecasting.model import ForecastModel
+from kappawatt.messages.checked import (
+    FLAG,
+    MOMENT,
+    NAME,
+    NUMBER,
+    OFFSET,
+    PARTITION,
+    WORDS,
+    Malformed,
+    Part,
+    checked,
+    maybe,
+    numbers,
+    parsed,
+)
 from kappawatt.models.scores import crps
 
 __all__ = [
@@ -153,6 +171,50 @@ def with_available_at(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"available_at": document["known_at"], **{n: v for n, v in document.items() if n != "known_at"}}
 
 
+MOST_INTERVALS = 1_000  # of one forecast; a day of 25 hours has 100 quarter hours
+MOST_LEVELS = 200
+MOST_FIGURES = 50  # of a day
+MOST_DIGITS = 20  # of a level
+YEAR = 366 * 86_400
+MOMENTS = {"available_at": MOMENT, "known_at": MOMENT}
+MADE_BY = {
+    "model": NAME,
+    "version": NAME,
+    "fallback": FLAG,
+    "source_topic": NAME,
+    "source_log": WORDS,
+    "source_partition": PARTITION,
+    "source_offset": OFFSET,
+}
+FORECAST = {
+    "id": NAME,
+    "key": NAME,
+    "issue_time": MOMENT,
+    "time_zone": NAME,
+    "step_seconds": Part("a whole number up to a year", lambda value: PARTITION.is_right(value) and 0 < value <= YEAR),
+    "target_time": Part(f"1 to {MOST_INTERVALS} rising times", lambda value: _are_times(value)),
+    "quantiles": Part(f"1 to {MOST_LEVELS} lists of a number for each target_time", lambda value: _are_levels(value)),
+}
+FORECAST_MORE = {
+    **MOMENTS,
+    **MADE_BY,
+    "corrected": FLAG,
+    "target": NAME,
+    "unit": maybe(NAME),
+    "day": Part("quantiles by figure", lambda value: _are_figures(value)),
+    "filled": OFFSET,
+    "fallback_reason": maybe(WORDS),
+}
+REALISED = {
+    "id": NAME,
+    "key": NAME,
+    "issue_time": MOMENT,
+    "target_time": MOMENT,
+    **dict.fromkeys(("measured", "forecast", "error", "lower", "upper", "crps"), NUMBER),
+}
+REALISED_MORE = {**MOMENTS, **MADE_BY, **dict.fromkeys(("naive", "naive_error"), maybe(NUMBER)), "covered": FLAG}
+
+
 def read_documents(polled: Iterable[Records]) -> list[dict[str, Any]]:
     """Return forecasts or realised errors as documents.
 
@@ -163,13 +225,54 @@ def read_documents(polled: Iterable[Records]) -> list[dict[str, Any]]:
     for records in polled:
         for i, value in enumerate(records.values):
             try:
-                document = orjson.loads(value)
-            except orjson.JSONDecodeError:
+                document = _checked(parsed(value))
+            except (PayloadInvalid, Malformed):
                 continue
-            if isinstance(document, dict) and "issue_time" in document and "id" in document:
-                place = {"topic": records.topic, "partition": records.partition, "offset": records.offsets[i]}
-                found.append({**with_available_at(document), "published": records.timestamps[i], **place})
+            place = {"topic": records.topic, "partition": records.partition, "offset": records.offsets[i]}
+            found.append({**with_available_at(document), "published": records.timestamps[i], **place})
     return found
+
+
+def _checked(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A forecast, or else a realised error; Malformed if it is neither."""
+    if "quantiles" not in document:
+        return checked(document, REALISED, REALISED_MORE)
+    found = checked(document, FORECAST, FORECAST_MORE)
+    each = numbers(len(found["target_time"]))
+    for level, values in found["quantiles"].items():
+        if not each.is_right(values):
+            raise Malformed(f"quantiles {level}: got something else, allowed {each.allowed}")
+    return found
+
+
+def _are_times(value: Any) -> bool:
+    if not isinstance(value, list) or not 0 < len(value) <= MOST_INTERVALS or not all(map(MOMENT.is_right, value)):
+        return False
+    moments = [parse_microseconds(text) or 0 for text in value]
+    return all(first < second for first, second in pairwise(moments))
+
+
+def _are_levels(value: Any) -> bool:
+    return isinstance(value, dict) and 0 < len(value) <= MOST_LEVELS and all(map(_is_level, value))
+
+
+def _is_level(text: str) -> bool:
+    try:
+        return len(text) <= MOST_DIGITS and 0 < float(text) < 1
+    except ValueError:
+        return False
+
+
+def _are_figures(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict)
+        and len(value) <= MOST_FIGURES
+        and all(
+            NAME.is_right(name) and isinstance(figure, dict) and len(figure) <= MOST_LEVELS
+            and all(map(_is_level, figure)) and all(map(NUMBER.is_right, figure.values()))
+            for name, figure in value.items()
+        )
+    )  # fmt: skip
 
 
 def _plain(column: NDArray[np.float64]) -> list[float]:

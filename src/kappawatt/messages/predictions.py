@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,23 @@ from kappawatt.columns.arrow import read_columns, write_columns
 from kappawatt.columns.batch import Columns
 from kappawatt.columns.content import ARROW, JSON
 from kappawatt.columns.plain import plain_values
+from kappawatt.columns.values import CALENDAR
 from kappawatt.errors import PayloadInvalid
+from kappawatt.messages.checked import (
+    INT64,
+    LONGEST_WORDS,
+    MOMENT,
+    NAME,
+    OFFSET,
+    PARTITION,
+    WORDS,
+    Malformed,
+    checked,
+    maybe,
+    parsed,
+)
 from kappawatt.messages.ids import message_id
-from kappawatt.messages.readings import content_type
+from kappawatt.messages.readings import BLOCK_ROWS_MOST, content_type
 
 __all__ = ["Prediction", "prediction_block", "prediction_event", "prediction_id", "read_predictions"]
 
@@ -104,9 +119,23 @@ def prediction_event(p: Prediction) -> list[Outgoing]:
 
 
 def _plain(column: NDArray[Any]) -> list[Any]:
-    """A column as JSON values: NaN is null, times are ISO 8601 in UTC."""
+    """A column as JSON values: what is not finite is null, times are ISO 8601 in UTC."""
     values = plain_values(column)
-    return [None if value != value else value for value in values] if column.dtype.kind == "f" else values
+    return [value if isfinite(value) else None for value in values] if column.dtype.kind == "f" else values
+
+
+NEEDED = {"source_offset": OFFSET}
+OPTIONAL = {
+    "id": NAME,
+    "key": maybe(WORDS),
+    "event_time": maybe(MOMENT),
+    "model": maybe(NAME),
+    "version": maybe(NAME),
+    "source_topic": NAME,
+    "source_log": WORDS,
+    "source_partition": PARTITION,
+    "source_row": PARTITION,
+}
 
 
 def read_predictions(polled: Iterable[Records]) -> list[dict[str, Any]]:
@@ -128,32 +157,58 @@ def read_predictions(polled: Iterable[Records]) -> list[dict[str, Any]]:
                 if content_type(records.headers[i], value) == ARROW:
                     rows = _read_block(value, records.keys[i], records.headers[i])
                 else:
-                    rows = [orjson.loads(value)]
-            except (PayloadInvalid, orjson.JSONDecodeError, KeyError, ValueError):
+                    rows = [checked(parsed(value), NEEDED, OPTIONAL, nested=False)]
+            except (PayloadInvalid, KeyError, ValueError):
                 continue
-            found.extend({**row, **place} for row in rows if isinstance(row, dict) and "source_offset" in row)
+            found.extend({**row, **place} for row in rows)
     return found
 
 
 def _read_block(value: bytes, key: bytes | None, headers: Headers) -> list[dict[str, Any]]:
     same = {name: content.decode() for name, content in headers}
-    topic, partition = same["source-topic"], int(same["source-partition"])
-    log = same.get("source-log", "")  # a release before wrote none
-    model, version = same["model"], same["model-version"]
-    lists = {name: _plain(column) for name, column in read_columns(value).items()}
+    about: dict[str, Any] = {
+        "model": same["model"],
+        "version": same["model-version"],
+        "source_topic": same["source-topic"],
+        "source_log": same.get("source-log", ""),  # a release before wrote none
+        "source_partition": int(same["source-partition"]),
+    }
+    columns = read_columns(value)
+    _check_block(columns)
+    lists = {name: _plain(column) for name, column in columns.items()}
     names = tuple(lists)
     text = None if key is None else key.decode("utf-8", "replace")
     found = []
     for values in zip(*lists.values(), strict=True):
         row = dict(zip(names, values, strict=True))
+        offset, inner = row["source_offset"], row["source_row"]
         row |= {
-            "id": prediction_id(topic, log, partition, row["source_offset"], row["source_row"], version),
+            "id": prediction_id(
+                about["source_topic"], about["source_log"], about["source_partition"], offset, inner, about["version"]
+            ),
             "key": text,
-            "model": model,
-            "version": version,
-            "source_topic": topic,
-            "source_log": log,
-            "source_partition": partition,
+            **about,
         }
         found.append(row)
+    for row in found[:1]:  # what differs from row to row was looked at by column
+        checked(row, NEEDED, OPTIONAL, nested=False)
     return found
+
+
+def _check_block(columns: Columns) -> None:
+    """Raise Malformed for columns that no block of answers has."""
+    n = len(columns["source_offset"])
+    if n > BLOCK_ROWS_MOST:
+        raise Malformed(f"rows: got {n}, allowed {BLOCK_ROWS_MOST}")
+    for name, column in columns.items():
+        if name in ("source_offset", "source_row"):
+            if column.dtype.kind not in "iu" or (n and not 0 <= int(column.min()) <= int(column.max()) < INT64):
+                raise Malformed(f"{name}: got a column of {column.dtype}, allowed whole numbers from 0")
+        elif column.dtype.kind == "M":
+            whole = column[~np.isnat(column)].astype("datetime64[ms]").astype(np.int64)
+            if len(whole) and not CALENDAR[0] <= int(whole.min()) <= int(whole.max()) <= CALENDAR[1]:
+                raise Malformed(f"{name[:80]}: got a time of no calendar, allowed years of 4 digits")
+        elif name == "event_time" and n:
+            raise Malformed(f"{name}: got a column of {column.dtype}, allowed times")
+        elif column.dtype == object and any(value is not None and len(value) > LONGEST_WORDS for value in column):
+            raise Malformed(f"{name[:80]}: got a longer text, allowed at most {LONGEST_WORDS} characters")

@@ -19,28 +19,32 @@ from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded
 from kappawatt.columns.plain import plain_values
-from kappawatt.columns.schema import Schema
+from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Schema
 from kappawatt.streams.rules import by_key
 from kappawatt.streams.stream import Stream
 
 __all__ = [
     "BLOCK_ROWS",
     "BLOCK_ROWS_MOST",
+    "MOST_KEY",
     "by_content_type",
     "carried_headers",
     "content_type",
-    "decode_values",
+    "decode_records",
     "decoded_messages",
     "given_columns",
     "objects",
     "reading_messages",
     "rejections_of",
     "runs_of_content_type",
+    "with_known_times",
 ]
 
 BLOCK_ROWS = 64  # from so many rows on a request or message is an Arrow block
 BLOCK_ROWS_MOST = 10_000  # rows in one outgoing block: some 600 kB, below a broker's default limit of 1 MB
 CARRIED = ("traceparent", "tracestate")  # headers that go on from a reading to its answer
+MOST_CARRIED = 1_024  # bytes of one of them; each answer has it, so a long one would have them fit no topic
+MOST_KEY = 1_000  # bytes of a message's key, which stands in each answer twice
 ARROW_MARK = b"\xff\xff\xff\xff"  # continuation mark every Arrow IPC stream starts with
 
 
@@ -133,7 +137,8 @@ def carried_headers(headers: Headers) -> Headers:
     """Return the headers of a reading that go on to its answer."""
     if not headers:
         return ()
-    return tuple((name, value) for name, value in headers if name in CARRIED)
+    carried = [(name, value) for name, value in headers if name in CARRIED and len(value) <= MOST_CARRIED]
+    return tuple(carried[: len(CARRIED)])
 
 
 def by_content_type(polled: Sequence[Records]) -> dict[str, list[Records]]:
@@ -165,20 +170,55 @@ def runs_of_content_type(records: Records) -> Iterator[tuple[str, Records]]:
         yield kind, records if len(places) == len(records) else records.pick(places)
 
 
-def decode_values(values: Sequence[bytes], kind: str, schema: Schema) -> ManyDecoded:
-    """Decode messages of one content type, whatever they name; of one that nobody reads each is a refused row."""
+def decode_records(parts: Sequence[Records], kind: str, schema: Schema) -> ManyDecoded:
+    """Decode messages of one content type, whatever they name; of one that nobody reads each is a refused row, and
+    so is each row under a key that is too long.
+    """
+    values = [value for records in parts for value in records.values]
     if kind in READABLE:
-        return decode_many(values, kind, schema)
-    n = len(values)
-    refused = [Rejection(i, "malformed", "content-type", kind[:80], ", ".join(READABLE)) for i in range(n)]
-    return ManyDecoded(schema.check({}, n, refused), np.arange(n, dtype=np.intp), np.zeros(n, dtype=np.intp))
+        decoded = decode_many(values, kind, schema)
+    else:
+        n = len(values)
+        refused = [Rejection(i, "malformed", "content-type", kind[:80], ", ".join(READABLE)) for i in range(n)]
+        decoded = ManyDecoded(schema.check({}, n, refused), np.arange(n, dtype=np.intp), np.zeros(n, dtype=np.intp))
+    if max((len(key) for records in parts for key in set(records.keys) if key), default=0) <= MOST_KEY:
+        return decoded
+    lengths = np.array([len(key or b"") for records in parts for key in records.keys])[decoded.message]
+    return _refuse(decoded, lengths > MOST_KEY, "key", [f"{n} bytes" for n in lengths.tolist()], f"{MOST_KEY} bytes")
+
+
+def with_known_times(decoded: ManyDecoded, parts: Sequence[Records], arrival: str) -> ManyDecoded:
+    """Refuse rows that say no time of their own, and came with a record time that is no time of an event.
+
+    Parameters
+    ----------
+    arrival : str
+        Field of a reading that says its time; when it arrived, if absent.
+    """
+    stamps = np.array([stamp for records in parts for stamp in records.timestamps], dtype=np.int64)
+    outside = (stamps < MIN_TIMESTAMP) | (stamps > MAX_TIMESTAMP)
+    if not outside.any():
+        return decoded
+    untimed = outside[decoded.message]
+    if arrival in decoded.batch.columns:
+        untimed &= np.isnat(decoded.batch.columns[arrival])
+    got = [f"no {arrival or 'event_time'}, and a record time of {stamp} ms" for stamp in stamps[decoded.message]]
+    allowed = "one of the two in the years 1970 to 2261"
+    return _refuse(decoded, untimed, arrival or "event_time", got, allowed)
+
+
+def _refuse(decoded: ManyDecoded, mask: NDArray[np.bool_], field: str, got: Sequence[str], allowed: str) -> ManyDecoded:
+    batch = decoded.batch
+    more = [Rejection(row, "out_of_range", field, got[row], allowed) for row in np.flatnonzero(mask).tolist()]
+    rejections = tuple(sorted((*batch.rejections, *more), key=lambda r: r.row))
+    return ManyDecoded(Batch(batch.columns, batch.valid & ~mask, rejections), decoded.message, decoded.row)
 
 
 def decoded_messages(records: Records, schema: Schema) -> Iterator[tuple[int, Batch, NDArray[np.intp]]]:
     """Decode messages, as many of one content type at once as stand together, and yield each with its rows."""
     first = 0
     for kind, part in runs_of_content_type(records):
-        decoded = decode_values(part.values, kind, schema)
+        decoded = decode_records([part], kind, schema)
         starts = np.searchsorted(decoded.message, np.arange(len(part) + 1))
         for n in range(len(part)):
             yield first + n, decoded.batch, np.arange(starts[n], starts[n + 1], dtype=np.intp)

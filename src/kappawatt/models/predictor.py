@@ -127,6 +127,8 @@ class Model:
             columns = {f.name: _answered(f, found[f.name]) for f in self.predictor.response.fields}
             if any(len(column) != n for column in columns.values()):
                 raise ValueError(f"the model gave columns of another length than {n}")
+        except MemoryError:
+            raise
         except Exception as error:
             failure = error
         else:

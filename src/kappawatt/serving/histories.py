@@ -140,6 +140,13 @@ class HistoryFollower(RetryingThread):
     def _take(self, histories: Histories, records: Records) -> None:
         for message, batch, rows in decoded_messages(records, self._forecaster.request):
             valid = rows[batch.valid[rows]]
-            if len(valid):
+            if not len(valid):
+                continue
+            try:
                 for _ in histories.steps(records.keys[message], batch, valid, records.timestamps[message]):
                     pass  # what is refused here is a dead letter of the worker's
+            except MemoryError:
+                raise
+            except Exception:  # a message that nobody thought of must not keep the others from being read
+                place = {"partition": records.partition, "offset": records.offsets[message]}
+                log.exception("a message could not be taken", extra={"topic": records.topic, **place})

@@ -51,9 +51,11 @@ def predicts(predictor: Predictor, *, stream: Stream | None = None, **given: Any
         return models
 
     def answers(model: Model, bus: Bus, stream: Stream, output: str, *, block_rows: int, **_: Any) -> Answers:
+        from kappawatt.worker.isolating import Isolating
         from kappawatt.worker.predicting import Answering
 
-        return Answering(model, output, stream.dead.name, block_rows, stream.arrival or "")
+        answering = Answering(model, output, stream.dead.name, block_rows, stream.arrival or "")
+        return Isolating(answering, stream.dead.name, model.name, model.version)
 
     def probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float) -> Finding:
         from kappawatt.serving.probes import send_probe
@@ -121,8 +123,10 @@ def forecasts(
         model: ForecastModel, bus: Bus, stream: Stream, output: str, *, block_rows: int, **patience: Any
     ) -> Answers:
         from kappawatt.worker.forecasting import Forecasting
+        from kappawatt.worker.isolating import Isolating
 
-        return Forecasting(bus, model, stream, output=output, **patience)
+        forecasting = Forecasting(bus, model, stream, output=output, **patience)
+        return Isolating(forecasting, stream.dead.name, model.name, model.version)
 
     def probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float) -> Finding:
         from kappawatt.serving.probes import newest_forecast

@@ -83,12 +83,12 @@ def send_probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float)
                     took = time.monotonic() - started
                     detail = (
                         f"stored after {sent * 1000:.0f} ms, answered on {output} after {took * 1000:.0f} ms "
-                        f"by version {document['version']}"
+                        f"by version {document.get('version')}"
                     )
                     return Finding(f"{name} probe", True, detail)
             for letter in read_dead_letters(polled):
                 if letter.get("key") == PROBE_KEY.decode():
-                    return Finding(f"{name} probe", False, f"refused: {letter['message']}")
+                    return Finding(f"{name} probe", False, f"refused: {letter.get('message')}")
     finally:
         producer.close()
         reader.close()

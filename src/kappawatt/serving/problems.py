@@ -8,6 +8,7 @@ import orjson
 from flask import Response, g
 
 from kappawatt.columns.batch import RowsRejected
+from kappawatt.columns.strict_json import dump_json
 
 __all__ = ["PROBLEM", "problem", "rejected"]
 
@@ -19,7 +20,7 @@ def problem(status: int, title: str, detail: str, **more: Any) -> Response:
     """Return a problem document (RFC 9457)."""
     document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     document["request_id"] = g.get("request_id")
-    return Response(orjson.dumps(document | more, option=orjson.OPT_SERIALIZE_NUMPY), status, content_type=PROBLEM)
+    return Response(dump_json(document | more, orjson.OPT_SERIALIZE_NUMPY), status, content_type=PROBLEM)
 
 
 def rejected(error: RowsRejected, **more: Any) -> Response:

@@ -44,7 +44,9 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
         )
         return answers, model.name, model.version
 
-    return Worker(bus, open_answers, stream=stream, service=service.name, settings=settings, telemetry=telemetry)
+    worker = Worker(bus, open_answers, stream=stream, service=service.name, settings=settings, telemetry=telemetry)
+    context.ready.append(worker.why_not_ready)
+    return worker
 
 
 def _open_bus(settings: Settings) -> Bus:

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from kappawatt.bus.interface import Bus, Headers, Outgoing, Records
 from kappawatt.bus.reading import read_span
 from kappawatt.columns.batch import Batch, Rejection
-from kappawatt.columns.schema import shorten
 from kappawatt.errors import HistoriesBehind, HistoryInsufficient
 from kappawatt.forecasting.calendar import DAY, Times, issue_time, local_date, parse_clock
 from kappawatt.forecasting.fan import naive_values
@@ -37,7 +36,8 @@ from kappawatt.messages.forecasts import error_document, error_message, forecast
 from kappawatt.messages.readings import carried_headers, decoded_messages, rejections_of
 from kappawatt.streams.stream import Stream
 from kappawatt.worker.histories import Entry, Histories, Step
-from kappawatt.worker.interface import Outcome
+from kappawatt.worker.interface import INTERNAL, Outcome
+from kappawatt.worker.isolating import RAISED
 
 __all__ = ["Forecasting"]
 
@@ -126,8 +126,13 @@ class Forecasting:
         first = {(r.topic, r.partition): r for r in reversed(polled)}
         for records in first.values():  # all before anything is taken: this may take several polls
             self._partition(records)
-        for records in polled:
-            self._take(records, self._partition(records), outcome, quiet=False)
+        try:
+            for records in polled:
+                self._take(records, self._partition(records), outcome, quiet=False)
+        except BaseException:  # what was taken in part is read again from the log
+            for where in first:
+                self._partitions.pop(where, None)
+            raise
         return outcome
 
     def _partition(self, records: Records) -> _Partition:
@@ -205,9 +210,12 @@ class Forecasting:
                     yield step
                 else:
                     yield from self._follow(step, int(rows[0]), origin, carried, quiet)
+        except RAISED:
+            raise
         except Exception as error:  # a message nobody thought of must not end the worker at each restart
-            log.exception("a message could not be dealt with", extra=origin)
-            yield Rejection(int(rows[0]), "model_failed", None, shorten(str(error)), "a message that can be answered")
+            log.exception("a message could not be answered", extra=origin)
+            reason = f"could not be answered: {type(error).__name__}: {error}"[:400]
+            yield Rejection(int(rows[0]), INTERNAL, None, None, f"a message that can be answered ({reason})")
 
     def _follow(
         self, step: Step, row: int, origin: dict[str, Any], carried: Headers, quiet: bool

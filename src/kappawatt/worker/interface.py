@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from kappawatt.bus.interface import Outgoing, Records
 from kappawatt.columns.batch import Rejection
 
-__all__ = ["Answers", "Outcome"]
+__all__ = ["INTERNAL", "Answers", "Outcome"]
+
+INTERNAL = "internal"  # code of a rejection that is an error of ours
 
 
 @dataclass(slots=True)
@@ -25,6 +27,8 @@ class Outcome:
         Every reason, message after message.
     first_refused : str
         Place of the message that `refused[0]` is about, `topic[partition]@offset`; empty if there is none.
+    internal : int
+        Messages that could not be answered for an error of ours.
     """
 
     outgoing: list[Outgoing] = field(default_factory=list)
@@ -32,6 +36,7 @@ class Outcome:
     refused: list[Rejection] = field(default_factory=list)
     refused_rows: int = 0
     first_refused: str = ""
+    internal: int = 0
     event_times: list[NDArray[np.int64]] = field(default_factory=list)
 
     def refuse(self, records: Records, at: int, reasons: Sequence[Rejection]) -> None:
@@ -40,6 +45,17 @@ class Outcome:
             self.first_refused = f"{records.topic}[{records.partition}]@{records.offsets[at]}"
         self.refused += reasons
         self.refused_rows += len({r.row for r in reasons})
+        self.internal += any(r.code == INTERNAL for r in reasons)
+
+    def add(self, more: Outcome) -> None:
+        """Take in what became of the messages behind."""
+        self.outgoing += more.outgoing
+        self.rows += more.rows
+        self.first_refused = self.first_refused or more.first_refused
+        self.refused += more.refused
+        self.refused_rows += more.refused_rows
+        self.internal += more.internal
+        self.event_times += more.event_times
 
 
 class Answers(Protocol):

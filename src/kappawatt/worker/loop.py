@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Bus, Consumer, Producer
 from kappawatt.bus.promotions import PromotionFollower, Serving, group_of
-from kappawatt.errors import BusError, HistoriesBehind, Overloaded
+from kappawatt.errors import BusError, HistoriesBehind, KappawattError, Overloaded, SettingInvalid
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
+from kappawatt.streams.table import TOPICS
 from kappawatt.telemetry import Telemetry
-from kappawatt.worker.interface import Answers, Outcome
+from kappawatt.worker.interface import INTERNAL, Answers, Outcome
 
 __all__ = ["Worker"]
 
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 1.0  # between two looks at the lag and at promotions
+MOST_UNANSWERED = 10  # messages in a row for an error of ours: one is a bad message, so many are a bad worker
+NOT_PROMOTED = frozenset(topic.name for topic in TOPICS)  # what others write and read
 
 
 class Worker:
@@ -69,6 +72,10 @@ class Worker:
         self._stopped = threading.Event()
         self._follower = PromotionFollower(bus, stream.answers.name)
         self._serving: Serving | None = None
+        self._pending: Serving | None = None  # a promotion that was read and not followed yet
+        self._unfollowed: str | None = None
+        self._unanswered = 0  # messages in a row that could not be answered for an error of ours
+        self._last_internal = ""
         self.answered = 0
 
     def stop(self) -> None:
@@ -83,6 +90,12 @@ class Worker:
         """Whether `stop` was called."""
         return self._stopped.is_set()
 
+    def why_not_ready(self) -> str | None:
+        """Return None unless a promotion cannot be followed, or nothing can be answered any more."""
+        if self._unanswered >= MOST_UNANSWERED:
+            return f"messages: got {self._unanswered} in a row that could not be answered ({self._last_internal})"
+        return self._unfollowed
+
     def run(self) -> None:
         """Answer until `stop` is called.
 
@@ -93,7 +106,8 @@ class Worker:
         """
         producer = self._bus.producer()
         try:
-            answers = self._serve(self._follower.read())
+            promoted = self._follower.read()
+            answers = (promoted and self._follow(promoted)) or self._serve(None)
             while not self.stopped:
                 consumer = self._join()
                 try:
@@ -123,9 +137,12 @@ class Worker:
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + LOOK_SECONDS
                     self._note_lag(consumer)
-                    promoted = self._follower.poll()
-                    if promoted is not None:
-                        return self._serve(promoted)
+                    self._pending = self._follower.poll() or self._pending
+                    if self._pending is not None:
+                        promoted = self._follow(self._pending)
+                        self._pending = None
+                        if promoted is not None:
+                            return promoted
             except HistoriesBehind as error:
                 log.info("reading histories", extra={"at": str(error)})
                 self._rewind(consumer)
@@ -155,7 +172,30 @@ class Worker:
         producer.publish(outcome.outgoing)
         consumer.commit()
         self._note(outcome)
-        return sum(map(len, polled))
+        messages = sum(map(len, polled))
+        self._unanswered = self._unanswered + messages if outcome.internal == messages else 0
+        return messages
+
+    def _follow(self, promoted: Serving) -> Answers | None:
+        """Return what answers by a promotion; None if it cannot be followed, and then all stays as it is.
+
+        Anybody who can write to the bus can promote a version that is not here, or a topic that is not there. Then
+        the worker says that it is not ready, and waits for the next promotion.
+        """
+        try:
+            if promoted.topic != self._stream and promoted.topic in NOT_PROMOTED:
+                raise SettingInvalid.of("topic", repr(promoted.topic), "one of a replay's own")
+            if promoted.topic not in self._bus.topics():
+                raise SettingInvalid.of("topic", repr(promoted.topic), f"one that is on {self._bus.url}")
+            answers = self._serve(promoted)
+        except BusError:
+            raise
+        except KappawattError as error:
+            self._unfollowed = f"promotion to {promoted.topic} ({promoted.version}) cannot be followed: {error}"
+            log.error("a promotion cannot be followed", extra={"topic": promoted.topic, "error": str(error)})
+            return None
+        self._unfollowed = None
+        return answers
 
     def _serve(self, serving: Serving | None) -> Answers:
         output = serving.topic if serving else self._stream
@@ -172,6 +212,8 @@ class Worker:
         self._telemetry.batch_rows.labels(service).observe(outcome.rows)
         for rejection in outcome.refused:
             self._telemetry.rejections.labels(service, "bus", rejection.code).inc()
+        if outcome.internal:
+            self._last_internal = next(r.message for r in outcome.refused if r.code == INTERNAL)[:200]
         if outcome.refused:
             log.warning(
                 "rows refused",

@@ -14,7 +14,13 @@ from kappawatt.columns.batch import Answer, Batch, Rejection
 from kappawatt.columns.content import ManyDecoded
 from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.predictions import Prediction, prediction_block, prediction_event
-from kappawatt.messages.readings import BLOCK_ROWS_MOST, by_content_type, carried_headers, decode_values
+from kappawatt.messages.readings import (
+    BLOCK_ROWS_MOST,
+    by_content_type,
+    carried_headers,
+    decode_records,
+    with_known_times,
+)
 from kappawatt.models.predictor import Model
 from kappawatt.worker.interface import Outcome
 
@@ -46,8 +52,8 @@ class Answering:
         """Return everything to publish for `polled`; depends on nothing but its argument and the model."""
         outcome = Outcome()
         for kind, parts in by_content_type(polled).items():
-            values = [value for records in parts for value in records.values]
-            decoded = decode_values(values, kind, self.model.predictor.request)
+            decoded = decode_records(parts, kind, self.model.predictor.request)
+            decoded = with_known_times(decoded, parts, self.arrival)
             self._publish_part(parts, decoded, self.model.answer(decoded.batch), outcome)
         return outcome
 

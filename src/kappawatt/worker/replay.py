@@ -20,7 +20,7 @@ from kappawatt.bus.promotions import PromotionFollower, Serving, group_of, promo
 from kappawatt.bus.reading import read_span
 from kappawatt.bus.topic import Topic
 from kappawatt.errors import SettingInvalid
-from kappawatt.messages.forecasts import with_available_at
+from kappawatt.messages.forecasts import read_documents
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import TOPICS
@@ -219,7 +219,7 @@ def _by_origin(bus: Bus, topic: str, log: str) -> dict[tuple[Any, ...], Mapping[
     """All answers to readings of a log in a topic, by the reading they answer; the newest wins."""
     found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for polled in read_span(bus, [topic], {}):
-        for document in map(with_available_at, read_predictions(polled)):
+        for document in (*read_predictions(polled), *read_documents(polled)):  # what is one is not the other
             if document.get("source_log", log) not in (log, ""):  # a release before wrote none
                 continue
             found[tuple(document.get(name) for name in ORIGIN)] = document
@@ -227,16 +227,16 @@ def _by_origin(bus: Bus, topic: str, log: str) -> dict[tuple[Any, ...], Mapping[
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any], target: str) -> NDArray[np.float64]:
-    """How far two answers are apart; empty if what they say is no number."""
+    """How far two answers are apart; empty if what they say is no number, or not as many."""
     values = [np.atleast_1d(np.asarray(_value(document, target))) for document in (first, second)]
-    if any(value.dtype.kind not in "biuf" for value in values):
+    if any(value.dtype.kind not in "biuf" for value in values) or values[0].shape != values[1].shape:
         return np.empty(0)
     return np.abs(values[1].astype(np.float64) - values[0].astype(np.float64))
 
 
 def _value(document: Mapping[str, Any], target: str) -> Any:
-    """The target of a prediction, or the medians of a forecast."""
-    return document["quantiles"]["0.50"] if "quantiles" in document else document[target]
+    """The target of a prediction, or the medians of a forecast; None if there is none."""
+    return document["quantiles"].get("0.50") if "quantiles" in document else document.get(target)
 
 
 def promote_replay(bus: Bus, report: Report, service: str, source: str, reason: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +21,11 @@ from kappawatt.bus.interface import (
 )
 from kappawatt.bus.logs import new_log
 from kappawatt.bus.partitioner import partition_for
-from kappawatt.bus.topic import Topic
+from kappawatt.bus.topic import TOPIC_NAME, Topic
 from kappawatt.errors import BusError, DeliveryFailed, SettingInvalid, TopicUnknown
 
 __all__ = ["EmbeddedBus"]
 
-TOPIC_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # as Kafka has it
 PRUNE_SECONDS = 60.0  # between two deletions of what retention no longer keeps
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from kappawatt.bus import Bus
 from kappawatt.bus.interface import Offsets, Records, TopicPartition
 from kappawatt.bus.reading import Tail
+from kappawatt.columns.values import parse_timestamp
 from kappawatt.messages.forecasts import read_documents
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.streams.stream import Stream
@@ -56,8 +57,9 @@ class Watch:
                 self.predictions += 1
                 if isinstance(p.get(measured), (int, float)) and isinstance(p.get(self._target), (int, float)):
                     self.errors.append(abs(p[measured] - p[self._target]))
-                arrived = np.datetime64(p["event_time"].removesuffix("Z")).astype("datetime64[ms]").astype(np.int64)
-                self.latencies.append((p["published"] - int(arrived)) / 1000)
+                arrived = parse_timestamp(p.get("event_time"))
+                if arrived is not None:
+                    self.latencies.append((p["published"] - arrived) / 1000)
         mae = f"{np.mean(self.errors):.3f} {self._unit}" if self.errors else "no measurement yet"
         p99 = f"{np.percentile(self.latencies, 99) * 1000:.0f} ms" if self.latencies else "-"
         return (
@@ -111,7 +113,7 @@ class ForecastWatch:
         if not measured:
             return ""
         share = 100 * sum(abs(e["error"]) for e in self._errors) / measured
-        both = [e for e in self._errors if e["naive_error"] is not None]
+        both = [e for e in self._errors if e.get("naive_error") is not None]
         naive = sum(abs(e["naive_error"]) for e in both)
         relative = f", rMAE {sum(abs(e['error']) for e in both) / naive:.2f}" if naive else ""
         return f", {len(self._errors)} intervals measured, {share:.1f} % off{relative}"

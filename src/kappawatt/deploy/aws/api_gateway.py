@@ -12,11 +12,12 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlencode
 
 from kappawatt.columns.schema import shorten
+from kappawatt.columns.strict_json import SURROGATE
 from kappawatt.errors import KappawattError, PayloadInvalid
 
 __all__ = ["REFUSED", "Reply", "Request", "read_event", "send", "to_environ"]
@@ -85,9 +86,22 @@ def read_event(event: Mapping[str, Any]) -> Request:
         It is no event of API Gateway.
     """
     try:
-        return _read_2(event) if event.get("version") == "2.0" else _read_1(event)
+        return _as_unicode(_read_2(event) if event.get("version") == "2.0" else _read_1(event))
     except (KeyError, TypeError, AttributeError) as error:
         raise PayloadInvalid(f"event: got {shorten(event)!r} ({error}), allowed {SHAPES}") from error
+
+
+def _as_unicode(request: Request) -> Request:
+    """Return a request that a server can take: refused if a text in it is no Unicode, which an event lets through."""
+    texts = {"path": request.path, "query": request.query, **{name: name for name in request.headers}}
+    wrong = [name for name, text in texts.items() if SURROGATE.search(text)]
+    wrong += [name for name, value in request.headers.items() if SURROGATE.search(value)]
+    if not wrong:
+        return request
+    kept = {name: value for name, value in request.headers.items() if not SURROGATE.search(name + value)}
+    error = PayloadInvalid.of(ascii(wrong[0])[1:-1][:80], "half a surrogate pair in it", "Unicode text")
+    path = SURROGATE.sub("\N{REPLACEMENT CHARACTER}", request.path)
+    return replace(request, path=path, query="", headers=kept, refused=request.refused or error)
 
 
 def to_environ(request: Request) -> dict[str, Any]:
@@ -150,7 +164,7 @@ def _read_1(event: Mapping[str, Any]) -> Request:
         payload="1.0",
         method=event["httpMethod"],
         path=_path(event["path"], event.get("resource") or "", event, context.get("stage")),
-        query=urlencode(query, doseq=True),
+        query=urlencode(query, doseq=True, errors="replace"),
         headers={name.lower(): ",".join(values) for name, values in headers.items()},
         body=body,
         source=(context.get("identity") or {}).get("sourceIp") or "",

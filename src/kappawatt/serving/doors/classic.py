@@ -18,7 +18,8 @@ import numpy as np
 from kappawatt.columns.batch import Answer, Batch, Columns
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV, JSON
-from kappawatt.columns.json_rows import decode_objects, load_json
+from kappawatt.columns.json_rows import decode_objects
+from kappawatt.columns.strict_json import load_json
 from kappawatt.errors import ArtifactInvalid
 from kappawatt.forecasting.calendar import HOUR, Times, as_instant, to_local
 from kappawatt.models.predictor import Model, Predictor

@@ -8,7 +8,7 @@ import orjson
 from flask import Flask, Response, request
 
 from kappawatt.columns.content import JSON
-from kappawatt.columns.json_rows import load_json
+from kappawatt.columns.strict_json import load_json
 from kappawatt.errors import ContentTypeUnsupported
 from kappawatt.forecasting.calendar import as_instant
 from kappawatt.forecasting.forecaster import EVER, Forecaster

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from kappawatt import __version__
 from kappawatt.columns.batch import Answer, Batch, Rejection, RowsRejected
 from kappawatt.columns.content import Decoded
-from kappawatt.columns.json_rows import load_json
 from kappawatt.columns.plain import plain_values
 from kappawatt.columns.schema import Field, Kind, Schema, shorten
+from kappawatt.columns.strict_json import load_json
 from kappawatt.columns.values import column_of, moments_of
 from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
@@ -323,22 +323,22 @@ def _listed(tensor: dict[str, Any], field: Field, n: int, rejections: list[Rejec
     flat = [v[0] if isinstance(v, list) and len(v) == 1 else v for v in values]
     if len(flat) != n:
         raise PayloadInvalid.of(field.name, f"{len(flat)} values", f"{n} as its shape says")
-    datatype = tensor.get("datatype")
+    datatype = _datatype(tensor)
     if datatype != "BYTES" and datatype not in DATATYPES:
-        raise PayloadInvalid.of(field.name, f"datatype {shorten(datatype)!r}", ", ".join(DATATYPES))
+        raise _no_datatype(field, datatype)
     return column_of(flat, field, rejections)
 
 
 def _binary(
     tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes, rejections: list[Rejection]
 ) -> tuple[NDArray[Any], bytes]:
-    datatype = tensor.get("datatype")
+    datatype = _datatype(tensor)
     if datatype == "BYTES" and field.kind in (Kind.TEXT, Kind.TIMESTAMP):
         if type(size) is not int or not 0 <= size <= len(raw):
             raise PayloadInvalid.of(field.name, f"binary_data_size {shorten(size)!r}", f"0 to {len(raw)}")
         return column_of(list(_elements(field.name, n, raw[:size])), field, rejections), raw[size:]
     if datatype not in DATATYPES or field.kind is Kind.TEXT:
-        raise PayloadInvalid.of(field.name, f"datatype {shorten(datatype)!r}", ", ".join(DATATYPES))
+        raise _no_datatype(field, datatype)
     dtype = np.dtype(DATATYPES[datatype]).newbyteorder("<")
     if type(size) is not int or size != n * dtype.itemsize or size > len(raw):
         raise PayloadInvalid.of(
@@ -346,8 +346,17 @@ def _binary(
         )
     values: NDArray[Any] = np.frombuffer(raw, dtype=dtype, count=n).astype(np.float64)
     if field.kind is Kind.TIMESTAMP:
-        return moments_of(values, field), raw[size:]
+        return moments_of(values, field, rejections), raw[size:]
     return values, raw[size:]
+
+
+def _datatype(tensor: dict[str, Any]) -> str:
+    given = tensor.get("datatype")
+    return given if isinstance(given, str) else repr(shorten(given))
+
+
+def _no_datatype(field: Field, got: str) -> PayloadInvalid:
+    return PayloadInvalid.of(field.name, f"datatype {shorten(got)!r}", ", ".join(DATATYPES))
 
 
 def _answer(document: dict[str, Any], answer: Answer, schema: Schema) -> Response:

@@ -11,8 +11,9 @@ from flask import Flask, Response, request
 from kappawatt.columns.batch import Answer, Batch, RowsRejected
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV, JSON, NDJSON, content_type_of
-from kappawatt.columns.json_rows import decode_objects, load_json
+from kappawatt.columns.json_rows import decode_objects
 from kappawatt.columns.schema import Schema, shorten
+from kappawatt.columns.strict_json import load_json
 from kappawatt.errors import NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import answer_rows, count, csv_body, csv_example, rows_body
