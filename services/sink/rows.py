@@ -360,7 +360,7 @@ def _dead_letter(records: Records, i: int) -> dict[str, Any]:
         "key": checks.text(document.get("key")),
         "reason": checks.required(document, "reason"),
         **{name: checks.text(document.get(name)) for name in ("field", "got", "allowed", "message")},
-        "rejected_rows": checks.whole(document.get("rejected_rows", 1), checks.INT64),
+        "rejected_rows": checks.whole(document.get("rejected_rows", 1), checks.INT32),  # a sum fits
         "errors": checks.as_json(document.get("errors")).replace("\x00", ""),
         "arrived": np.datetime64("NaT") if arrived is None else np.datetime64(arrived, "ms"),
         "published": np.datetime64(records.timestamps[i], "ms"),

@@ -526,6 +526,9 @@ class DeafConsumer:
     def lag(self) -> dict[tuple[str, int], int]:
         return {("plant.readings", 0): 1}
 
+    def positions(self) -> dict[tuple[str, int], int]:
+        return {}
+
     def close(self) -> None:
         self._consumer.close()
 
