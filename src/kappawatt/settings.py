@@ -133,7 +133,7 @@ class Settings:
     )
     from_beginning: bool = _setting(
         False,
-        "whether the sink, when it starts, lands everything the bus still has once more, from the beginning of each log",
+        "whether the sink, when it starts, lands everything the bus has once more, from the beginning of each log",
         _flag,
     )
     services: str = _setting("", "where the gateway finds services: `name=http://host:port`, comma separated")

@@ -61,7 +61,7 @@ beginning_option = click.option(
     "--from-beginning",
     is_flag=True,
     default=None,
-    help="Of the sink: land everything the bus still has once more.",
+    help="Of the sink: land everything the bus has once more.",
 )
 artifact_option = click.option(
     "--artifact",

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Columns
-from kappawatt.errors import SettingInvalid
 from kappawatt.store.cleaning import afterwards
 from kappawatt.store.interface import (
     Guard,
@@ -106,10 +105,7 @@ class DuckDBStore:
         if not self._is_current:
             done = migrate(lambda sql: connection.execute(sql).fetchall(), connection.execute, self._layout)
         for table in self._layout.tables:
-            try:
-                connection.execute(table.ddl)
-            except duckdb.CatalogException as error:  # a view of that name
-                raise SettingInvalid(f"database: table {table.name}: {_reason(error)}") from error
+            connection.execute(table.ddl)
         if not self._is_current:
             refuse_unusable(lambda sql: connection.execute(sql).fetchall(), self._layout)
         how = "CREATE VIEW IF NOT EXISTS" if self._is_current else "CREATE OR REPLACE VIEW"
@@ -139,10 +135,10 @@ def _upsert(connection: Any, table: Table, columns: Columns) -> None:
         values = ", ".join(
             f"{staged_value(table, column, VALUES)} AS {quoted(column.name)}" for column in table.columns
         )
-        staged = f"SELECT place, {values} FROM incoming"  # noqa: S608 (our own names)
+        staged = f"SELECT staged_row, {values} FROM incoming"  # noqa: S608 (our own names)
         connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {staged}")
     (repeats,) = connection.execute("SELECT count(*) - count(DISTINCT id) FROM staged").fetchone()
-    last = "QUALIFY row_number() OVER (PARTITION BY id ORDER BY place DESC) = 1" if repeats else ""
+    last = "QUALIFY row_number() OVER (PARTITION BY id ORDER BY staged_row DESC) = 1" if repeats else ""
     connection.execute(
         f"INSERT INTO {quoted(table.name)} ({table.listed})"  # noqa: S608
         f" SELECT {table.listed} FROM staged {last} {table.overwrite}"
@@ -150,12 +146,12 @@ def _upsert(connection: Any, table: Table, columns: Columns) -> None:
 
 
 def _arrow_table(table: Table, columns: Columns) -> Any:
-    """Rows as one Arrow array behind its C interface; `place` is their order."""
+    """Rows as one Arrow array behind its C interface; `staged_row` is their order."""
     import nanoarrow
 
     fields = {c.name: _arrow(columns[c.name], c.type) for c in table.columns}
     n = len(columns["id"])
-    fields["place"] = nanoarrow.Array(np.arange(n, dtype=np.int64))
+    fields["staged_row"] = nanoarrow.Array(np.arange(n, dtype=np.int64))
     schema = nanoarrow.struct({name: array.schema for name, array in fields.items()}, nullable=False)
     children = [nanoarrow.c_array(array) for array in fields.values()]
     return nanoarrow.Array(nanoarrow.c_array_from_buffers(schema, length=n, buffers=[None], children=children))

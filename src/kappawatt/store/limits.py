@@ -119,6 +119,7 @@ def _settled(
             if row not in refused:
                 got = str(given[row]).encode("utf-8", "backslashreplace").decode()[:SHOWN]
                 refused[row] = f"{column.name}: got {got}, allowed {allowed}"
-        values = values.copy()
+        values = np.where(bad, np.zeros(1, dtype=values.dtype), values)
+        values = values.astype(DTYPES[column.type])
         values[bad] = ABSENT.get(column.type, 0)
     return values.astype(DTYPES[column.type], copy=False)

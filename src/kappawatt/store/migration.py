@@ -23,6 +23,9 @@ COLUMNS = """\
 SELECT table_name, column_name FROM information_schema.columns
 WHERE table_schema = current_schema() AND table_catalog = current_database()"""
 
+VIEWS = COLUMNS.replace(
+    "table_name, column_name FROM information_schema.columns", "table_name FROM information_schema.views"
+)
 DETAILS = COLUMNS.replace("column_name", "column_name, data_type, is_nullable, column_default", 1)
 USABLE = {  # what either database calls types that take the values of a column
     Type.TEXT: ("text", "character varying", "varchar"),
@@ -100,7 +103,16 @@ def migrate(ask: Callable[[str], Any], run: Callable[[str], Any], layout: Layout
         SQL to rows.
     run : callable
         Executes SQL.
+
+    Raises
+    ------
+    SettingInvalid
+        A table cannot be made: there is a view of its name.
     """
+    names = {table.name for table in layout.tables}
+    for (name,) in ask(VIEWS):
+        if name in names:
+            raise SettingInvalid.of(f"database: table {name}", "a view of that name", "a table, or nothing yet")
     done = []
     for change in changes(layout.tables, ask(COLUMNS)):
         [(rows,)] = ask(f"SELECT count(*) FROM {quoted(change.table)}")  # noqa: S608 (our own names)

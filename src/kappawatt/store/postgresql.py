@@ -113,7 +113,7 @@ class PostgreSQLStore:
                 for table in self._layout.tables:
                     columns = ", ".join(f"{quoted(c.name)} {STAGED.get(c.type, c.type)}" for c in table.columns)
                     connection.execute(
-                        f"CREATE TEMP TABLE {_stage(table)} (place BIGINT, {columns}) ON COMMIT DELETE ROWS"
+                        f"CREATE TEMP TABLE {_stage(table)} (staged_row BIGINT, {columns}) ON COMMIT DELETE ROWS"
                     )
         return self._writer
 
@@ -199,14 +199,14 @@ def _stage(table: Table) -> str:
 
 def _upsert(cursor: psycopg.Cursor[Any], table: Table, columns: Columns) -> None:
     lists = [_plain(columns[c.name], c.type) for c in table.columns]
-    with cursor.copy(f"COPY {_stage(table)} (place, {table.listed}) FROM STDIN") as copy:
+    with cursor.copy(f"COPY {_stage(table)} (staged_row, {table.listed}) FROM STDIN") as copy:
         for row in zip(range(len(lists[0])), *lists, strict=True):
             copy.write_row(row)
     # in the order of ids, so that two sinks that land the same rows wait for each other and never deadlock
     values = ", ".join(staged_value(table, column, VALUES) for column in table.columns)
     cursor.execute(
         f"INSERT INTO {quoted(table.name)} ({table.listed})"  # noqa: S608 (our own names)
-        f" SELECT DISTINCT ON (1) {values} FROM {_stage(table)} ORDER BY 1, place DESC {table.overwrite}"
+        f" SELECT DISTINCT ON (1) {values} FROM {_stage(table)} ORDER BY 1, staged_row DESC {table.overwrite}"
     )
 
 
