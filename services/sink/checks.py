@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Records
 from kappawatt.columns.values import parse_microseconds
+from kappawatt.errors import SettingInvalid
+from kappawatt.forecasting.calendar import zone_named
 
 __all__ = [
     "INT32",
@@ -20,6 +22,7 @@ __all__ = [
     "LONGEST_ANSWER",
     "Malformed",
     "answer_text",
+    "as_json",
     "count",
     "finite",
     "flag",
@@ -36,6 +39,7 @@ __all__ = [
     "text",
     "texts",
     "whole",
+    "zone",
 ]
 
 LONGEST = 400  # characters of a text column that is not the message itself
@@ -86,8 +90,30 @@ def text(value: Any, longest: int = LONGEST) -> str | None:
     """Return a value as text a database takes; PostgreSQL knows no NUL."""
     if value is None:
         return None
-    whole_text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    whole_text = value if isinstance(value, str) else as_json(value)
     return whole_text[:longest].replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def as_json(value: Any) -> str:
+    """Return a value of a document as JSON."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as error:  # read deeper than it can be written, or a number beyond 64 bits
+        raise Malformed(f"got {short(value)} ({error}), allowed at most some 250 levels of nesting") from None
+
+
+def zone(fields: Mapping[str, Any], name: str, known: Collection[str]) -> str:
+    """Return a time zone that the database knows, too: one that it does not know would fail every query on it."""
+    value = required(fields, name)
+    try:
+        zone_named(value)
+    except SettingInvalid:
+        is_known = False
+    else:
+        is_known = not known or value in known
+    if not is_known:
+        raise Malformed(f"{name}: got {short(value)}, allowed a name of the IANA time zone database")
+    return value
 
 
 def answer_text(fields: Mapping[str, Any], name: str) -> str | None:
@@ -127,7 +153,10 @@ def keys_of(records: Records) -> NDArray[Any]:
 
 def short(value: Any) -> str:
     """Return a value as a message can afford it."""
-    return repr(value)[:80]
+    try:
+        return repr(value)[:80]
+    except RecursionError:
+        return f"a {type(value).__name__} of many levels"
 
 
 def moment(fields: Mapping[str, Any], name: str) -> np.datetime64:

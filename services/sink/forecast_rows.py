@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,15 +35,15 @@ def parsed(records: Records, i: int) -> Mapping[str, Any]:
     return with_available_at(checks.parsed(records.values[i]))
 
 
-def issued(document: Mapping[str, Any], records: Records, i: int) -> dict[str, Any]:
-    """What all intervals of a forecast have in common."""
+def issued(document: Mapping[str, Any], records: Records, i: int, zones: Collection[str] = ()) -> dict[str, Any]:
+    """What all intervals of a forecast have in common; `zones` are those the database knows."""
     return {
         "forecast_id": checks.required(document, "id"),
         "key": checks.required(document, "key"),
         "issue_time": checks.moment(document, "issue_time"),
         "available_at": checks.moment(document, "available_at"),
         "corrected": checks.flag(document, "corrected"),
-        "time_zone": checks.required(document, "time_zone"),
+        "time_zone": checks.zone(document, "time_zone", zones),
         "step_seconds": checks.count(document, "step_seconds"),
         "target": checks.required(document, "target"),
         "unit": checks.text(document.get("unit")),

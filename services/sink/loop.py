@@ -1,7 +1,7 @@
 """The loop: poll, write about once a second, commit. Database first, then offsets.
 
-Nothing is lost: an offset is committed only after the database has committed every row before it. Nothing
-doubles: rows that are read twice have the ids they had the first time.
+Nothing is lost: rows and the position up to which they were read are one transaction of the database, and an offset is
+committed on the bus only after it. Nothing doubles: rows that are read twice have the ids they had the first time.
 """
 
 from __future__ import annotations
@@ -10,25 +10,28 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
 
 from kappawatt.bus import connect_as
 from kappawatt.bus.interface import Bus
 from kappawatt.bus.promotions import PromotionFollower
+from kappawatt.columns.batch import Columns
 from kappawatt.errors import BusError, TopicUnknown
 from kappawatt.settings import Settings
-from kappawatt.store.interface import Store, StoreBusy
+from kappawatt.store.interface import Rows, RowsRefused, Store, StoreChanged, StoreUnavailable
 from kappawatt.store.open import open_store
 from kappawatt.streams.table import STREAMS, TOPICS
 from kappawatt.telemetry import Telemetry
 
 from . import routes
+from .halving import write_by_halves
 from .member import Member
-from .rows import Landing
-from .tables import LAYOUT
+from .positions import ANY_ROWS, MOST, STORED, Positions, first_positions, guard_of, rows_of, stored_in
+from .rows import Landing, tables_of
+from .tables import LAYOUT, POSITIONS
 
 if TYPE_CHECKING:
     from kappawatt.serving.service import Context
@@ -37,16 +40,23 @@ __all__ = ["Sink", "open_sink"]
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 POLL_SECONDS = 1.0
 SHORTEST_POLL_SECONDS = 0.05  # a poll that ends at once can leave a Kafka group half joined
 WRITE_SECONDS = 1.0  # rows wait at most this long for the database
 WRITE_ROWS = 50_000  # or until there are so many
+WRITE_BYTES = 64 * 1024 * 1024  # or until the messages they came in hold so much memory
 BACKOFF_SECONDS = (0.05, 2.0)
 DRAIN_SECONDS = 15.0  # after SIGTERM a database that is busy gets so long; then the rows are read again later
 LAG_SECONDS = 1.0
 SETTLE_SECONDS = 5.0  # for a group to share its partitions; until then nobody asks for the lag
 STUCK_SECONDS = 15.0  # messages wait and none came for so long: kafka-python can lose a rebalance
-WARN_SECONDS = 10.0  # between two lines of log about the same busy database
+WARN_SECONDS = 10.0  # between two lines of log about a database that takes nothing
+ZONES = "SELECT name FROM pg_timezone_names()"  # in both databases
+
+
+class _Ending(Exception):
+    """The process is to end, and the database takes nothing."""
 
 
 class Sink:
@@ -80,7 +90,11 @@ class Sink:
         self._write_rows = write_rows
         self._stopped = threading.Event()
         self._followers = [PromotionFollower(bus, stream.answers.name) for stream in STREAMS]
+        self._zones: Collection[str] = ()
         self._landing = Landing()
+        self._positions = Positions(bus, self._read_positions)
+        self._is_placed = False  # whether the store has the positions it starts with
+        self._ending_since: float | None = None
         self._since = 0.0
         self._beat = time.monotonic()
         self._reason: str | None = "no poll of the bus yet"
@@ -118,32 +132,69 @@ class Sink:
         """
         self._bus.ensure(TOPICS)
         try:
-            self._prepare()
+            self._patiently(self.store.prepare)
+            self._zones = frozenset(name for (name,) in self._asked(ZONES))
+            self._landing = Landing(self._zones)
+            landed = {topic for topic, _, _ in stored_in(self._read_positions())}
             promoted = {serving.topic for follower in self._followers if (serving := follower.read())}
-            member = Member(self._bus, self._settings, promoted)
+            member = Member(self._bus, self._settings, promoted, landed)
             try:
                 self._loop(member)
                 self._flush(member)
             finally:
                 member.close()
+        except _Ending:
+            log.error("the database takes nothing; what waits is read again", extra={"rows": self._landing.rows})
         finally:
             for follower in self._followers:
                 follower.close()
             self.store.close()
 
-    def _prepare(self) -> None:
-        """Bring the database up to date, as soon as it can be written."""
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Do something with the database as soon as it lets us; `_Ending` if the process is to end before that."""
         pauses = _pauses()
-        while not self._stopped.is_set():
+        waited = False
+        while True:
             self._beat = time.monotonic()
             try:
-                self.store.prepare()
-            except StoreBusy as error:
+                found = action()
+            except StoreUnavailable as error:
+                waited = True
                 self._reason = str(error)
-                self._warn(0)
-                self._stopped.wait(next(pauses))
+                self._warn()
             else:
-                return
+                if waited:
+                    self._reason = None
+                return found
+            if not self._stopped.is_set():
+                self._stopped.wait(next(pauses))
+                continue
+            self._ending_since = self._ending_since or time.monotonic()
+            if not self._landing.rows or time.monotonic() - self._ending_since > DRAIN_SECONDS:
+                raise _Ending
+            time.sleep(min(next(pauses), 0.2))
+
+    def _asked(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._patiently(lambda: self.store.query(sql, MOST)).rows
+
+    def _read_positions(self) -> Rows:
+        return self._patiently(lambda: self.store.query(STORED, MOST))
+
+    def _place(self, member: Member) -> None:
+        """Write the positions that a store starts with, where it has none or is to land everything again."""
+        stored = stored_in(self._read_positions())
+        from_beginning = self._settings.from_beginning
+        has_rows = bool(self._asked(ANY_ROWS))
+        first = first_positions(self._bus, member.topics, stored, has_rows=has_rows, from_beginning=from_beginning)
+        if first:
+            what = "landing everything again" if from_beginning else "the store has no positions: taking the group's"
+            log.info(what, extra={"partitions": len(first)})
+            guard = None if from_beginning else guard_of(dict.fromkeys(first))
+            try:
+                self._patiently(lambda: self.store.write({POSITIONS.name: rows_of(first)}, guard))
+            except StoreChanged:
+                log.info("another sink was faster")
+        self._is_placed = True
 
     def _loop(self, member: Member) -> None:
         failing_since: float | None = None
@@ -157,27 +208,31 @@ class Sink:
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > self._settings.retry_for:
                     raise
-                log.warning("bus failed; reading again from the last commit", extra={"error": str(error)})
+                self._reason = f"bus: {error}"
+                log.warning("bus failed; reading again from where the store ends", extra={"error": str(error)})
                 self._stopped.wait(random.uniform(0.1, 1.0))  # noqa: S311 (jitter, not a secret)
                 self._rewind(member, error)
 
     def _turn(self, member: Member) -> None:
         """Poll once; write and commit when it is time."""
+        if not self._is_placed:
+            self._place(member)
         promoted = {serving.topic for follower in self._followers if (serving := follower.poll())}
         if not promoted <= set(member.topics):
             self._flush(member)
-            member.join(promoted)
+            self._join(member, promoted)
         until_write = self._until_write()
         polled = member.poll(until_write) if until_write >= SHORTEST_POLL_SECONDS else []
         self._telemetry.polled()
         if self._reason is not None:
             self._reason = None
+        polled = self._positions.follow(member, polled)
         if polled and not self._landing.messages:
             self._since = time.monotonic()
         for records in polled:
             self._landing.add(records)
         is_time = self._landing.messages and self._until_write() < SHORTEST_POLL_SECONDS
-        if is_time or self._landing.rows >= self._write_rows:
+        if is_time or self._landing.rows >= self._write_rows or self._landing.size >= WRITE_BYTES:
             self._flush(member)
 
     def _until_write(self) -> float:
@@ -190,62 +245,70 @@ class Sink:
         landing = self._landing
         if not landing.messages:
             return
-        if landing.rows and not self._write(landing):
+        try:
+            self._write(landing)
+        except StoreChanged as error:
+            log.warning("the store is not as this sink left it; reading again from there", extra={"error": str(error)})
+            self._start_over()
             return
+        self._positions.written()
         member.commit()
-        self._landing = Landing()
+        self._landing = Landing(self._zones)
         self._note(landing)
 
-    def _write(self, landing: Landing) -> bool:
-        """Write until it succeeds; False if the process is to end and the database is still busy."""
-        tables = landing.tables()
-        pauses = _pauses()
-        deadline: float | None = None
-        while True:
-            self._beat = time.monotonic()
-            try:
-                self.store.write(tables)
-            except StoreBusy as error:
-                self._reason = str(error)
-                self._warn(landing.rows)
-            else:
-                self._reason = None
-                return True
-            if self._stopped.is_set():
-                deadline = deadline or time.monotonic() + DRAIN_SECONDS
-                if time.monotonic() > deadline:
-                    log.error("database still busy; its rows will be read again", extra={"rows": landing.rows})
-                    return False
-                time.sleep(min(next(pauses), 0.2))
-            else:
-                self._stopped.wait(next(pauses))
+    def _write(self, landing: Landing) -> None:
+        """Write rows with their positions; where the database refuses some, their messages as rejections instead."""
+        positions, guard = {POSITIONS.name: self._positions.rows}, self._positions.guard
+        try:
+            self._patiently(lambda: self.store.write({**tables_of(landing.parts), **positions}, guard))
+        except RowsRefused as error:
+            log.warning("the database refuses rows; looking for them", extra={"error": str(error)})
+        else:
+            return
+
+        def write(tables: Mapping[str, Columns]) -> None:
+            self._patiently(lambda: self.store.write(tables, guard))
+
+        landing.refuse_parts(write_by_halves(write, landing.parts))
+        lost = write_by_halves(write, landing.parts)
+        for part, why in lost:  # somebody has changed the table of rejections
+            at = int(part.columns["source_offset"][0])
+            log.error("a rejection cannot be kept", extra={"topic": part.records.topic, "offset": at, "error": why})
+        write(positions)
+
+    def _join(self, member: Member, promoted: Collection[str] = ()) -> None:
+        """Leave the group and join it again."""
+        self._start_over()
+        member.join(promoted)
+
+    def _start_over(self) -> None:
+        """Forget what has not landed: it is read again from where the store ends."""
+        self._landing = Landing(self._zones)
+        self._positions.forget()
 
     def _rewind(self, member: Member, error: BusError) -> None:
-        """Forget what is not committed, and read it again."""
-        self._landing = Landing()
-        try:
-            if isinstance(error, TopicUnknown):  # a side topic was deleted
+        self._start_over()
+        if isinstance(error, TopicUnknown):  # a side topic was deleted
+            try:
                 member.join()
-            else:
-                member.rewind()
-        except BusError as again:
-            log.warning("could not go back yet", extra={"error": str(again)})
+            except BusError as again:
+                log.warning("could not join again yet", extra={"error": str(again)})
 
-    def _warn(self, rows: int) -> None:
+    def _warn(self) -> None:
         if time.monotonic() - self._warned > WARN_SECONDS:
             self._warned = time.monotonic()
-            log.warning("database is busy; rows wait", extra={"error": self._reason, "rows": rows})
+            log.warning("rows wait for the database", extra={"error": self._reason, "rows": self._landing.rows})
 
     def _note(self, landing: Landing) -> None:
         self.landed += landing.rows
         service = self._telemetry.service
         self._telemetry.rows.labels(service, "bus").inc(landing.rows)
         self._telemetry.batch_rows.labels(service).observe(landing.rows)
-        if landing.malformed:
-            self._telemetry.rejections.labels(service, "bus", "malformed").inc(len(landing.malformed))
+        for reason, count in landing.refused.items():
+            self._telemetry.rejections.labels(service, "bus", reason).inc(count)
+        if landing.refused:
             log.warning(
-                "messages cannot be read",
-                extra={"count": len(landing.malformed), "first": landing.malformed[0]},
+                "messages are kept as rejections", extra={"count": dict(landing.refused), "first": landing.first}
             )
 
     def _note_lag(self, member: Member) -> None:
@@ -259,7 +322,7 @@ class Sink:
         if sum(lags.values()) and now - member.heard > STUCK_SECONDS:
             log.warning("messages wait and none come; joining the group again", extra={"lag": sum(lags.values())})
             self._flush(member)
-            member.join()
+            self._join(member)
 
 
 def _pauses() -> Iterator[float]:

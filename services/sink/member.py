@@ -27,6 +27,8 @@ class Member:
     settings : Settings
     promoted : iterable of str
         Topics that serve a stream now, beside the streams' own.
+    landed : iterable of str
+        Topics that the store has a position of.
 
     Attributes
     ----------
@@ -36,9 +38,10 @@ class Member:
         Moments of the monotonic clock: when it joined, and when messages last came or were dealt with.
     """
 
-    def __init__(self, bus: Bus, settings: Settings, promoted: Iterable[str]) -> None:
+    def __init__(self, bus: Bus, settings: Settings, promoted: Iterable[str], landed: Iterable[str] = ()) -> None:
         self._bus = bus
         self._settings = settings
+        self._landed = frozenset(landed)
         self.topics: tuple[str, ...] = ()
         self._consumer = self._joined(set(promoted))
 
@@ -50,12 +53,13 @@ class Member:
     def _joined(self, promoted: set[str]) -> Consumer:
         """Return a consumer of all topics there are to land.
 
-        A topic that was promoted once and then superseded is read to its end: the group's own commit on it
-        tells, after a restart, that it belongs here.
+        A topic that was promoted once and then superseded is read to its end: its position in the store or the
+        group's own commit on it tells, after a restart, that it belongs here.
         """
         there = self._bus.topics()
         own = {topic.name for topic in TOPICS}
-        sides = {t for t in there if t not in own and (t in self.topics or self._bus.committed(GROUP, t))}
+        known = self._landed | set(self.topics)
+        sides = {t for t in there if t not in own and (t in known or self._bus.committed(GROUP, t))}
         sides |= promoted & set(there)
         self.topics = (*FORMS, *sorted(sides - FORMS.keys()))
         consumer = self._bus.consumer(
@@ -80,9 +84,18 @@ class Member:
         self._consumer.commit()
         self.heard = time.monotonic()
 
-    def rewind(self) -> None:
-        """Go back to what was committed."""
-        self._consumer.rewind()
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """Return the offset of the next message to be polled, by assigned partition."""
+        return self._consumer.positions()
+
+    def seek(self, place: TopicPartition, offset: int) -> None:
+        """Go on at an offset of an assigned partition."""
+        self._consumer.seek(*place, offset)
+
+    def committed(self, place: TopicPartition) -> int | None:
+        """Return what the group has committed of a partition: where a rebalance puts whoever gets it."""
+        topic, partition = place
+        return self._bus.committed(GROUP, topic).get(partition)
 
     def lag(self) -> Mapping[TopicPartition, int]:
         """Return how many messages wait, by partition."""

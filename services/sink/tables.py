@@ -26,6 +26,7 @@ __all__ = [
     "FORECAST_DAYS",
     "FORECAST_ERRORS",
     "LAYOUT",
+    "POSITIONS",
     "PREDICTIONS",
     "READINGS",
     "REJECTIONS",
@@ -183,11 +184,24 @@ REJECTIONS = Table(
         Column("model", Type.TEXT),
         Column("version", Type.TEXT),
         Column("original", Type.TEXT),
+        Column("original_base64", Type.TEXT),
         *ORIGIN[:3],
     ),
     meaning="a refused message, whatever was refused",
 )
-SHARED = (FORECASTS, FORECAST_DAYS, FORECAST_ERRORS, REJECTIONS)
+POSITIONS = Table(
+    "sink_positions",
+    (
+        ID,
+        Column("source_topic", Type.TEXT),
+        Column("source_log", Type.TEXT),
+        Column("source_partition", Type.INTEGER),
+        Column("next_offset", Type.BIGINT),
+        Column("landed", Type.TIME),
+    ),
+    meaning="the sink's own: up to which offset a partition of a topic's log has landed, written with its rows",
+)
+SHARED = (FORECASTS, FORECAST_DAYS, FORECAST_ERRORS, REJECTIONS, POSITIONS)
 READINGS = {stream.name: _readings(stream) for stream in STREAMS}
 PREDICTIONS = {stream.name: _predictions(stream) for stream in STREAMS if stream.form is Form.PREDICTIONS}
 

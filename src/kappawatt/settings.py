@@ -140,6 +140,11 @@ class Settings:
     database: str = _setting(
         "duckdb:.run/kappawatt.duckdb", "analytics store of `sink`: `duckdb:FILE` or `postgresql://...`"
     )
+    from_beginning: bool = _setting(
+        False,
+        "whether the sink, when it starts, lands everything the bus has once more, from the beginning of each log",
+        _flag,
+    )
     services: str = _setting("", "where the gateway finds services: `name=http://host:port`, comma separated")
     discovery: str = _setting(
         "static",

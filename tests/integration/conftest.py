@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from kappawatt.broker import Broker
+
+if TYPE_CHECKING:
+    from tests.integration.postgresql import Server
 
 pytest.register_assert_rewrite("tests.bus_contract")
 
@@ -30,6 +35,15 @@ def _collected() -> Iterator[None]:
     """Collect such sockets while the marks above still hold."""
     yield
     gc.collect()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A PostgreSQL of our own."""
+    from tests.integration.postgresql import started
+
+    with tempfile.TemporaryDirectory(prefix="kappawatt-pg-") as name, started(Path(name)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import pwd
 import signal
-import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,107 +19,19 @@ from kappawatt.settings import Settings
 from kappawatt.store.open import open_store
 from tests.conftest import publish, wait_until
 from tests.forecast_fakes import load_messages
+from tests.integration.postgresql import FOUND, Server, emptied, psycopg
 from tests.unit.services.sink import test_forecasts as forecasts
 from tests.unit.services.sink.messages import batch_of, dead_letters_of, predictions_of, publish_readings
 from tests.unit.services.sink.test_queries import EXPECTED, publish_by_hand
 from tests.unit.services.sink.test_sink import land_all, malformed_predictions, running, served, start_sink
-from tests.unit.store.before import MIGRATED, ROWS, killed_after, make_before, migrating, said_by
+from tests.unit.store.before import MIGRATED, ROWS, as_before, killed_after, make_before, migrating, said_by
 
-psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra sink)")
-
-FOUND = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
 pytestmark = pytest.mark.skipif(not FOUND, reason="no /usr/lib/postgresql/*/bin: Debian's postgresql is missing")
-
-
-@dataclass
-class Server:
-    """A PostgreSQL server of our own; it refuses to run as root, so root becomes somebody else."""
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://kappawatt@127.0.0.1:{self.port}/postgres"
-
-    def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [str(Path(FOUND[-1]).with_name(name)), *arguments],
-            check=True,
-            capture_output=True,
-            cwd="/",
-            **_user(),
-        )
-
-    def start(self) -> None:
-        options = {
-            "port": self.port,
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-            "fsync": "off",
-        }
-        self.process = subprocess.Popen(
-            [
-                str(Path(FOUND[-1]).with_name("postgres")),
-                *("-D", str(self.folder / "data")),
-                *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
-            ],
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            **_user(),
-        )
-        wait_until(self.answers, 30, "PostgreSQL answers")
-
-    def answers(self) -> bool:
-        try:
-            with psycopg.connect(self.url, connect_timeout=2):
-                return True
-        except psycopg.OperationalError:
-            return False
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGINT)  # fast shutdown: connections are cut
-            self.process.wait(30)
-            self.process = None
-
-    def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.url) as connection:
-            return list(connection.execute(sql).fetchall())
-
-
-def _user() -> dict[str, Any]:
-    if os.geteuid() != 0:
-        return {}
-    try:
-        somebody = pwd.getpwnam("postgres")
-    except KeyError:
-        somebody = pwd.getpwnam("nobody")
-    return {"user": somebody.pw_uid, "group": somebody.pw_gid, "extra_groups": []}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="kappawatt-pg-") as name, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        server = Server(Path(name), probe.getsockname()[1])
-        probe.close()
-        if user := _user():
-            os.chown(name, user["user"], user["group"])
-        server.run("initdb", "-D", f"{name}/data", "-U", "kappawatt", "-A", "trust", "-E", "UTF8", "--no-sync")
-        server.start()
-        yield server
-        server.stop()
 
 
 @pytest.fixture
 def settings(settings: Settings, server: Server) -> Settings:
-    with psycopg.connect(server.url) as connection:
-        connection.execute("DROP VIEW IF EXISTS mine")
-        for view in LAYOUT.views:
-            connection.execute(f"DROP VIEW IF EXISTS {view.name}")
-        connection.execute(f"DROP TABLE IF EXISTS {', '.join(table.name for table in LAYOUT.tables)}")
+    emptied(server)
     return replace(settings, database=server.url)
 
 
@@ -286,7 +191,7 @@ def test_a_store_of_the_release_before_is_migrated_once_with_the_views_on_it(
     said: dict[str, Any] = {each.table: (each.renamed, each.rows) for each in caplog.records}  # type: ignore[attr-defined]
     assert said == MIGRATED
     assert len(caplog.records) == len(MIGRATED)
-    assert rows(server) == before
+    assert as_before(rows(server), before) == before
     assert server.ask("SELECT count(key), count(error) FROM scored") == [(4, 4)]
     assert server.ask("SELECT count(available_at) FROM scored_forecasts") == [(4,)]
     assert server.ask("SELECT plant FROM mine LIMIT 1") == [("plant-1",)]
@@ -303,7 +208,7 @@ def test_a_migration_that_is_killed_has_changed_nothing_and_two_at_once_do_it_on
     assert ended == -signal.SIGKILL
     assert left == ([(4,)], [(4,)])
     assert said == MIGRATED
-    assert rows(server) == before
+    assert as_before(rows(server), before) == before
 
 
 def test_a_key_that_no_database_takes_is_landed_without_its_nul(bus: Bus, settings: Settings, server: Server) -> None:

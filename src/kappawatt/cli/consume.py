@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from kappawatt.cli.options import SERVICE, artifact_option, bus_option, client_option, version_option
+from kappawatt.cli.options import (
+    SERVICE,
+    artifact_option,
+    beginning_option,
+    bus_option,
+    client_option,
+    version_option,
+)
+from kappawatt.errors import SettingInvalid
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 
@@ -22,6 +30,7 @@ __all__ = ["consume"]
     help="Answers of one key from which on they travel as a block; 0 never.",
 )
 @click.option("--max-records", type=click.IntRange(1), help="Most messages in one poll.")
+@beginning_option
 @bus_option
 @client_option
 @artifact_option
@@ -31,6 +40,9 @@ def consume(service: Service, **given: Any) -> None:
     from kappawatt import logs
     from kappawatt.serving.consume import consume as run_worker
 
+    if given["from_beginning"] and service.name != "sink":
+        allowed = f"with sink; `kappawatt replay {service.name}` answers again"
+        raise SettingInvalid.of("--from-beginning", f"with {service.name}", allowed)
     settings = Settings.read(**given)
     logs.set_up(settings)
     run_worker(service, settings)

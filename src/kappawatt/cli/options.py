@@ -15,6 +15,7 @@ __all__ = [
     "RATE",
     "SERVICE",
     "artifact_option",
+    "beginning_option",
     "bus_option",
     "client_option",
     "json_option",
@@ -55,6 +56,12 @@ bus_option = click.option(
 )
 client_option = click.option(
     "--kafka-client", type=click.Choice(["kafka-python", "confluent"]), help="Which Kafka client speaks."
+)
+beginning_option = click.option(
+    "--from-beginning",
+    is_flag=True,
+    default=None,
+    help="Of the sink: land everything the bus has once more.",
 )
 artifact_option = click.option(
     "--artifact",

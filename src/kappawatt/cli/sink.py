@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kappawatt.cli.options import bus_option, client_option
+from kappawatt.cli.options import beginning_option, bus_option, client_option
 from kappawatt.serving.service import find_service
 from kappawatt.settings import Settings
 
@@ -16,6 +16,7 @@ __all__ = ["sink"]
 @click.command(deprecated="use `kappawatt consume sink`")
 @click.option("--database", help="duckdb:FILE or postgresql://... [KAPPAWATT_DATABASE]")
 @click.option("--probe-port", type=click.IntRange(1, 65535), help="Port of probes, metrics and queries.")
+@beginning_option
 @bus_option
 @client_option
 def sink(**given: Any) -> None:

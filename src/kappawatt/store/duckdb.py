@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,15 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Columns
-from kappawatt.store.interface import Rows, StoreBusy
-from kappawatt.store.migration import Change, log_changes, migrate
+from kappawatt.store.cleaning import afterwards
+from kappawatt.store.interface import (
+    Guard,
+    Rows,
+    RowsRefused,
+    StoreBusy,
+    StoreChanged,
+    StoreFailed,
+    StoreFull,
+    StoreUnavailable,
+)
+from kappawatt.store.migration import Change, log_changes, migrate, refuse_unusable
 from kappawatt.store.table import PRESENT, Layout, Table, Type, quoted, staged_value
 
 __all__ = ["DuckDBStore"]
 
-# IOException: another process has the file, or the disk is full. TransactionException: a query of ours made
-# the tables at the same moment.
-BUSY = (duckdb.IOException, duckdb.TransactionException, OSError)
+# What is wrong with rows: a value that cannot be converted, a constraint, text that is no Unicode.
+REFUSED = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException, ValueError, OverflowError)
+FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+LOCKED = ("lock", os.strerror(errno.EAGAIN))  # another process has the file
 VALUES = {
     Type.TIME: f"CASE WHEN {PRESENT} THEN make_timestamptz({{name}}) END",
     Type.NUMBER: "CASE WHEN NOT isnan({name}) THEN {name} END",
@@ -45,13 +58,18 @@ class DuckDBStore:
         with self._opened():
             pass
 
-    def write(self, tables: Mapping[str, Columns]) -> None:
+    def write(self, tables: Mapping[str, Columns], guard: Guard | None = None) -> None:
         with self._opened() as connection:
             connection.execute("BEGIN")
+            if guard is not None:
+                _check(connection, guard)
             for table in self._layout.tables:
                 columns = tables.get(table.name)
                 if columns is not None:
-                    _upsert(connection, table, columns)
+                    try:
+                        _upsert(connection, table, columns)
+                    except REFUSED as error:
+                        raise RowsRefused(f"table {table.name}: {_reason(error)}") from error
             connection.execute("COMMIT")
 
     def query(self, sql: str, most: int) -> Rows:
@@ -69,16 +87,13 @@ class DuckDBStore:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = duckdb.connect(str(self._path))
-        except BUSY as error:
-            raise StoreBusy(f"database {self._path}: {_reason(error)}") from error
-        try:
-            with self._preparing:  # two threads that alter one table at once would fail
-                self._prepare(connection)
-            yield connection
-        except BUSY as error:
-            raise StoreBusy(f"database {self._path}: {_reason(error)}") from error
-        finally:
-            connection.close()  # what was not committed is rolled back
+            with afterwards(connection.close):  # what was not committed is rolled back
+                with self._preparing:  # two threads that alter one table at once would fail
+                    self._prepare(connection)
+                yield connection
+        except (duckdb.Error, OSError) as error:
+            self._is_current = False  # it may have been another file, or somebody has altered a table
+            raise _unavailable(error, f"database {self._path}") from error
 
     def _prepare(self, connection: Any) -> None:
         """Make what is missing, as the file may be a new one each time; once bring an old file up to date.
@@ -91,6 +106,8 @@ class DuckDBStore:
             done = migrate(lambda sql: connection.execute(sql).fetchall(), connection.execute, self._layout)
         for table in self._layout.tables:
             connection.execute(table.ddl)
+        if not self._is_current:
+            refuse_unusable(lambda sql: connection.execute(sql).fetchall(), self._layout)
         how = "CREATE VIEW IF NOT EXISTS" if self._is_current else "CREATE OR REPLACE VIEW"
         for view in self._layout.views:
             connection.execute(f"{how} {quoted(view.name)} AS {view.sql}")
@@ -99,18 +116,29 @@ class DuckDBStore:
         log_changes(done)
 
 
+def _check(connection: Any, guard: Guard) -> None:
+    """Raise StoreChanged if something else stands there than a write rests on."""
+    found = connection.execute(
+        f"SELECT id, {quoted(guard.column)} FROM {quoted(guard.table)} WHERE id IN (SELECT unnest(?))",  # noqa: S608
+        [list(guard.values)],
+    ).fetchall()
+    there = dict(found)
+    for name, expected in guard.values.items():
+        if there.get(name) != expected:
+            raise StoreChanged(f"{guard.table} {name}: got {guard.column} {there.get(name)}, expected {expected}")
+
+
 def _upsert(connection: Any, table: Table, columns: Columns) -> None:
     connection.register("incoming", _arrow_table(table, columns))
-    try:  # the C interface promises one scan, so the rows are staged first
+    # the C interface promises one scan, so the rows are staged first
+    with afterwards(lambda: connection.unregister("incoming")):
         values = ", ".join(
             f"{staged_value(table, column, VALUES)} AS {quoted(column.name)}" for column in table.columns
         )
-        staged = f"SELECT place, {values} FROM incoming"  # noqa: S608 (our own names)
+        staged = f"SELECT staged_row, {values} FROM incoming"  # noqa: S608 (our own names)
         connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {staged}")
-    finally:
-        connection.unregister("incoming")
     (repeats,) = connection.execute("SELECT count(*) - count(DISTINCT id) FROM staged").fetchone()
-    last = "QUALIFY row_number() OVER (PARTITION BY id ORDER BY place DESC) = 1" if repeats else ""
+    last = "QUALIFY row_number() OVER (PARTITION BY id ORDER BY staged_row DESC) = 1" if repeats else ""
     connection.execute(
         f"INSERT INTO {quoted(table.name)} ({table.listed})"  # noqa: S608
         f" SELECT {table.listed} FROM staged {last} {table.overwrite}"
@@ -118,12 +146,12 @@ def _upsert(connection: Any, table: Table, columns: Columns) -> None:
 
 
 def _arrow_table(table: Table, columns: Columns) -> Any:
-    """Rows as one Arrow array behind its C interface; `place` is their order."""
+    """Rows as one Arrow array behind its C interface; `staged_row` is their order."""
     import nanoarrow
 
     fields = {c.name: _arrow(columns[c.name], c.type) for c in table.columns}
-    n = len(columns["published"])
-    fields["place"] = nanoarrow.Array(np.arange(n, dtype=np.int64))
+    n = len(columns["id"])
+    fields["staged_row"] = nanoarrow.Array(np.arange(n, dtype=np.int64))
     schema = nanoarrow.struct({name: array.schema for name, array in fields.items()}, nullable=False)
     children = [nanoarrow.c_array(array) for array in fields.values()]
     return nanoarrow.Array(nanoarrow.c_array_from_buffers(schema, length=n, buffers=[None], children=children))
@@ -162,6 +190,18 @@ def _arrow_text(column: NDArray[Any]) -> Any:
             null_count=-1,
         )
     )
+
+
+def _unavailable(error: duckdb.Error | OSError, where: str) -> StoreUnavailable:
+    """Return what an error that is not about rows means: only what passes by itself is called busy."""
+    reason = _reason(error)
+    if any(text in str(error) for text in FULL):
+        return StoreFull(f"{where}: disk full ({reason})")
+    if isinstance(error, duckdb.TransactionException):  # a query of ours made the tables at the same moment
+        return StoreBusy(f"{where}: busy ({reason})")
+    if isinstance(error, (duckdb.IOException, OSError)) and any(text in str(error) for text in LOCKED):
+        return StoreBusy(f"{where}: locked by another process ({reason})")
+    return StoreFailed(f"{where}: {reason}")
 
 
 def _reason(error: BaseException) -> str:

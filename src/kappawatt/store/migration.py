@@ -1,4 +1,4 @@
-"""A store that an older version made, brought up to date: columns that have another name now, and columns that are new.
+"""A store that another version made, brought up to date: columns that have another name now, and columns that are new.
 
 What has to be done is read from the database itself, so a store that is up to date is left alone, and one whose
 migration was cut off is as it was. Whoever calls this does all of it in one transaction.
@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kappawatt.store.table import Column, Layout, Table, quoted
+from kappawatt.errors import SettingInvalid
+from kappawatt.store.table import Column, Layout, Table, Type, quoted
 
-__all__ = ["Change", "changes", "log_changes", "migrate"]
+__all__ = ["Change", "changes", "log_changes", "migrate", "refuse_unusable"]
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,19 @@ log = logging.getLogger(__name__)
 COLUMNS = """\
 SELECT table_name, column_name FROM information_schema.columns
 WHERE table_schema = current_schema() AND table_catalog = current_database()"""
+
+VIEWS = COLUMNS.replace(
+    "table_name, column_name FROM information_schema.columns", "table_name FROM information_schema.views"
+)
+DETAILS = COLUMNS.replace("column_name", "column_name, data_type, is_nullable, column_default", 1)
+USABLE = {  # what either database calls types that take the values of a column
+    Type.TEXT: ("text", "character varying", "varchar"),
+    Type.NUMBER: ("double precision", "double", "numeric", "decimal"),
+    Type.INTEGER: ("integer", "bigint", "hugeint", "numeric", "decimal"),
+    Type.BIGINT: ("bigint", "hugeint", "numeric", "decimal"),
+    Type.BOOLEAN: ("boolean",),
+    Type.TIME: ("timestamp with time zone",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +63,10 @@ class Change:
         for old, new in self.renamed:
             yield f"ALTER TABLE {table} RENAME COLUMN {quoted(old)} TO {quoted(new)}"
         for column in self.added:
-            yield f"ALTER TABLE {table} ADD COLUMN {quoted(column.name)} {column.type}"
+            before = "" if column.before is None else f" DEFAULT {column.before}"
+            yield f"ALTER TABLE {table} ADD COLUMN {quoted(column.name)} {column.type}{before}"
+            if before:  # of rows that were there, not of those to come
+                yield f"ALTER TABLE {table} ALTER COLUMN {quoted(column.name)} DROP DEFAULT"
 
 
 def changes(tables: Iterable[Table], there: Iterable[tuple[str, str]]) -> list[Change]:
@@ -86,7 +103,16 @@ def migrate(ask: Callable[[str], Any], run: Callable[[str], Any], layout: Layout
         SQL to rows.
     run : callable
         Executes SQL.
+
+    Raises
+    ------
+    SettingInvalid
+        A table cannot be made: there is a view of its name.
     """
+    names = {table.name for table in layout.tables}
+    for (name,) in ask(VIEWS):
+        if name in names:
+            raise SettingInvalid.of(f"database: table {name}", "a view of that name", "a table, or nothing yet")
     done = []
     for change in changes(layout.tables, ask(COLUMNS)):
         [(rows,)] = ask(f"SELECT count(*) FROM {quoted(change.table)}")  # noqa: S608 (our own names)
@@ -94,6 +120,21 @@ def migrate(ask: Callable[[str], Any], run: Callable[[str], Any], layout: Layout
             run(statement)
         done.append(Change(change.table, change.renamed, change.added, rows))
     return done
+
+
+def refuse_unusable(ask: Callable[[str], Any], layout: Layout) -> None:
+    """Raise SettingInvalid, naming table and column, where rows cannot be written to a table as it is."""
+    tables = {table.name: {column.name: column for column in table.columns} for table in layout.tables}
+    for table, name, type_, is_nullable, default in ask(DETAILS):
+        if table not in tables:
+            continue
+        where = f"database: table {table}, column {name}"
+        column = tables[table].get(name)
+        if column is None:
+            if is_nullable == "NO" and default is None:
+                raise SettingInvalid(f"{where}: got NOT NULL without a default, allowed one that may be left out")
+        elif type_.lower().split("(")[0] not in USABLE[column.type]:
+            raise SettingInvalid(f"{where}: got type {type_}, allowed {column.type}")
 
 
 def log_changes(done: Iterable[Change]) -> None:

@@ -11,8 +11,18 @@ from psycopg import errors as reasons
 
 from kappawatt.columns.batch import Columns
 from kappawatt.errors import SettingInvalid
-from kappawatt.store.interface import Rows, StoreBusy
-from kappawatt.store.migration import COLUMNS, log_changes, migrate
+from kappawatt.store.cleaning import afterwards
+from kappawatt.store.interface import (
+    Guard,
+    Rows,
+    RowsRefused,
+    StoreBusy,
+    StoreChanged,
+    StoreFailed,
+    StoreFull,
+    StoreUnavailable,
+)
+from kappawatt.store.migration import COLUMNS, log_changes, migrate, refuse_unusable
 from kappawatt.store.table import PRESENT, Layout, Table, Type, View, quoted, staged_value
 
 __all__ = ["PostgreSQLStore"]
@@ -25,10 +35,11 @@ VALUES = {
     Type.NUMBER: "NULLIF({name}, 'NaN')",
 }
 SCHEMA_LOCK = 7_355_608  # two sinks that start at once make the tables one after the other
-BUSY = (
-    psycopg.OperationalError,  # gone, starting, full, deadlock, serialisation
-    reasons.ReadOnlySqlTransaction,  # a standby that is not the primary yet
-)
+# By classes of SQLSTATE and single ones, https://www.postgresql.org/docs/current/errcodes-appendix.html
+REFUSED = ("21", "22", "23", "44", "54", "P0")  # data, constraints, a check option, limits of a row, somebody's trigger
+BUSY = ("08", "40", "53", "55006", "55P03", "57", "25006")  # connections, deadlocks, resources, locks, ends, a standby
+FULL = ("53100",)
+DROPPED = ("57P04",)
 
 
 class PostgreSQLStore:
@@ -40,24 +51,37 @@ class PostgreSQLStore:
         self._writer: psycopg.Connection[Any] | None = None
 
     def prepare(self) -> None:
-        with self._busy(), self._connect() as connection:
+        with self._failures(), self._connect() as connection:
             _prepare(connection, self._layout)
 
-    def write(self, tables: Mapping[str, Columns]) -> None:
+    def write(self, tables: Mapping[str, Columns], guard: Guard | None = None) -> None:
         try:
-            with self._busy():
-                connection = self._connected()
-                with connection.transaction(), connection.cursor() as cursor:
-                    for table in self._layout.tables:
-                        columns = tables.get(table.name)
-                        if columns is not None:
-                            _upsert(cursor, table, columns)
+            with self._failures():
+                self._write(self._connected(), tables, guard)
+        except (RowsRefused, StoreChanged):
+            raise  # rolled back: the connection is as it was
         except BaseException:
-            self.close()
+            with afterwards(self.close):
+                raise
+
+    def _write(self, connection: psycopg.Connection[Any], tables: Mapping[str, Columns], guard: Guard | None) -> None:
+        name = ""
+        try:
+            with connection.transaction(), connection.cursor() as cursor:
+                if guard is not None:
+                    _check(cursor, guard)
+                for table in self._layout.tables:
+                    columns = tables.get(table.name)
+                    if columns is not None:
+                        name = table.name
+                        _upsert(cursor, table, columns)
+        except (psycopg.Error, ValueError, OverflowError) as error:
+            if not isinstance(error, psycopg.Error) or _is_about_rows(error):
+                raise RowsRefused(f"table {name}: {_reason(error)}") from error
             raise
 
     def query(self, sql: str, most: int) -> Rows:
-        with self._busy(), self._connect() as connection:
+        with self._failures(), self._connect() as connection:
             connection.execute(f"SET statement_timeout = '{QUERY_SECONDS}s'")
             try:
                 result = connection.execute(sql)
@@ -89,16 +113,50 @@ class PostgreSQLStore:
                 for table in self._layout.tables:
                     columns = ", ".join(f"{quoted(c.name)} {STAGED.get(c.type, c.type)}" for c in table.columns)
                     connection.execute(
-                        f"CREATE TEMP TABLE {_stage(table)} (place BIGINT, {columns}) ON COMMIT DELETE ROWS"
+                        f"CREATE TEMP TABLE {_stage(table)} (staged_row BIGINT, {columns}) ON COMMIT DELETE ROWS"
                     )
         return self._writer
 
     @contextmanager
-    def _busy(self) -> Iterator[None]:
+    def _failures(self) -> Iterator[None]:
         try:
             yield
-        except BUSY as error:
-            raise StoreBusy(f"database: {str(error).splitlines()[0][:300]}") from error
+        except psycopg.Error as error:
+            raise _unavailable(error) from error
+
+
+def _unavailable(error: psycopg.Error) -> StoreUnavailable:
+    """Return what an error that is not about rows means: only what passes by itself is called busy."""
+    reason, state = _reason(error), error.sqlstate or ""
+    if state in FULL:
+        return StoreFull(f"database: disk full ({reason})")
+    is_gone = not state and isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    if is_gone or (state.startswith(BUSY) and state not in DROPPED):
+        return StoreBusy(f"database: {reason}")
+    return StoreFailed(f"database: {reason}")
+
+
+def _is_about_rows(error: psycopg.Error) -> bool:
+    if error.sqlstate is None:  # the client itself: text that the server's encoding has not
+        return isinstance(error, psycopg.DataError)
+    return error.sqlstate.startswith(REFUSED)
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def _check(cursor: psycopg.Cursor[Any], guard: Guard) -> None:
+    """Raise StoreChanged if something else stands there than a write rests on; until its end nobody else changes it."""
+    column = quoted(guard.column)
+    cursor.execute(
+        f"SELECT id, {column} FROM {quoted(guard.table)} WHERE id = ANY(%s) ORDER BY id FOR UPDATE",  # noqa: S608
+        [list(guard.values)],
+    )
+    there = dict(cursor.fetchall())
+    for name, expected in guard.values.items():
+        if there.get(name) != expected:
+            raise StoreChanged(f"{guard.table} {name}: got {guard.column} {there.get(name)}, expected {expected}")
 
 
 def _prepare(connection: psycopg.Connection[Any], layout: Layout) -> None:
@@ -110,6 +168,7 @@ def _prepare(connection: psycopg.Connection[Any], layout: Layout) -> None:
         done = migrate(ask, connection.execute, layout)
         for table in layout.tables:
             connection.execute(table.ddl)
+        refuse_unusable(ask, layout)
         there = ask(COLUMNS)
         for view in layout.views:
             _make_view(connection, view, {column for name, column in there if name == view.name})
@@ -140,14 +199,14 @@ def _stage(table: Table) -> str:
 
 def _upsert(cursor: psycopg.Cursor[Any], table: Table, columns: Columns) -> None:
     lists = [_plain(columns[c.name], c.type) for c in table.columns]
-    with cursor.copy(f"COPY {_stage(table)} (place, {table.listed}) FROM STDIN") as copy:
+    with cursor.copy(f"COPY {_stage(table)} (staged_row, {table.listed}) FROM STDIN") as copy:
         for row in zip(range(len(lists[0])), *lists, strict=True):
             copy.write_row(row)
     # in the order of ids, so that two sinks that land the same rows wait for each other and never deadlock
     values = ", ".join(staged_value(table, column, VALUES) for column in table.columns)
     cursor.execute(
         f"INSERT INTO {quoted(table.name)} ({table.listed})"  # noqa: S608 (our own names)
-        f" SELECT DISTINCT ON (1) {values} FROM {_stage(table)} ORDER BY 1, place DESC {table.overwrite}"
+        f" SELECT DISTINCT ON (1) {values} FROM {_stage(table)} ORDER BY 1, staged_row DESC {table.overwrite}"
     )
 
 

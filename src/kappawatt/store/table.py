@@ -13,11 +13,22 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Columns
 
-__all__ = ["PRESENT", "Column", "Layout", "Table", "Type", "View", "join", "quoted", "staged_value"]
+__all__ = [
+    "ABSENT",
+    "DTYPES",
+    "PRESENT",
+    "Column",
+    "Layout",
+    "Table",
+    "Type",
+    "View",
+    "join",
+    "quoted",
+    "staged_value",
+]
 
 NOTHING = np.iinfo(np.int64).min  # NaT, too
 
@@ -64,11 +75,23 @@ def quoted(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name in SQL and in messages, its type, and names it had in releases before."""
+    """One column.
+
+    Parameters
+    ----------
+    name : str
+        In SQL and in messages.
+    type : Type
+    former : tuple of str
+        Names it had in releases before.
+    before : str or None
+        SQL of what rows hold that were there before the column was; None is NULL.
+    """
 
     name: str
     type: Type
     former: tuple[str, ...] = ()
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +141,6 @@ class Table:
         changes = ", ".join(f"{quoted(name)} = EXCLUDED.{quoted(name)}" for name in self.names[1:])
         return f"ON CONFLICT (id) DO UPDATE SET {changes}"
 
-    def complete(self, columns: Columns, n: int) -> Columns:
-        """Return columns in order and of their types; absent ones are NULL."""
-        return {c.name: _as(columns.get(c.name), c.type, n) for c in self.columns}
-
 
 def staged_value(table: Table, column: Column, own: Mapping[Type, str]) -> str:
     """Return SQL of a column of staged rows, NULL where a row has nothing.
@@ -152,15 +171,6 @@ class Layout:
 
     tables: tuple[Table, ...]
     views: tuple[View, ...] = ()
-
-
-def _as(column: NDArray[Any] | None, type_: Type, n: int) -> NDArray[Any]:
-    if column is None:
-        return np.full(n, ABSENT[type_], dtype=DTYPES[type_])
-    if column.dtype.kind == "f" and type_ in (Type.BIGINT, Type.BOOLEAN):
-        whole: NDArray[Any] = np.where(np.isnan(column), ABSENT[type_], np.nan_to_num(column)).astype(DTYPES[type_])
-        return whole
-    return column.astype(DTYPES[type_], copy=False)
 
 
 def join(parts: Sequence[Columns]) -> Columns:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MIGRATED", "ROWS", "killed_after", "make_before", "migrating", "said_by"]
+__all__ = ["MIGRATED", "ROWS", "as_before", "killed_after", "make_before", "migrating", "said_by"]
 
 STATEMENTS = [
     statement.strip()
@@ -82,6 +82,18 @@ def make_before(execute: Callable[[str], Any]) -> None:
     """Make the store of the release before."""
     for statement in STATEMENTS:
         execute(statement)
+
+
+def as_before(
+    now: dict[str, list[tuple[Any, ...]]], before: dict[str, list[tuple[Any, ...]]]
+) -> dict[str, list[tuple[Any, ...]]]:
+    """Return rows of a migrated store without the columns that came since; those hold nothing."""
+    found = {}
+    for name, rows in now.items():
+        width = len(before[name][0])
+        assert {value for row in rows for value in row[width:]} <= {None, ""}, name
+        found[name] = [row[:width] for row in rows]
+    return found
 
 
 def migrating(url: str, most: int = 1000) -> subprocess.Popen[str]:

@@ -27,7 +27,7 @@ from kappawatt.services.sink.loop import Sink, open_sink
 from kappawatt.services.sink.service import SERVICE as SINK
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
-from kappawatt.store.interface import Rows, StoreBusy
+from kappawatt.store.interface import Guard, Rows, StoreBusy
 from kappawatt.streams.plant import READING
 from kappawatt.telemetry import Telemetry
 from tests.conftest import publish, wait_until
@@ -322,7 +322,7 @@ class BrokenStore:
     def prepare(self) -> None:
         pass
 
-    def write(self, tables: Mapping[str, Columns]) -> None:
+    def write(self, tables: Mapping[str, Columns], guard: Guard | None = None) -> None:
         self.committed.append(sum(self._bus.committed("sink", "plant.readings").values()))
         if self.failures:
             self.failures -= 1
@@ -526,6 +526,9 @@ class DeafConsumer:
 
     def lag(self) -> dict[tuple[str, int], int]:
         return {("plant.readings", 0): 1}
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        return {}
 
     def close(self) -> None:
         self._consumer.close()
