@@ -34,6 +34,8 @@ class Drain:
 
     def begin(self) -> None:
         """Be unready from now on."""
+        if self.has_begun:
+            return
         self.has_begun = True
         for call in self._then:
             call()
