@@ -85,9 +85,7 @@ class Framing:
         announced = _value(lines, b"\r\ncontent-length:")
         if coding is not None:
             # Anything else has no length that can be known, and is refused by the parser.
-            self.is_chunked = (
-                coding == b"chunked" and announced is None and not lines.endswith(b"http/1.0", 0, _eol(lines))
-            )
+            self.is_chunked = coding == b"chunked" and announced is None and _is_current(lines)
             self._at = self.length
         elif announced is not None and announced.isdigit() and len(announced) <= 18:
             if int(announced) > self._most:

@@ -16,6 +16,7 @@ from gunicorn.app.base import BaseApplication
 
 from kappawatt import logs
 from kappawatt.errors import SettingInvalid
+from kappawatt.serving.server.door import end_at_sigterm
 from kappawatt.serving.server.drain import HeldTermination
 from kappawatt.serving.server.parent import end_with_parent
 from kappawatt.serving.server.worker import LoopWorker
@@ -118,6 +119,7 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
         "accesslog": None,
         "loglevel": "warning",
         "control_socket_disable": True,
+        "when_ready": end_at_sigterm,
         "post_fork": lambda server, worker: _after_fork(settings),
         "post_worker_init": _freeze,
         "child_exit": _forget_child if settings.workers > 1 else lambda server, worker: None,
