@@ -85,7 +85,7 @@ KINDS = {
     "endless chunks": Kind(
         lambda path: _post(path, b"Transfer-Encoding: chunked\r\n\r\n"), b"64\r\n" + b" " * 100 + b"\r\n", CHUNK_SECONDS
     ),
-    "never reading": Kind(lambda path: b"GET /openapi.json HTTP/1.1\r\nHost: slow\r\n\r\n" * 40, reads=False),
+    "never reading": Kind(lambda path: b"GET /openapi.json HTTP/1.1\r\nHost: slow\r\n\r\n" * 20, reads=False),
 }
 """Slow sockets by what they do."""
 

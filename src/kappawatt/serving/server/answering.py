@@ -21,7 +21,6 @@ App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 PUSHED_BYTES = 65_536  # of an answer in pieces, from which on it is sent before the next one is made
 LOOK_SECONDS = 0.5
-SCARCE_SECONDS = 2.0  # that a client may take who does not read while there is no room for its answer
 REASONS = {408: "too_slow", 413: "too_large", 503: "no_room", 500: "failed"}
 
 log = logging.getLogger(__name__)
@@ -120,9 +119,7 @@ class Answering:
         readable_by_client = select.poll()
         readable_by_client.register(conn.socket, select.POLLOUT)
         while not out.push():
-            patience = self._limits.patience(out.sent)
-            if not is_endless:
-                patience = min(patience, SCARCE_SECONDS)
+            patience = self._limits.patience(out.sent, is_scarce=not is_endless)
             if time.monotonic() - out.since > patience:
                 self._ended("answer_not_read")
                 raise _TooSlow

@@ -18,6 +18,8 @@ from kappawatt.serving.server.limits import Room
 __all__ = ["Connection", "Outgoing", "Source", "State"]
 
 PIECE_BYTES = 8192
+MOST_AT_ONCE = 1 << 20
+SIZED_BYTES = 1 << 20  # of a request from which on its memory is asked for at once, not grown and copied
 JOINED_BYTES = 65_536  # up to which head and body of an answer leave as one packet
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, what was not sent is dropped
 
@@ -164,13 +166,15 @@ class Connection:
         When it began to wait for what `state` says; monotonic, as `deadline` is.
     held : int
         Room it has for a body.
+    received, seen : int
+        Bytes of the request at hand, and how many of them were there when the clock was last looked at.
     events : int
         What the selector is asked for.
     """
 
     __slots__ = (
-        "address", "data", "deadline", "events", "framing", "held", "is_kept", "is_over", "out", "received",
-        "seen", "server", "since", "socket", "state",
+        "address", "data", "deadline", "events", "framing", "held", "is_kept", "is_over", "is_sized", "out",
+        "received", "seen", "server", "since", "socket", "state",
     )  # fmt: skip
 
     def __init__(self, client: socket.socket, address: Any, server: Any, most_bytes: int, answers: Room) -> None:
@@ -184,6 +188,7 @@ class Connection:
         self.since = self.deadline = 0.0
         self.events = self.held = self.received = self.seen = 0
         self.is_kept = False  # for another request, once the answer is sent
+        self.is_sized = False  # `data` is as long as the request will be
         self.is_over = False  # the client has closed its end: nothing more will come
 
     def wait(self, state: State, deadline: float, since: float) -> None:
@@ -192,15 +197,55 @@ class Connection:
         self.deadline = deadline
         self.since = since
 
+    def receive(self, buffer: memoryview) -> int:
+        """Read what is here, and return how much that was; `buffer` is for what has no place of its own yet.
+
+        Raises
+        ------
+        OSError
+        """
+        if self.is_sized:
+            with memoryview(self.data) as whole, whole[self.received : self.received + MOST_AT_ONCE] as place:
+                count = self.socket.recv_into(place)
+        else:
+            count = self.socket.recv_into(buffer)
+            self.data += buffer[:count]
+        self.received += count
+        return count
+
+    def make_room(self) -> None:
+        """Let the rest of a large body of known length come to where it will be read."""
+        if not self.framing.is_chunked and self.framing.length >= SIZED_BYTES:
+            whole = bytearray(self.framing.length)  # of zeros that take no memory until they are overwritten
+            self.received = len(self.data)
+            whole[: self.received] = self.data
+            self.data = whole
+            self.is_sized = True
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether all of such a body is here."""
+        return self.received >= len(self.data)
+
     def take_request(self) -> Source:
         """Return the request that is here, and keep what came behind it."""
         length = self.framing.length
+        if self.is_sized:
+            del self.data[self.received :]  # where the client broke off
         if len(self.data) <= length:
-            taken, self.data = self.data, bytearray()
+            taken = self.data
+            self.forget_request()
         else:
+            self.received = self.seen = 0
             taken = self.data[:length]
             del self.data[:length]
         return Source(taken)
+
+    def forget_request(self) -> None:
+        """Let go of what is here of a request."""
+        self.data = bytearray()
+        self.is_sized = False
+        self.received = self.seen = 0
 
     def reset(self) -> None:
         """Close so that the kernel forgets what the client did not read."""

@@ -6,14 +6,13 @@ import heapq
 from collections.abc import Iterator
 from itertools import count
 
-from kappawatt.serving.server.answering import SCARCE_SECONDS
 from kappawatt.serving.server.connection import Connection, State
-from kappawatt.serving.server.limits import Limits, Room
+from kappawatt.serving.server.limits import SCARCE_RATE, Limits, Room
 
 __all__ = ["Crowd"]
 
 SMALL_BYTES = 16_384  # of a request that needs no room: it is never kept waiting by others' bodies
-SCARCE_RATE = 32_000.0  # bytes/s below which a body gives up its room while others wait for it
+QUEUED_RATE = 200_000.0  # bytes/s: by so much of its size a body lets smaller ones pass that come later
 SHARE_THAT_GOES = 50  # one of so many goes when there is no place for one more
 MAY_GO = (State.IDLE, State.HEAD, State.BODY, State.QUEUED, State.WRITING, State.LINGERING)
 
@@ -31,7 +30,7 @@ class Crowd:
         self.answers = Room(limits.room)
         self._bodies = Room(limits.room)
         self._limits = limits
-        self._queue: list[tuple[int, int, Connection]] = []  # smallest first: what is small is soon over
+        self._queue: list[tuple[float, int, int, Connection]] = []
         self._numbers = count()
         self._looked = 0.0
 
@@ -47,18 +46,21 @@ class Crowd:
             return 0
         return self._limits.body_bytes if framing.is_chunked else framing.length
 
-    def admit(self, conn: Connection, size: int) -> bool:
-        """Give `conn` room for its body, or have it wait for it."""
+    def admit(self, conn: Connection, size: int, now: float) -> bool:
+        """Give `conn` room for its body, or have it wait for it.
+
+        They wait in the order of their coming, but what is large a while longer: what is small is soon over.
+        """
         if not self._queue and self._bodies.take(size):
             conn.held = size
             return True
-        heapq.heappush(self._queue, (size, next(self._numbers), conn))
+        heapq.heappush(self._queue, (now + size / QUEUED_RATE, next(self._numbers), size, conn))
         return False
 
     def admitted(self) -> Iterator[Connection]:
         """Yield those that waited and have room now."""
         while self._queue:
-            size, _, conn = self._queue[0]
+            *_, size, conn = self._queue[0]
             is_waiting = conn.state is State.QUEUED
             if is_waiting and not self._bodies.take(size):
                 return
@@ -101,8 +103,5 @@ class Crowd:
                 return True
             return now - conn.since > min(limits.body_seconds, limits.patience(conn.received))
         if state is State.WRITING:
-            patience = limits.patience(conn.out.sent)
-            if self.answers.is_scarce:
-                patience = min(patience, SCARCE_SECONDS)
-            return now - conn.out.since > patience
+            return now - conn.out.since > limits.patience(conn.out.sent, is_scarce=self.answers.is_scarce)
         return state is not State.WORKING and now > conn.deadline

@@ -13,6 +13,8 @@ __all__ = ["Limits", "Room"]
 SPARE_FILES = 256  # descriptors for what is no client's: bus, files, connections to services
 LEAST_CONNECTIONS = 16
 BODIES_IN_ROOM = 4
+SCARCE_SECONDS = 2.0  # in place of `stall_seconds` and `slowest_rate` where there is no room for others
+SCARCE_RATE = 32_000.0
 STOP_SECONDS = 2.0  # that a stopping server waits for a request on a connection that has none
 
 
@@ -68,15 +70,21 @@ class Limits:
         """Memory for bodies that are on their way, and as much again for answers that are not yet read [bytes]."""
         return BODIES_IN_ROOM * self.body_bytes
 
-    def patience(self, done: int) -> float:
+    def patience(self, done: int, *, is_scarce: bool = False) -> float:
         """Return the seconds within which a transfer must be over that has come `done` bytes far.
+
+        Parameters
+        ----------
+        is_scarce : bool
+            Whether others wait for the room it has.
 
         Examples
         --------
         >>> Limits(stall_seconds=20.0, slowest_rate=4000.0).patience(40_000)
         30.0
         """
-        return self.stall_seconds + done / self.slowest_rate
+        patience = self.stall_seconds + done / self.slowest_rate
+        return min(patience, SCARCE_SECONDS + done / SCARCE_RATE) if is_scarce else patience
 
 
 class Room:

@@ -30,9 +30,12 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 TICK_SECONDS = 0.5
 LINGER_SECONDS = 2.0
 ACCEPT_SECONDS = 0.2  # a stopping process takes connections whose handshake is under way
+ACCEPTED_ALONE, ACCEPTED_SHARED = 64, 2  # connections taken in one turn of the loop
 READ_BYTES = 65_536
 AHEAD_BYTES = 65_536  # read while a request is being answered
 INLINE_BYTES = 8192  # of a request that is answered in the loop; a larger one takes time
+UNSENT_BYTES = 32_768  # of an answer that the kernel takes; it would take megabytes that nobody reads
+NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 PROBES = (b"GET /healthz", b"GET /readyz", b"GET /ping")
 NO_FILES = (errno.EMFILE, errno.ENFILE)
 
@@ -49,8 +52,10 @@ class Loop:
     threads : int
         How many requests are answered at once. Probes have one more of their own.
     is_inline : bool
-        Whether small requests are answered in the loop: where answers are computed and wait for nothing, the
+        Whether small POSTs are answered in the loop: where answers are computed and wait for nothing, the
         hand-over to a thread would be a quarter of their time.
+    is_alone : bool
+        Whether no other process takes connections from the same sockets: some are left to it otherwise.
     settings : gunicorn.config.Config
         Of gunicorn's parser.
     ended : callable
@@ -66,11 +71,18 @@ class Loop:
         threads: int,
         settings: Any,
         is_inline: bool = False,
+        is_alone: bool = True,
         ended: Callable[[str], None] = lambda why: None,
     ) -> None:
         self._listeners = list(listeners)
+        for listener in listeners:
+            listener.setblocking(False)
+            if NOTSENT_LOWAT is not None:  # inherited by what is accepted
+                with suppress(OSError):
+                    listener.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT_BYTES)
         self._limits = limits
         self._is_inline = is_inline
+        self._at_once = ACCEPTED_ALONE if is_alone else ACCEPTED_SHARED
         self._ended = ended
         self._crowd = Crowd(limits)
         self._answering = Answering(app, settings, limits, lambda: self.must_close, ended)
@@ -79,6 +91,7 @@ class Loop:
         self._probe_pool = ThreadPoolExecutor(1, thread_name_prefix="probes")
         self._finished: deque[tuple[Connection, bool | None]] = deque()
         self._ready: deque[Connection] = deque()  # with another request that is here already
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._woken, self.waking = os.pipe()
         for end in (self._woken, self.waking):
             os.set_blocking(end, False)
@@ -146,12 +159,15 @@ class Loop:
             elif conn is None:
                 self._wake_up()
             else:
-                self._accept(conn)
+                for _ in range(self._at_once):
+                    if not self._accept(conn):
+                        break
         for _ in range(len(self._ready)):  # one request of each, so that nobody who sends many at once keeps others
             conn = self._ready.popleft()
             if conn.state is State.HEAD:
                 self._advance(conn)
         for conn in self._crowd.admitted():
+            conn.make_room()
             conn.wait(State.BODY, 0.0, self._now)
             self._watch(conn, READ)
             self._read(conn)
@@ -169,7 +185,6 @@ class Loop:
 
     def _accept_on(self) -> None:
         for listener in self._listeners:
-            listener.setblocking(False)
             self._selector.register(listener, READ, listener)
         self._accepts = True
 
@@ -180,7 +195,7 @@ class Loop:
             self._accepts = False
 
     def _accept(self, listener: socket.socket) -> bool:
-        """Take one connection: other processes at the same socket take theirs. Return whether there was one."""
+        """Take one connection; return whether there was one."""
         if self._crowd.is_full:
             self._make_place()
         if self._crowd.is_full:
@@ -216,12 +231,12 @@ class Loop:
         if state is State.CLOSED or state is State.QUEUED:
             return
         try:
-            piece = conn.socket.recv(READ_BYTES)
+            count = conn.receive(self._buffer)
         except BlockingIOError:
             return
         except OSError:
-            piece = b""
-        if not piece:
+            count = 0
+        if not count:
             conn.is_over = True
             self._watch(conn, conn.events & ~READ)
             if state is State.LINGERING or state is State.IDLE:
@@ -230,20 +245,18 @@ class Loop:
                 self._advance(conn)
             return
         if state is State.LINGERING:
-            return
-        conn.data += piece
-        if state is State.WORKING or state is State.WRITING:
+            conn.data.clear()
+        elif state is State.WORKING or state is State.WRITING:
             if len(conn.data) > AHEAD_BYTES:
                 self._watch(conn, conn.events & ~READ)
-            return
-        conn.received += len(piece)
-        self._advance(conn)
+        else:
+            self._advance(conn)
 
     def _advance(self, conn: Connection) -> None:
         """Look whether a request is here."""
         framing = conn.framing
         try:
-            is_here = framing.is_whole(conn.data) or framing.is_cut
+            is_here = conn.is_filled if conn.is_sized else framing.is_whole(conn.data) or framing.is_cut
         except Exception as error:  # whatever will never be a request
             self._refuse(conn, error)
             return
@@ -259,14 +272,14 @@ class Loop:
 
     def _await_body(self, conn: Connection) -> None:
         if conn.state is not State.BODY:
-            conn.received = len(conn.data)
-            conn.seen = 0
             conn.wait(State.BODY, 0.0, self._now)
             if conn.framing.expects:
                 with suppress(OSError):
                     conn.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         size = self._crowd.needs_room(conn)
-        if size and not self._crowd.admit(conn, size):
+        if size and self._crowd.admit(conn, size, self._now):
+            conn.make_room()
+        elif size:
             conn.wait(State.QUEUED, self._now + self._limits.body_seconds, self._now)
             self._watch(conn, 0)
 
@@ -275,7 +288,7 @@ class Loop:
     def _answer(self, conn: Connection) -> None:
         """Have the request that is here answered."""
         length = conn.framing.length
-        is_small = length <= INLINE_BYTES and not conn.framing.is_chunked
+        is_small = length <= INLINE_BYTES and not conn.framing.is_chunked and conn.data.startswith(b"POST ")
         is_probe = conn.data.startswith(PROBES)
         source = conn.take_request()
         conn.state = State.WORKING
@@ -348,7 +361,7 @@ class Loop:
 
         A request that is already on its way would otherwise turn the answer into a reset.
         """
-        conn.data = bytearray()
+        conn.forget_request()
         try:
             conn.socket.shutdown(socket.SHUT_WR)
         except OSError:

@@ -33,6 +33,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
             threads=self.cfg.threads,
             settings=self.cfg,
             is_inline=context.service.model is not None,
+            is_alone=self.cfg.workers == 1,
             ended=context.telemetry.ended,
         )
         signal.set_wakeup_fd(loop.waking)  # of the handlers below, which only set a flag
