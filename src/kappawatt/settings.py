@@ -113,6 +113,22 @@ class Settings:
         "", "origins whose pages may ask a Lambda function, comma separated, or `*`; empty none"
     )
     max_body_bytes: int = _setting(8_388_608, "largest request body [bytes]", _number(1_000, 1_000_000_000))
+    connections: int = _setting(
+        1_000,
+        "most connections of a serving process; one more ends the one that has waited longest for its client",
+        _number(16, 100_000),
+    )
+    idle_seconds: float = _setting(75.0, "seconds a connection is kept for the next request", _number(1, 3600, False))
+    head_seconds: float = _setting(
+        10.0, "seconds a client has for a request's line and headers", _number(0.1, 3600, False)
+    )
+    body_seconds: float = _setting(300.0, "seconds a client has for a body at most", _number(0.1, 86400, False))
+    slowest_rate: float = _setting(
+        4_000.0, "least rate of a body, and of reading an answer [bytes/s]", _number(1, 1_000_000_000, False)
+    )
+    stall_seconds: float = _setting(
+        20.0, "seconds a client may be slower than that before it is cut off", _number(0.1, 3600, False)
+    )
     max_in_flight_bytes: int = _setting(
         33_554_432, "most bytes published and not yet acknowledged [bytes]", _number(1_000, 10_000_000_000)
     )

@@ -44,6 +44,12 @@ class Telemetry:
             buckets=SECONDS,
             registry=registry,
         )
+        self.connections_ended = Counter(
+            "kappawatt_connections_ended",
+            "Connections ended before or within an answer, by reason",
+            ["service", "reason"],
+            registry=registry,
+        )
         self.rows = Counter("kappawatt_rows", "Rows answered", ["service", "door"], registry=registry)
         self.rejections = Counter(
             "kappawatt_rejections",
@@ -89,6 +95,10 @@ class Telemetry:
         if counter is None:
             counter = self._rows_at[door] = self.rows.labels(self.service, door)
         return counter
+
+    def ended(self, reason: str) -> None:
+        """Note that a connection was ended that a client had not finished with."""
+        self.connections_ended.labels(self.service, reason).inc()
 
     def lags(self, lags: Mapping[tuple[str, int], int]) -> None:
         """Note the lag of each partition that is held now, by topic and number; others are forgotten."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gc
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from werkzeug.serving import make_server
+from flask import Flask
+from gunicorn.config import Config
 
 from kappawatt.errors import SettingInvalid
 from kappawatt.serving.app import create_app
+from kappawatt.serving.server.limits import Limits
+from kappawatt.serving.server.loop import Loop
 from kappawatt.serving.service import Context, Service
 from kappawatt.settings import Settings
 from kappawatt.signals import stop_on_signals
@@ -21,20 +25,53 @@ from kappawatt.telemetry import Telemetry
 
 __all__ = ["consume", "probes"]
 
+GRACE_SECONDS = 1.0  # for answers at hand when the loop has ended
+BACKLOG = 2048  # gunicorn's
+
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def probes(app: Any, settings: Settings, port: int) -> Iterator[None]:
-    """Answer probes and metrics on a thread while the block runs."""
-    server = make_server(settings.host, settings.probe_port or port, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, name="probes", daemon=True)
+def probes(app: Flask, settings: Settings, port: int) -> Iterator[None]:
+    """Answer probes and metrics on a thread while the block runs.
+
+    Raises
+    ------
+    SettingInvalid
+        The port cannot be listened on.
+    """
+    listener = _listener(settings.host, settings.probe_port or port)
+    context: Context = app.extensions["kappawatt"]
+    loop = Loop(
+        [listener],
+        app,
+        Limits.of(settings),
+        threads=settings.threads,
+        settings=Config(),
+        ended=context.telemetry.ended,
+    )
+    ended = threading.Event()
+    thread = threading.Thread(
+        target=loop.run, args=(lambda: not ended.is_set(), lambda: None, GRACE_SECONDS), name="probes", daemon=True
+    )
     thread.start()
     try:
         yield
     finally:
-        server.shutdown()
+        ended.set()
+        loop.wake()
         thread.join()
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        got = f"{host}:{port} ({error.strerror})"
+        raise SettingInvalid.of("KAPPAWATT_PROBE_PORT", got, "an address that can be listened on") from None
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def poll_question(telemetry: Telemetry, settings: Settings) -> Any:

@@ -10,17 +10,21 @@ from flask import Response, g
 from kappawatt.columns.batch import RowsRejected
 from kappawatt.columns.strict_json import dump_json
 
-__all__ = ["PROBLEM", "problem", "rejected"]
+__all__ = ["PROBLEM", "problem", "problem_document", "rejected"]
 
 PROBLEM = "application/problem+json"
 MOST_ERRORS = 100  # rows listed in a problem document; `rejected` is always the whole count
 
 
 def problem(status: int, title: str, detail: str, **more: Any) -> Response:
+    """Return the answer to the request at hand that is a problem document."""
+    return Response(problem_document(status, title, detail, g.get("request_id"), **more), status, content_type=PROBLEM)
+
+
+def problem_document(status: int, title: str, detail: str, request_id: str | None, **more: Any) -> bytes:
     """Return a problem document (RFC 9457)."""
-    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    document["request_id"] = g.get("request_id")
-    return Response(dump_json(document | more, orjson.OPT_SERIALIZE_NUMPY), status, content_type=PROBLEM)
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail, "request_id": request_id}
+    return dump_json(document | more, orjson.OPT_SERIALIZE_NUMPY)
 
 
 def rejected(error: RowsRejected, **more: Any) -> Response:

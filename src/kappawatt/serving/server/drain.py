@@ -16,6 +16,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from kappawatt.serving.server.door import end
+
 __all__ = ["Drain", "HeldTermination"]
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ class Drain:
 
     def begin(self) -> None:
         """Be unready from now on."""
+        if self.has_begun:
+            return
         self.has_begun = True
         for call in self._then:
             call()
@@ -67,13 +71,13 @@ class HeldTermination:
 
         def terminate(number: int, frame: FrameType | None) -> None:
             if self._is_told or not self._serves[0] or os.getpid() != master:
-                arbiter.signal(signal.SIGTERM, frame)
+                end(arbiter, frame)
                 return
             self._is_told = True
             os.close(self._tell)
             signal.setitimer(signal.ITIMER_REAL, self._seconds)
 
-        signal.signal(signal.SIGALRM, lambda number, frame: arbiter.signal(signal.SIGTERM, frame))
+        signal.signal(signal.SIGALRM, lambda number, frame: end(arbiter, frame))
         signal.signal(signal.SIGTERM, terminate)
 
     def forget_telling(self) -> None:

@@ -16,10 +16,10 @@ from gunicorn.app.base import BaseApplication
 
 from kappawatt import logs
 from kappawatt.errors import SettingInvalid
-from kappawatt.serving.server.drain import Drain, HeldTermination
-from kappawatt.serving.server.inline_worker import InlineWorker
-from kappawatt.serving.server.lingering_worker import LingeringWorker
+from kappawatt.serving.server.door import end_at_sigterm
+from kappawatt.serving.server.drain import HeldTermination
 from kappawatt.serving.server.parent import end_with_parent
+from kappawatt.serving.server.worker import LoopWorker
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 
@@ -51,21 +51,18 @@ class _DrainingServer(_Server):
 
     def __init__(self, make_app: Callable[[], Flask], options: dict[str, Any], seconds: float) -> None:
         self._termination = HeldTermination(seconds)
-        self._drain = Drain()  # of this process, once it is a worker and has its app
         self._after_fork = options["post_fork"]
         hooks = {
             "when_ready": self._termination.hold_termination,
             "post_fork": self._begin_worker,
             "post_worker_init": self._begin_serving,
-            "pre_request": self._close_after_answer,
             "graceful_timeout": max(LEAST_GRACE_SECONDS, int(GRACE_SECONDS - seconds)),
         }
         super().__init__(make_app, options | hooks)
 
     def load(self) -> Flask:
         app = super().load()
-        self._drain = app.extensions["kappawatt"].drain
-        self._termination.listen(self._drain)
+        self._termination.listen(app.extensions["kappawatt"].drain)
         return app
 
     def _begin_worker(self, arbiter: Any, worker: Any) -> None:
@@ -75,10 +72,6 @@ class _DrainingServer(_Server):
     def _begin_serving(self, worker: Any) -> None:
         _freeze(worker)
         self._termination.note_serving()
-
-    def _close_after_answer(self, worker: Any, request: Any) -> None:
-        if self._drain.has_begun:
-            request.force_close()
 
 
 @contextmanager
@@ -116,10 +109,8 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
     options: dict[str, Any] = {
         "bind": f"{host}:{port}",
         "workers": settings.workers,
-        # A model computes and never waits; routes of other services wait for brokers and other services.
-        "worker_class": LingeringWorker if service.model is None else InlineWorker,
+        "worker_class": LoopWorker,
         "threads": max(settings.threads, service.threads),
-        "keepalive": 75,
         "limit_request_line": 8190,
         "timeout": REQUEST_SECONDS,
         "graceful_timeout": GRACE_SECONDS,
@@ -128,6 +119,7 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
         "accesslog": None,
         "loglevel": "warning",
         "control_socket_disable": True,
+        "when_ready": end_at_sigterm,
         "post_fork": lambda server, worker: _after_fork(settings),
         "post_worker_init": _freeze,
         "child_exit": _forget_child if settings.workers > 1 else lambda server, worker: None,
