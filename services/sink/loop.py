@@ -270,4 +270,5 @@ def _pauses() -> Iterator[float]:
 def open_sink(settings: Settings, telemetry: Telemetry | None = None) -> Sink:
     """Return the sink that settings describe; bus and database are asked when it runs."""
     store = open_store(settings.database, LAYOUT)
-    return Sink(connect_as(settings), store, settings=settings, telemetry=telemetry or Telemetry("sink"))
+    telemetry = telemetry or Telemetry("sink")
+    return Sink(connect_as(settings, telemetry.skipped), store, settings=settings, telemetry=telemetry)

@@ -16,6 +16,7 @@
         ├── BusUnreachable
         ├── TopicUnknown
         ├── LogRenewed                 a topic was deleted and made again: its offsets begin anew
+        ├── BatchUnreadable            codec or checksum: nothing behind it can be reached
         ├── DeliveryFailed
         │   └── DeliveryLate
         └── HistoriesBehind            a worker is still reading histories from the log; poll again
@@ -30,6 +31,7 @@ from typing import ClassVar, Self
 
 __all__ = [
     "ArtifactInvalid",
+    "BatchUnreadable",
     "BusError",
     "BusUnreachable",
     "ContentTypeUnsupported",
@@ -174,6 +176,23 @@ class LogRenewed(BusError):
 
 class SpanIncomplete(BusError):
     """The bus stopped giving messages before the end that was to be read up to."""
+
+
+class BatchUnreadable(BusError):
+    """A batch on the bus cannot be read: its codec is unknown, it is damaged, or its checksum is another.
+
+    Attributes
+    ----------
+    topic, partition, offset
+        The first message that cannot be read.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int, reason: object) -> None:
+        self.topic, self.partition, self.offset = topic, partition, offset
+        super().__init__(
+            f"{topic}[{partition}]@{offset} cannot be read: {reason}; "
+            "KAPPAWATT_SKIP_UNREADABLE=true goes on behind it and loses what is in it"
+        )
 
 
 class DeliveryFailed(BusError):

@@ -1,10 +1,13 @@
-"""What both Kafka clients do alike: how long they try, which partition they choose, how they say a failure."""
+"""What both Kafka clients do alike: how long they try, which partition they choose, when a member has fallen out of
+its group, how they say a failure."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
-from kappawatt.bus.interface import BusOptions, Outgoing
+from kappawatt.bus.interface import BusOptions, Outgoing, TopicPartition
 from kappawatt.bus.kafka_settings import REJOIN_MS
 from kappawatt.bus.partitioner import partition_for
 from kappawatt.errors import BusUnreachable, TopicUnknown
@@ -14,10 +17,14 @@ __all__ = [
     "CLOSE_SECONDS",
     "CONNECT_SECONDS",
     "DELIVERY_SECONDS",
+    "END_SECONDS",
+    "METADATA_SECONDS",
     "SILENCE_SECONDS",
     "SLICE_SECONDS",
     "TOPIC_PATIENCE",
+    "Attendance",
     "Chooser",
+    "Group",
     "Session",
     "no_answer",
     "refused",
@@ -32,6 +39,10 @@ SILENCE_SECONDS = 60.0  # without any connection for so long, poll says so
 ANSWER_SECONDS = 15.0  # for one question to the cluster, over retries
 SLICE_SECONDS = 0.25  # poll looks up so often whether partitions were assigned
 CLOSE_SECONDS = 5.0
+END_SECONDS = 5.0  # for the question how far a topic goes, and who is in a group
+METADATA_SECONDS = 10.0  # so soon partitions that were added are noticed
+ATTENDANCE_SECONDS = 5.0  # between two looks whether a member is in its group
+STARVING_SECONDS = 20.0  # messages wait, and none came for so long
 DELIVERY_SECONDS = 120.0  # a client tries to deliver a message for so long; above every timeout of `publish`
 
 
@@ -66,6 +77,68 @@ class Session(NamedTuple):
         """Return the times that `options` ask for."""
         timeout = int(options.session_timeout * 1000)
         return cls(timeout, min(3000, max(100, timeout // 5)), max(timeout, REJOIN_MS))
+
+
+class Group(NamedTuple):
+    """A group as its coordinator tells: whether partitions are shared out now, and who has which."""
+
+    is_settled: bool
+    members: Mapping[str, Set[TopicPartition]]
+
+    def why_outside(self, member: str, assigned: Set[TopicPartition], all_: Set[TopicPartition]) -> str | None:
+        """Return what is wrong with a member that believes to have `assigned`, None if nothing is."""
+        if not self.is_settled:
+            return None
+        if member not in self.members:
+            return "is in its group no longer"
+        if self.members[member] != assigned:
+            return f"has {_listed(assigned)}, its group gave it {_listed(self.members[member])}"
+        left = all_ - set().union(*self.members.values())
+        return f"is in a group where nobody has {_listed(left)}" if left else None
+
+
+class Attendance:
+    """Whether a member is where its group has it, and whether what waits for it comes.
+
+    A client can lose a rebalance and then stand outside its group without a word, without messages and without lag.
+    """
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Start again: the member joins now."""
+        self.heard()
+        self._next = time.monotonic() + ATTENDANCE_SECONDS
+        self._was_odd = False
+
+    def heard(self) -> None:
+        """Note that messages came."""
+        self._heard = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look; the next time is some seconds later."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + ATTENDANCE_SECONDS
+        return True
+
+    @property
+    def is_starving(self) -> bool:
+        """Whether no message has come for so long that there should be none."""
+        return time.monotonic() - self._heard > STARVING_SECONDS
+
+    def confirms(self, reason: str | None) -> bool:
+        """Whether something is wrong that already was at the look before: a rebalance under way looks the same."""
+        is_confirmed = reason is not None and self._was_odd
+        self._was_odd = reason is not None and not is_confirmed
+        return is_confirmed
+
+
+def _listed(places: Set[TopicPartition]) -> str:
+    return ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(places)) or "nothing"
 
 
 def refused(url: str, who: str, reason: object) -> BusUnreachable:

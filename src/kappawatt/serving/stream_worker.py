@@ -13,6 +13,7 @@ from kappawatt.serving.service import Context, ModelKind
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import TOPICS
+from kappawatt.telemetry import Telemetry
 from kappawatt.worker.interface import Answers
 from kappawatt.worker.loop import Worker
 
@@ -29,7 +30,7 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
     service, settings, telemetry = context.service, context.settings, context.telemetry
     if kind.most_records is not None:
         settings = replace(settings, max_records=min(settings.max_records, kind.most_records))
-    bus = _open_bus(settings)
+    bus = _open_bus(settings, telemetry)
 
     def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:
         model = service.open(settings, version)
@@ -47,9 +48,9 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
     return Worker(bus, open_answers, stream=stream, service=service.name, settings=settings, telemetry=telemetry)
 
 
-def _open_bus(settings: Settings) -> Bus:
+def _open_bus(settings: Settings, telemetry: Telemetry) -> Bus:
     """Return the bus with all topics; one that does not answer yet gets as long as one that stops answering."""
-    bus = connect_as(settings)
+    bus = connect_as(settings, telemetry.skipped)
     deadline = time.monotonic() + settings.retry_for
     while True:
         try:

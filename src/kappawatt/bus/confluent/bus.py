@@ -97,7 +97,7 @@ class ConfluentBus:
         places = self._cluster.places(topic)
         begin = self._look_up(places, administration.OffsetSpec.earliest())
         end = self._look_up(places, administration.OffsetSpec.latest())
-        return {number: Offsets(begin[number], end[number]) for number in begin}
+        return {number: Offsets(begin[number], end[number]) for number in sorted(begin)}
 
     def log_id(self, topic: str) -> str:
         found = self._cluster.logs([topic])
@@ -148,11 +148,5 @@ class ConfluentBus:
         self._cluster.close()
 
     def _look_up(self, places: list[Place], at: Any) -> dict[int, int]:
-        wanted = dict.fromkeys(places, at)
-        answers = self._cluster.ask(
-            lambda admin: {
-                place.partition: answer.result().offset
-                for place, answer in admin.list_offsets(wanted, request_timeout=ANSWER_SECONDS).items()
-            }
-        )
-        return {number: int(offset) for number, offset in answers.items()}
+        found = self._cluster.look_up(dict.fromkeys(places, at))
+        return {number: offset for (_, number), offset in found.items()}

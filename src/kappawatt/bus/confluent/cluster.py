@@ -8,18 +8,21 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import ConsumerGroupState, IsolationLevel, KafkaError, KafkaException, TopicCollection, admin
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient
 
 from kappawatt.bus.confluent.trouble import PASSING, REFUSED, SSL, UNKNOWN, Trouble
-from kappawatt.bus.interface import BusOptions
+from kappawatt.bus.interface import BusOptions, TopicPartition
 from kappawatt.bus.kafka_clients import (
     ANSWER_SECONDS,
+    END_SECONDS,
+    METADATA_SECONDS,
     TOPIC_PATIENCE,
+    Group,
     no_answer,
     refused,
     topic_unknown,
@@ -31,12 +34,15 @@ from kappawatt.errors import BusError, BusUnreachable, SettingInvalid, TopicUnkn
 
 __all__ = ["Cluster"]
 
+administration: Any = admin  # its stubs do not export all it has
 BOTH: dict[str, Any] = {
     "reconnect.backoff.max.ms": 1000,
     "socket.timeout.ms": 20_000,
+    "topic.metadata.refresh.interval.ms": int(METADATA_SECONDS * 1000),
     "allow.auto.create.topics": False,
     "log_level": 2,  # failures reach error_cb; librdkafka would also print them to stderr
 }
+SETTLED = (ConsumerGroupState.STABLE, ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
 T = TypeVar("T")
 
 
@@ -52,9 +58,9 @@ class Cluster:
         self._admin: tuple[AdminClient, Trouble] | None = None
         self._admin_pid = 0
 
-    def ask(self, question: Callable[[AdminClient], T]) -> T:
+    def ask(self, question: Callable[[AdminClient], T], patience: float | None = None) -> T:
         """Ask the cluster, again while the failure is one that passes."""
-        deadline = time.monotonic() + ANSWER_SECONDS
+        deadline = time.monotonic() + (ANSWER_SECONDS if patience is None else patience)
         admin, trouble = self._connected_admin(deadline)
         while True:
             try:
@@ -77,6 +83,41 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise self.unknown(topic)
             time.sleep(0.2)
+
+    def ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return up to where each partition can be read."""
+        wanted = dict.fromkeys((Place(*place) for place in places), administration.OffsetSpec.latest())
+        return self.look_up(wanted, END_SECONDS) if wanted else {}
+
+    def look_up(self, wanted: dict[Place, Any], patience: float | None = None) -> dict[TopicPartition, int]:
+        """Return the offset of each partition that an OffsetSpec means, among what may be read."""
+        uncommitted = self._settings.text("isolation.level") == "read_uncommitted"
+        isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
+        waiting = {"isolation_level": isolation, "request_timeout": patience or ANSWER_SECONDS}
+        return self.ask(
+            lambda admin: {
+                (place.topic, place.partition): int(answer.result().offset)
+                for place, answer in admin.list_offsets(wanted, **waiting).items()
+            },
+            patience,
+        )
+
+    def partitions(self, topics: Sequence[str]) -> set[TopicPartition]:
+        """Return all partitions there are of topics; those that do not exist have none."""
+        known = self.ask(lambda admin: admin.list_topics(timeout=END_SECONDS), END_SECONDS).topics
+        return {(topic, number) for topic in topics if topic in known for number in known[topic].partitions}
+
+    def group(self, name: str) -> Group:
+        """Return a group as its coordinator tells."""
+        described = self.ask(
+            lambda admin: admin.describe_consumer_groups([name], request_timeout=END_SECONDS)[name].result(),
+            END_SECONDS,
+        )
+        members = {
+            member.member_id: {(place.topic, place.partition) for place in member.assignment.topic_partitions}
+            for member in described.members
+        }
+        return Group(described.state in SETTLED, members)
 
     def logs(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the identity of each topic's log; topics that do not exist are left out."""

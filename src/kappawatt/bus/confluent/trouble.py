@@ -6,7 +6,7 @@ import time
 
 from confluent_kafka import KafkaError
 
-__all__ = ["FENCED", "MOVED", "PASSING", "REFUSED", "SSL", "UNKNOWN", "Trouble"]
+__all__ = ["END", "FENCED", "MOVED", "PASSING", "REFUSED", "SSL", "UNKNOWN", "UNREADABLE", "Trouble"]
 
 # As KafkaError.name() says them; those that librdkafka itself finds begin with an underscore.
 MOVED = ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_ASSIGNMENT_LOST", "_STATE")
@@ -14,6 +14,9 @@ FENCED = ("FENCED_INSTANCE_ID", "_FENCED")
 UNKNOWN = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION")
 REFUSED = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM")
 SSL = "_SSL"
+END = "_PARTITION_EOF"
+# Of a fetched batch: checksum or length, compressed bytes, codec or format, and what a broker says of it.
+UNREADABLE = ("_BAD_MSG", "_BAD_COMPRESSION", "_NOT_IMPLEMENTED", "INVALID_MSG")
 PASSING = (
     "_TRANSPORT",
     "_TIMED_OUT",

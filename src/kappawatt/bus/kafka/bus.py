@@ -65,7 +65,7 @@ class KafkaBus:
         logs = KnownLogs(topics, self._cluster.logs)
         logs.learn()
         at = {
-            Place(topic, number): positions.get((topic, number), known.begin)
+            (topic, number): positions.get((topic, number), known.begin)
             for topic in topics
             for number, known in self.offsets(topic).items()
         }
@@ -94,8 +94,8 @@ class KafkaBus:
 
     def offsets(self, topic: str) -> dict[int, Offsets]:
         places = self._cluster.places(topic)
-        begin = self._look_up(dict.fromkeys(places, OffsetSpec.EARLIEST))
-        end = self._look_up(dict.fromkeys(places, OffsetSpec.LATEST))
+        begin = self._cluster.look_up(dict.fromkeys(places, OffsetSpec.EARLIEST))
+        end = self._cluster.look_up(dict.fromkeys(places, OffsetSpec.LATEST))
         return {place.partition: Offsets(begin[place], end[place]) for place in places}
 
     def log_id(self, topic: str) -> str:
@@ -107,8 +107,8 @@ class KafkaBus:
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
         places = self._cluster.places(topic)
-        found = self._look_up(dict.fromkeys(places, OffsetTimestamp(timestamp)))
-        end = self._look_up(dict.fromkeys(places, OffsetSpec.LATEST))
+        found = self._cluster.look_up(dict.fromkeys(places, OffsetTimestamp(timestamp)))
+        end = self._cluster.look_up(dict.fromkeys(places, OffsetSpec.LATEST))
         return {p.partition: found[p] if found[p] >= 0 else end[p] for p in places}
 
     def topics(self) -> dict[str, int]:
@@ -137,10 +137,6 @@ class KafkaBus:
 
     def close(self) -> None:
         self._cluster.close()
-
-    def _look_up(self, wanted: Mapping[Place, int]) -> dict[Place, int]:
-        found = self._cluster.ask(lambda admin: admin.list_partition_offsets(wanted))
-        return {place: int(at.offset) for place, at in found.items()}
 
 
 def _require_crc32c() -> None:

@@ -7,20 +7,22 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from kafka import KafkaAdminClient
+from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec
 from kafka import TopicPartition as Place
 from kafka import errors as kafka_errors
 
-from kappawatt.bus.interface import BusOptions
+from kappawatt.bus.interface import BusOptions, TopicPartition
 from kappawatt.bus.kafka.failures import REFUSED, is_retriable, is_unknown, is_untrusted
 from kappawatt.bus.kafka.reaching import reach
 from kappawatt.bus.kafka_clients import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
+    END_SECONDS,
     TOPIC_PATIENCE,
+    Group,
     no_answer,
     refused,
     topic_unknown,
@@ -53,9 +55,9 @@ class Cluster:
         # one question at a time: more than five requests in flight on one connection can be lost
         self._asking = threading.Lock()
 
-    def ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
+    def ask(self, question: Callable[[KafkaAdminClient], T], patience: float | None = None) -> T:
         """Ask the cluster, again while the failure is one that passes."""
-        deadline = time.monotonic() + ANSWER_SECONDS
+        deadline = time.monotonic() + (ANSWER_SECONDS if patience is None else patience)
         while True:
             try:
                 with self._asking:
@@ -76,6 +78,37 @@ class Cluster:
             if time.monotonic() > deadline or not is_retriable(error):
                 raise self.unknown(topic) if is_unknown(error) else BusError(f"{topic}: {error.__name__}")
             time.sleep(0.2)
+
+    def ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return up to where each partition can be read."""
+        wanted = dict.fromkeys((Place(*place) for place in places), OffsetSpec.LATEST)
+        found = self.look_up(wanted, END_SECONDS) if wanted else {}
+        return {(place.topic, place.partition): offset for place, offset in found.items()}
+
+    def look_up(self, wanted: Mapping[Place, int], patience: float | None = None) -> dict[Place, int]:
+        """Return the offset of each partition that a time or OffsetSpec means, among what may be read."""
+        uncommitted = self._settings.text("isolation.level") == "read_uncommitted"
+        isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
+        found = self.ask(lambda admin: admin.list_partition_offsets(wanted, isolation), patience)
+        return {place: int(at.offset) for place, at in found.items()}
+
+    def partitions(self, topics: Sequence[str]) -> set[TopicPartition]:
+        """Return all partitions there are of topics; those that do not exist have none."""
+        described = self.ask(lambda admin: admin.describe_topics(list(topics)), END_SECONDS)
+        return {(topic["name"], found["partition_index"]) for topic in described for found in topic["partitions"]}
+
+    def group(self, name: str) -> Group:
+        """Return a group as its coordinator tells."""
+        described = self.ask(lambda admin: admin.describe_groups([name]), END_SECONDS)[name]
+        members = {}
+        for member in described["members"]:
+            given = member["member_assignment"] or {"assigned_partitions": ()}
+            members[member["member_id"]] = {
+                (share["topic"], partition)
+                for share in given["assigned_partitions"]
+                for partition in share["partitions"]
+            }
+        return Group(described["group_state"] in ("Stable", "Empty", "Dead"), members)
 
     def logs(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the identity of each topic's log; topics that do not exist are left out."""
