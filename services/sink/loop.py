@@ -18,6 +18,7 @@ from flask import Flask
 from kappawatt.bus import connect_as
 from kappawatt.bus.interface import Bus
 from kappawatt.bus.promotions import PromotionFollower
+from kappawatt.bus.standing import Standing, say_away
 from kappawatt.errors import BusError, TopicUnknown
 from kappawatt.settings import Settings
 from kappawatt.store.interface import Store, StoreBusy
@@ -86,6 +87,7 @@ class Sink:
         self._reason: str | None = "no poll of the bus yet"
         self._warned = float("-inf")
         self._next_lag = 0.0
+        self.standing = Standing()
         self.landed = 0
 
     def stop(self) -> None:
@@ -151,10 +153,11 @@ class Sink:
                 failing_since = None
                 self._note_lag(member)
             except BusError as error:
+                self.standing.failed(error)
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > self._settings.retry_for:
                     raise
-                log.warning("bus failed; reading again from the last commit", extra={"error": str(error)})
+                say_away(log, "bus failed; reading again from the last commit", error=str(error))
                 self._stopped.wait(random.uniform(0.1, 1.0))  # noqa: S311 (jitter, not a secret)
                 self._rewind(member, error)
 
@@ -167,6 +170,9 @@ class Sink:
         until_write = self._until_write()
         polled = member.poll(until_write) if until_write >= SHORTEST_POLL_SECONDS else []
         self._telemetry.polled()
+        self.standing.polled(member.positions())
+        if not polled and not self._landing.messages:
+            member.pass_over()
         if self._reason is not None:
             self._reason = None
         if polled and not self._landing.messages:
@@ -226,7 +232,7 @@ class Sink:
             else:
                 member.rewind()
         except BusError as again:
-            log.warning("could not go back yet", extra={"error": str(again)})
+            say_away(log, "could not go back yet", error=str(again))
 
     def _warn(self, rows: int) -> None:
         if time.monotonic() - self._warned > WARN_SECONDS:

@@ -80,9 +80,17 @@ class Member:
         self._consumer.commit()
         self.heard = time.monotonic()
 
+    def pass_over(self) -> None:
+        """Commit positions that have moved over what is no message; all that was polled is committed."""
+        self._consumer.commit()
+
     def rewind(self) -> None:
         """Go back to what was committed."""
         self._consumer.rewind()
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """Return the offset of the next message of each partition it has."""
+        return self._consumer.positions()
 
     def lag(self) -> Mapping[TopicPartition, int]:
         """Return how many messages wait, by partition."""

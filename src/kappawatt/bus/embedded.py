@@ -444,6 +444,7 @@ class _GroupConsumer(_Consumer):
         self._start = start
         self._generation = -1
         self._heartbeat = 0.0
+        self._committed: dict[TopicPartition, int] = {}
 
     def poll(self, timeout: float) -> list[Records]:
         self._keep_membership()
@@ -463,10 +464,13 @@ class _GroupConsumer(_Consumer):
             self._positions[place] = known[place[1]].begin
 
     def commit(self) -> None:
+        if self._positions == self._committed:
+            return
         with self._bus._file.write() as connection:
             if self._current(connection) != self._generation:
                 return  # partitions have moved: whoever has them now reads on from the last commit
             _store_offsets(connection, self._group, self._positions)
+        self._committed = dict(self._positions)
 
     def rewind(self) -> None:
         self._take_positions(list(self._positions))
@@ -550,6 +554,7 @@ class _GroupConsumer(_Consumer):
             with self._bus._file.write() as connection:
                 _store_offsets(connection, self._group, fresh, replace=False)
         self._positions = positions
+        self._committed = {}
 
     def _current(self, connection: sqlite3.Connection) -> int:
         row = connection.execute("SELECT number FROM generation WHERE consumer_group = ?", (self._group,)).fetchone()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from kappawatt.bus import Bus, connect_as
+from kappawatt.bus.standing import say_away
 from kappawatt.errors import BusUnreachable
 from kappawatt.serving.service import Context, ModelKind
 from kappawatt.settings import Settings
@@ -59,5 +60,5 @@ def _open_bus(settings: Settings, telemetry: Telemetry) -> Bus:
         except BusUnreachable as error:
             if time.monotonic() > deadline:
                 raise
-            log.warning("bus is not there yet; asking again", extra={"error": str(error)})
+            say_away(log, "bus is not there yet; asking again", error=str(error))
             time.sleep(WAIT_SECONDS)

@@ -26,6 +26,7 @@ from kappawatt.bus.kafka_clients import (
 )
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.logs import KnownLogs
+from kappawatt.bus.standing import say_away
 from kappawatt.errors import BatchUnreadable, BusError, BusUnreachable, LogRenewed
 
 __all__ = ["ClusterConsumer", "Reader"]
@@ -274,7 +275,7 @@ class ClusterConsumer:
             self.close()
             raise self._cluster.failed(error, self._trouble)
         elif error.name() in (*PASSING, *MOVED) or error.retriable():
-            log.info("%s: %s; trying again", ", ".join(self._topics), error.str())
+            say_away(log, "reading failed; trying again", topics=self._topics, error=error.str())
         elif error.name() == "_MAX_POLL_EXCEEDED":
             log.warning("%s: left the group, too long between two polls", ", ".join(self._topics))
         else:

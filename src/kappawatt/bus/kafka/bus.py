@@ -17,6 +17,7 @@ from kappawatt.bus.kafka.consumer import Reader
 from kappawatt.bus.kafka.failures import named
 from kappawatt.bus.kafka.member import Member
 from kappawatt.bus.kafka.producer import ClusterProducer
+from kappawatt.bus.kafka.quiet import quieten
 from kappawatt.bus.kafka_settings import topic_config
 from kappawatt.bus.logs import KnownLogs
 from kappawatt.bus.topic import Topic
@@ -43,6 +44,7 @@ class KafkaBus:
         self.options = options or BusOptions()
         self._cluster = Cluster(address, self.options)
         self.url = self._cluster.url
+        quieten()
         _require_crc32c()
 
     def producer(self) -> Producer:

@@ -27,6 +27,7 @@ from kappawatt.bus.kafka_clients import (
 )
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.logs import KnownLogs
+from kappawatt.bus.standing import say_away
 from kappawatt.errors import BatchUnreadable, BusError, LogRenewed
 
 __all__ = ["CONSUMER", "ClusterConsumer", "Reader", "ms"]
@@ -250,7 +251,7 @@ class ClusterConsumer:
                 raise self._cluster.failed(error) from error
             if not is_retriable(type(error)):
                 raise self._cluster.failed(error) from error
-            log.info("%s: %s: %s; trying again", ", ".join(self._topics), type(error).__name__, error)
+            say_away(log, "reading failed; trying again", topics=self._topics, error=f"{type(error).__name__}: {error}")
             time.sleep(0.1)
 
     def _drop(self) -> None:

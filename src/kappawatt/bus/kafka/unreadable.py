@@ -31,10 +31,13 @@ def find_unreadable(
     cluster: Cluster, config: Mapping[str, Any], positions: Mapping[Place, int]
 ) -> tuple[Place, int, str] | None:
     """Return the partition whose next batch cannot be read, its offset, and why; None if all can be."""
-    for place, offset in positions.items():
-        with _looking(cluster, config, place, offset) as client:
+    ends = cluster.ends(positions)
+    with _looking(cluster, config) as client:
+        for place, offset in positions.items():
+            if offset >= ends[place]:
+                continue
             try:
-                _read_one(client, place)
+                _read_one(client, place, offset, ends[place])
             except BATCH_FAILURES as error:
                 return place, _position(client, place, offset), str(error)
             except kafka_errors.KafkaError:
@@ -50,16 +53,15 @@ def find_readable(cluster: Cluster, config: Mapping[str, Any], place: Place, off
     Each offset inside a batch has the broker send that batch, and nothing but that tells where it ends. A look takes a
     millisecond or two; after `FIND_SECONDS` what was reached is returned.
     """
-    with _looking(cluster, config, place, offset) as client:
-        end = client.end_offsets([place], timeout_ms=int(ANSWER_SECONDS * 1000))[place]
+    end = cluster.ends([place])[place]
+    with _looking(cluster, config) as client:
         deadline = time.monotonic() + FIND_SECONDS
         while True:
             offset += 1
             if offset >= end or time.monotonic() > deadline:
                 return offset
-            client.seek(place, offset)
             try:
-                _read_one(client, place)
+                _read_one(client, place, offset, end)
             except BATCH_FAILURES:
                 continue
             except kafka_errors.KafkaError:
@@ -70,20 +72,19 @@ def find_readable(cluster: Cluster, config: Mapping[str, Any], place: Place, off
 
 
 @contextmanager
-def _looking(cluster: Cluster, config: Mapping[str, Any], place: Place, offset: int) -> Iterator[KafkaConsumer]:
+def _looking(cluster: Cluster, config: Mapping[str, Any]) -> Iterator[KafkaConsumer]:
     client = cluster.open(KafkaConsumer, CONNECT_SECONDS, Role.CONSUMER, {**config, **ONE_BATCH})
     try:
-        client.assign([place])
-        client.seek(place, offset)
         yield client
     finally:
         client.close(autocommit=False, timeout_ms=0)
 
 
-def _read_one(client: KafkaConsumer, place: Place) -> None:
-    """Read a batch, or pass over what is no message up to the end."""
+def _read_one(client: KafkaConsumer, place: Place, offset: int, end: int) -> None:
+    """Read the batch that holds an offset, or pass over what is no message up to the end."""
+    client.assign([place])
+    client.seek(place, offset)
     deadline = time.monotonic() + ANSWER_SECONDS
-    end = client.end_offsets([place], timeout_ms=int(ANSWER_SECONDS * 1000))[place]
     while time.monotonic() < deadline:
         if client.poll(timeout_ms=250) or client.position(place, timeout_ms=0) >= end:
             return

@@ -526,6 +526,12 @@ class DeafConsumer:
     def lag(self) -> dict[tuple[str, int], int]:
         return {("plant.readings", 0): 1}
 
+    def positions(self) -> dict[tuple[str, int], int]:
+        return {("plant.readings", 0): 0}
+
+    def commit(self) -> None:
+        """Nothing came."""
+
     def close(self) -> None:
         self._consumer.close()
 
