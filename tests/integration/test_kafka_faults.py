@@ -122,6 +122,7 @@ def test_a_batch_that_cannot_be_read_is_left_out_counted_and_logged(
         wait_until(lambda: line in get(process.url("/metrics"))[1].decode(), 40, "the metric")
         wait_until(lambda: says(process, "/healthz", 200, ""), 5, "liveness")
 
+        assert process.terminate() == 0
         (said,) = [line for line in process.log.read_text().splitlines() if "left out what cannot be read" in line]
         assert (json.loads(said)["partition"], json.loads(said)["from"], json.loads(said)["to"]) == (
             f"{TOPIC}[0]",
