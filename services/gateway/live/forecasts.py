@@ -18,6 +18,7 @@ from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.forecaster import UNNAMED
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
+from kappawatt.messages.keys import key_text
 from kappawatt.messages.readings import runs_of_content_type
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
 from kappawatt.streams.stream import Form, Stream
@@ -339,4 +340,4 @@ def _is_series(key: Any) -> TypeGuard[str]:
 
 
 def _text(key: bytes | None) -> str:
-    return key.decode("utf-8", "replace") if key else UNNAMED
+    return key_text(key) if key else UNNAMED

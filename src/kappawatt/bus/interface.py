@@ -138,9 +138,9 @@ class Start(StrEnum):
 
 
 def header(headers: Headers, name: str) -> bytes | None:
-    """Return the last value of header `name`, or None."""
+    """Return the last value of header `name`, in whatever letters, or None."""
     for key, value in reversed(headers):
-        if key == name:
+        if key == name or key.lower() == name:
             return value
     return None
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kappawatt.columns import arrow
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.bulk_rows import bulk_csv, bulk_json
-from kappawatt.columns.content import CSV, JSON, NDJSON, Decoded, ManyDecoded
+from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, Decoded, ManyDecoded, without_mark
 from kappawatt.columns.csv_rows import decode_csv
 from kappawatt.columns.json_rows import decode_json
 from kappawatt.columns.schema import SHORTEST, Field, Kind, Schema, nothing, shorten
@@ -41,6 +41,8 @@ def decode(body: bytes, content_type: str, schema: Schema) -> Decoded:
     PayloadInvalid
         The body as a whole cannot be read, or holds no row.
     """
+    if content_type != ARROW:
+        body = without_mark(body)
     if not body.strip():
         raise PayloadInvalid.of("body", "nothing", f"rows of {schema.name} as {content_type}")
     if content_type == JSON:
@@ -56,6 +58,7 @@ def decode(body: bytes, content_type: str, schema: Schema) -> Decoded:
 def decode_many(values: Sequence[bytes], content_type: str, schema: Schema) -> ManyDecoded:
     """Read and validate many messages of one content type; an unreadable message is one rejected row."""
     if content_type in (CSV, JSON):
+        values = [without_mark(value) for value in values]
         bulk = bulk_csv(values, schema) if content_type == CSV else bulk_json(values, schema)
         if bulk is not None:
             every = np.arange(len(values), dtype=np.intp)

@@ -12,6 +12,7 @@ from kappawatt.bus.interface import Outgoing, Records
 from kappawatt.columns.batch import Rejection
 from kappawatt.columns.content import JSON
 from kappawatt.messages.ids import message_id
+from kappawatt.messages.keys import key_text
 from kappawatt.messages.readings import content_type
 
 __all__ = ["dead_letter_message", "read_dead_letters"]
@@ -48,7 +49,7 @@ def dead_letter_message(
         "partition": records.partition,
         "offset": records.offsets[at],
         "timestamp": records.timestamps[at],
-        "key": None if key is None else key.decode("utf-8", "replace"),
+        "key": None if key is None else key_text(key),
         "content_type": content_type(records.headers[at], value),
         "model": model,
         "version": version,

@@ -25,6 +25,7 @@ from kappawatt.columns.content import ARROW, JSON
 from kappawatt.columns.plain import plain_values
 from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.ids import message_id
+from kappawatt.messages.keys import key_text
 from kappawatt.messages.readings import content_type
 
 __all__ = ["Prediction", "prediction_block", "prediction_event", "prediction_id", "read_predictions"]
@@ -84,7 +85,7 @@ def prediction_event(p: Prediction) -> list[Outgoing]:
     """Return each answer as one JSON message."""
     headers = (("content-type", JSON.encode()), *p.headers)
     lists = {name: _plain(column) for name, column in p.columns.items()}
-    key = None if p.key is None else p.key.decode("utf-8", "replace")
+    key = None if p.key is None else key_text(p.key)
     messages = []
     for i, (offset, row) in enumerate(zip(p.offsets.tolist(), p.rows.tolist(), strict=True)):
         document = {
@@ -142,7 +143,7 @@ def _read_block(value: bytes, key: bytes | None, headers: Headers) -> list[dict[
     model, version = same["model"], same["model-version"]
     lists = {name: _plain(column) for name, column in read_columns(value).items()}
     names = tuple(lists)
-    text = None if key is None else key.decode("utf-8", "replace")
+    text = None if key is None else key_text(key)
     found = []
     for values in zip(*lists.values(), strict=True):
         row = dict(zip(names, values, strict=True))
