@@ -18,7 +18,8 @@
         ├── LogRenewed                 a topic was deleted and made again: its offsets begin anew
         ├── BatchUnreadable            codec or checksum: nothing behind it can be reached
         ├── DeliveryFailed
-        │   └── DeliveryLate
+        │   ├── DeliveryLate
+        │   └── WritesRefused          the bus takes no message at all: rights, replicas, its disk
         └── HistoriesBehind            a worker is still reading histories from the log; poll again
 
 An HTTP status stands on the class and nowhere else; no route catches for itself.
@@ -49,6 +50,7 @@ __all__ = [
     "PayloadTooLarge",
     "SettingInvalid",
     "TopicUnknown",
+    "WritesRefused",
 ]
 
 
@@ -211,6 +213,10 @@ class DeliveryLate(DeliveryFailed):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.outcome: Future[bool] = Future()
+
+
+class WritesRefused(DeliveryFailed):
+    """The bus takes no message on a topic, whatever it is: the right to write is missing, or replicas, or its disk."""
 
 
 class HistoriesBehind(BusError):

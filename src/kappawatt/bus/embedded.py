@@ -245,6 +245,13 @@ class EmbeddedBus:
             )
         )
 
+    def why_not_writable(self, topics: Sequence[str]) -> str | None:
+        try:
+            with self._file.write():
+                return None
+        except (sqlite3.Error, BusError) as error:
+            return f"{self.url}: {error}"
+
     def commit_for(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         alive = time.time() - self.options.session_timeout
         with self._file.write() as connection:

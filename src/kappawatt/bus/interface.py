@@ -279,6 +279,10 @@ class Bus(Protocol):
         """Return the number of partitions by topic name."""
         ...
 
+    def why_not_writable(self, topics: Sequence[str]) -> str | None:
+        """Return why topics take no messages now, None if nothing is known to be in the way. Nothing is written."""
+        ...
+
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Return the committed offset of each partition that has one."""
         ...

@@ -31,6 +31,7 @@ __all__ = [
     "topic_unknown",
     "topics_late",
     "untrusted",
+    "why_refused",
 ]
 
 CONNECT_SECONDS = 15.0  # how long a first connection is tried before BusUnreachable
@@ -159,6 +160,26 @@ def no_answer(url: str, who: str, reason: object) -> BusUnreachable:
 
 def topics_late(url: str, timeout: float) -> BusUnreachable:
     return BusUnreachable(f"{url}: topics not told within {timeout:g} s; nothing was sent")
+
+
+def why_refused(who: str, topic: str, partitions: Mapping[int, int], least: int | None, may_write: bool) -> str | None:
+    """Return why a topic takes no messages.
+
+    Parameters
+    ----------
+    partitions : mapping of int to int
+        How many replicas of each partition are in sync; 0 if it has no leader.
+    least : int or None
+        The topic's `min.insync.replicas`; None if this client may not know it.
+    """
+    if not may_write:
+        return f"{topic}: writing is not allowed to {who}"
+    for number, in_sync in sorted(partitions.items()):
+        if not in_sync:
+            return f"{topic}[{number}]: has no leader"
+        if least is not None and in_sync < least:
+            return f"{topic}[{number}]: got {in_sync} replicas in sync, allowed {least} or more (min.insync.replicas)"
+    return None
 
 
 def topic_unknown(url: str, topic: str) -> TopicUnknown:

@@ -120,6 +120,9 @@ class ConfluentBus:
             if topic.error is None and not name.startswith("__")  # as Kafka names its internal topics
         }
 
+    def why_not_writable(self, topics: Sequence[str]) -> str | None:
+        return self._cluster.why_not_writable(topics)
+
     def committed(self, group: str, topic: str) -> dict[int, int]:
         request = [ConsumerGroupTopicPartitions(group, self._cluster.places(topic))]
         answer = self._cluster.ask(

@@ -27,6 +27,7 @@ from kappawatt.bus.kafka_clients import (
     refused,
     topic_unknown,
     untrusted,
+    why_refused,
 )
 from kappawatt.bus.kafka_settings import Role, read_settings
 from kappawatt.bus.logs import log_text
@@ -42,6 +43,7 @@ BOTH: dict[str, Any] = {
     "allow.auto.create.topics": False,
     "log_level": 2,  # failures reach error_cb; librdkafka would also print them to stderr
 }
+LEAST_IN_SYNC = "min.insync.replicas"
 SETTLED = (ConsumerGroupState.STABLE, ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
 T = TypeVar("T")
 
@@ -106,6 +108,35 @@ class Cluster:
         """Return all partitions there are of topics; those that do not exist have none."""
         known = self.ask(lambda admin: admin.list_topics(timeout=END_SECONDS), END_SECONDS).topics
         return {(topic, number) for topic in topics if topic in known for number in known[topic].partitions}
+
+    def why_not_writable(self, topics: Sequence[str]) -> str | None:
+        """Return why topics take no messages now, as far as the cluster tells it without one."""
+        wanted = TopicCollection(list(topics))
+        resources = [administration.ConfigResource(administration.ResourceType.TOPIC, topic) for topic in topics]
+        waiting = {"request_timeout": END_SECONDS}
+        described = self.ask(
+            lambda admin: admin.describe_topics(wanted, include_authorized_operations=True, **waiting), END_SECONDS
+        )
+        configs = self.ask(lambda admin: admin.describe_configs(resources, **waiting), END_SECONDS)
+        least = {}
+        for resource, config in configs.items():
+            with contextlib.suppress(KafkaException):  # this client may write, and not know the configuration
+                least[resource.name] = int(config.result()[LEAST_IN_SYNC].value)
+        for topic, answer in described.items():
+            in_sync, may_write = {}, True
+            try:
+                found = answer.result()
+            except KafkaException as error:
+                if error.args[0].name() != "TOPIC_AUTHORIZATION_FAILED":
+                    raise self.failed(error.args[0], Trouble()) from error
+                may_write = False
+            else:
+                in_sync = {p.id: len(p.isr) if p.leader is not None else 0 for p in found.partitions}
+                rights = found.authorized_operations
+                may_write = rights is None or administration.AclOperation.WRITE in rights
+            if reason := why_refused(self._settings.identity, topic, in_sync, least.get(topic), may_write):
+                return reason
+        return None
 
     def group(self, name: str) -> Group:
         """Return a group as its coordinator tells."""

@@ -6,13 +6,21 @@ import time
 
 from confluent_kafka import KafkaError
 
-__all__ = ["END", "FENCED", "MOVED", "PASSING", "REFUSED", "SSL", "UNKNOWN", "UNREADABLE", "Trouble"]
+__all__ = ["END", "FENCED", "MOVED", "PASSING", "REFUSED", "REFUSED_WRITES", "SSL", "UNKNOWN", "UNREADABLE", "Trouble"]
 
 # As KafkaError.name() says them; those that librdkafka itself finds begin with an underscore.
 MOVED = ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_ASSIGNMENT_LOST", "_STATE")
 FENCED = ("FENCED_INSTANCE_ID", "_FENCED")
 UNKNOWN = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION")
 REFUSED = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM")
+# Of a delivery: the topic takes no message, whatever it is.
+REFUSED_WRITES = (
+    "TOPIC_AUTHORIZATION_FAILED",
+    "CLUSTER_AUTHORIZATION_FAILED",
+    "NOT_ENOUGH_REPLICAS",
+    "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+    "KAFKA_STORAGE_ERROR",
+)
 SSL = "_SSL"
 END = "_PARTITION_EOF"
 # Of a fetched batch: checksum or length, compressed bytes, codec or format, and what a broker says of it.

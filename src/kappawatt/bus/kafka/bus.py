@@ -120,6 +120,9 @@ class KafkaBus:
             if not described["is_internal"]
         }
 
+    def why_not_writable(self, topics: Sequence[str]) -> str | None:
+        return self._cluster.why_not_writable(topics)
+
     def committed(self, group: str, topic: str) -> dict[int, int]:
         wanted = {group: self._cluster.places(topic)}
         found = self._cluster.ask(lambda admin: admin.list_group_offsets(wanted))[group]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec
 from kafka import TopicPartition as Place
 from kafka import errors as kafka_errors
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from kappawatt.bus.interface import BusOptions, TopicPartition
 from kappawatt.bus.kafka.failures import REFUSED, is_retriable, is_unknown, is_untrusted
@@ -27,6 +28,7 @@ from kappawatt.bus.kafka_clients import (
     refused,
     topic_unknown,
     untrusted,
+    why_refused,
 )
 from kappawatt.bus.kafka_settings import Role, read_settings
 from kappawatt.bus.logs import log_text
@@ -36,6 +38,7 @@ __all__ = ["Cluster"]
 
 REACHED_SECONDS = 10.0  # so long after one client was connected the next one is, without knocking first
 ADMIN = {"request_timeout_ms": 10_000, "reconnect_backoff_max_ms": 1_000}
+LEAST_IN_SYNC = "min.insync.replicas"
 NO_ID = uuid.UUID(int=0)
 T = TypeVar("T")
 
@@ -96,6 +99,26 @@ class Cluster:
         """Return all partitions there are of topics; those that do not exist have none."""
         described = self.ask(lambda admin: admin.describe_topics(list(topics)), END_SECONDS)
         return {(topic["name"], found["partition_index"]) for topic in described for found in topic["partitions"]}
+
+    def why_not_writable(self, topics: Sequence[str]) -> str | None:
+        """Return why topics take no messages now, as far as the cluster tells it without one."""
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, topic, {LEAST_IN_SYNC: None}) for topic in topics]
+        described = self.ask(lambda admin: admin.describe_topics(list(topics)), END_SECONDS)
+        try:
+            told = self.ask(lambda admin: admin.describe_configs(wanted, config_filter="all"), END_SECONDS)
+            least = {topic: found[LEAST_IN_SYNC]["value"] for topic, found in told["topic"].items()}
+        except (BusError, KeyError):  # this client may write, and not know the topics' configuration
+            least = {}
+        for topic in described:
+            name, rights = topic["name"], topic.get("authorized_operations")
+            if kafka_errors.for_code(topic["error_code"]) is kafka_errors.TopicAuthorizationFailedError:
+                rights = ()
+            in_sync = {p["partition_index"]: len(p["isr_nodes"]) * (p["leader_id"] >= 0) for p in topic["partitions"]}
+            may_write = not isinstance(rights, list | tuple) or "WRITE" in rights
+            least_of = int(least[name]) if name in least else None
+            if reason := why_refused(self._settings.identity, name, in_sync, least_of, may_write):
+                return reason
+        return None
 
     def group(self, name: str) -> Group:
         """Return a group as its coordinator tells."""
