@@ -3,6 +3,7 @@ its group, how they say a failure."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Set
 from typing import NamedTuple
@@ -26,10 +27,12 @@ __all__ = [
     "Chooser",
     "Group",
     "Session",
+    "is_uncertified",
     "no_answer",
     "refused",
     "topic_unknown",
     "topics_late",
+    "uncertified",
     "untrusted",
     "why_refused",
 ]
@@ -45,6 +48,10 @@ METADATA_SECONDS = 10.0  # so soon partitions that were added are noticed
 ATTENDANCE_SECONDS = 5.0  # between two looks whether a member is in its group
 STARVING_SECONDS = 20.0  # messages wait, and none came for so long
 DELIVERY_SECONDS = 120.0  # a client tries to deliver a message for so long; above every timeout of `publish`
+
+
+# As OpenSSL names the alerts of RFC 8446 6.2 that a broker sends.
+UNCERTIFIED = re.compile(r"alert (certificate required|bad certificate|unknown ca|certificate unknown)", re.IGNORECASE)
 
 
 class Chooser:
@@ -143,14 +150,24 @@ def _listed(places: Set[TopicPartition]) -> str:
 
 
 def refused(url: str, who: str, reason: object) -> BusUnreachable:
-    return BusUnreachable(
-        f"{url}: the broker refused {who} ({reason}); check sasl.mechanism, sasl.username and sasl.password"
-    )
+    credentials = "where its token comes from" if " token of " in who else "sasl.username and sasl.password"
+    return BusUnreachable(f"{url}: the broker refused {who} ({reason}); check sasl.mechanism, {credentials}")
 
 
 def untrusted(url: str, who: str, reason: object) -> BusUnreachable:
     return BusUnreachable(
         f"{url}: {who}: the broker's certificate is not trusted ({reason}); check ssl.ca.location and the host name"
+    )
+
+
+def is_uncertified(reason: object) -> bool:
+    """Whether a broker has ended a TLS handshake because of this client's certificate, or for want of one."""
+    return UNCERTIFIED.search(str(reason)) is not None
+
+
+def uncertified(url: str, who: str, reason: object) -> BusUnreachable:
+    return BusUnreachable(
+        f"{url}: the broker did not take the certificate of {who} ({reason}); check ssl.certificate.location"
     )
 
 

@@ -23,13 +23,16 @@ from kappawatt.bus.kafka_clients import (
     METADATA_SECONDS,
     TOPIC_PATIENCE,
     Group,
+    is_uncertified,
     no_answer,
     refused,
     topic_unknown,
+    uncertified,
     untrusted,
     why_refused,
 )
 from kappawatt.bus.kafka_settings import Role, read_settings
+from kappawatt.bus.kafka_tokens import TokenMissing
 from kappawatt.bus.logs import log_text
 from kappawatt.errors import BusError, BusUnreachable, SettingInvalid, TopicUnknown
 
@@ -56,6 +59,7 @@ class Cluster:
         self.options = options
         self._servers = address
         self._settings = read_settings(options.client)
+        self._tokens = self._settings.tokens
         self._lock = threading.Lock()
         self._admin: tuple[AdminClient, Trouble] | None = None
         self._admin_pid = 0
@@ -170,12 +174,24 @@ class Cluster:
             **BOTH,
             **config,
             **self._settings.librdkafka(role),
+            **({} if self._tokens is None else {"oauth_cb": self._token}),
             "bootstrap.servers": self._servers,
             "error_cb": trouble.note,
         }
 
+    def _token(self, _: str) -> tuple[str, float, str, dict[str, str]]:
+        """Return a token, when it ends, whom it is for (a broker reads that in the token), and what goes with it."""
+        assert self._tokens is not None
+        text, end = self._tokens.token()
+        return text, end, "", self._tokens.extensions
+
     def make(self, make: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
-        """Make a client. Raises SettingInvalid if librdkafka refuses its settings."""
+        """Make a client. Raises SettingInvalid if librdkafka refuses its settings, BusUnreachable without a token."""
+        if self._tokens is not None:
+            try:
+                self._tokens.token()  # librdkafka would wait for it, and then not say why there was none
+            except TokenMissing as error:
+                raise refused(self.url, self._settings.identity, error) from error
         try:
             return make(config)
         except KafkaException as error:
@@ -200,6 +216,8 @@ class Cluster:
         who = self._settings.identity
         reason = trouble.refused or trouble.last
         text = reason.str() if reason is not None else "no answer"
+        if is_uncertified(text):
+            return uncertified(self.url, who, text)
         if reason is not None and reason.name() in REFUSED:
             return refused(self.url, who, text)
         if reason is not None and reason.name() == SSL:

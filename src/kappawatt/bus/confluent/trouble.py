@@ -6,6 +6,8 @@ import time
 
 from confluent_kafka import KafkaError
 
+from kappawatt.bus.kafka_clients import is_uncertified
+
 __all__ = ["END", "FENCED", "MOVED", "PASSING", "REFUSED", "REFUSED_WRITES", "SSL", "UNKNOWN", "UNREADABLE", "Trouble"]
 
 # As KafkaError.name() says them; those that librdkafka itself finds begin with an underscore.
@@ -54,7 +56,11 @@ class Trouble:
             self.down_since = self.down_since or time.monotonic()
             return
         self.last = error
-        if error.name() in REFUSED or (error.name() == SSL and "verify failed" in error.str()):
+        if (
+            is_uncertified(error.str())
+            or error.name() in REFUSED
+            or (error.name() == SSL and "verify failed" in error.str())
+        ):
             self.refused = error
 
     def passed(self) -> None:

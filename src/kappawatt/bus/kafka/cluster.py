@@ -18,15 +18,18 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kappawatt.bus.interface import BusOptions, TopicPartition
 from kappawatt.bus.kafka.failures import REFUSED, is_retriable, is_unknown, is_untrusted
 from kappawatt.bus.kafka.reaching import reach
+from kappawatt.bus.kafka.tokens import Tokens
 from kappawatt.bus.kafka_clients import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     END_SECONDS,
     TOPIC_PATIENCE,
     Group,
+    is_uncertified,
     no_answer,
     refused,
     topic_unknown,
+    uncertified,
     untrusted,
     why_refused,
 )
@@ -51,6 +54,7 @@ class Cluster:
         self.options = options
         self._servers = address.split(",")
         self._settings = read_settings(options.client)
+        self._tokens = self._settings.tokens
         self._lock = threading.Lock()
         self._admin: KafkaAdminClient | None = None
         self._admin_pid = 0
@@ -144,7 +148,8 @@ class Cluster:
 
     def config(self, role: Role, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return `config` with the settings of the bus, which win."""
-        return {**config, **self._settings.kafka_python(role)}
+        own = {} if self._tokens is None else {"sasl_oauth_token_provider": Tokens(self._tokens)}
+        return {**config, **self._settings.kafka_python(role), **own}
 
     def open(self, make: Callable[..., T], timeout: float, role: Role, config: Mapping[str, Any]) -> T:
         """Connect a client of kafka-python, once the cluster is known to answer."""
@@ -174,6 +179,8 @@ class Cluster:
         who = self._settings.identity
         if isinstance(reason, REFUSED):
             return refused(self.url, who, reason)
+        if is_uncertified(reason):
+            return uncertified(self.url, who, reason)
         if is_untrusted(reason):
             return untrusted(self.url, who, reason)
         return no_answer(self.url, who, reason)

@@ -12,8 +12,9 @@ log = logging.getLogger(__name__)
 
 
 def quieten() -> None:
-    """Let one line in 15 s through of what kafka-python warns of; all of it with the log level DEBUG."""
+    """Let one line in 15 s through of what kafka-python warns of; all its warnings with the log level DEBUG."""
     logger = logging.getLogger("kafka")
+    logger.setLevel(max(logger.level, logging.WARNING))  # what it says below that has tokens and passwords in it
     logger.propagate = logging.getLogger().isEnabledFor(logging.DEBUG)
     if not any(isinstance(handler, _Condensed) for handler in logger.handlers):
         logger.addHandler(_Condensed(logging.WARNING))
