@@ -163,7 +163,7 @@ def open_gateway(context: Context) -> Gateway:
     discovery = KubernetesDiscovery(proxy.found) if settings.discovery == "kubernetes" else None
 
     def open_bus() -> Bus:
-        return connect_as(settings)
+        return connect_as(settings, context.telemetry.skipped)
 
     rejections = Rejections()
     live = {stream.name: open_live(stream, rejections, open_bus, context.telemetry) for stream in STREAMS}

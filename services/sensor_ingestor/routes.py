@@ -21,7 +21,7 @@ from kappawatt.bus.interface import Headers, Outgoing
 from kappawatt.columns.batch import RowsRejected
 from kappawatt.columns.content import CSV, JSON, content_type_of
 from kappawatt.columns.schema import Schema
-from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid
+from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid, WritesRefused
 from kappawatt.ingest.bodies import read_rows
 from kappawatt.messages.readings import reading_messages
 from kappawatt.messages.tracing import new_traceparent
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 PUBLISH_SECONDS = 10.0  # below what clients and gateways wait; the bus may go on, see DeliveryLate
 LOG_SECONDS = 0.25  # between two questions whether a topic's log is still the same
+REFUSED_SECONDS = 15.0  # not ready after the bus did not take messages
 READY_SECONDS = 1.0  # between two questions to the bus about its health
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -294,13 +295,26 @@ class _Door:
         self._producer: Producer | None = None
         self._logs: dict[str, tuple[float, str]] = {}
         self._asked = float("-inf")
+        self._refused: tuple[float, str] | None = None  # when the bus did not take messages, and why
         self._reason: str | None = "bus: not asked yet"
 
     def publish(self, messages: list[Outgoing]) -> None:
         """Publish and return once everything is acknowledged."""
         if messages:
             _, producer = self._connected()
-            producer.publish(messages, timeout=PUBLISH_SECONDS, wait=False)
+            try:
+                producer.publish(messages, timeout=PUBLISH_SECONDS, wait=False)
+            except DeliveryLate as late:
+                self._refused = time.monotonic(), str(late)
+                late.outcome.add_done_callback(lambda outcome: self._taken() if outcome.result() else None)
+                raise
+            except WritesRefused as refused:
+                self._refused = time.monotonic(), str(refused)
+                raise
+            self._taken()
+
+    def _taken(self) -> None:
+        self._refused = None
 
     def log_id(self, topic: str) -> str:
         """Return the identity of a topic's log as of a moment ago, "" if the bus has not told it."""
@@ -312,7 +326,7 @@ class _Door:
         return known
 
     def why_not_ready(self) -> str | None:
-        """Return None if the bus has the topics. One thread asks; the others hear the last answer."""
+        """Return None if the bus takes readings. One thread asks; the others hear the last answer."""
         if self._asking.acquire(blocking=False):
             try:
                 if time.monotonic() - self._asked > READY_SECONDS:
@@ -329,7 +343,16 @@ class _Door:
         except BusError as error:
             return f"bus: {error}"
         missing = [stream.readings.name for stream in STREAMS if stream.readings.name not in there]
-        return f"bus: topic {', '.join(missing)} is not on {bus.url}" if missing else None
+        if missing:
+            return f"bus: topic {', '.join(missing)} is not on {bus.url}"
+        refused = self._refused
+        if refused is not None and time.monotonic() - refused[0] < REFUSED_SECONDS:
+            return f"bus: {refused[1]}"  # nobody writes to what is not ready: after a while it is tried again
+        try:
+            reason = bus.why_not_writable([stream.readings.name for stream in STREAMS])
+        except BusError as error:
+            return f"bus: {error}"
+        return None if reason is None else f"bus: {reason}"
 
     def _connected(self) -> tuple[Bus, Producer]:
         with self._lock:

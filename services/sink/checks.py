@@ -14,6 +14,7 @@ from kappawatt.bus.interface import Records
 from kappawatt.columns.values import parse_microseconds
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import zone_named
+from kappawatt.messages.keys import key_text
 
 __all__ = [
     "INT32",
@@ -140,12 +141,12 @@ def same(value: str | None, n: int) -> NDArray[Any]:
 def key_of(records: Records, i: int) -> str | None:
     """Return the key of a message as text."""
     key = records.keys[i]
-    return None if key is None else text(key.decode("utf-8", "replace"))
+    return None if key is None else text(key_text(key))
 
 
 def keys_of(records: Records) -> NDArray[Any]:
     """Return the keys of messages as a column."""
-    decoded = {key: None if key is None else text(key.decode("utf-8", "replace")) for key in set(records.keys)}
+    decoded = {key: None if key is None else text(key_text(key)) for key in set(records.keys)}
     keys = np.empty(len(records), dtype=object)
     keys[:] = [decoded[key] for key in records.keys]
     return keys

@@ -18,6 +18,7 @@ from flask import Flask
 from kappawatt.bus import connect_as
 from kappawatt.bus.interface import Bus
 from kappawatt.bus.promotions import PromotionFollower
+from kappawatt.bus.standing import Standing, say_away
 from kappawatt.columns.batch import Columns
 from kappawatt.errors import BusError, TopicUnknown
 from kappawatt.settings import Settings
@@ -100,6 +101,7 @@ class Sink:
         self._reason: str | None = "no poll of the bus yet"
         self._warned = float("-inf")
         self._next_lag = 0.0
+        self.standing = Standing()
         self.landed = 0
 
     def stop(self) -> None:
@@ -205,11 +207,12 @@ class Sink:
                 failing_since = None
                 self._note_lag(member)
             except BusError as error:
+                self.standing.failed(error)
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > self._settings.retry_for:
                     raise
                 self._reason = f"bus: {error}"
-                log.warning("bus failed; reading again from where the store ends", extra={"error": str(error)})
+                say_away(log, "bus failed; reading again from where the store ends", error=str(error))
                 self._stopped.wait(random.uniform(0.1, 1.0))  # noqa: S311 (jitter, not a secret)
                 self._rewind(member, error)
 
@@ -224,6 +227,9 @@ class Sink:
         until_write = self._until_write()
         polled = member.poll(until_write) if until_write >= SHORTEST_POLL_SECONDS else []
         self._telemetry.polled()
+        self.standing.polled(member.positions())
+        if not polled and not self._landing.messages:
+            member.pass_over()
         if self._reason is not None:
             self._reason = None
         polled = self._positions.follow(member, polled)
@@ -292,7 +298,7 @@ class Sink:
             try:
                 member.join()
             except BusError as again:
-                log.warning("could not join again yet", extra={"error": str(again)})
+                say_away(log, "could not join again yet", error=str(again))
 
     def _warn(self) -> None:
         if time.monotonic() - self._warned > WARN_SECONDS:
@@ -336,4 +342,5 @@ def _pauses() -> Iterator[float]:
 def open_sink(settings: Settings, telemetry: Telemetry | None = None) -> Sink:
     """Return the sink that settings describe; bus and database are asked when it runs."""
     store = open_store(settings.database, LAYOUT)
-    return Sink(connect_as(settings), store, settings=settings, telemetry=telemetry or Telemetry("sink"))
+    telemetry = telemetry or Telemetry("sink")
+    return Sink(connect_as(settings, telemetry.skipped), store, settings=settings, telemetry=telemetry)

@@ -84,10 +84,6 @@ class Member:
         self._consumer.commit()
         self.heard = time.monotonic()
 
-    def positions(self) -> Mapping[TopicPartition, int]:
-        """Return the offset of the next message to be polled, by assigned partition."""
-        return self._consumer.positions()
-
     def seek(self, place: TopicPartition, offset: int) -> None:
         """Go on at an offset of an assigned partition."""
         self._consumer.seek(*place, offset)
@@ -96,6 +92,14 @@ class Member:
         """Return what the group has committed of a partition: where a rebalance puts whoever gets it."""
         topic, partition = place
         return self._bus.committed(GROUP, topic).get(partition)
+
+    def pass_over(self) -> None:
+        """Commit positions that have moved over what is no message; all that was polled is committed."""
+        self._consumer.commit()
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """Return the offset of the next message of each partition it has."""
+        return self._consumer.positions()
 
     def lag(self) -> Mapping[TopicPartition, int]:
         """Return how many messages wait, by partition."""

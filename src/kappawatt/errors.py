@@ -17,8 +17,10 @@
         ├── BusUnreachable
         ├── TopicUnknown
         ├── LogRenewed                 a topic was deleted and made again: its offsets begin anew
+        ├── BatchUnreadable            codec or checksum: nothing behind it can be reached
         ├── DeliveryFailed
-        │   └── DeliveryLate
+        │   ├── DeliveryLate
+        │   └── WritesRefused          the bus takes no message at all: rights, replicas, its disk
         └── HistoriesBehind            a worker is still reading histories from the log; poll again
 
 An HTTP status stands on the class and nowhere else; no route catches for itself.
@@ -31,6 +33,7 @@ from typing import ClassVar, Self
 
 __all__ = [
     "ArtifactInvalid",
+    "BatchUnreadable",
     "BusError",
     "BusUnreachable",
     "ContentTypeUnsupported",
@@ -49,6 +52,7 @@ __all__ = [
     "PayloadTooLarge",
     "SettingInvalid",
     "TopicUnknown",
+    "WritesRefused",
 ]
 
 
@@ -190,6 +194,23 @@ class SpanIncomplete(BusError):
     """The bus stopped giving messages before the end that was to be read up to."""
 
 
+class BatchUnreadable(BusError):
+    """A batch on the bus cannot be read: its codec is unknown, it is damaged, or its checksum is another.
+
+    Attributes
+    ----------
+    topic, partition, offset
+        The first message that cannot be read.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int, reason: object) -> None:
+        self.topic, self.partition, self.offset = topic, partition, offset
+        super().__init__(
+            f"{topic}[{partition}]@{offset} cannot be read: {reason}; "
+            "KAPPAWATT_SKIP_UNREADABLE=true goes on behind it and loses what is in it"
+        )
+
+
 class DeliveryFailed(BusError):
     """The bus did not acknowledge messages within the time allowed."""
 
@@ -206,6 +227,10 @@ class DeliveryLate(DeliveryFailed):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.outcome: Future[bool] = Future()
+
+
+class WritesRefused(DeliveryFailed):
+    """The bus takes no message on a topic, whatever it is: the right to write is missing, or replicas, or its disk."""
 
 
 class HistoriesBehind(BusError):

@@ -147,6 +147,12 @@ class Settings:
     session_timeout: float = _setting(
         10.0, "seconds without a sign of life after which a member's partitions move", _number(1, 3600, False)
     )
+    skip_unreadable: bool = _setting(
+        False,
+        "whether a batch on Kafka that cannot be read (codec, checksum) is left out, logged and counted; "
+        "else liveness fails and names it",
+        _flag,
+    )
     poll_age_limit: float = _setting(
         60.0, "seconds without a poll after which a consumer's liveness fails", _number(1, 3600, False)
     )

@@ -74,6 +74,12 @@ class Telemetry:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.unreadable = Counter(
+            "kappawatt_unreadable_batches",
+            "Batches that could not be read and were left out",
+            ["service", "topic", "partition"],
+            registry=registry,
+        )
         self.poll_age = Gauge(
             "kappawatt_poll_age_seconds",
             "Age of the last poll of the bus [s]",
@@ -107,6 +113,10 @@ class Telemetry:
         self._held = set(lags)
         for (topic, partition), lag in lags.items():
             self.consumer_lag.labels(self.service, topic, str(partition)).set(lag)
+
+    def skipped(self, topic: str, partition: int) -> None:
+        """Note that a batch which could not be read was left out."""
+        self.unreadable.labels(self.service, topic, str(partition)).inc()
 
     def will_poll(self) -> None:
         """Note that this process is about to read the bus: until it does, the age of its last poll counts from here."""

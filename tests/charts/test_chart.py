@@ -40,12 +40,22 @@ OWN_KAFKA = ("kafka.enabled=false", "global.kafka.bootstrapServers=a.example:909
 SECURE = ("global.kafka.securityProtocol=SASL_SSL", "global.kafka.saslMechanism=SCRAM-SHA-512",
           "global.kafka.saslUsername=plant", "global.kafka.existingSecret=kafka-login")  # fmt: skip
 OWN_AUTHORITY = "global.kafka.caKey=ca.crt"
+TOKENS = ("global.kafka.securityProtocol=SASL_SSL", "global.kafka.saslMechanism=OAUTHBEARER",
+          "global.kafka.existingSecret=kafka-login", "global.kafka.oauth.tokenKey=token")  # fmt: skip
+TOKEN_ENDPOINT = "global.kafka.oauth.scalerTokenEndpoint=https://login.example/token"
+BY_IAM = (*TOKENS[:2], "global.kafka.oauth.tokenCommand=msk-token eu-central-1",
+          "global.kafka.oauth.scalerAwsRegion=eu-central-1")  # fmt: skip
+CERTIFICATE = ("global.kafka.securityProtocol=SSL", "global.kafka.existingSecret=kafka-login",
+               "global.kafka.certKey=tls.crt", "global.kafka.privateKeyKey=tls.key")  # fmt: skip
 NO_SERVICES = tuple(f"{name}.enabled=false" for name in service_names())
 SINK = ("sink.enabled=true", "sink.database.existingSecret=analytics")
 INSTALLATIONS: dict[str, tuple[str, ...]] = {
     "as it comes": (),
     "your own Kafka, by SASL_SSL": (*OWN_KAFKA, *SECURE, OWN_AUTHORITY),
     "your own Kafka, by SASL_SSL with a public authority": (*OWN_KAFKA, *SECURE),
+    "your own Kafka, by tokens": (*OWN_KAFKA, *TOKENS, TOKEN_ENDPOINT),
+    "Amazon MSK, by IAM": (*OWN_KAFKA, *BY_IAM),
+    "your own Kafka, by certificates": (*OWN_KAFKA, *CERTIFICATE, OWN_AUTHORITY),
     "Kafka alone": NO_SERVICES,
     "settings of one service's own": (
         "plant-power.env.KAPPAWATT_LOG_LEVEL=DEBUG",
@@ -146,6 +156,15 @@ def test_the_api_server_admits_every_object(settings: tuple[str, ...], restricte
         (("global.kafka.securityProtocol=SSL",), "global.kafka.securityProtocol: got SSL while kafka.enabled is true"),
         (OWN_KAFKA[1:], "kafka.enabled: got true while global.kafka.bootstrapServers is a.example:9094,b.example:9095"),
         ((*OWN_KAFKA, OWN_AUTHORITY), "global.kafka.existingSecret: got nothing while caKey is ca.crt"),
+        ((*OWN_KAFKA, *TOKENS[:3]), "global.kafka.oauth: got 0 sources of tokens"),
+        ((*OWN_KAFKA, *TOKENS, "global.kafka.oauth.tokenCommand=x"), "global.kafka.oauth: got 2 sources of tokens"),
+        (
+            (*OWN_KAFKA, *TOKENS[:2], TOKENS[3]),
+            "global.kafka.existingSecret: got nothing while oauth.tokenKey is token",
+        ),
+        ((*OWN_KAFKA, *CERTIFICATE[:3]), "global.kafka.certKey: got it or privateKeyKey without the other"),
+        ((*OWN_KAFKA, *CERTIFICATE[1:]), "global.kafka.certKey: got tls.crt while securityProtocol is PLAINTEXT"),
+        ((*OWN_KAFKA, *CERTIFICATE[:1], *CERTIFICATE[2:]), "global.kafka.existingSecret: got nothing while certKey"),
         (("plant-power.port=9000",), "additional properties 'port' not allowed"),
         (("plant-power.env.KAPPAWATT_PROBE_PORT=http",), "plant-power.env: got KAPPAWATT_PROBE_PORT, allowed names"),
         (("plant-power.extraEnv[0].name=KAPPAWATT_PORT",), "plant-power.env: got KAPPAWATT_PORT, allowed names"),
@@ -235,6 +254,61 @@ def test_tls_by_a_public_authority_and_without_a_user_needs_no_secret() -> None:
     for scaled in of_kind(documents, "ScaledObject").values():
         assert scaled["spec"]["triggers"][0]["metadata"]["tls"] == "enable"
         assert "authenticationRef" not in scaled["spec"]["triggers"][0]
+
+
+def test_a_client_with_a_certificate_is_one_for_the_lag_scaler_too() -> None:
+    documents = rendered(*OWN_KAFKA, *CERTIFICATE, OWN_AUTHORITY, apis=EVERY_API, tests=True)
+
+    for document in (*of_kind(documents, "Deployment").values(), *of_kind(documents, "Pod").values()):
+        known = environment(document)
+        assert known.get("KAPPAWATT_KAFKA_SSL_CERTIFICATE_LOCATION") == "/run/secrets/kafka/tls.crt"
+        assert known.get("KAPPAWATT_KAFKA_SSL_KEY_LOCATION") == "/run/secrets/kafka/tls.key"
+    triggers = of_kind(documents, "TriggerAuthentication")
+    assert triggers
+    for trigger in triggers.values():
+        keys = {each["parameter"]: each["key"] for each in trigger["spec"]["secretTargetRef"]}
+        assert keys == {"ca": "ca.crt", "cert": "tls.crt", "key": "tls.key"}
+
+
+def test_tokens_come_from_the_secret_and_the_lag_scaler_asks_for_its_own() -> None:
+    documents = rendered(*OWN_KAFKA, *TOKENS, TOKEN_ENDPOINT, "global.kafka.oauth.scalerScopes=kafka", apis=EVERY_API)
+
+    for document in of_kind(documents, "Deployment").values():
+        known = environment(document)
+        assert known["KAPPAWATT_KAFKA_SASL_MECHANISM"] == "OAUTHBEARER"
+        assert known["KAPPAWATT_KAFKA_SASL_OAUTHBEARER_TOKEN_FILE"] == "/run/secrets/kafka/token"
+        assert not {"KAPPAWATT_KAFKA_SASL_USERNAME", "KAPPAWATT_KAFKA_SASL_PASSWORD_FILE"} & known.keys()
+    scaled, triggers = of_kind(documents, "ScaledObject"), of_kind(documents, "TriggerAuthentication")
+    assert scaled.keys() == triggers.keys() != set()
+    for name, each in scaled.items():
+        metadata = each["spec"]["triggers"][0]["metadata"]
+        assert (metadata["sasl"], metadata["tls"], metadata["scopes"]) == ("oauthbearer", "enable", "kafka")
+        assert metadata["oauthTokenEndpointUri"] == "https://login.example/token"
+        keys = {given["parameter"]: given["key"] for given in triggers[name]["spec"]["secretTargetRef"]}
+        assert keys == {"username": "username", "password": "password"}
+
+
+def test_on_msk_workers_run_a_command_for_tokens_and_the_lag_scaler_has_its_operators_role() -> None:
+    documents = rendered(*OWN_KAFKA, *BY_IAM, apis=EVERY_API)
+
+    for document in of_kind(documents, "Deployment").values():
+        assert environment(document)["KAPPAWATT_KAFKA_SASL_OAUTHBEARER_TOKEN_COMMAND"] == "msk-token eu-central-1"
+    for name, each in of_kind(documents, "ScaledObject").items():
+        metadata = each["spec"]["triggers"][0]["metadata"]
+        assert (metadata["sasl"], metadata["saslTokenProvider"]) == ("oauthbearer", "aws_msk_iam")
+        assert metadata["awsRegion"] == "eu-central-1"
+        assert of_kind(documents, "TriggerAuthentication")[name]["spec"] == {"podIdentity": {"provider": "aws"}}
+
+
+def test_tokens_without_a_way_for_the_lag_scaler_are_refused_where_there_is_one() -> None:
+    assert "the lag scaler needs tokens of its own" in helm_template(*OWN_KAFKA, *TOKENS, apis=EVERY_API).stderr
+    assert of_kind(rendered(*OWN_KAFKA, *TOKENS), "Deployment")
+
+
+def test_a_consumer_takes_over_before_the_new_one_is_ready() -> None:
+    for name, deployment in of_kind(rendered(), "Deployment").items():
+        update = deployment["spec"]["strategy"]["rollingUpdate"]
+        assert update == {"maxSurge": 1, "maxUnavailable": 1 if name.endswith("-consume") else 0}
 
 
 def test_a_services_own_environment_stands_above_the_charts_and_no_name_is_there_twice() -> None:

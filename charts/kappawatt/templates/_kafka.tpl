@@ -19,6 +19,16 @@
 {{- if and .Values.global.kafka.caKey (hasSuffix "SSL" .Values.global.kafka.securityProtocol) }}true{{ end }}
 {{- end }}
 
+{{- /* "true" or empty: whether clients show the brokers a certificate. */}}
+{{- define "kafka.certificate" -}}
+{{- if and .Values.global.kafka.certKey (hasSuffix "SSL" .Values.global.kafka.securityProtocol) }}true{{ end }}
+{{- end }}
+
+{{- /* "true" or empty: whether clients log in by a token. */}}
+{{- define "kafka.tokens" -}}
+{{- if and (eq .Values.global.kafka.saslMechanism "OAUTHBEARER") (hasPrefix "SASL" .Values.global.kafka.securityProtocol) }}true{{ end }}
+{{- end }}
+
 {{- define "kafka.env" -}}
 {{- $kafka := .Values.global.kafka -}}
 - {name: KAPPAWATT_BUS, value: {{ printf "kafka://%s" (include "kafka.bootstrap" .) | quote }}}
@@ -26,8 +36,24 @@
 - {name: KAPPAWATT_KAFKA_SECURITY_PROTOCOL, value: {{ $kafka.securityProtocol }}}
 {{- if hasPrefix "SASL" $kafka.securityProtocol }}
 - {name: KAPPAWATT_KAFKA_SASL_MECHANISM, value: {{ $kafka.saslMechanism }}}
+{{- if include "kafka.tokens" . }}
+{{- with $kafka.oauth.tokenKey }}
+- {name: KAPPAWATT_KAFKA_SASL_OAUTHBEARER_TOKEN_FILE, value: /run/secrets/kafka/{{ . }}}
+{{- end }}
+{{- with $kafka.oauth.tokenCommand }}
+- {name: KAPPAWATT_KAFKA_SASL_OAUTHBEARER_TOKEN_COMMAND, value: {{ . | quote }}}
+{{- end }}
+{{- with $kafka.oauth.extensions }}
+- {name: KAPPAWATT_KAFKA_SASL_OAUTHBEARER_EXTENSIONS, value: {{ . | quote }}}
+{{- end }}
+{{- else }}
 - {name: KAPPAWATT_KAFKA_SASL_USERNAME, value: {{ $kafka.saslUsername | quote }}}
 - {name: KAPPAWATT_KAFKA_SASL_PASSWORD_FILE, value: /run/secrets/kafka/password}
+{{- end }}
+{{- end }}
+{{- if include "kafka.certificate" . }}
+- {name: KAPPAWATT_KAFKA_SSL_CERTIFICATE_LOCATION, value: /run/secrets/kafka/{{ $kafka.certKey }}}
+- {name: KAPPAWATT_KAFKA_SSL_KEY_LOCATION, value: /run/secrets/kafka/{{ $kafka.privateKeyKey }}}
 {{- end }}
 {{- if include "kafka.authority" . }}
 - {name: KAPPAWATT_KAFKA_SSL_CA_LOCATION, value: /run/secrets/kafka/{{ $kafka.caKey }}}

@@ -18,6 +18,7 @@ from kappawatt.forecasting.calendar import Times, zone_named
 from kappawatt.forecasting.forecaster import UNNAMED
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
+from kappawatt.messages.keys import key_text
 from kappawatt.messages.readings import decode_records, runs_of_content_type
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
 from kappawatt.streams.stream import Form, Stream
@@ -351,4 +352,4 @@ def _known_zones(zones: Sequence[str | None]) -> list[str | None]:
 
 
 def _text(key: bytes | None) -> str:
-    return key.decode("utf-8", "replace") if key else UNNAMED
+    return key_text(key) if key else UNNAMED

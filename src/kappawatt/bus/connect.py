@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kappawatt.bus.interface import Bus, BusOptions
 from kappawatt.errors import SettingInvalid
 from kappawatt.settings import Settings
@@ -9,9 +11,16 @@ from kappawatt.settings import Settings
 __all__ = ["connect", "connect_as"]
 
 
-def connect_as(settings: Settings) -> Bus:
-    """Return the bus that settings name; see `connect`."""
-    options = BusOptions(settings.max_in_flight_bytes, settings.session_timeout, settings.kafka_client, settings.kafka)
+def connect_as(settings: Settings, skipped: Callable[[str, int], None] = lambda topic, partition: None) -> Bus:
+    """Return the bus that settings name, which tells `skipped` what it could not read and left out; see `connect`."""
+    options = BusOptions(
+        settings.max_in_flight_bytes,
+        settings.session_timeout,
+        settings.kafka_client,
+        settings.kafka,
+        settings.skip_unreadable,
+        skipped,
+    )
     return connect(settings.bus, options)
 
 

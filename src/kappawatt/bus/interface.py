@@ -9,7 +9,7 @@ Both implementations pass `tests/contract/test_bus_contract.py`. Nothing touches
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -69,7 +69,8 @@ class Records:
 
     `timestamps` are ms since the epoch, UTC. Offsets increase but may have gaps (compaction, retention). `log` is the
     identity of the topic's log: a topic that is deleted and made again counts its offsets from 0 once more, in another
-    log. It is "" where the bus has none (Kafka before 2.8).
+    log. It is "" where the bus has none (Kafka before 2.8). `since` is the offset reading went on from: no message
+    stands between it and the first one, though a transaction's marker may, or what was aborted; None if not known.
     """
 
     topic: str
@@ -80,6 +81,7 @@ class Records:
     values: Sequence[bytes]
     headers: Sequence[Headers]
     log: str = ""
+    since: int | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -88,6 +90,11 @@ class Records:
     def next_offset(self) -> int:
         """The offset to commit once all of these are dealt with."""
         return self.offsets[-1] + 1
+
+    @property
+    def begin(self) -> int:
+        """The offset from which on these are all messages there are."""
+        return self.offsets[0] if self.since is None else min(self.since, self.offsets[0])
 
     def pick(self, places: Sequence[int]) -> Records:
         """Return the messages at these places."""
@@ -104,6 +111,7 @@ class Records:
             pick(self.values),
             pick(self.headers),
             self.log,
+            self.since if len(places) and places[0] == 0 else None,
         )
 
     def before(self, offset: int) -> Records:
@@ -114,7 +122,9 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class Offsets:
-    """First offset kept and the offset the next message will get, of one partition."""
+    """First offset kept and the end of what can be read, of one partition: the offset the next message will get, or
+    that of the first message of a transaction which is under way.
+    """
 
     begin: int
     end: int
@@ -128,9 +138,9 @@ class Start(StrEnum):
 
 
 def header(headers: Headers, name: str) -> bytes | None:
-    """Return the last value of header `name`, or None."""
+    """Return the last value of header `name`, in whatever letters, or None."""
     for key, value in reversed(headers):
-        if key == name:
+        if key == name or key.lower() == name:
             return value
     return None
 
@@ -170,7 +180,8 @@ class Consumer(Protocol):
         """Return what has arrived, at most `max_records` messages and about `POLL_BYTES`, waiting up to `timeout` s.
 
         Blocks of one partition come in offset order. Raises TopicUnknown when a topic does not exist
-        (for longer than the client's patience), BusUnreachable when no broker answers for a long time.
+        (for longer than the client's patience), BusUnreachable when no broker answers for a long time,
+        BatchUnreadable when a batch cannot be read, at each poll until it can or is gone.
 
         When a topic was deleted and made again, a member goes on at the beginning of the new log, and a reader
         raises LogRenewed: what its positions meant is gone. A Kafka client looks for that four times a second.
@@ -194,11 +205,13 @@ class Consumer(Protocol):
         ...
 
     def positions(self) -> Mapping[TopicPartition, int]:
-        """Return, per assigned partition, the offset of the next message to be polled."""
+        """Return, per assigned partition, the offset of the next message to be polled. It passes over what is no
+        message, as a transaction's marker or what was aborted, once a poll has found nothing behind it.
+        """
         ...
 
     def lag(self) -> Mapping[TopicPartition, int]:
-        """Return, per assigned partition, how many messages stand between the position and the end last heard of."""
+        """Return, per assigned partition, the offsets between position and end, which is asked for now."""
         ...
 
     def close(self) -> None:
@@ -266,6 +279,10 @@ class Bus(Protocol):
         """Return the number of partitions by topic name."""
         ...
 
+    def why_not_writable(self, topics: Sequence[str]) -> str | None:
+        """Return why topics take no messages now, None if nothing is known to be in the way. Nothing is written."""
+        ...
+
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Return the committed offset of each partition that has one."""
         ...
@@ -293,9 +310,15 @@ class BusOptions:
         `kafka-python`, or `confluent` for the accelerator (extra `fast-kafka`).
     client : mapping of str to str
         Kafka client settings (`security.protocol`, `sasl.mechanism`, `ssl.cafile`, ...).
+    skip_unreadable : bool
+        Whether a batch that cannot be read is left out instead of reported.
+    skipped : callable
+        Told topic and partition of each one that was left out.
     """
 
     max_in_flight_bytes: int = 32 * 1024 * 1024
     session_timeout: float = 10.0
     kafka_client: str = "kafka-python"
     client: Mapping[str, str] = field(default_factory=dict)
+    skip_unreadable: bool = False
+    skipped: Callable[[str, int], None] = lambda topic, partition: None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from kappawatt.bus.kafka_tokens import TokenSource, read_extensions
 from kappawatt.bus.topic import Topic
 from kappawatt.errors import SettingInvalid
 
@@ -23,7 +24,8 @@ Value = str | int | bool | None
 
 FILE_SUFFIX = ".file"
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+OAUTHBEARER = "OAUTHBEARER"
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", OAUTHBEARER)
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 TRUE = ("true", "1", "yes", "https")
 FALSE = ("false", "0", "no", "none", "")
@@ -38,6 +40,7 @@ class Role(StrEnum):
     """Which kind of client a setting is for."""
 
     ANY = "any"
+    OURS = "ours"  # no client knows it
     PRODUCER = "producer"
     CONSUMER = "consumer"
 
@@ -73,6 +76,9 @@ SETTINGS = (
     Setting("sasl.mechanism", "sasl_mechanism", "sasl.mechanism", also=("sasl.mechanisms",), allowed=MECHANISMS),
     Setting("sasl.username", "sasl_plain_username", "sasl.username", also=("sasl.plain.username",)),
     Setting("sasl.password", "sasl_plain_password", "sasl.password", also=("sasl.plain.password",)),
+    Setting("sasl.oauthbearer.token.file", "", "", Kind.FILE, Role.OURS),
+    Setting("sasl.oauthbearer.token.command", "", "", role=Role.OURS),
+    Setting("sasl.oauthbearer.extensions", "", "", role=Role.OURS),
     Setting("ssl.ca.location", "ssl_cafile", "ssl.ca.location", Kind.FILE, also=("ssl.cafile",)),
     Setting(
         "ssl.certificate.location",
@@ -126,6 +132,7 @@ SETTINGS = (
     _number("reconnect.backoff.max.ms"),
     _number("connections.max.idle.ms"),
 )
+TOKEN = ("sasl.oauthbearer.token.file", "sasl.oauthbearer.token.command", "sasl.oauthbearer.extensions")
 # What the bus's promises rest on, and where each is set instead.
 FIXED = {
     "bootstrap.servers": "the bus URL names the brokers",
@@ -177,8 +184,19 @@ class ClientSettings:
         """Who this client says it is, for messages: never the secret."""
         protocol = self.text("security.protocol") or "PLAINTEXT"
         if not protocol.startswith("SASL"):
-            return protocol
-        return f"{protocol} {self.text('sasl.mechanism')} user {self.text('sasl.username')!r}"
+            certificate = self.text("ssl.certificate.location")
+            return f"{protocol} certificate {certificate!r}" if certificate else protocol
+        tokens = self.tokens
+        who = f"user {self.text('sasl.username')!r}" if tokens is None else tokens.name
+        return f"{protocol} {self.text('sasl.mechanism')} {who}"
+
+    @property
+    def tokens(self) -> TokenSource | None:
+        """Where tokens come from; None where a mechanism has none."""
+        if self.text("sasl.mechanism") != OAUTHBEARER:
+            return None
+        file, command = self.text("sasl.oauthbearer.token.file"), self.text("sasl.oauthbearer.token.command")
+        return TokenSource(file, command, read_extensions(self.text("sasl.oauthbearer.extensions")))
 
 
 def read_settings(given: Mapping[str, str]) -> ClientSettings:
@@ -249,19 +267,42 @@ def _parse(written: str, setting: Setting, text: str) -> Value:
 
 def _check_together(settings: ClientSettings) -> None:
     protocol = settings.text("security.protocol") or "PLAINTEXT"
-    credentials = ("sasl.mechanism", "sasl.username", "sasl.password")
+    credentials = ("sasl.mechanism", "sasl.username", "sasl.password", *TOKEN)
     if protocol.startswith("SASL"):
-        missing = [name for name in credentials if not settings.text(name)]
-        if missing:
-            raise SettingInvalid(f"{missing[0]}: needed with security.protocol {protocol}")
+        _check_credentials(settings, protocol)
     else:
         useless = [name for name in credentials if settings.text(name)]
         if useless:
             raise SettingInvalid(
                 f"{useless[0]}: has no effect with security.protocol {protocol}, allowed SASL_SSL, SASL_PLAINTEXT"
             )
-    if settings.text("ssl.ca.location") and "SSL" not in protocol:
-        raise SettingInvalid(f"ssl.ca.location: has no effect with security.protocol {protocol}, allowed SASL_SSL, SSL")
+    for name in ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.key.password"):
+        if settings.text(name) and "SSL" not in protocol:
+            raise SettingInvalid(f"{name}: has no effect with security.protocol {protocol}, allowed SASL_SSL, SSL")
+    if bool(settings.text("ssl.certificate.location")) != bool(settings.text("ssl.key.location")):
+        missing = "ssl.key.location" if settings.text("ssl.certificate.location") else "ssl.certificate.location"
+        raise SettingInvalid(f"{missing}: a client's certificate needs its key, got one without the other")
+
+
+def _check_credentials(settings: ClientSettings, protocol: str) -> None:
+    mechanism = settings.text("sasl.mechanism")
+    if not mechanism:
+        raise SettingInvalid(f"sasl.mechanism: needed with security.protocol {protocol}")
+    sources = [name for name in TOKEN[:2] if settings.text(name)]
+    users = [name for name in ("sasl.username", "sasl.password") if settings.text(name)]
+    if mechanism == OAUTHBEARER:
+        if len(sources) != 1:
+            raise SettingInvalid(f"{TOKEN[0]}: got {len(sources)} sources of tokens, allowed it or {TOKEN[1]}")
+        if users:
+            raise SettingInvalid(f"{users[0]}: has no effect with sasl.mechanism {mechanism}")
+        read_extensions(settings.text(TOKEN[2]))
+        return
+    missing = [name for name in ("sasl.username", "sasl.password") if name not in users]
+    if missing:
+        raise SettingInvalid(f"{missing[0]}: needed with security.protocol {protocol}")
+    useless = [name for name in TOKEN if settings.text(name)]
+    if useless:
+        raise SettingInvalid(f"{useless[0]}: has no effect with sasl.mechanism {mechanism}, allowed {OAUTHBEARER}")
 
 
 def topic_config(topic: Topic) -> dict[str, str]:

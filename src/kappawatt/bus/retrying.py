@@ -7,6 +7,7 @@ import random
 import threading
 import time
 
+from kappawatt.bus.standing import Standing, say_away
 from kappawatt.errors import BusError
 
 __all__ = ["RetryingThread"]
@@ -22,6 +23,7 @@ class RetryingThread:
     def __init__(self, name: str) -> None:
         self.stopped = threading.Event()
         self.failure: str | None = None
+        self.standing = Standing()
         self._thread = threading.Thread(target=self._survive, name=name, daemon=True)
 
     def start(self) -> None:
@@ -35,9 +37,11 @@ class RetryingThread:
             self._thread.join(timeout)
 
     def why_dead(self) -> str | None:
-        """Return None while the thread runs or was stopped on purpose."""
-        if self._thread.is_alive() or self.stopped.is_set():
+        """Return None while the thread runs, and before no batch that cannot be read, or was stopped on purpose."""
+        if self.stopped.is_set():
             return None
+        if self._thread.is_alive():
+            return self.standing.why_not_alive()
         return f"thread {self._thread.name} has ended"
 
     def _survive(self) -> None:
@@ -49,7 +53,8 @@ class RetryingThread:
                 continue
             except BusError as error:
                 self.failure = str(error)
-                log.warning("bus failed; trying again", extra={"reader": self._thread.name, "error": self.failure})
+                self.standing.failed(error)
+                say_away(log, "bus failed; trying again", reader=self._thread.name, error=self.failure)
             except Exception as error:  # the loop that must survive: the page stays, with its age beside it
                 self.failure = f"{type(error).__name__}: {error}"
                 log.exception("reading failed; trying again", extra={"reader": self._thread.name})

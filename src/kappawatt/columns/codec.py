@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kappawatt.columns import arrow
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.bulk_rows import bulk_csv, bulk_json
-from kappawatt.columns.content import CSV, JSON, NDJSON, Decoded, ManyDecoded
+from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, Decoded, ManyDecoded, without_mark
 from kappawatt.columns.csv_rows import decode_csv
 from kappawatt.columns.json_rows import decode_json
 from kappawatt.columns.schema import SHORTEST, Field, Kind, Schema, nothing, shorten
@@ -44,6 +44,8 @@ def decode(body: bytes, content_type: str, schema: Schema) -> Decoded:
     PayloadInvalid
         The body as a whole cannot be read, or holds no row.
     """
+    if content_type != ARROW:
+        body = without_mark(body)
     if not body.strip():
         raise PayloadInvalid.of("body", "nothing", f"rows of {schema.name} as {content_type}")
     if content_type == JSON:
@@ -62,6 +64,7 @@ def decode_many(values: Sequence[bytes], content_type: str, schema: Schema) -> M
     So is one that reading fails on in a way that nobody thought of (`internal`): the others are read all the same.
     """
     if content_type in (CSV, JSON):
+        values = [without_mark(value) for value in values]
         bulk = _bulk(values, content_type, schema)
         if bulk is not None:
             every = np.arange(len(values), dtype=np.intp)

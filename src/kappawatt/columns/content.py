@@ -12,7 +12,18 @@ from kappawatt.columns import arrow
 from kappawatt.columns.batch import Batch
 from kappawatt.errors import ContentTypeUnsupported
 
-__all__ = ["ARROW", "CSV", "JSON", "NDJSON", "READABLE", "Decoded", "ManyDecoded", "content_type_of"]
+__all__ = [
+    "ARROW",
+    "CSV",
+    "JSON",
+    "NDJSON",
+    "READABLE",
+    "Decoded",
+    "ManyDecoded",
+    "bare_type",
+    "content_type_of",
+    "without_mark",
+]
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -28,6 +39,8 @@ ALIASES = {
     "application/vnd.apache.arrow": ARROW,
     "application/x-apache-arrow-stream": ARROW,
 }
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Form = Literal["object", "list", "columns", "table"]
 Origins = NDArray[np.intp]
@@ -65,6 +78,17 @@ class ManyDecoded:
     row: Origins
 
 
+def bare_type(value: str) -> str:
+    """Return a content type without parameters, in small letters and under the name used here, readable or not."""
+    bare = value.split(";", 1)[0].strip().lower()
+    return ALIASES.get(bare, bare)
+
+
+def without_mark(body: bytes) -> bytes:
+    """Return text without the byte order mark that some editors and .NET clients put before UTF-8."""
+    return body.removeprefix(BYTE_ORDER_MARK)
+
+
 def content_type_of(value: str | None, default: str | None = None) -> str:
     """Return the content type without parameters, aliases resolved.
 
@@ -73,8 +97,7 @@ def content_type_of(value: str | None, default: str | None = None) -> str:
     ContentTypeUnsupported
         It is none of `READABLE`.
     """
-    bare = (value or default or "").split(";", 1)[0].strip().lower()
-    bare = ALIASES.get(bare, bare)
+    bare = bare_type(value or default or "")
     if bare not in READABLE:
         raise ContentTypeUnsupported.of("content-type", repr(bare), ", ".join(READABLE))
     return bare

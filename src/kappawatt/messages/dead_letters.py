@@ -30,6 +30,7 @@ from kappawatt.messages.checked import (
     parsed,
 )
 from kappawatt.messages.ids import message_id
+from kappawatt.messages.keys import key_text
 from kappawatt.messages.readings import content_type
 
 __all__ = ["dead_letter_message", "read_dead_letters"]
@@ -68,7 +69,7 @@ def dead_letter_message(
         "partition": records.partition,
         "offset": records.offsets[at],
         "timestamp": records.timestamps[at],
-        "key": None if key is None else key.decode("utf-8", "replace")[:LONGEST_NAME],
+        "key": None if key is None else key_text(key)[:LONGEST_NAME],
         "content_type": content_type(records.headers[at], value)[:LONGEST_NAME],
         "model": model,
         "version": version,

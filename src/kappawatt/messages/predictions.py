@@ -40,6 +40,7 @@ from kappawatt.messages.checked import (
     parsed,
 )
 from kappawatt.messages.ids import message_id
+from kappawatt.messages.keys import key_text
 from kappawatt.messages.readings import BLOCK_ROWS_MOST, content_type
 
 __all__ = ["Prediction", "prediction_block", "prediction_event", "prediction_id", "read_predictions"]
@@ -99,7 +100,7 @@ def prediction_event(p: Prediction) -> list[Outgoing]:
     """Return each answer as one JSON message."""
     headers = (("content-type", JSON.encode()), *p.headers)
     lists = {name: _plain(column) for name, column in p.columns.items()}
-    key = None if p.key is None else p.key.decode("utf-8", "replace")
+    key = None if p.key is None else key_text(p.key)
     messages = []
     for i, (offset, row) in enumerate(zip(p.offsets.tolist(), p.rows.tolist(), strict=True)):
         document = {
@@ -177,7 +178,7 @@ def _read_block(value: bytes, key: bytes | None, headers: Headers) -> list[dict[
     _check_block(columns)
     lists = {name: _plain(column) for name, column in columns.items()}
     names = tuple(lists)
-    text = None if key is None else key.decode("utf-8", "replace")
+    text = None if key is None else key_text(key)
     found = []
     for values in zip(*lists.values(), strict=True):
         row = dict(zip(names, values, strict=True))

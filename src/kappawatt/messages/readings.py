@@ -6,6 +6,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -17,7 +18,7 @@ from kappawatt.bus.interface import Headers, Outgoing, Records, header
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.codec import decode_many
-from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded
+from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded, bare_type, without_mark
 from kappawatt.columns.plain import plain_values
 from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Schema
 from kappawatt.streams.rules import by_key
@@ -45,6 +46,7 @@ BLOCK_ROWS_MOST = 10_000  # rows in one outgoing block: some 600 kB, below a bro
 CARRIED = ("traceparent", "tracestate")  # headers that go on from a reading to its answer
 MOST_CARRIED = 1_024  # bytes of one of them; each answer has it, so a long one would have them fit no topic
 MOST_KEY = 1_000  # bytes of a message's key, which stands in each answer twice
+OPENINGS = (b"{", b"[")  # of JSON
 ARROW_MARK = b"\xff\xff\xff\xff"  # continuation mark every Arrow IPC stream starts with
 
 
@@ -124,13 +126,25 @@ def objects(columns: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
 
 
 def content_type(headers: Headers, value: bytes) -> str:
-    """Return the content type a message names, or else what its first bytes show."""
-    named = header(headers, "content-type")
-    if named is not None:
-        return named.decode("latin-1")
+    """Return the content type a message names, as HTTP names them, or else what its first bytes show."""
+    return _named(headers) or _shown(value)
+
+
+def _named(headers: Headers) -> str | None:
+    given = header(headers, "content-type") if headers else None
+    return _bare(given) if given else None
+
+
+@lru_cache(maxsize=256)
+def _bare(given: bytes) -> str:
+    return bare_type(given.decode("latin-1"))
+
+
+def _shown(value: bytes) -> str:
     if value.startswith(ARROW_MARK):
         return ARROW
-    return JSON if value[:1] in (b"{", b"[") else CSV
+    text = value if value[:1] in OPENINGS else without_mark(value).lstrip()
+    return JSON if text[:1] in OPENINGS else CSV
 
 
 def carried_headers(headers: Headers) -> Headers:
@@ -150,8 +164,9 @@ def by_content_type(polled: Sequence[Records]) -> dict[str, list[Records]]:
         for headers, value in zip(records.headers, records.values, strict=True):
             kind = known.get(headers)
             if kind is None:
-                kind = content_type(headers, value)
-                if headers:
+                named = _named(headers)
+                kind = named or _shown(value)
+                if named:  # equal headers that name none say nothing of what the bytes are
                     known[headers] = kind
             kinds.append(kind)
         if len(set(kinds)) == 1:

@@ -98,8 +98,10 @@ def consume(service: Service, settings: Settings) -> None:
     context.ready.append(lambda: None if telemetry.last_poll else "no poll of the bus yet")
     with probes(app, settings, (service.is_one_process and settings.port) or service.work_port):
         loop = service.work(app, context)
+        context.ready.append(loop.standing.why_not_ready)
         if not context.alive:  # a loop that waits for more than the bus says itself whether it hangs
             context.alive.append(poll_question(telemetry, settings))
+        context.alive.append(loop.standing.why_not_alive)
         stop_on_signals(loop.stop)
         gc.freeze()  # what was loaded stays
         loop.run()

@@ -18,6 +18,7 @@ from kappawatt.messages.readings import decoded_messages
 from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
+from kappawatt.telemetry import Telemetry
 from kappawatt.worker.histories import Histories
 
 __all__ = ["EXTENSION", "HistoryFollower", "KnownHistories", "NoHistories", "follow_histories"]
@@ -30,14 +31,14 @@ POLL_SECONDS = 0.5
 WAIT_SECONDS = 2.0  # between two looks for a bus or topic that is not there
 
 
-def _bus_to_follow(settings: Settings) -> Callable[[], Bus | None]:
+def _bus_to_follow(settings: Settings, telemetry: Telemetry) -> Callable[[], Bus | None]:
     """Return what opens the bus; None while an embedded bus has no file yet (and is not to be made by looking)."""
 
     def open_bus() -> Bus | None:
         scheme, _, path = settings.bus.partition(":")
         if scheme == "embedded" and not Path(path).exists():
             return None
-        return connect_as(settings)
+        return connect_as(settings, telemetry.skipped)
 
     return open_bus
 
@@ -70,9 +71,10 @@ def follow_histories(context: Context, forecaster: Forecaster, stream: Stream | 
     """Start to keep the histories of a stream, unless there is none or settings say that requests bring theirs."""
     if stream is None or not context.settings.follow_histories:
         return NoHistories()
-    follower = HistoryFollower(_bus_to_follow(context.settings), stream.readings.name, forecaster)
+    follower = HistoryFollower(_bus_to_follow(context.settings, context.telemetry), stream.readings.name, forecaster)
     follower.start()
     context.ready.append(follower.why_behind)
+    context.alive.append(follower.why_dead)
     return follower
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from kappawatt.bus.interface import Bus
+    from kappawatt.bus.standing import Standing
     from kappawatt.evaluation.backtest import Rolling
     from kappawatt.serving.probes import Finding
     from kappawatt.worker.interface import Answers
@@ -45,6 +46,11 @@ class Loop(Protocol):
 
     def run(self) -> None:
         """Work until `stop` is called."""
+        ...
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands on the bus, for probes."""
         ...
 
     def stop(self) -> None:

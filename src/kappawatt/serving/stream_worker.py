@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from kappawatt.bus import Bus, connect_as
+from kappawatt.bus.standing import say_away
 from kappawatt.errors import BusUnreachable
 from kappawatt.serving.service import Context, ModelKind
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import TOPICS
+from kappawatt.telemetry import Telemetry
 from kappawatt.worker.interface import Answers
 from kappawatt.worker.loop import Worker
 
@@ -29,7 +31,7 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
     service, settings, telemetry = context.service, context.settings, context.telemetry
     if kind.most_records is not None:
         settings = replace(settings, max_records=min(settings.max_records, kind.most_records))
-    bus = _open_bus(settings)
+    bus = _open_bus(settings, telemetry)
 
     def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:
         model = service.open(settings, version)
@@ -49,9 +51,9 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
     return worker
 
 
-def _open_bus(settings: Settings) -> Bus:
+def _open_bus(settings: Settings, telemetry: Telemetry) -> Bus:
     """Return the bus with all topics; one that does not answer yet gets as long as one that stops answering."""
-    bus = connect_as(settings)
+    bus = connect_as(settings, telemetry.skipped)
     deadline = time.monotonic() + settings.retry_for
     while True:
         try:
@@ -60,5 +62,5 @@ def _open_bus(settings: Settings) -> Bus:
         except BusUnreachable as error:
             if time.monotonic() > deadline:
                 raise
-            log.warning("bus is not there yet; asking again", extra={"error": str(error)})
+            say_away(log, "bus is not there yet; asking again", error=str(error))
             time.sleep(WAIT_SECONDS)

@@ -16,6 +16,7 @@ from kappawatt.forecasting.calendar import DAY, HOUR, Times
 from kappawatt.forecasting.forecaster import UNNAMED, Forecaster
 from kappawatt.forecasting.history import History
 from kappawatt.forecasting.model import grid_of
+from kappawatt.messages.keys import key_text
 
 __all__ = ["Entry", "Histories", "Step"]
 
@@ -97,7 +98,7 @@ class Histories:
             Timestamp of the message [ms].
         """
         keys = batch.columns[self._forecaster.key][rows]
-        own_key = message_key.decode("utf-8", "replace") if message_key else None
+        own_key = key_text(message_key) if message_key else None
         places: dict[str, list[int]] = {}
         for place, key in enumerate(keys.tolist()):
             if own_key is not None and key is not None and key != own_key:

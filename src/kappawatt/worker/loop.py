@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Bus, Consumer, Producer
 from kappawatt.bus.promotions import PromotionFollower, Serving, group_of
+from kappawatt.bus.standing import Standing, say_away
 from kappawatt.errors import BusError, HistoriesBehind, KappawattError, Overloaded, SettingInvalid
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
@@ -76,6 +77,7 @@ class Worker:
         self._unfollowed: str | None = None
         self._unanswered = 0  # messages in a row that could not be answered for an error of ours
         self._last_internal = ""
+        self.standing = Standing()
         self.answered = 0
 
     def stop(self) -> None:
@@ -147,11 +149,13 @@ class Worker:
                 log.info("reading histories", extra={"at": str(error)})
                 self._rewind(consumer)
             except (BusError, Overloaded) as error:
+                if isinstance(error, BusError):
+                    self.standing.failed(error)
                 failing_since = failing_since or time.monotonic()
                 failing = time.monotonic() - failing_since
                 if failing > self._settings.retry_for:
                     raise
-                log.warning("bus failed; reading again from the last commit", extra={"error": str(error)})
+                say_away(log, "bus failed; reading again from the last commit", error=str(error))
                 self._stopped.wait(random.uniform(0.1, 1.0))  # noqa: S311 (jitter, not a secret)
                 self._rewind(consumer)
         return answers
@@ -160,13 +164,15 @@ class Worker:
         try:
             consumer.rewind()
         except BusError as error:
-            log.warning("could not go back yet", extra={"error": str(error)})
+            say_away(log, "could not go back yet", error=str(error))
 
     def step(self, consumer: Consumer, producer: Producer, answers: Answers) -> int:
         """Poll once and deal with all that came; return how many messages that was."""
         polled = consumer.poll(POLL_SECONDS)
         self._telemetry.polled()
+        self.standing.polled(consumer.positions())
         if not polled:
+            consumer.commit()  # positions move over what is no message, too
             return 0
         outcome = answers.answer(polled)
         producer.publish(outcome.outgoing)

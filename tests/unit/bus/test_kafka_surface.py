@@ -12,9 +12,12 @@ ROOT = Path(__file__).resolve().parents[3]
 FOLDERS = ("src", "bench", "services", "serverless", "tools")
 CLIENTS = ("kafka", "confluent_kafka")
 # What the clients' own documentation describes.
-PUBLIC = {"kafka", "kafka.admin", "kafka.errors", "confluent_kafka", "confluent_kafka.admin"}
+PUBLIC = {"kafka", "kafka.admin", "kafka.errors", "kafka.net.sasl.oauth", "confluent_kafka", "confluent_kafka.admin"}
 OURS = ("self", "cls", "super()")  # an object's own attributes
-INHERITED = {"ConsumerRebalanceListener"}  # made to be inherited from; of another class, self would be the client's
+INHERITED = {
+    "AbstractTokenProvider",
+    "ConsumerRebalanceListener",
+}  # made to be inherited from; of another class, self would be the client's
 
 
 def below_the_surface(source: str) -> Iterator[str]:

@@ -97,7 +97,7 @@ class ConfluentBus:
         places = self._cluster.places(topic)
         begin = self._look_up(places, administration.OffsetSpec.earliest())
         end = self._look_up(places, administration.OffsetSpec.latest())
-        return {number: Offsets(begin[number], end[number]) for number in begin}
+        return {number: Offsets(begin[number], end[number]) for number in sorted(begin)}
 
     def log_id(self, topic: str) -> str:
         found = self._cluster.logs([topic])
@@ -119,6 +119,9 @@ class ConfluentBus:
             for name, topic in sorted(known.items())
             if topic.error is None and not name.startswith("__")  # as Kafka names its internal topics
         }
+
+    def why_not_writable(self, topics: Sequence[str]) -> str | None:
+        return self._cluster.why_not_writable(topics)
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         request = [ConsumerGroupTopicPartitions(group, self._cluster.places(topic))]
@@ -148,11 +151,5 @@ class ConfluentBus:
         self._cluster.close()
 
     def _look_up(self, places: list[Place], at: Any) -> dict[int, int]:
-        wanted = dict.fromkeys(places, at)
-        answers = self._cluster.ask(
-            lambda admin: {
-                place.partition: answer.result().offset
-                for place, answer in admin.list_offsets(wanted, request_timeout=ANSWER_SECONDS).items()
-            }
-        )
-        return {number: int(offset) for number, offset in answers.items()}
+        found = self._cluster.look_up(dict.fromkeys(places, at))
+        return {number: offset for (_, number), offset in found.items()}

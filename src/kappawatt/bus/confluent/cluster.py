@@ -8,35 +8,46 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import ConsumerGroupState, IsolationLevel, KafkaError, KafkaException, TopicCollection, admin
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient
 
 from kappawatt.bus.confluent.trouble import PASSING, REFUSED, SSL, UNKNOWN, Trouble
-from kappawatt.bus.interface import BusOptions
+from kappawatt.bus.interface import BusOptions, TopicPartition
 from kappawatt.bus.kafka_clients import (
     ANSWER_SECONDS,
+    END_SECONDS,
+    METADATA_SECONDS,
     TOPIC_PATIENCE,
+    Group,
+    is_uncertified,
     no_answer,
     refused,
     topic_unknown,
+    uncertified,
     untrusted,
+    why_refused,
 )
 from kappawatt.bus.kafka_settings import Role, read_settings
+from kappawatt.bus.kafka_tokens import TokenMissing
 from kappawatt.bus.logs import log_text
 from kappawatt.errors import BusError, BusUnreachable, SettingInvalid, TopicUnknown
 
 __all__ = ["Cluster"]
 
+administration: Any = admin  # its stubs do not export all it has
 BOTH: dict[str, Any] = {
     "reconnect.backoff.max.ms": 1000,
     "socket.timeout.ms": 20_000,
+    "topic.metadata.refresh.interval.ms": int(METADATA_SECONDS * 1000),
     "allow.auto.create.topics": False,
     "log_level": 2,  # failures reach error_cb; librdkafka would also print them to stderr
 }
+LEAST_IN_SYNC = "min.insync.replicas"
+SETTLED = (ConsumerGroupState.STABLE, ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
 T = TypeVar("T")
 
 
@@ -48,13 +59,14 @@ class Cluster:
         self.options = options
         self._servers = address
         self._settings = read_settings(options.client)
+        self._tokens = self._settings.tokens
         self._lock = threading.Lock()
         self._admin: tuple[AdminClient, Trouble] | None = None
         self._admin_pid = 0
 
-    def ask(self, question: Callable[[AdminClient], T]) -> T:
+    def ask(self, question: Callable[[AdminClient], T], patience: float | None = None) -> T:
         """Ask the cluster, again while the failure is one that passes."""
-        deadline = time.monotonic() + ANSWER_SECONDS
+        deadline = time.monotonic() + (ANSWER_SECONDS if patience is None else patience)
         admin, trouble = self._connected_admin(deadline)
         while True:
             try:
@@ -78,6 +90,70 @@ class Cluster:
                 raise self.unknown(topic)
             time.sleep(0.2)
 
+    def ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return up to where each partition can be read."""
+        wanted = dict.fromkeys((Place(*place) for place in places), administration.OffsetSpec.latest())
+        return self.look_up(wanted, END_SECONDS) if wanted else {}
+
+    def look_up(self, wanted: dict[Place, Any], patience: float | None = None) -> dict[TopicPartition, int]:
+        """Return the offset of each partition that an OffsetSpec means, among what may be read."""
+        uncommitted = self._settings.text("isolation.level") == "read_uncommitted"
+        isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
+        waiting = {"isolation_level": isolation, "request_timeout": patience or ANSWER_SECONDS}
+        return self.ask(
+            lambda admin: {
+                (place.topic, place.partition): int(answer.result().offset)
+                for place, answer in admin.list_offsets(wanted, **waiting).items()
+            },
+            patience,
+        )
+
+    def partitions(self, topics: Sequence[str]) -> set[TopicPartition]:
+        """Return all partitions there are of topics; those that do not exist have none."""
+        known = self.ask(lambda admin: admin.list_topics(timeout=END_SECONDS), END_SECONDS).topics
+        return {(topic, number) for topic in topics if topic in known for number in known[topic].partitions}
+
+    def why_not_writable(self, topics: Sequence[str]) -> str | None:
+        """Return why topics take no messages now, as far as the cluster tells it without one."""
+        wanted = TopicCollection(list(topics))
+        resources = [administration.ConfigResource(administration.ResourceType.TOPIC, topic) for topic in topics]
+        waiting = {"request_timeout": END_SECONDS}
+        described = self.ask(
+            lambda admin: admin.describe_topics(wanted, include_authorized_operations=True, **waiting), END_SECONDS
+        )
+        configs = self.ask(lambda admin: admin.describe_configs(resources, **waiting), END_SECONDS)
+        least = {}
+        for resource, config in configs.items():
+            with contextlib.suppress(KafkaException):  # this client may write, and not know the configuration
+                least[resource.name] = int(config.result()[LEAST_IN_SYNC].value)
+        for topic, answer in described.items():
+            in_sync, may_write = {}, True
+            try:
+                found = answer.result()
+            except KafkaException as error:
+                if error.args[0].name() != "TOPIC_AUTHORIZATION_FAILED":
+                    raise self.failed(error.args[0], Trouble()) from error
+                may_write = False
+            else:
+                in_sync = {p.id: len(p.isr) if p.leader is not None else 0 for p in found.partitions}
+                rights = found.authorized_operations
+                may_write = rights is None or administration.AclOperation.WRITE in rights
+            if reason := why_refused(self._settings.identity, topic, in_sync, least.get(topic), may_write):
+                return reason
+        return None
+
+    def group(self, name: str) -> Group:
+        """Return a group as its coordinator tells."""
+        described = self.ask(
+            lambda admin: admin.describe_consumer_groups([name], request_timeout=END_SECONDS)[name].result(),
+            END_SECONDS,
+        )
+        members = {
+            member.member_id: {(place.topic, place.partition) for place in member.assignment.topic_partitions}
+            for member in described.members
+        }
+        return Group(described.state in SETTLED, members)
+
     def logs(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the identity of each topic's log; topics that do not exist are left out."""
         asked = self.ask(
@@ -98,12 +174,24 @@ class Cluster:
             **BOTH,
             **config,
             **self._settings.librdkafka(role),
+            **({} if self._tokens is None else {"oauth_cb": self._token}),
             "bootstrap.servers": self._servers,
             "error_cb": trouble.note,
         }
 
+    def _token(self, _: str) -> tuple[str, float, str, dict[str, str]]:
+        """Return a token, when it ends, whom it is for (a broker reads that in the token), and what goes with it."""
+        assert self._tokens is not None
+        text, end = self._tokens.token()
+        return text, end, "", self._tokens.extensions
+
     def make(self, make: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
-        """Make a client. Raises SettingInvalid if librdkafka refuses its settings."""
+        """Make a client. Raises SettingInvalid if librdkafka refuses its settings, BusUnreachable without a token."""
+        if self._tokens is not None:
+            try:
+                self._tokens.token()  # librdkafka would wait for it, and then not say why there was none
+            except TokenMissing as error:
+                raise refused(self.url, self._settings.identity, error) from error
         try:
             return make(config)
         except KafkaException as error:
@@ -128,6 +216,8 @@ class Cluster:
         who = self._settings.identity
         reason = trouble.refused or trouble.last
         text = reason.str() if reason is not None else "no answer"
+        if is_uncertified(text):
+            return uncertified(self.url, who, text)
         if reason is not None and reason.name() in REFUSED:
             return refused(self.url, who, text)
         if reason is not None and reason.name() == SSL:

@@ -13,18 +13,21 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 
 from kappawatt.bus.confluent.cluster import Cluster
-from kappawatt.bus.confluent.trouble import FENCED, MOVED, PASSING, REFUSED, UNKNOWN, Trouble
+from kappawatt.bus.confluent.trouble import END, FENCED, MOVED, PASSING, REFUSED, UNKNOWN, UNREADABLE, Trouble
+from kappawatt.bus.confluent.unreadable import find_readable
 from kappawatt.bus.interface import POLL_BYTES, Records, TopicPartition
 from kappawatt.bus.kafka_clients import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
+    METADATA_SECONDS,
     SILENCE_SECONDS,
     SLICE_SECONDS,
     TOPIC_PATIENCE,
 )
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.logs import KnownLogs
-from kappawatt.errors import BusError, BusUnreachable, LogRenewed
+from kappawatt.bus.standing import say_away
+from kappawatt.errors import BatchUnreadable, BusError, BusUnreachable, LogRenewed
 
 __all__ = ["ClusterConsumer", "Reader"]
 
@@ -36,6 +39,8 @@ CONSUMER: dict[str, Any] = {
     "enable.auto.offset.store": False,
     "auto.offset.reset": "earliest",  # only where retention has removed the position
     "check.crcs": True,
+    "isolation.level": "read_committed",
+    "enable.partition.eof": True,  # tells the position behind what is no message
     "max.partition.fetch.bytes": 4 * 1024 * 1024,
     "fetch.wait.max.ms": 250,
     "queued.min.messages": 100_000,
@@ -55,6 +60,7 @@ class ClusterConsumer:
         self._missing_since: float | None = None
         self._looked = 0.0
         self._at: dict[TopicPartition, int] = {}  # position of every assigned partition
+        self._unreadable: dict[TopicPartition, KafkaError] = {}  # why what stands there cannot be read
         self._moved: set[TopicPartition] = set()  # positions that are not committed yet
         self._logs = logs
 
@@ -62,6 +68,8 @@ class ClusterConsumer:
         deadline = time.monotonic() + timeout
         while True:
             client = self._connected()
+            if self._unreadable:
+                self._skip(client)
             left = max(0.0, deadline - time.monotonic())
             try:
                 # asked for many, consume would wait for all of them
@@ -77,9 +85,13 @@ class ClusterConsumer:
                 messages = []
             found = self._take(messages) if messages else []
             if found:
+                self._note_heard()
                 return found
             if self._begin_renewed(client, self._logs.renewed_meanwhile(self._is_reached)):
                 continue
+            if self._unreadable:
+                self._skip(client)
+            self._look(client)
             self._check_topics()
             self._check_silence()
             if time.monotonic() >= deadline:
@@ -100,19 +112,15 @@ class ClusterConsumer:
         return dict(self._at)
 
     def lag(self) -> Mapping[TopicPartition, int]:
-        if not self._at:
-            return {}
-        client = self._connected()
-        try:
-            ends = {place: self._end(client, place) for place in self._at}
-        except KafkaException as error:
-            raise self._cluster.failed(error.args[0], self._trouble) from error
-        return {place: max(0, ends[place] - at) for place, at in self._at.items()}
+        at = dict(self._at)
+        ends = self._cluster.ends(at)
+        return {place: max(0, ends[place] - offset) for place, offset in at.items()}
 
     def close(self) -> None:
         client, self._client = self._client, None
         self._at = {}
         self._moved = set()
+        self._unreadable = {}
         if client is not None:
             client.close()
 
@@ -185,21 +193,22 @@ class ClusterConsumer:
         size = max(1, len(messages[0].value() or b""))
         return min(self._max_records - 1, POLL_BYTES // size)
 
-    def _end(self, client: kafka.Consumer, place: TopicPartition) -> int:
-        """The end offset as the last fetch told it; asking the broker would wait behind megabytes of fetches."""
-        told: int = client.get_watermark_offsets(Place(*place), cached=True)[1]
-        if told >= 0:
-            return told
-        asked: int = client.get_watermark_offsets(Place(*place), timeout=ANSWER_SECONDS)[1]
-        return asked
-
     def _take(self, messages: list[Any]) -> list[Records]:
         shares: dict[TopicPartition, list[Any]] = {}
+        ends: dict[TopicPartition, int] = {}
         for message in messages:
-            if message.error() is not None:
-                self._report(message.error())
+            error, place = message.error(), (message.topic(), message.partition())
+            if place in self._unreadable:
+                continue  # whatever comes behind it
+            if error is not None and error.name() in UNREADABLE and place in self._at:
+                self._unreadable[place] = error
                 continue
-            place = (message.topic(), message.partition())
+            if error is not None and error.name() == END:
+                ends[place] = message.offset()
+                continue
+            if error is not None:
+                self._report(error)
+                continue
             share = shares.get(place)
             if share is None:
                 shares[place] = [message]
@@ -222,11 +231,39 @@ class ClusterConsumer:
                 [message.value() or b"" for message in share],
                 [_headers(message.headers()) for message in share],
                 self._logs[place[0]],
+                self._at[place],
             )
             self._at[place] = records.next_offset
             self._moved.add(place)
             found.append(records)
+        for place, end in ends.items():
+            if end > self._at.get(place, end):
+                self._at[place] = end
+                self._moved.add(place)
         return found
+
+    def _skip(self, client: kafka.Consumer) -> None:
+        """Go on behind batches that cannot be read, or say which one it is."""
+        (topic, partition), error = self._unreadable.popitem()
+        if (topic, partition) not in self._at:
+            return  # it has gone to another member
+        offset, options = self._at[topic, partition], self._cluster.options
+        if not options.skip_unreadable:
+            client.seek(Place(topic, partition, offset))  # librdkafka would go on somewhere else
+            raise BatchUnreadable(topic, partition, offset, error.str())
+        beyond = find_readable(self._cluster, topic, partition, offset)
+        log.error(
+            "left out what cannot be read",
+            extra={"partition": f"{topic}[{partition}]", "from": offset, "to": beyond, "error": error.str()},
+        )
+        options.skipped(topic, partition)
+        self.seek(topic, partition, beyond)
+
+    def _note_heard(self) -> None:
+        """Note that messages came."""
+
+    def _look(self, client: kafka.Consumer) -> None:
+        """Look now and then whether there is anything that the client does not say."""
 
     def _report(self, error: KafkaError) -> None:
         if error.name() in UNKNOWN:
@@ -237,8 +274,8 @@ class ClusterConsumer:
         elif error.name() in REFUSED:
             self.close()
             raise self._cluster.failed(error, self._trouble)
-        elif error.name() in (*PASSING, *MOVED, "_PARTITION_EOF") or error.retriable():
-            log.info("%s: %s; trying again", ", ".join(self._topics), error.str())
+        elif error.name() in (*PASSING, *MOVED) or error.retriable():
+            say_away(log, "reading failed; trying again", topics=self._topics, error=error.str())
         elif error.name() == "_MAX_POLL_EXCEEDED":
             log.warning("%s: left the group, too long between two polls", ", ".join(self._topics))
         else:
@@ -299,6 +336,7 @@ class Reader(ClusterConsumer):
     ) -> None:
         super().__init__(cluster, topics, logs, max_records)
         self._at = dict(positions)
+        self._next_look = time.monotonic() + METADATA_SECONDS
 
     def _open(self) -> kafka.Consumer:
         # librdkafka wants a group's name even from a reader that never joins one
@@ -308,6 +346,18 @@ class Reader(ClusterConsumer):
 
     def _begin_anew(self, client: kafka.Consumer, topic: str, now: str, before: str) -> None:
         raise LogRenewed.of(topic, now, before)
+
+    def _look(self, client: kafka.Consumer) -> None:
+        """Read partitions that were added from their beginning: a client without a group does not look for them."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + METADATA_SECONDS
+        added = self._cluster.partitions(self._topics) - self._at.keys()
+        if added:
+            log.info("reading partitions that were added: %s", ", ".join(f"{t}[{p}]" for t, p in sorted(added)))
+            client.incremental_assign([Place(*place, 0) for place in added])
+            self._at |= dict.fromkeys(added, 0)
 
     def commit(self) -> None:
         raise BusError("a reader without a group cannot commit")

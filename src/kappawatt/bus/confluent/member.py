@@ -14,7 +14,7 @@ from kappawatt.bus.confluent.cluster import Cluster
 from kappawatt.bus.confluent.consumer import ClusterConsumer
 from kappawatt.bus.confluent.trouble import FENCED, MOVED
 from kappawatt.bus.interface import Start, TopicPartition
-from kappawatt.bus.kafka_clients import ANSWER_SECONDS, Session
+from kappawatt.bus.kafka_clients import ANSWER_SECONDS, Attendance, Session
 from kappawatt.bus.logs import KnownLogs
 from kappawatt.errors import BusError, LogRenewed
 
@@ -40,6 +40,7 @@ class Member(ClusterConsumer):
         self._instance_id = instance_id
         self._start = start
         self._fresh: list[Place] = []  # assigned, paused, and not yet at their start
+        self._attendance = Attendance()
 
     def _open(self) -> kafka.Consumer:
         session = Session.of(self._cluster.options)
@@ -53,6 +54,7 @@ class Member(ClusterConsumer):
             config["group.instance.id"] = self._instance_id
         client = self._consumer(config)
         self._fresh = []
+        self._attendance.begin()
         self._logs.learn()
         client.subscribe(list(self._topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
         return client
@@ -98,6 +100,28 @@ class Member(ClusterConsumer):
             client.seek(Place(*place, self._at[place]))
             self._moved.add(place)
         self._logs.accept(topic, now)
+
+    def _note_heard(self) -> None:
+        self._attendance.heard()
+
+    def _look(self, client: kafka.Consumer) -> None:
+        if not self._attendance.is_due:
+            return
+        try:
+            reason = self._why_outside(client)
+        except (BusError, KafkaException):
+            return  # whether a broker answers at all is asked elsewhere
+        if self._attendance.confirms(reason):
+            log.warning("%s: this member %s; it joins again", self._group, reason)
+            self.close()
+
+    def _why_outside(self, client: kafka.Consumer) -> str | None:
+        group, partitions = self._cluster.group(self._group), self._cluster.partitions(self._topics)
+        assigned = {(place.topic, place.partition) for place in client.assignment()}
+        reason = group.why_outside(client.memberid() or "", assigned, partitions)
+        if reason is None and self._attendance.is_starving and (waiting := sum(self.lag().values())):
+            return f"has got nothing for long, and {waiting} messages wait"
+        return reason
 
     def _assign(self, client: kafka.Consumer, places: list[Place]) -> None:
         named = ", ".join(f"{place.topic}[{place.partition}]" for place in places)

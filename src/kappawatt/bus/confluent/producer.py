@@ -13,13 +13,13 @@ import confluent_kafka as kafka
 from confluent_kafka import KafkaError, KafkaException
 
 from kappawatt.bus.confluent.cluster import Cluster
-from kappawatt.bus.confluent.trouble import UNKNOWN, Trouble
+from kappawatt.bus.confluent.trouble import REFUSED_WRITES, UNKNOWN, Trouble
 from kappawatt.bus.in_flight import InFlight
 from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.kafka_clients import CLOSE_SECONDS, CONNECT_SECONDS, DELIVERY_SECONDS, Chooser, topics_late
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.topic import LARGEST_MESSAGE
-from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, DeliveryLate
+from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, DeliveryLate, WritesRefused
 
 __all__ = ["ClusterProducer"]
 
@@ -104,9 +104,8 @@ class ClusterProducer:
         if batch.error is not None:
             if batch.error.name() in UNKNOWN:
                 raise self._cluster.unknown(batch.place.partition("[")[0])
-            raise DeliveryFailed(
-                f"{self._cluster.url}: {batch.failed} messages, the first to {batch.place}: {batch.error.str()}"
-            )
+            kind = WritesRefused if batch.error.name() in REFUSED_WRITES else DeliveryFailed
+            raise kind(f"{self._cluster.url}: {batch.failed} messages, the first to {batch.place}: {batch.error.str()}")
 
     def _connected(self, deadline: float) -> kafka.Producer:
         if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):

@@ -6,14 +6,27 @@ import time
 
 from confluent_kafka import KafkaError
 
-__all__ = ["FENCED", "MOVED", "PASSING", "REFUSED", "SSL", "UNKNOWN", "Trouble"]
+from kappawatt.bus.kafka_clients import is_uncertified
+
+__all__ = ["END", "FENCED", "MOVED", "PASSING", "REFUSED", "REFUSED_WRITES", "SSL", "UNKNOWN", "UNREADABLE", "Trouble"]
 
 # As KafkaError.name() says them; those that librdkafka itself finds begin with an underscore.
 MOVED = ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_ASSIGNMENT_LOST", "_STATE")
 FENCED = ("FENCED_INSTANCE_ID", "_FENCED")
 UNKNOWN = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION")
 REFUSED = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM")
+# Of a delivery: the topic takes no message, whatever it is.
+REFUSED_WRITES = (
+    "TOPIC_AUTHORIZATION_FAILED",
+    "CLUSTER_AUTHORIZATION_FAILED",
+    "NOT_ENOUGH_REPLICAS",
+    "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+    "KAFKA_STORAGE_ERROR",
+)
 SSL = "_SSL"
+END = "_PARTITION_EOF"
+# Of a fetched batch: checksum or length, compressed bytes, codec or format, and what a broker says of it.
+UNREADABLE = ("_BAD_MSG", "_BAD_COMPRESSION", "_NOT_IMPLEMENTED", "INVALID_MSG")
 PASSING = (
     "_TRANSPORT",
     "_TIMED_OUT",
@@ -43,7 +56,11 @@ class Trouble:
             self.down_since = self.down_since or time.monotonic()
             return
         self.last = error
-        if error.name() in REFUSED or (error.name() == SSL and "verify failed" in error.str()):
+        if (
+            is_uncertified(error.str())
+            or error.name() in REFUSED
+            or (error.name() == SSL and "verify failed" in error.str())
+        ):
             self.refused = error
 
     def passed(self) -> None:

@@ -106,6 +106,13 @@ class EmbeddedBus:
     def committed(self, group: str, topic: str) -> dict[int, int]:
         return self._file.committed(group, topic)
 
+    def why_not_writable(self, topics: Sequence[str]) -> str | None:
+        try:
+            with self._file.write():
+                return None
+        except (sqlite3.Error, BusError) as error:
+            return f"{self.url}: {error}"
+
     def commit_for(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         with self._file.write() as connection:
             members = count_alive(connection, group, self.options.session_timeout)

@@ -138,6 +138,7 @@ class GroupConsumer(_Consumer):
         self._membership = membership
         self._start = start
         self._generation = NO_GENERATION
+        self._committed: dict[TopicPartition, int] = {}
 
     def poll(self, timeout: float) -> list[Records]:
         self._keep_membership()
@@ -155,12 +156,16 @@ class GroupConsumer(_Consumer):
         known = self._file.offsets(topic)
         for place in [place for place in self._positions if place[0] == topic]:
             self._positions[place] = known[place[1]].begin
+        self._committed = {}
 
     def commit(self) -> None:
+        if self._positions == self._committed:
+            return
         with self._file.write() as connection:
             if self._membership.generation(connection) != self._generation:
                 return  # partitions have moved: whoever has them now reads on from the last commit
             store_offsets(connection, self._membership.group, self._positions)
+        self._committed = dict(self._positions)
 
     def rewind(self) -> None:
         self._take_positions(list(self._positions))
@@ -199,3 +204,4 @@ class GroupConsumer(_Consumer):
             with self._file.write() as connection:
                 store_offsets(connection, self._membership.group, fresh, replace=False)
         self._positions = positions
+        self._committed = {}

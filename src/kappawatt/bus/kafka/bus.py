@@ -17,6 +17,7 @@ from kappawatt.bus.kafka.consumer import Reader
 from kappawatt.bus.kafka.failures import named
 from kappawatt.bus.kafka.member import Member
 from kappawatt.bus.kafka.producer import ClusterProducer
+from kappawatt.bus.kafka.quiet import quieten
 from kappawatt.bus.kafka_settings import topic_config
 from kappawatt.bus.logs import KnownLogs
 from kappawatt.bus.topic import Topic
@@ -43,6 +44,7 @@ class KafkaBus:
         self.options = options or BusOptions()
         self._cluster = Cluster(address, self.options)
         self.url = self._cluster.url
+        quieten()
         _require_crc32c()
 
     def producer(self) -> Producer:
@@ -65,7 +67,7 @@ class KafkaBus:
         logs = KnownLogs(topics, self._cluster.logs)
         logs.learn()
         at = {
-            Place(topic, number): positions.get((topic, number), known.begin)
+            (topic, number): positions.get((topic, number), known.begin)
             for topic in topics
             for number, known in self.offsets(topic).items()
         }
@@ -94,8 +96,8 @@ class KafkaBus:
 
     def offsets(self, topic: str) -> dict[int, Offsets]:
         places = self._cluster.places(topic)
-        begin = self._look_up(dict.fromkeys(places, OffsetSpec.EARLIEST))
-        end = self._look_up(dict.fromkeys(places, OffsetSpec.LATEST))
+        begin = self._cluster.look_up(dict.fromkeys(places, OffsetSpec.EARLIEST))
+        end = self._cluster.look_up(dict.fromkeys(places, OffsetSpec.LATEST))
         return {place.partition: Offsets(begin[place], end[place]) for place in places}
 
     def log_id(self, topic: str) -> str:
@@ -107,8 +109,8 @@ class KafkaBus:
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
         places = self._cluster.places(topic)
-        found = self._look_up(dict.fromkeys(places, OffsetTimestamp(timestamp)))
-        end = self._look_up(dict.fromkeys(places, OffsetSpec.LATEST))
+        found = self._cluster.look_up(dict.fromkeys(places, OffsetTimestamp(timestamp)))
+        end = self._cluster.look_up(dict.fromkeys(places, OffsetSpec.LATEST))
         return {p.partition: found[p] if found[p] >= 0 else end[p] for p in places}
 
     def topics(self) -> dict[str, int]:
@@ -117,6 +119,9 @@ class KafkaBus:
             for described in self._cluster.ask(lambda admin: admin.describe_topics())
             if not described["is_internal"]
         }
+
+    def why_not_writable(self, topics: Sequence[str]) -> str | None:
+        return self._cluster.why_not_writable(topics)
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         wanted = {group: self._cluster.places(topic)}
@@ -137,10 +142,6 @@ class KafkaBus:
 
     def close(self) -> None:
         self._cluster.close()
-
-    def _look_up(self, wanted: Mapping[Place, int]) -> dict[Place, int]:
-        found = self._cluster.ask(lambda admin: admin.list_partition_offsets(wanted))
-        return {place: int(at.offset) for place, at in found.items()}
 
 
 def _require_crc32c() -> None:

@@ -14,18 +14,21 @@ from kafka import errors as kafka_errors
 
 from kappawatt.bus.interface import POLL_BYTES, Headers, Records, TopicPartition
 from kappawatt.bus.kafka.cluster import Cluster
-from kappawatt.bus.kafka.failures import REFUSED, is_retriable
+from kappawatt.bus.kafka.failures import REFUSED, is_retriable, named
+from kappawatt.bus.kafka.unreadable import BATCH_FAILURES, find_readable, find_unreadable
 from kappawatt.bus.kafka_clients import (
     ANSWER_SECONDS,
     CLOSE_SECONDS,
     CONNECT_SECONDS,
+    METADATA_SECONDS,
     SILENCE_SECONDS,
     SLICE_SECONDS,
     TOPIC_PATIENCE,
 )
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.logs import KnownLogs
-from kappawatt.errors import BusError, LogRenewed
+from kappawatt.bus.standing import say_away
+from kappawatt.errors import BatchUnreadable, BusError, LogRenewed
 
 __all__ = ["CONSUMER", "ClusterConsumer", "Reader", "ms"]
 
@@ -39,6 +42,8 @@ CONSUMER = {
     "auto_offset_reset": "earliest",  # only where retention has removed the position
     "allow_auto_create_topics": False,
     "check_crcs": True,
+    "isolation_level": "read_committed",
+    "metadata_max_age_ms": int(METADATA_SECONDS * 1000),
     "max_partition_fetch_bytes": 4 * 1024 * 1024,
     "fetch_max_wait_ms": 250,
     "request_timeout_ms": 20_000,
@@ -60,7 +65,7 @@ class ClusterConsumer:
         self._missing_since: float | None = None
         self._looked = 0.0
         self._moved: dict[Place, int] = {}  # positions that are not committed yet
-        self._expected: dict[Place, int] = {}  # of what was polled, so that offsets that go back are seen
+        self._at: dict[Place, int] = {}  # position of every partition whose start is known
         self._logs = logs
 
     def poll(self, timeout: float) -> list[Records]:
@@ -70,9 +75,9 @@ class ClusterConsumer:
             left = max(0.0, deadline - time.monotonic())
             with self._failures():
                 slice_ms = int(min(left, SLICE_SECONDS) * 1000)
-                found = client.poll(timeout_ms=slice_ms, max_records=self._poll_records)
+                found = self._polled(client, slice_ms)
                 if found:
-                    self._heard = time.monotonic()
+                    self._note_heard()
                     if self._is_renewed(client, found):
                         continue
                     taken = [self._take(place, messages) for place, messages in found.items()]
@@ -82,38 +87,30 @@ class ClusterConsumer:
                 self._settle(client)
             if self._begin_renewed(client, self._logs.renewed_meanwhile(self._is_reached)):
                 continue
+            self._at |= self._follow(client)
+            self._look(client)
             self._check_topics()
             self._check_silence()
             if time.monotonic() >= deadline:
                 return []
+
+    def _note_heard(self) -> None:
+        self._heard = time.monotonic()
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
         place = Place(topic, partition)
         client = self._connected()
         if place not in self._assigned():
             raise BusError(f"{topic}[{partition}] is not assigned here")
-        client.seek(place, offset)
-        self._moved[place] = offset
-        self._expected.pop(place, None)
+        self._go_to(client, place, offset)
 
     def positions(self) -> Mapping[TopicPartition, int]:
-        if self._client is None:
-            return {}
-        client = self._client
-        with self._failures():
-            waiting = ms(ANSWER_SECONDS)
-            found = {place: client.position(place, timeout_ms=waiting) for place in self._assigned()}
-        return {(p.topic, p.partition): at for p, at in found.items() if at is not None}
+        assigned = set(self._assigned())
+        return {(place.topic, place.partition): at for place, at in self._at.items() if place in assigned}
 
     def lag(self) -> Mapping[TopicPartition, int]:
         positions = self.positions()
-        if not positions or self._client is None:
-            return {}
-        with self._failures():
-            ends = {place: self._client.highwater(Place(*place)) for place in positions}  # as the last fetch told
-            if None in ends.values():
-                asked = self._client.end_offsets([Place(*place) for place in positions], ms(ANSWER_SECONDS))
-                ends = {place: asked[Place(*place)] for place in positions}
+        ends = self._cluster.ends(positions)
         return {place: max(0, ends[place] - at) for place, at in positions.items()}
 
     def close(self) -> None:
@@ -134,7 +131,7 @@ class ClusterConsumer:
 
     def _is_renewed(self, client: KafkaConsumer, found: Mapping[Place, Sequence[Any]]) -> bool:
         """Whether a topic was made again, in which case nothing of what was found is what was asked for."""
-        is_odd = any(messages[0].offset < self._expected.get(place, 0) for place, messages in found.items())
+        is_odd = any(messages[0].offset < self._at.get(place, 0) for place, messages in found.items())
         try:
             renewed = self._logs.renewed(is_odd=is_odd)
         except BusError:
@@ -155,9 +152,61 @@ class ClusterConsumer:
 
     def _begin_renewed(self, client: KafkaConsumer, renewed: Mapping[str, tuple[str, str]]) -> bool:
         for topic, (now, before) in renewed.items():
-            self._expected = {place: offset for place, offset in self._expected.items() if place.topic != topic}
             self._begin_anew(client, topic, now, before)
         return bool(renewed)
+
+    def _follow(self, client: KafkaConsumer) -> dict[Place, int]:
+        """Follow the client's positions over what is no message; return those that the client, by itself, has set back:
+        to the end of a log that is shorter than it was.
+        """
+        back = {}
+        with self._failures():
+            for place in self._assigned():
+                known, now = self._at.get(place), client.position(place, timeout_ms=0)
+                if known is None or now is None:
+                    continue
+                if now > known:
+                    self._at[place] = self._moved[place] = now
+                elif now < known:
+                    back[place] = now
+        return back
+
+    def _polled(self, client: KafkaConsumer, slice_ms: int) -> Mapping[Place, Sequence[Any]]:
+        try:
+            found: Mapping[Place, Sequence[Any]] = client.poll(timeout_ms=slice_ms, max_records=self._poll_records)
+            return found
+        except BATCH_FAILURES as error:
+            self._skip(client, error)
+        except kafka_errors.KafkaError:
+            raise
+        except Exception as error:  # whatever a codec's library raises
+            self._skip(client, error)
+        return {}
+
+    def _skip(self, client: KafkaConsumer, error: Exception) -> None:
+        """Go on behind a batch that cannot be read, or say which one it is."""
+        self._follow(client)  # what came before it is no part of it
+        at = {place: self._at[place] for place in self._assigned() if place in self._at}
+        unreadable = find_unreadable(self._cluster, CONSUMER, at)
+        options = self._cluster.options
+        if unreadable is None or not options.skip_unreadable:
+            self._drop()  # this client would search for the next message for ever
+            if unreadable is None:
+                raise BusError(f"{self._cluster.url}: {type(error).__name__}: {error}") from error
+            place, offset, reason = unreadable
+            raise BatchUnreadable(place.topic, place.partition, offset, reason) from error
+        place, offset, reason = unreadable
+        beyond = find_readable(self._cluster, CONSUMER, place, offset)
+        log.error(
+            "left out what cannot be read",
+            extra={"partition": named(place), "from": offset, "to": beyond, "error": reason},
+        )
+        options.skipped(place.topic, place.partition)
+        self._go_to(client, place, beyond)
+
+    def _go_to(self, client: KafkaConsumer, place: Place, offset: int) -> None:
+        client.seek(place, offset)
+        self._at[place] = self._moved[place] = offset
 
     def _begin_anew(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
         """Deal with a topic that was made again."""
@@ -166,21 +215,26 @@ class ClusterConsumer:
     def _settle(self, client: KafkaConsumer) -> None:
         """Find out where newly assigned partitions start."""
 
+    def _look(self, client: KafkaConsumer) -> None:
+        """Look now and then whether there is anything that the client does not say."""
+
     def _assigned(self) -> list[Place]:
         return sorted(self._client.assignment() or ()) if self._client is not None else []
 
     def _take(self, place: Place, messages: Sequence[Any]) -> Records:
+        offsets = [message.offset for message in messages]
         records = Records(
             place.topic,
             place.partition,
-            [message.offset for message in messages],
+            offsets,
             [message.timestamp for message in messages],
             [message.key for message in messages],
             [message.value or b"" for message in messages],  # no value is a tombstone of a compacted topic
             [_headers(message.headers) if message.headers else () for message in messages],
             self._logs[place.topic],
+            self._at.get(place),
         )
-        self._moved[place] = self._expected[place] = records.next_offset
+        self._moved[place] = self._at[place] = records.next_offset
         return records
 
     @contextlib.contextmanager
@@ -197,7 +251,7 @@ class ClusterConsumer:
                 raise self._cluster.failed(error) from error
             if not is_retriable(type(error)):
                 raise self._cluster.failed(error) from error
-            log.info("%s: %s: %s; trying again", ", ".join(self._topics), type(error).__name__, error)
+            say_away(log, "reading failed; trying again", topics=self._topics, error=f"{type(error).__name__}: {error}")
             time.sleep(0.1)
 
     def _drop(self) -> None:
@@ -235,7 +289,7 @@ class Reader(ClusterConsumer):
 
     Parameters
     ----------
-    positions : mapping of Place to int
+    positions : mapping of TopicPartition to int
         Where each partition is read from.
     logs : KnownLogs
         What the positions are of.
@@ -245,40 +299,42 @@ class Reader(ClusterConsumer):
         self,
         cluster: Cluster,
         topics: tuple[str, ...],
-        positions: Mapping[Place, int],
+        positions: Mapping[TopicPartition, int],
         logs: KnownLogs,
         max_records: int,
     ) -> None:
         super().__init__(cluster, topics, logs, max_records)
-        self._places = dict(positions)
+        self._at = {Place(*place): offset for place, offset in positions.items()}
+        self._next_look = time.monotonic() + METADATA_SECONDS
 
     def _open(self) -> KafkaConsumer:
         config = {**CONSUMER, "max_poll_records": self._max_records}
         client = self._cluster.open(KafkaConsumer, CONNECT_SECONDS, Role.CONSUMER, config)
-        self._expected.clear()
-        client.assign(list(self._places))
-        for place, offset in (self._places | self._moved).items():
+        client.assign(list(self._at))
+        for place, offset in self._at.items():
             client.seek(place, offset)
         return client
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
-        super().seek(topic, partition, offset)
-        self._places[Place(topic, partition)] = offset
+    def _assigned(self) -> list[Place]:
+        return list(self._at)
 
-    def positions(self) -> Mapping[TopicPartition, int]:
-        return {(p.topic, p.partition): at for p, at in (self._places | self._moved).items()}
-
-    def lag(self) -> Mapping[TopicPartition, int]:
-        self._connected()
-        return super().lag()
+    def _look(self, client: KafkaConsumer) -> None:
+        """Read partitions that were added from their beginning: a client without a group does not look for them."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + METADATA_SECONDS
+        added = {Place(*place): 0 for place in self._cluster.partitions(self._topics) - self._at.keys()}
+        if not added:
+            return
+        log.info("reading partitions that were added: %s", ", ".join(map(named, sorted(added))))
+        self._at |= added
+        client.assign(list(self._at))
+        for place, offset in self._at.items():
+            client.seek(place, offset)
 
     def _begin_anew(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
         raise LogRenewed.of(topic, now, before)
-
-    def _drop(self) -> None:
-        moved = dict(self._moved)
-        super()._drop()
-        self._moved = moved
 
     def commit(self) -> None:
         raise BusError("a reader without a group cannot commit")

@@ -7,12 +7,20 @@ import ssl
 from kafka import TopicPartition as Place
 from kafka import errors as kafka_errors
 
-__all__ = ["REFUSED", "is_retriable", "is_unknown", "is_untrusted", "named"]
+__all__ = ["REFUSED", "REFUSED_WRITES", "is_retriable", "is_unknown", "is_untrusted", "named"]
 
 REFUSED = (
     kafka_errors.SaslAuthenticationFailedError,
     kafka_errors.UnsupportedSaslMechanismError,
     kafka_errors.IllegalSaslStateError,
+)
+# Of a delivery: the topic takes no message, whatever it is.
+REFUSED_WRITES = (
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.NotEnoughReplicasError,
+    kafka_errors.NotEnoughReplicasAfterAppendError,
+    kafka_errors.KafkaStorageError,
 )
 
 

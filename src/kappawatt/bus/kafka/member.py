@@ -14,7 +14,14 @@ from kappawatt.bus.interface import Start
 from kappawatt.bus.kafka.cluster import Cluster
 from kappawatt.bus.kafka.consumer import CONSUMER, ClusterConsumer, ms
 from kappawatt.bus.kafka.failures import named
-from kappawatt.bus.kafka_clients import ANSWER_SECONDS, CLOSE_SECONDS, CONNECT_SECONDS, TOPIC_PATIENCE, Session
+from kappawatt.bus.kafka_clients import (
+    ANSWER_SECONDS,
+    CLOSE_SECONDS,
+    CONNECT_SECONDS,
+    TOPIC_PATIENCE,
+    Attendance,
+    Session,
+)
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.logs import KnownLogs
 from kappawatt.errors import BusError, LogRenewed
@@ -48,6 +55,7 @@ class Member(ClusterConsumer):
         self._instance_id = instance_id
         self._start = start
         self._fresh: set[Place] = set()  # assigned, paused, and not yet at their start
+        self._attendance = Attendance()
 
     def _open(self) -> KafkaConsumer:
         session = Session.of(self._cluster.options)
@@ -62,6 +70,8 @@ class Member(ClusterConsumer):
         }
         client = self._cluster.open(KafkaConsumer, CONNECT_SECONDS, Role.CONSUMER, config)
         self._fresh = set()
+        self._at.clear()
+        self._attendance.begin()
         try:
             for name in self._topics:
                 self._cluster.places(name)  # the client would have the broker create a topic that is not there
@@ -129,7 +139,6 @@ class Member(ClusterConsumer):
         places = self._assigned()
         self._fresh.update(places)
         self._moved.clear()
-        self._expected.clear()
         self._client.pause(*places)
         with self._failures():
             self._settle(self._client)
@@ -153,6 +162,7 @@ class Member(ClusterConsumer):
                 return  # a new assignment is on its way
         for place, offset in at.items():
             client.seek(place, offset)
+            self._at[place] = offset
         client.resume(*places)
         self._fresh -= places
 
@@ -162,9 +172,32 @@ class Member(ClusterConsumer):
         places = [place for place in self._assigned() if place.topic == topic]
         begin = client.beginning_offsets(places, timeout_ms=ms(ANSWER_SECONDS)) if places else {}
         for place, offset in begin.items():
-            client.seek(place, offset)
-            self._moved[place] = offset
+            self._go_to(client, place, offset)
         self._logs.accept(topic, now)
+
+    def _note_heard(self) -> None:
+        super()._note_heard()
+        self._attendance.heard()
+
+    def _look(self, client: KafkaConsumer) -> None:
+        attendance = self._attendance
+        if not attendance.is_due:
+            return
+        try:
+            reason = self._why_outside(client)
+        except BusError:
+            return  # whether a broker answers at all is asked elsewhere
+        if attendance.confirms(reason):
+            log.warning("%s: this member %s; it joins again", self._group, reason)
+            self._drop()
+
+    def _why_outside(self, client: KafkaConsumer) -> str | None:
+        group, partitions = self._cluster.group(self._group), self._cluster.partitions(self._topics)
+        assigned = {(place.topic, place.partition) for place in client.assignment() or ()}
+        reason = group.why_outside(client.group_metadata().member_id, assigned, partitions)
+        if reason is None and self._attendance.is_starving and (waiting := sum(self.lag().values())):
+            return f"has got nothing for long, and {waiting} messages wait"
+        return reason
 
     def _store(self, client: KafkaConsumer, offsets: Mapping[Place, int]) -> None:
         client.commit(
@@ -187,7 +220,7 @@ class Member(ClusterConsumer):
     def _forget(self, places: set[Place]) -> None:
         for place in places:
             self._moved.pop(place, None)
-            self._expected.pop(place, None)
+            self._at.pop(place, None)
 
 
 class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]

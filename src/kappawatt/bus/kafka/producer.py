@@ -18,7 +18,7 @@ from kafka import errors as kafka_errors
 from kappawatt.bus.in_flight import InFlight
 from kappawatt.bus.interface import Outgoing
 from kappawatt.bus.kafka.cluster import Cluster
-from kappawatt.bus.kafka.failures import is_unknown, named
+from kappawatt.bus.kafka.failures import REFUSED_WRITES, is_unknown, named
 from kappawatt.bus.kafka_clients import (
     ANSWER_SECONDS,
     CLOSE_SECONDS,
@@ -29,7 +29,7 @@ from kappawatt.bus.kafka_clients import (
 )
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.topic import LARGEST_MESSAGE
-from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, DeliveryLate
+from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, DeliveryLate, WritesRefused
 
 __all__ = ["ClusterProducer"]
 
@@ -132,7 +132,8 @@ class ClusterProducer:
     def _failed(self, delivery: Delivery, error: BaseException) -> BusError:
         if is_unknown(type(error)):
             return self._cluster.unknown(delivery.place.topic)
-        return DeliveryFailed(
+        kind = WritesRefused if isinstance(error, REFUSED_WRITES) else DeliveryFailed
+        return kind(
             f"{self._cluster.url}: {delivery.failed} messages, the first to {named(delivery.place)}:"
             f" {type(error).__name__}: {error}"
         )

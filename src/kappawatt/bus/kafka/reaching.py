@@ -19,6 +19,7 @@ from kafka import KafkaConsumer
 from kafka import errors as kafka_errors
 
 from kappawatt.bus.kafka.failures import REFUSED, is_untrusted
+from kappawatt.bus.kafka_clients import is_uncertified
 
 __all__ = ["reach"]
 
@@ -106,7 +107,7 @@ class _Reasons(logging.Handler):
 def _refusal(reasons: Sequence[BaseException], servers: Sequence[str], is_sasl: bool) -> BaseException | None:
     """Return what says that trying on is useless, if anything does."""
     for reason in reasons:
-        if isinstance(reason, REFUSED) or is_untrusted(reason):
+        if isinstance(reason, REFUSED) or is_untrusted(reason) or is_uncertified(reason):
             return reason
     # A broker's words are lost when the end of the connection comes together with them.
     ended = {id(reason) for reason in reasons if isinstance(reason, kafka_errors.KafkaConnectionError)}
