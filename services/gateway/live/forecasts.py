@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Records
-from kappawatt.columns.codec import decode_many
-from kappawatt.columns.content import READABLE
 from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.forecaster import UNNAMED
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
 from kappawatt.messages.keys import key_text
-from kappawatt.messages.readings import runs_of_content_type
+from kappawatt.messages.readings import decode_values, runs_of_content_type
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
 from kappawatt.streams.stream import Form, Stream
 from kappawatt.worker.histories import AHEAD_MOST
@@ -136,9 +134,7 @@ class ForecastsView:
         schema, have a value, and do not come from a wrong clock.
         """
         for kind, part in runs_of_content_type(records):
-            if kind not in READABLE:
-                continue  # the worker refuses it, and a dead letter says so
-            decoded = decode_many(part.values, kind, self.stream.schema)
+            decoded = decode_values(part.values, kind, self.stream.schema)  # what is refused is a dead letter
             columns = decoded.batch.columns
             arrived = np.array(part.timestamps, "datetime64[ms]")[decoded.message]
             values, starts = columns[self._target.name], columns[INTERVAL_START.name]

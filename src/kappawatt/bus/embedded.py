@@ -371,6 +371,7 @@ class _Consumer:
                         topic, partition, offsets, timestamps, keys, values,
                         [_decode_headers(encoded) for encoded in headers],
                         self._logs[topic],
+                        envelope=self._bus.options.envelopes.get(topic, ""),
                     )
                 )  # fmt: skip
                 room -= len(rows)

@@ -23,7 +23,7 @@ from kappawatt.columns.schema import SHORTEST, Field, Kind, Schema, nothing, sho
 from kappawatt.columns.values import moments_of, refuse_unknown, texts_of
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["decode", "decode_many"]
+__all__ = ["decode", "decode_many", "join_messages"]
 
 
 def decode(body: bytes, content_type: str, schema: Schema) -> Decoded:
@@ -64,7 +64,7 @@ def decode_many(values: Sequence[bytes], content_type: str, schema: Schema) -> M
             every = np.arange(len(values), dtype=np.intp)
             return ManyDecoded(bulk, every, np.zeros(len(values), dtype=np.intp))
     batches = [_one_message(value, content_type, schema) for value in values]
-    return _join(batches, schema)
+    return join_messages(batches, schema)
 
 
 def _decode_arrow(body: bytes, schema: Schema) -> Batch:
@@ -100,7 +100,8 @@ def _one_message(value: bytes, content_type: str, schema: Schema) -> Batch:
         return schema.check({}, 1, [refused])
 
 
-def _join(batches: Sequence[Batch], schema: Schema) -> ManyDecoded:
+def join_messages(batches: Sequence[Batch], schema: Schema) -> ManyDecoded:
+    """Return the rows of many messages, each of which was decoded alone."""
     lengths = [len(batch) for batch in batches]
     starts = np.concatenate(([0], np.cumsum(lengths)))
     message = np.repeat(np.arange(len(batches), dtype=np.intp), lengths)

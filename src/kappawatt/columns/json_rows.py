@@ -16,7 +16,7 @@ from kappawatt.columns.schema import SHORTEST, Kind, Schema, shorten
 from kappawatt.columns.values import column_of, refuse_unknown
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["decode_objects", "load_json"]
+__all__ = ["decode_objects", "decode_parsed", "load_json"]
 
 
 class _Repeated(dict[str, Any]):
@@ -88,7 +88,11 @@ def count_quotes(value: Any, depth: int) -> int:
 
 
 def decode_json(body: bytes, schema: Schema) -> Decoded:
-    parsed = load_json(body)
+    return decode_parsed(load_json(body), schema)
+
+
+def decode_parsed(parsed: Any, schema: Schema) -> Decoded:
+    """Validate rows that are parsed JSON already: an object, a list of them, or columns."""
     if isinstance(parsed, list):
         if not parsed:
             raise PayloadInvalid.of("body", "an empty list", f"1 row of {schema.name} or more")

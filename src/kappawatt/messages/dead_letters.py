@@ -51,6 +51,7 @@ def dead_letter_message(
         "timestamp": records.timestamps[at],
         "key": None if key is None else key_text(key),
         "content_type": content_type(records.headers[at], value),
+        **({"envelope": records.envelope} if records.envelope else {}),
         "model": model,
         "version": version,
     }
