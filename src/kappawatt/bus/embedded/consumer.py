@@ -66,7 +66,7 @@ class _Consumer:
                         topic, partition, offsets, timestamps, keys, values,
                         [decode_headers(encoded) for encoded in headers],
                         self._logs[topic],
-                        self._envelopes.get(topic, ""),
+                        envelope=self._envelopes.get(topic, ""),
                     )
                 )  # fmt: skip
                 room -= len(rows)
