@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kappawatt.columns.batch import Batch, Rejection
-from kappawatt.columns.content import Decoded
+from kappawatt.columns.batch import Batch
+from kappawatt.columns.blocks import in_blocks, joined, lines_of
+from kappawatt.columns.budget import STANDARD, Budget
+from kappawatt.columns.content import JSON, Decoded
+from kappawatt.columns.refusals import Refusals
 from kappawatt.columns.schema import SHORTEST, Kind, Schema, shorten
 from kappawatt.columns.values import column_of, refuse_unknown
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["decode_objects", "load_json"]
+
+MOST_UNKNOWN = 20  # unknown fields of one row that are named
 
 
 class _Repeated(dict[str, Any]):
@@ -39,14 +46,15 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return repeated
 
 
-def load_json(body: bytes) -> Any:
-    """Parse JSON; objects with a repeated key come back as `_Repeated`.
+def load_json(body: bytes, budget: Budget = STANDARD) -> Any:
+    """Parse JSON, unless it may take more memory than `budget` has; objects with a repeated key come back as `_Repeated`.
 
     orjson parses and keeps the last of repeated keys. Whether there were any shows in the number of quotes:
     each key has two, and so has each text value. Only when that does not add up (repeats, or escaped quotes),
     or when orjson refuses (NaN and Infinity are not JSON, but the sender should hear which field held them),
     Python's own parser looks at pairs.
     """
+    budget.allow_objects(body)
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -55,6 +63,8 @@ def load_json(body: bytes) -> Any:
         if body.count(b'"') == count_quotes(parsed, 0):
             return parsed
         reason = "malformed"
+        del parsed
+    budget.allow_objects(body, copies=2)
     try:
         return json.loads(body, object_pairs_hook=_pairs)
     except RecursionError:
@@ -87,16 +97,21 @@ def count_quotes(value: Any, depth: int) -> int:
     return 0
 
 
-def decode_json(body: bytes, schema: Schema) -> Decoded:
-    parsed = load_json(body)
+def decode_json(body: bytes, schema: Schema, budget: Budget = STANDARD) -> Decoded:
+    batches = in_blocks(
+        body, lambda text: load_json(text, budget), lambda rows, _: decode_objects(rows, schema, budget), budget
+    )
+    if batches is not None:
+        return Decoded(joined(batches, schema, budget.listed), "list")
+    parsed = load_json(body, budget)
     if isinstance(parsed, list):
         if not parsed:
             raise PayloadInvalid.of("body", "an empty list", f"1 row of {schema.name} or more")
-        return Decoded(decode_objects(parsed, schema), "list")
+        return Decoded(decode_objects(parsed, schema, budget), "list")
     if isinstance(parsed, dict):
         if parsed.keys() == {"columns"}:
-            return Decoded(_columns_to_batch(parsed["columns"], schema), "columns")
-        return Decoded(decode_objects([parsed], schema), "object")
+            return Decoded(_columns_to_batch(parsed["columns"], schema, budget), "columns")
+        return Decoded(decode_objects([parsed], schema, budget), "object")
     raise PayloadInvalid.of(
         "body",
         repr(shorten(parsed)),
@@ -104,25 +119,101 @@ def decode_json(body: bytes, schema: Schema) -> Decoded:
     )
 
 
-def decode_objects(rows: Sequence[Any], schema: Schema) -> Batch:
-    """Validate rows that are parsed JSON already."""
+def decode_lines(body: bytes, schema: Schema, budget: Budget) -> Batch:
+    """One row of JSON a line."""
+    batches, count = [], 0
+    for text in lines_of(body):
+        lines = [line for line in text.splitlines() if line.strip()]
+        count += len(lines)
+        budget.allow_rows(count)
+        if lines:
+            batches.append(_decode_lines(lines, schema, budget))
+    return joined(batches, schema, budget.listed)
+
+
+def _decode_lines(lines: Sequence[bytes], schema: Schema, budget: Budget) -> Batch:
+    plain = objects_at_once(lines)
+    return decode_objects(plain if plain is not None else [_line(line, budget) for line in lines], schema, budget)
+
+
+def objects_at_once(values: Sequence[bytes]) -> list[Any] | None:
+    """Many texts of one flat object each, parsed as one list; None if any of them is anything else.
+
+    The checks make it impossible for two damaged texts to be taken for one: each starts and ends with a
+    brace, no list opens anywhere, and the newline between them cannot stand inside JSON text.
+    """
+    joined_ = b",\n".join(values)
+    if b"[" in joined_ or not all(v[:1] == b"{" and v[-1:] == b"}" for v in values):
+        return None
+    try:
+        rows: list[Any] = orjson.loads(b"[" + joined_ + b"]")
+    except orjson.JSONDecodeError:
+        return None
+    if len(rows) != len(values) or joined_.count(b'"') != count_quotes(rows, 0):
+        return None
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """A line that is no JSON."""
+
+    text: bytes
+    reason: str
+
+
+def _line(line: bytes, budget: Budget) -> Any:
+    """The value in a line; `_Unread` if there is none."""
+    try:
+        budget.allow_objects(line)
+        parsed = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        if b"N" not in line and b"I" not in line:  # NaN and Infinity, of which the sender should hear by field
+            return _Unread(line, f"body: got malformed JSON ({error}), allowed JSON (RFC 8259)")
+    except PayloadInvalid as error:
+        return _Unread(line, str(error))
+    else:
+        if line.count(b'"') == count_quotes(parsed, 0):
+            return parsed
+    try:
+        return load_json(line, budget)
+    except PayloadInvalid as error:
+        return _Unread(line, str(error))
+
+
+def decode_objects(rows: Sequence[Any], schema: Schema, budget: Budget | None = None) -> Batch:
+    """Validate rows that are parsed JSON already; without a budget every rejection is kept."""
     if len(rows) == 1 and type(rows[0]) is dict:
         batch = schema.plain_row(rows[0])
         if batch is not None:
             return batch
+    if budget is not None:
+        budget.allow_rows(len(rows))
     plain = _plain_objects(rows, schema)
     if plain is not None:
-        return schema.check(plain, len(rows))
-    rejections: list[Rejection] = []
+        return schema.check(plain, len(rows), _refusals(schema, len(rows), budget))
+    refusals = _refusals(schema, len(rows), budget)
     if not {type(row) for row in rows} <= {dict}:
-        rows = [_checked_row(i, row, schema, rejections) for i, row in enumerate(rows)]
-    if not set().union(*rows) <= set(schema.names):
-        known = set(schema.names)
+        rows = [_checked_row(i, row, schema, refusals) for i, row in enumerate(rows)]
+    known = set(schema.names)
+    if not all(row.keys() <= known for row in rows):
         for i, row in enumerate(rows):
-            for name in (name for name in row if name not in known):
-                rejections.append(schema.unknown(i, name, row[name]))
-    columns = {f.name: column_of([row.get(f.name) for row in rows], f, rejections) for f in schema.fields}
-    return schema.check(columns, len(rows), rejections)
+            _refuse_unknown_fields(i, row, schema, refusals)
+    columns = {f.name: column_of([row.get(f.name) for row in rows], f, refusals) for f in schema.fields}
+    return schema.check(columns, len(rows), refusals)
+
+
+def _refusals(schema: Schema, n: int, budget: Budget | None) -> Refusals:
+    return schema.refusals(n, None if budget is None else budget.listed)
+
+
+def _refuse_unknown_fields(i: int, row: dict[str, Any], schema: Schema, refusals: Refusals) -> None:
+    names = [name for name in row if name not in schema.names]
+    for name in names[:MOST_UNKNOWN]:
+        unknown = schema.unknown(i, name, row[name])
+        refusals.refuse(i, unknown.code, name, row[name], unknown.allowed)
+    if len(names) > MOST_UNKNOWN:
+        refusals.count("unknown_field", len(names) - MOST_UNKNOWN)
 
 
 def _plain_objects(rows: Sequence[Any], schema: Schema) -> dict[str, NDArray[Any]] | None:
@@ -143,27 +234,32 @@ def _plain_objects(rows: Sequence[Any], schema: Schema) -> dict[str, NDArray[Any
     return None if np.isnan(matrix).any() else dict(zip(names, matrix, strict=True))
 
 
-def _checked_row(i: int, row: Any, schema: Schema, rejections: list[Rejection]) -> dict[str, Any]:
+def _checked_row(i: int, row: Any, schema: Schema, refusals: Refusals) -> dict[str, Any]:
     if isinstance(row, _Repeated):
-        rejections.append(Rejection(i, "duplicate_field", row.key[:SHORTEST], "this field twice", "each field once"))
+        refusals.refuse(i, "duplicate_field", row.key[:SHORTEST], "this field twice", "each field once")
         return row
+    if isinstance(row, _Unread):
+        allowed = f"rows of {schema.name} as {JSON} ({row.reason[:400]})"
+        refusals.refuse(i, "malformed", None, row.text[:SHORTEST], allowed)
+        return {}
     if not isinstance(row, dict):
-        rejections.append(Rejection(i, "malformed", None, shorten(row), f"an object of {schema.name}"))
+        refusals.refuse(i, "malformed", None, row, f"an object of {schema.name}")
         return {}
     return row
 
 
-def _columns_to_batch(columns: Any, schema: Schema) -> Batch:
+def _columns_to_batch(columns: Any, schema: Schema, budget: Budget) -> Batch:
     if isinstance(columns, _Repeated):
         raise PayloadInvalid.of("columns", f"{columns.key!r} twice", "each field once")
     if not isinstance(columns, dict) or not columns:
         raise PayloadInvalid.of("columns", repr(shorten(columns)), "an object of lists")
     lengths = {name: len(c) if isinstance(c, list) else None for name, c in columns.items()}
     if None in lengths.values() or len(set(lengths.values())) != 1 or 0 in lengths.values():
-        got = {name[:SHORTEST]: length or "no list" for name, length in lengths.items()}
+        got = {name[:SHORTEST]: length or "no list" for name, length in islice(lengths.items(), len(schema.names) + 1)}
         raise PayloadInvalid.of("columns", f"lengths {got}", "lists of one length from 1 up")
     refuse_unknown(columns, schema)
     n = len(next(iter(columns.values())))
-    rejections: list[Rejection] = []
-    read = {n_: column_of(columns[n_], schema.field(n_), rejections) for n_ in columns}
-    return schema.check(read, n, rejections)
+    budget.allow_rows(n)
+    refusals = schema.refusals(n, budget.listed)
+    read = {n_: column_of(columns[n_], schema.field(n_), refusals) for n_ in columns}
+    return schema.check(read, n, refusals)
