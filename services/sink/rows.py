@@ -22,6 +22,7 @@ from kappawatt.columns.content import ARROW, READABLE
 from kappawatt.columns.schema import Kind
 from kappawatt.columns.values import parse_timestamp
 from kappawatt.errors import PayloadInvalid
+from kappawatt.messages.portions import portions
 from kappawatt.messages.readings import by_content_type, content_type
 from kappawatt.store.table import ABSENT, DTYPES, Table, join
 from kappawatt.streams.stream import Form, Stream
@@ -76,8 +77,9 @@ class Landing:
 
     def _add_readings(self, records: Records, stream: Stream) -> None:
         for kind, parts in by_content_type([records]).items():
-            for part in parts if kind in READABLE else ():
-                self._add_readable(part, kind, stream)
+            for few in portions(parts) if kind in READABLE else ():
+                for part in few:
+                    self._add_readable(part, kind, stream)
 
     def _add_readable(self, records: Records, kind: str, stream: Stream) -> None:
         decoded = decode_many(records.values, kind, stream.schema)

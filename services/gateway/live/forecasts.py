@@ -18,6 +18,7 @@ from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.forecaster import UNNAMED
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
+from kappawatt.messages.portions import portions
 from kappawatt.messages.readings import runs_of_content_type
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
 from kappawatt.streams.stream import Form, Stream
@@ -133,7 +134,8 @@ class ForecastsView:
         """Yield how many rows messages of one kind have, and those of them that the worker takes: they keep the
         schema, have a value, and do not come from a wrong clock.
         """
-        for kind, part in runs_of_content_type(records):
+        runs = ((kind, part) for kind, run in runs_of_content_type(records) for few in portions([run]) for part in few)
+        for kind, part in runs:
             if kind not in READABLE:
                 continue  # the worker refuses it, and a dead letter says so
             decoded = decode_many(part.values, kind, self.stream.schema)

@@ -29,10 +29,12 @@ from kappawatt.columns.budget import STANDARD, Account, Budget
 from kappawatt.columns.times import unit_of
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["MEDIA_TYPE", "read_columns", "write_columns"]
+__all__ = ["MARK", "MEDIA_TYPE", "read_columns", "weight", "write_columns"]
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 CONTINUATION = 0xFFFFFFFF
+MARK = b"\xff\xff\xff\xff"  # the same, with which every stream starts
+A_TEXT_CELL = 256  # bytes of a text that a field may hold
 MOST_COLUMNS = 256
 MOST_METADATA = 64 * 1024
 MOST_REMEMBERED = 4 * 1024  # bytes of metadata that are looked up instead of read again
@@ -48,6 +50,9 @@ BATCH_ROWS, BATCH_NODES, BATCH_BUFFERS, BATCH_COMPRESSION = 4, 6, 8, 10
 NULL, INTEGER, FLOAT, TEXT, BOOLEAN, TIMESTAMP, LARGE_TEXT = 1, 2, 3, 5, 6, 10, 20
 LZ4, ZSTANDARD = 0, 1
 UNITS = {0: "s", 1: "ms", 2: "us", 3: "ns"}
+
+
+UNREADABLE = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,28 @@ def read_columns(body: bytes, budget: Budget = STANDARD) -> dict[str, NDArray[An
         return _read(memoryview(body), budget)
     except PayloadInvalid:
         raise
-    except (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError) as error:
+    except UNREADABLE as error:
         raise _damaged(f"its metadata cannot be read: {type(error).__name__}") from None
+
+
+def weight(body: bytes) -> int:
+    """Return how many bytes the columns of a stream take about, from what it says of itself; 0 if it cannot be read."""
+    total, places = 0, 0
+    try:
+        for described, content in _messages(memoryview(body)):
+            if isinstance(described, _Layout):
+                total += described.rows * places
+                total += len(content) if described.codec is None else _unpacked_size(described, content)
+            else:
+                places = sum(A_TEXT_CELL if c.kind in (TEXT, LARGE_TEXT) else A_PLACE for c in described)
+    except (PayloadInvalid, *UNREADABLE):
+        return 0
+    return total
+
+
+def _unpacked_size(layout: _Layout, content: memoryview) -> int:
+    starts = [offset for offset, length in layout.places if length]
+    return sum(max(0, struct.unpack_from("<q", content, start)[0]) for start in starts)
 
 
 def write_columns(columns: Mapping[str, NDArray[Any]]) -> bytes:
@@ -304,9 +329,7 @@ def _unpack(packed: bytes, size: int, codec: int) -> bytes:
     return unpacked
 
 
-def _values(
-    column: _Column, rows: int, nulls: int, buffers: list[memoryview], account: Account
-) -> NDArray[Any]:
+def _values(column: _Column, rows: int, nulls: int, buffers: list[memoryview], account: Account) -> NDArray[Any]:
     if column.kind == NULL:  # what writers choose for a column that holds nothing
         return np.full(rows, None, dtype=object)
     missing = np.zeros(rows, dtype=np.bool_)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kappawatt.errors import FieldError, KappawattError, PayloadInvalid
 
-__all__ = ["Answer", "Batch", "Columns", "Rejection", "RowsRejected"]
+__all__ = ["Answer", "Batch", "Columns", "Rejection", "RowsRejected", "count_codes"]
 
 Columns = Mapping[str, NDArray[Any]]
 

@@ -26,6 +26,8 @@ class Budget:
 
     Parameters
     ----------
+    body : int
+        Largest body [bytes], also of what a packed one unpacks to.
     rows : int
         Most rows.
     unpacked : int
@@ -34,6 +36,7 @@ class Budget:
         Most rejections that are kept, each with field, value and reason; the others are counted. None is all.
     """
 
+    body: int
     rows: int
     unpacked: int
     listed: int | None = LISTED
@@ -41,7 +44,7 @@ class Budget:
     @classmethod
     def of(cls, body: int) -> Budget:
         """Return the budget where bodies have at most `body` bytes."""
-        return cls(rows=body // BYTES_A_ROW, unpacked=UNPACKED * body)
+        return cls(body, body // BYTES_A_ROW, UNPACKED * body)
 
     def account(self) -> Account:
         """Return what is left for one body."""
@@ -96,4 +99,4 @@ def said(size: int) -> str:
 
 
 STANDARD = Budget.of(8 * MEGABYTE)  # where nobody has set another: the default of the setting `max_body_bytes`
-FILES = Budget(rows=20_000_000, unpacked=2048 * MEGABYTE, listed=None)  # that whoever runs the process names himself
+FILES = Budget(128 * MEGABYTE, 20_000_000, 2048 * MEGABYTE, listed=None)  # named by whoever runs the process

@@ -32,7 +32,10 @@ def bulk_csv(values: Sequence[bytes], schema: Schema) -> Batch | None:
 def plain_rows(
     joined: bytes, n: int, fields: Sequence[Field], schema: Schema, listed: int | None = None
 ) -> Batch | None:
-    """Rows of plain numbers, of whose rejections so many are kept (None: all); None if their text is not what JSON calls a number (`.5`, `+1`, empty)."""
+    """Rows of plain numbers, of whose rejections so many are kept (None: all).
+
+    None if their text is not what JSON calls a number (`.5`, `+1`, empty).
+    """
     if any(field.kind in (Kind.TEXT, Kind.TIMESTAMP) for field in fields):
         return None
     try:

@@ -59,9 +59,7 @@ def decode(body: bytes, content_type: str, schema: Schema, budget: Budget = STAN
     return Decoded(_decode_arrow(body, schema, budget))
 
 
-def decode_many(
-    values: Sequence[bytes], content_type: str, schema: Schema, budget: Budget = STANDARD
-) -> ManyDecoded:
+def decode_many(values: Sequence[bytes], content_type: str, schema: Schema, budget: Budget = STANDARD) -> ManyDecoded:
     """Read and validate many messages of one content type; an unreadable message is one rejected row.
 
     The budget is each message's own; `kappawatt.messages.portions` sees to it that few large ones come at once.

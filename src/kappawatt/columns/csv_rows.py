@@ -20,7 +20,6 @@ from kappawatt.columns.schema import Field, Kind, Schema
 from kappawatt.columns.values import texts_of, timestamps_of
 from kappawatt.errors import PayloadInvalid
 
-
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONGEST_ROW = BLOCK_BYTES  # bytes; a quote that is never closed would make all the rest one row
 
@@ -47,9 +46,7 @@ def decode_csv(body: bytes, schema: Schema, budget: Budget = STANDARD) -> Batch:
     return joined(batches, schema, budget.listed)
 
 
-def _batches(
-    body: bytes, start: int, fields: list[Field | None], schema: Schema, budget: Budget
-) -> Iterator[Batch]:
+def _batches(body: bytes, start: int, fields: list[Field | None], schema: Schema, budget: Budget) -> Iterator[Batch]:
     """The rows of a body from `start` on, a block of lines at a time; quoted text may hold ends of lines."""
     known = None if None in fields else [field for field in fields if field is not None]
     for block in lines_of(body, start):

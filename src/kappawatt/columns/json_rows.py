@@ -19,7 +19,7 @@ from kappawatt.columns.content import JSON, Decoded
 from kappawatt.columns.refusals import Refusals
 from kappawatt.columns.schema import SHORTEST, Kind, Schema, shorten
 from kappawatt.columns.values import column_of, refuse_unknown
-from kappawatt.errors import PayloadInvalid
+from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 
 __all__ = ["decode_objects", "load_json"]
 
@@ -47,7 +47,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def load_json(body: bytes, budget: Budget = STANDARD) -> Any:
-    """Parse JSON, unless it may take more memory than `budget` has; objects with a repeated key come back as `_Repeated`.
+    """Parse JSON, unless it may take more memory than `budget` has; objects with a repeated key become `_Repeated`.
 
     orjson parses and keeps the last of repeated keys. Whether there were any shows in the number of quotes:
     each key has two, and so has each text value. Only when that does not add up (repeats, or escaped quotes),
@@ -132,12 +132,12 @@ def decode_lines(body: bytes, schema: Schema, budget: Budget) -> Batch:
 
 
 def _decode_lines(lines: Sequence[bytes], schema: Schema, budget: Budget) -> Batch:
-    plain = objects_at_once(lines)
+    plain = objects_at_once(lines, budget)
     return decode_objects(plain if plain is not None else [_line(line, budget) for line in lines], schema, budget)
 
 
-def objects_at_once(values: Sequence[bytes]) -> list[Any] | None:
-    """Many texts of one flat object each, parsed as one list; None if any of them is anything else.
+def objects_at_once(values: Sequence[bytes], budget: Budget = STANDARD) -> list[Any] | None:
+    """Many texts of one flat object each, parsed as one list; None if any of them is anything else, or all too many.
 
     The checks make it impossible for two damaged texts to be taken for one: each starts and ends with a
     brace, no list opens anywhere, and the newline between them cannot stand inside JSON text.
@@ -146,8 +146,9 @@ def objects_at_once(values: Sequence[bytes]) -> list[Any] | None:
     if b"[" in joined_ or not all(v[:1] == b"{" and v[-1:] == b"}" for v in values):
         return None
     try:
+        budget.allow_objects(joined_)
         rows: list[Any] = orjson.loads(b"[" + joined_ + b"]")
-    except orjson.JSONDecodeError:
+    except (PayloadTooLarge, orjson.JSONDecodeError):
         return None
     if len(rows) != len(values) or joined_.count(b'"') != count_quotes(rows, 0):
         return None

@@ -10,7 +10,7 @@ same in all rows. `read_predictions` gives the same columns for both.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,16 @@ from numpy.typing import NDArray
 from kappawatt.bus.interface import Headers, Outgoing, Records
 from kappawatt.columns.arrow import read_columns, write_columns
 from kappawatt.columns.batch import Columns
+from kappawatt.columns.budget import STANDARD
 from kappawatt.columns.content import ARROW, JSON
 from kappawatt.columns.plain import plain_values
 from kappawatt.errors import PayloadInvalid
-from kappawatt.messages.readings import content_type
+from kappawatt.messages.readings import BLOCK_ROWS_MOST, content_type
 
-__all__ = ["Prediction", "prediction_block", "prediction_event", "prediction_id", "read_predictions"]
+__all__ = ["BLOCK", "Prediction", "prediction_block", "prediction_event", "prediction_id", "read_predictions"]
+
+
+BLOCK = replace(STANDARD, rows=BLOCK_ROWS_MOST)  # no writer puts more rows into one, and each becomes a document
 
 
 def prediction_id(topic: str, partition: int, offset: int, row: int, version: str) -> str:
@@ -134,7 +138,7 @@ def _read_block(value: bytes, key: bytes | None, headers: Headers) -> list[dict[
     same = {name: content.decode() for name, content in headers}
     topic, partition = same["source-topic"], int(same["source-partition"])
     model, version = same["model"], same["model-version"]
-    lists = {name: _plain(column) for name, column in read_columns(value).items()}
+    lists = {name: _plain(column) for name, column in read_columns(value, BLOCK).items()}
     names = tuple(lists)
     text = None if key is None else key.decode("utf-8", "replace")
     found = []

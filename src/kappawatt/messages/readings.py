@@ -14,12 +14,13 @@ import orjson
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Headers, Outgoing, Records, header
-from kappawatt.columns.arrow import write_columns
+from kappawatt.columns.arrow import MARK, write_columns
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded
 from kappawatt.columns.plain import plain_values
 from kappawatt.columns.schema import Schema
+from kappawatt.messages.portions import portions
 from kappawatt.streams.rules import by_key
 from kappawatt.streams.stream import Stream
 
@@ -41,7 +42,6 @@ __all__ = [
 BLOCK_ROWS = 64  # from so many rows on a request or message is an Arrow block
 BLOCK_ROWS_MOST = 10_000  # rows in one outgoing block: some 600 kB, below a broker's default limit of 1 MB
 CARRIED = ("traceparent", "tracestate")  # headers that go on from a reading to its answer
-ARROW_MARK = b"\xff\xff\xff\xff"  # continuation mark every Arrow IPC stream starts with
 
 
 def reading_messages(
@@ -124,7 +124,7 @@ def content_type(headers: Headers, value: bytes) -> str:
     named = header(headers, "content-type")
     if named is not None:
         return named.decode("latin-1")
-    if value.startswith(ARROW_MARK):
+    if value.startswith(MARK):
         return ARROW
     return JSON if value[:1] in (b"{", b"[") else CSV
 
@@ -170,14 +170,17 @@ def decode_values(values: Sequence[bytes], kind: str, schema: Schema) -> ManyDec
     if kind in READABLE:
         return decode_many(values, kind, schema)
     n = len(values)
-    refused = [Rejection(i, "malformed", "content-type", kind[:80], ", ".join(READABLE)) for i in range(n)]
-    return ManyDecoded(schema.check({}, n, refused), np.arange(n, dtype=np.intp), np.zeros(n, dtype=np.intp))
+    refusals = schema.refusals(n)
+    for i in range(n):
+        refusals.refuse(i, "malformed", "content-type", kind, ", ".join(READABLE))
+    return ManyDecoded(schema.check({}, n, refusals), np.arange(n, dtype=np.intp), np.zeros(n, dtype=np.intp))
 
 
 def decoded_messages(records: Records, schema: Schema) -> Iterator[tuple[int, Batch, NDArray[np.intp]]]:
     """Decode messages, as many of one content type at once as stand together, and yield each with its rows."""
     first = 0
-    for kind, part in runs_of_content_type(records):
+    runs = ((kind, part) for kind, run in runs_of_content_type(records) for few in portions([run]) for part in few)
+    for kind, part in runs:
         decoded = decode_values(part.values, kind, schema)
         starts = np.searchsorted(decoded.message, np.arange(len(part) + 1))
         for n in range(len(part)):

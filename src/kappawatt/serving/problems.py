@@ -8,22 +8,33 @@ import orjson
 from flask import Response, g
 
 from kappawatt.columns.batch import RowsRejected
+from kappawatt.columns.budget import LISTED
 
-__all__ = ["PROBLEM", "problem", "rejected"]
+__all__ = ["PROBLEM", "problem", "problem_document", "refused_rows", "rejected"]
 
 PROBLEM = "application/problem+json"
-MOST_ERRORS = 100  # rows listed in a problem document; `rejected` is always the whole count
+MOST_ERRORS = LISTED  # reasons listed in a problem document; `rejected` is always the whole count
 
 
 def problem(status: int, title: str, detail: str, **more: Any) -> Response:
+    """Return a problem document (RFC 9457) as an answer."""
+    document = problem_document(status, title, detail) | more
+    return Response(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), status, content_type=PROBLEM)
+
+
+def problem_document(status: int, title: str, detail: str) -> dict[str, Any]:
     """Return a problem document (RFC 9457)."""
     document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    document["request_id"] = g.get("request_id")
-    return Response(orjson.dumps(document | more, option=orjson.OPT_SERIALIZE_NUMPY), status, content_type=PROBLEM)
+    return document | {"request_id": g.get("request_id")}
 
 
 def rejected(error: RowsRejected, **more: Any) -> Response:
     """Return the problem document of refused rows; `more` carries what was answered or accepted."""
+    return problem(error.status, error.title, str(error), **refused_rows(error), **more)
+
+
+def refused_rows(error: RowsRejected) -> dict[str, Any]:
+    """Return what a problem document says of refused rows: how many, the first reasons, and how many more there are."""
     errors = [r.to_json() for r in error.rejections[:MOST_ERRORS]]
-    count = len({r.row for r in error.rejections})
-    return problem(error.status, error.title, str(error), rejected=count, errors=errors, **more)
+    more = len(error.rejections) - len(errors) + error.unlisted
+    return {"rejected": error.rows, "errors": errors} | ({"more_errors": more} if more else {})

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from kappawatt.bus.interface import Bus, Consumer, Producer
 from kappawatt.bus.promotions import PromotionFollower, Serving, group_of
 from kappawatt.errors import BusError, HistoriesBehind, Overloaded
+from kappawatt.messages.portions import portions
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 from kappawatt.telemetry import Telemetry
@@ -148,10 +149,11 @@ class Worker:
         self._telemetry.polled()
         if not polled:
             return 0
-        outcome = answers.answer(polled)
-        producer.publish(outcome.outgoing)
+        for portion in portions(polled):  # what small messages unpack to may be more than the memory there is
+            outcome = answers.answer(portion)
+            producer.publish(outcome.outgoing)
+            self._note(outcome)
         consumer.commit()
-        self._note(outcome)
         return sum(map(len, polled))
 
     def _serve(self, serving: Serving | None) -> Answers:
