@@ -210,11 +210,12 @@ def _refusals(schema: Schema, n: int, budget: Budget | None) -> Refusals:
 
 def _refuse_unknown_fields(i: int, row: dict[str, Any], schema: Schema, refusals: Refusals) -> None:
     names = [name for name in row if name not in schema.names]
-    for name in names[:MOST_UNKNOWN]:
+    named = names[:MOST_UNKNOWN] if refusals.has_room else []
+    for name in named:
         unknown = schema.unknown(i, name, row[name])
         refusals.refuse(i, unknown.code, name, row[name], unknown.allowed)
-    if len(names) > MOST_UNKNOWN:
-        refusals.count("unknown_field", len(names) - MOST_UNKNOWN)
+    if len(names) > len(named):
+        refusals.count(i, "unknown_field", len(names) - len(named))
 
 
 def _plain_objects(rows: Sequence[Any], schema: Schema) -> dict[str, NDArray[Any]] | None:

@@ -84,8 +84,14 @@ class Refusals:
         if listed < len(rows):
             self._unlisted[code] += len(rows) - listed
 
-    def count(self, code: str, count: int) -> None:
-        """Count refusals of a row that is refused anyway, and keep nothing of them."""
+    @property
+    def has_room(self) -> bool:
+        """Whether another refusal of no field of the schema would be kept."""
+        return self._most is None or self._room.get(None, self._most) > 0
+
+    def count(self, row: int, code: str, count: int) -> None:
+        """Refuse a row for so many reasons of one code, and keep none of them."""
+        self.rows[row] = True
         self._unlisted[code] += count
 
     def listed(self) -> tuple[tuple[Rejection, ...], Mapping[str, int]]:

@@ -42,28 +42,26 @@ def read_arrays(content: bytes, name: str = "model.npz") -> dict[str, NDArray[An
         It is no such file, holds objects, which only unpickling could read, or would unpack to more than it may.
     """
     try:
-        return _read(content, name)
-    except ArtifactInvalid:
-        raise
+        return _read(content)
     except Exception as error:  # zipfile, zlib, tokenize and NumPy share no base but Exception
         raise ArtifactInvalid(f"{name}: {str(error)[:200]}") from error
 
 
-def _read(content: bytes, name: str) -> dict[str, NDArray[Any]]:
+def _read(content: bytes) -> dict[str, NDArray[Any]]:
     entries = content.count(ENTRY)
     if entries > MOST_ARRAYS:
-        raise ArtifactInvalid(f"{name}: got {entries} arrays, allowed {MOST_ARRAYS}")
+        raise ValueError(f"got {entries} arrays, allowed {MOST_ARRAYS}")
     most = most_unpacked(len(content))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
         if not {member.compress_type for member in members} <= COMPRESSIONS:
-            raise ArtifactInvalid(f"{name}: got a compression that NumPy does not write, allowed deflate or none")
+            raise ValueError("got a compression that NumPy does not write, allowed deflate or none")
         claimed = sum(member.file_size for member in members)
         if claimed > most:
-            raise ArtifactInvalid(f"{name}: got arrays that unpack to {claimed} bytes, allowed {most}")
+            raise ValueError(f"got arrays that unpack to {claimed} bytes, allowed {most}")
         sizes = {member.filename: _size_of(archive, member) for member in members}
         if len(sizes) != len(members) or sum(sizes.values()) > claimed:
-            raise ArtifactInvalid(f"{name}: got {sum(sizes.values())} bytes of arrays, allowed {claimed}, each once")
+            raise ValueError(f"got {sum(sizes.values())} bytes of arrays, allowed {claimed}, each once")
         found = {}
         for member in members:
             with archive.open(member) as file:
@@ -78,5 +76,5 @@ def _size_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
     if dtype.hasobject:
-        raise ArtifactInvalid(f"{member.filename}: got objects, allowed numbers and text")
+        raise ValueError(f"{member.filename}: got objects, which only a pickle holds, allowed numbers and text")
     return math.prod(shape) * dtype.itemsize

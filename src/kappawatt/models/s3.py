@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from kappawatt.errors import ArtifactInvalid, NotReady, SettingInvalid
 from kappawatt.models.artifact import MANIFEST
@@ -194,7 +194,7 @@ def _unpack_into(work: Path, packed: IO[bytes]) -> None:
     plain = _Plain(packed)
     names: set[str] = set()
     try:
-        with tarfile.open(fileobj=plain, mode="r|") as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], plain), mode="r|") as archive:
             while (entry := archive.next()) is not None:
                 name = entry.name.removeprefix("./")
                 if entry.isdir() and name in ("", "."):
@@ -208,19 +208,15 @@ def _unpack_into(work: Path, packed: IO[bytes]) -> None:
                 if len(names) > MOST_FILES:
                     raise ArtifactInvalid(f"archive: got more than {MOST_FILES} files, allowed {MOST_FILES}")
                 plain.allow(entry.size)
-                _copy(archive.extractfile(entry), work / name)
+                taken = cast(IO[bytes], archive.extractfile(entry))
+                with (work / name).open("wb") as file:
+                    shutil.copyfileobj(taken, file, CHUNK_BYTES)
         while plain.read(CHUNK_BYTES):  # to the checksum at the end
             pass
     except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
         raise ArtifactInvalid(f"archive: got {type(error).__name__} ({error}), allowed a whole .tar.gz") from error
     if MANIFEST not in names:
         raise ArtifactInvalid(f"archive: got no {MANIFEST}, allowed what `kappawatt train` writes")
-
-
-def _copy(taken: IO[bytes] | None, path: Path) -> None:
-    with path.open("wb") as file:
-        while taken is not None and (piece := taken.read(CHUNK_BYTES)):
-            file.write(piece)
 
 
 class _Plain:
