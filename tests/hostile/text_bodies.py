@@ -113,7 +113,10 @@ def _exports() -> Iterator[tuple[str, Make]]:
     yield "hours of a zone", lambda: b"Datetime,PJME_MW\n" + b"2016-07-01 01:00:00,1\n" * 261_000
     yield "hours with no time", lambda: b"Datetime,PJME_MW\n" + b"x,1\n" * 261_000
     yield "very many zones", lambda: numbered("Z{}_MW", "Datetime,", "\n2016-07-01 01:00:00" + ",1" * 6_000, 6_000)
-    yield "a gzip of a gigabyte", lambda: gzip.compress(b"Datetime,PJME_MW\n" + b"2016-07-01 01:00:00,1\n" * 4_000_000, 6)
+    yield (
+        "a gzip of a gigabyte",
+        lambda: gzip.compress(b"Datetime,PJME_MW\n" + b"2016-07-01 01:00:00,1\n" * 4_000_000, 6),
+    )
     yield "a gzip of one line", lambda: gzip.compress(b"Datetime,PJME_MW\n" + b"1," * 50_000_000, 6)
     yield "quoted ends of lines", lambda: b"Datetime,PJME_MW\n" + b'"\n",' * 2_000_000
 

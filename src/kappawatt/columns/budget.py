@@ -15,7 +15,7 @@ __all__ = ["FILES", "STANDARD", "Account", "Budget", "said"]
 
 LISTED = 100  # reasons that are kept of one body; a person reads no more, and the others are counted
 BYTES_A_ROW = 32  # of the largest body for each row: four numbers of Arrow; the shortest row of CSV has fewer
-UNPACKED = 4  # times the largest body, for what is decoded of one; the other four are the body, columns and answer
+UNPACKED = 3  # times the largest body, for what is decoded of one; the rest is the body, its columns and the answer
 MEGABYTE = 2**20
 NEVER_MORE = 32  # bytes that one byte of text becomes at most as Python objects: `[],` is 64 and a place in a list
 

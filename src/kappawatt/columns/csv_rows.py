@@ -21,6 +21,7 @@ from kappawatt.columns.values import texts_of, timestamps_of
 from kappawatt.errors import PayloadInvalid
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLANKS = re.compile(rb"\s*")
 LONGEST_ROW = BLOCK_BYTES  # bytes; a quote that is never closed would make all the rest one row
 
 
@@ -28,7 +29,7 @@ def decode_csv(body: bytes, schema: Schema, budget: Budget = STANDARD) -> Batch:
     if b"\x00" in body:
         raise PayloadInvalid.of("body", "a NUL character", "CSV text")
     start = len(BYTE_ORDER_MARK) if body.startswith(BYTE_ORDER_MARK) else 0
-    start += len(body) - start - len(body[start:].lstrip())
+    start = BLANKS.match(body, start).end()  # type: ignore[union-attr]
     end = body.find(b"\n", start) + 1 or len(body)
     _require_short(end - start)
     first = _text(body[start:end], start)
@@ -50,6 +51,7 @@ def _batches(body: bytes, start: int, fields: list[Field | None], schema: Schema
     """The rows of a body from `start` on, a block of lines at a time; quoted text may hold ends of lines."""
     known = None if None in fields else [field for field in fields if field is not None]
     for block in lines_of(body, start):
+        _require_short(len(block))  # longer is but a single line
         lines = block.replace(b"\r\n", b"\n").strip(b"\n")
         if not lines.strip():
             start += len(block)
@@ -65,7 +67,6 @@ def _batches(body: bytes, start: int, fields: list[Field | None], schema: Schema
         if b'"' in block:
             yield from _quoted(body, start, fields, schema, budget)
             return
-        _require_short(0 if b"\n" in lines else len(lines))
         cells = _rows_of(io.StringIO(_text(lines, start)))
         yield _csv_cells([row for row in cells if row], fields, schema, budget)
         start += len(block)

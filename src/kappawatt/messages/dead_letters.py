@@ -26,10 +26,16 @@ def dead_letter_message(
     rejections: Sequence[Rejection],
     model: str,
     version: str,
+    rejected_rows: int | None = None,
 ) -> Outgoing:
-    """Return the dead letter of message `records[at]`: the first reason on top, all reasons in `errors`.
+    """Return the dead letter of message `records[at]`: the first reason on top, the first hundred in `errors`.
 
     The id is the message's coordinates, so that a second refusal overwrites the first.
+
+    Parameters
+    ----------
+    rejected_rows : int, optional
+        How many rows were refused, where `rejections` are only the first; those of `rejections` if absent.
     """
     first = rejections[0]
     value, key = records.values[at], records.keys[at]
@@ -40,7 +46,7 @@ def dead_letter_message(
         "got": first.got,
         "allowed": first.allowed,
         "message": first.message,
-        "rejected_rows": len({r.row for r in rejections}),
+        "rejected_rows": len({r.row for r in rejections}) if rejected_rows is None else rejected_rows,
         "errors": [r.to_json() for r in rejections[:MOST_ERRORS]],
         "topic": records.topic,
         "partition": records.partition,

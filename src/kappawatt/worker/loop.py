@@ -14,6 +14,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -169,13 +170,13 @@ class Worker:
         self.answered += outcome.rows
         self._telemetry.rows.labels(service, "bus").inc(outcome.rows - outcome.refused_rows)
         self._telemetry.batch_rows.labels(service).observe(outcome.rows)
-        for rejection in outcome.refused:
-            self._telemetry.rejections.labels(service, "bus", rejection.code).inc()
+        for code, count in (Counter(r.code for r in outcome.refused) + outcome.unlisted).items():
+            self._telemetry.rejections.labels(service, "bus", code).inc(count)
         if outcome.refused:
             log.warning(
                 "rows refused",
                 extra={
-                    "count": len(outcome.refused),
+                    "count": len(outcome.refused) + sum(outcome.unlisted.values()),
                     "first": outcome.refused[0].message,
                     "at": outcome.first_refused,
                 },

@@ -19,6 +19,7 @@ from kappawatt.errors import SettingInvalid
 from kappawatt.serving.server.drain import Drain, HeldTermination
 from kappawatt.serving.server.inline_worker import InlineWorker
 from kappawatt.serving.server.lingering_worker import LingeringWorker
+from kappawatt.serving.server.memory import keep_few_heaps
 from kappawatt.serving.server.parent import end_with_parent
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
@@ -144,6 +145,7 @@ def _freeze(worker: Any) -> None:
 
 
 def _after_fork(settings: Settings) -> None:
+    keep_few_heaps()
     end_with_parent()  # a worker whose master was killed would keep the port and answer on
     logs.set_up(settings)
 
