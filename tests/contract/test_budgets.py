@@ -17,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from kappawatt.bus import connect
 from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON
+from kappawatt.forecasting.request import example_request
+from kappawatt.streams.table import TOPICS
 from tests.hostile.arrow_bodies import arrow_bodies
 from tests.hostile.door_bodies import forecast_bodies, infer_bodies, invocation_bodies, load_bodies
 from tests.hostile.text_bodies import GOOD, csv_bodies, export_bodies, json_bodies, line_bodies
@@ -107,3 +110,83 @@ def test_rows_of_any_content_type_are_answered_within_the_budget(plant: Server) 
     assert len(bodies) > 100
 
     check(plant, "/predict", bodies, lambda: plant.post("/predict", good, JSON)[0])
+
+
+def test_tensors_are_answered_within_the_budget(plant: Server) -> None:
+    door = "/v2/models/plant-power/infer"
+    good = infer_bodies()["infer: one row"]()
+
+    check(plant, door, of_kind(infer_bodies(), JSON), lambda: plant.post(door, good, JSON)[0])
+
+
+def test_binary_tensors_are_answered_within_the_budget(plant: Server) -> None:
+    door = "/v2/models/plant-power/infer"
+    for rows, claimed, size in ((2**40, 8, 8), (1_000_000, 8_000_000, 8), (1_048_000, 8_384_000, 8_384_000)):
+        tensor = {"name": "ambient_temperature", "shape": [rows], "datatype": "FP64"}
+        head = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": claimed}}]}).encode()
+        before = plant.status("VmRSS")
+
+        status, answer = plant.post(
+            door, head + bytes(size), "application/octet-stream", Inference_Header_Content_Length=str(len(head))
+        )
+
+        assert status in (400, 413), answer
+        assert plant.status("VmHWM") - before <= GROWTH
+
+
+def test_instances_are_answered_within_the_budget(plant: Server) -> None:
+    good = json.dumps({"instances": [GOOD]}).encode()
+    bodies = of_kind(invocation_bodies(), JSON) | of_kind(csv_bodies(), CSV)
+
+    check(plant, "/invocations", bodies, lambda: plant.post("/invocations", good, JSON)[0])
+
+
+@pytest.fixture(scope="module")
+def hourly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("hourly")
+    server = Server.started(folder, "serve", "hourly-load", KAPPAWATT_WORKERS="1", KAPPAWATT_FOLLOW_HISTORIES="false")
+    yield server
+    server.process.terminate()
+
+
+def test_histories_are_answered_within_the_budget(hourly: Server) -> None:
+    from kappawatt.services.hourly_load.forecaster import FORECASTER
+
+    good = json.dumps(example_request(FORECASTER, "PJME")).encode()
+
+    check(hourly, "/forecast", of_kind(forecast_bodies(), JSON), lambda: hourly.post("/forecast", good, JSON)[0])
+
+
+@pytest.fixture(scope="module")
+def ingestor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("ingestor")
+    bus = f"embedded:{folder / 'bus.sqlite'}"
+    connect(bus).ensure(TOPICS)
+    server = Server.started(folder, "serve", "sensor-ingestor", KAPPAWATT_WORKERS="1", KAPPAWATT_BUS=bus)
+    yield server
+    server.process.terminate()
+
+
+def _kind_of(body: bytes) -> str:
+    return ARROW if body.startswith(b"\xff\xff\xff\xff") else JSON
+
+
+def test_readings_of_any_series_are_taken_within_the_budget(ingestor: Server) -> None:
+    good = b'{"load_zone":"PJME","interval_start":"2016-07-01T04:00:00Z","load":30000}'
+    bodies = {name: (make, _kind_of(make()[:4])) for name, make in load_bodies().items()}
+
+    check(ingestor, "/load", bodies, lambda: ingestor.post("/load", good, JSON)[0])
+
+
+def test_exports_are_taken_within_the_budget(ingestor: Server) -> None:
+    good = b'{"load_zone":"PJME","interval_start":"2016-07-01T04:00:00Z","load":30000}'
+    exports = of_kind(export_bodies(), CSV)
+    meters = {name: body for name, body in exports.items() if b"Datetime" not in body[0]()[:40] and "gzip" not in name}
+
+    check(ingestor, "/meters", meters, lambda: ingestor.post("/load", good, JSON)[0])
+    check(
+        ingestor,
+        "/load",
+        {name: body for name, body in exports.items() if name not in meters},
+        lambda: ingestor.post("/load", good, JSON)[0],
+    )

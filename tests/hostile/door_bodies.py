@@ -21,24 +21,27 @@ def tensor(name: str, shape: str, data: str) -> str:
 
 
 def _infer() -> Iterator[tuple[str, Make]]:
+    yield "one row", lambda: _inputs(1, "")
     yield "a tensor of small numbers", lambda: repeated("1", f'{{"inputs":[{{"name":"{NAME}","data":[', "]}]}")
     yield "a tensor of lists", lambda: repeated("[1]", f'{{"inputs":[{{"name":"{NAME}","data":[', "]}]}")
     yield "a shape of 2**62 rows", lambda: f'{{"inputs":[{tensor(NAME, f"[{2**62}]", "[1]")}]}}'.encode()
     yield "a shape of many", lambda: repeated("1", f'{{"inputs":[{{"name":"{NAME}","shape":[', "]}]}")
-    yield "as many rows as pass", lambda: _inputs(60_000, "1")
+    yield "as many rows as pass", lambda: _inputs(60_000, "")
     yield "as many refused rows as pass", lambda: _inputs(60_000, '"x"')
     yield "partial answers of refused rows", lambda: b'{"parameters":{"partial":true},' + _inputs(60_000, '"x"')[1:]
     yield "many tensors of one name", lambda: repeated(tensor(NAME, "[1]", "[1]"), '{"inputs":[', "]}")
     yield "many tensors", lambda: numbered('{{"name":"{:x}","shape":[1]}}', '{"inputs":[', "]}", 150_000)
-    yield "one output a hundred thousand times", lambda: (
-        _inputs(1_000, "1")[:-1] + repeated('{"name":"net_power"}', ',"outputs":[', "]}", size=2_000_000)
+    yield (
+        "one output a hundred thousand times",
+        lambda: _inputs(1_000, "")[:-1] + repeated('{"name":"net_power"}', ',"outputs":[', "]}", size=2_000_000),
     )
-    yield "a long id", lambda: b'{"id":"' + b"x" * 4_000_000 + b'",' + _inputs(1, "1")[1:]
+    yield "a long id", lambda: b'{"id":"' + b"x" * 4_000_000 + b'",' + _inputs(1, "")[1:]
 
 
 def _inputs(rows: int, value: str) -> bytes:
-    data = "[" + ",".join([value] * rows) + "]"
-    return ('{"inputs":[' + ",".join(tensor(name, f"[{rows}]", data) for name in GOOD) + "]}").encode()
+    """Tensors of one value each, or of good ones."""
+    lists = {name: "[" + ",".join([value or str(good)] * rows) + "]" for name, good in GOOD.items()}
+    return ('{"inputs":[' + ",".join(tensor(name, f"[{rows}]", data) for name, data in lists.items()) + "]}").encode()
 
 
 def _invocations() -> Iterator[tuple[str, Make]]:
@@ -69,17 +72,30 @@ def _forecast() -> Iterator[tuple[str, Make]]:
 def _load() -> Iterator[tuple[str, Make]]:
     start = '"interval_start":"2016-07-01T04:00:00Z","load":1'
     yield "each another zone", lambda: numbered(f'{{{{"load_zone":"Z{{}}",{start}}}}}', "[", "]", 110_000)
-    yield "each another time zone", lambda: numbered(f'{{{{"load_zone":"Z","time_zone":"T{{}}",{start}}}}}', "[", "]", 85_000)
-    yield "revisions, each earlier", lambda: (
-        "[" + ",".join(f'{{"load_zone":"Z",{start},"available_at":{1_700_000_000_000 - i}}}' for i in range(80_000)) + "]"
-    ).encode()
+    yield (
+        "each another time zone",
+        lambda: numbered(f'{{{{"load_zone":"Z","time_zone":"T{{}}",{start}}}}}', "[", "]", 85_000),
+    )
+    yield (
+        "revisions, each earlier",
+        lambda: (
+            "["
+            + ",".join(f'{{"load_zone":"Z",{start},"available_at":{1_700_000_000_000 - i}}}' for i in range(80_000))
+            + "]"
+        ).encode(),
+    )
     yield "off the grid", lambda: repeated('{"load_zone":"Z","interval_start":"2016-07-01T04:00:01Z","load":1}')
     yield "text under null rows", text_bomb
     yield "texts at their longest", lambda: text_bomb(rows=100_001, size=180)
     yield "zones and no more", lambda: of(load_zone=_same("PJME", MANY))
-    yield "constant rows", lambda: of(
-        load_zone=_same("PJME", 150_000), time_zone=_same("America/New_York", 150_000),
-        interval_start=_times(150_000), load=_numbers(150_000),
+    yield (
+        "constant rows",
+        lambda: of(
+            load_zone=_same("PJME", 150_000),
+            time_zone=_same("America/New_York", 150_000),
+            interval_start=_times(150_000),
+            load=_numbers(150_000),
+        ),
     )
     yield "a long name", lambda: b'{"load_zone":"' + b"x" * (LARGE - 1_000) + b'"}'
 

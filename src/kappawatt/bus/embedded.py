@@ -34,6 +34,7 @@ from kappawatt.bus.interface import (
 )
 from kappawatt.bus.partitioner import partition_for
 from kappawatt.bus.topic import Topic
+from kappawatt.columns.plain import json_bytes
 from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, SettingInvalid, TopicUnknown
 
 __all__ = ["EmbeddedBus"]
@@ -66,6 +67,8 @@ CREATE TABLE IF NOT EXISTS generation (
 TOPIC_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # as Kafka has it
 BUSY_SECONDS = 30.0  # how long one process waits for another to finish a write
 IDLE_SECONDS = 0.005  # between two looks for new messages; a look costs some 10 us
+INSERT = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)"
+INSERTED = 5_000  # messages at a time
 PRUNE_SECONDS = 60.0  # between two deletions of what retention no longer keeps
 
 
@@ -257,7 +260,9 @@ class _EmbeddedProducer:
         with self._bus._file.write() as connection:
             ends: dict[TopicPartition, int] = {}
             counts: dict[str, int] = {}
-            rows = []
+            rows: list[tuple[object, ...]] = []
+            last: Headers | None = None
+            headers: bytes | None = None
             for message in messages:
                 topic = message.topic
                 if topic not in counts:
@@ -270,9 +275,13 @@ class _EmbeddedProducer:
                 offset = ends[topic, partition]
                 ends[topic, partition] = offset + 1
                 timestamp = now if message.timestamp is None else message.timestamp
-                headers = _encode_headers(message.headers)
+                if message.headers is not last:  # most messages of one publish share theirs
+                    last, headers = message.headers, _encode_headers(message.headers)
                 rows.append((topic, partition, offset, timestamp, message.key, message.value, headers))
-            connection.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                if len(rows) == INSERTED:
+                    connection.executemany(INSERT, rows)
+                    rows.clear()
+            connection.executemany(INSERT, rows)
             connection.executemany(
                 "UPDATE partition SET end_offset = ? WHERE topic = ? AND partition = ?",
                 [(end, topic, partition) for (topic, partition), end in ends.items()],
@@ -528,7 +537,7 @@ def _store_offsets(
 def _encode_headers(headers: Headers) -> bytes | None:
     if not headers:
         return None
-    return orjson.dumps([[name, value.decode("latin-1")] for name, value in headers])
+    return json_bytes([[name, value.decode("latin-1")] for name, value in headers])
 
 
 def _decode_headers(encoded: bytes | None) -> Headers:

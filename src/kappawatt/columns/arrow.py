@@ -40,7 +40,11 @@ MOST_METADATA = 64 * 1024
 MOST_REMEMBERED = 4 * 1024  # bytes of metadata that are looked up instead of read again
 LONGEST_NAME = 200  # bytes; names may overlap in the metadata, so that many long ones take little there
 WINDOW_BYTES = 8 * 1024 * 1024  # of Zstandard, as much as its specification has every reader support
-A_PLACE, A_TEXT, A_PART = 8, 60, 256  # bytes of Python and NumPy: a place in a column, a text, a column of a batch
+A_PLACE, A_TEXT, A_PART = (
+    8,
+    200,
+    256,
+)  # bytes of Python and NumPy: a place in a column, a text and its bytes, a part of a column
 
 MESSAGE_KIND, MESSAGE_HEADER, MESSAGE_BODY = 6, 8, 10
 IS_SCHEMA, IS_RECORD_BATCH = 1, 3
@@ -379,9 +383,15 @@ def _texts(
         raise _damaged(f"text offsets beyond 0 to {len(content)}, or not in order")
     # Offsets may jump back over a null row, so that one text lies under many rows: what all of them take is known here.
     wide = 1 if bytes(content).isascii() else 4
-    account.spend(wide * int((last - first).sum()) + A_TEXT * len(present), f"text of {column.name!r}")
-    texts = [bytes(content[a:b]).decode() for a, b in zip(first.tolist(), last.tolist(), strict=True)]
-    result[present] = np.array([*texts, None], dtype=object)[:-1]
+    account.require(wide * int((last - first).sum()), f"text of {column.name!r}")
+    known: dict[bytes, str] = {}  # names of plants and time zones repeat row after row
+    for row, start, end in zip(present.tolist(), first.tolist(), last.tolist(), strict=True):
+        raw = bytes(content[start:end])
+        text = known.get(raw)
+        if text is None:
+            account.spend(wide * len(raw) + A_TEXT, f"text of {column.name!r}")
+            text = known[raw] = raw.decode()
+        result[row] = text
     return result
 
 

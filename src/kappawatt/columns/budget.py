@@ -79,6 +79,11 @@ class Account:
         self._budget = budget
         self._left = budget.unpacked
 
+    def require(self, size: int, what: str) -> None:
+        """Raise PayloadTooLarge unless so many bytes are left; none are taken."""
+        self.spend(size, what)
+        self._left += size
+
     def spend(self, size: int, what: str) -> None:
         """Take bytes that are about to be allocated; PayloadTooLarge names what would take too many."""
         self._left -= size

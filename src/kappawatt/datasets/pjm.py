@@ -377,8 +377,6 @@ def _name_contradiction(
 class _Files:
     """Reads them as files of a stream of load zones."""
 
-    bytes_a_row = 64
-
     layouts = "hourly load (Datetime,<ZONE>_MW)"
 
     def recognises(self, header: Sequence[str]) -> bool:

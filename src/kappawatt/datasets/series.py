@@ -151,7 +151,7 @@ class Problems(list[Problem]):
 class Reader(Protocol):
     """Who reads the files of one stream's publishers; `Stream.files` names it.
 
-    It may have `bytes_a_row`, what it takes at most for a row while it reads.
+    It may have `bytes_a_row`, what it takes at most for a row while it reads; else each column counts as a series.
     """
 
     layouts: str  # what its headers look like, for an error message

@@ -20,7 +20,6 @@ __all__ = ["past_of", "read_series", "read_series_file", "stream_of"]
 
 LONGEST_LINE = 65_536  # bytes
 BYTES_A_CELL, BYTES_A_COLUMN = 64, 2048  # that columns of numbers take, each a series
-BYTES_A_ROW = 256  # that a reader takes for a row while it reads, unless it says another number
 SHOWN = 80  # characters of a bad header that are worth repeating
 
 
@@ -70,7 +69,7 @@ def read_series(
     if budget is not None:
         content = _unpacked(content, budget)
         columns = len(header_of(content))
-        takes = max(getattr(reader, "bytes_a_row", BYTES_A_ROW), BYTES_A_CELL * columns)
+        takes = getattr(reader, "bytes_a_row", BYTES_A_CELL * columns)
         _require_rows_within(content, budget, max(0, budget.unpacked - BYTES_A_COLUMN * columns) // takes)
     return reader.read(content, key=key, time_zone=time_zone, name=name, stream=stream)
 

@@ -22,7 +22,7 @@ from kappawatt.columns.arrow import read_columns, write_columns
 from kappawatt.columns.batch import Columns
 from kappawatt.columns.budget import STANDARD
 from kappawatt.columns.content import ARROW, JSON
-from kappawatt.columns.plain import plain_values
+from kappawatt.columns.plain import json_bytes, plain_values
 from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.readings import BLOCK_ROWS_MOST, content_type
 
@@ -98,7 +98,7 @@ def prediction_event(p: Prediction) -> list[Outgoing]:
             "source_offset": offset,
             "source_row": row,
         }
-        messages.append(Outgoing(p.topic, orjson.dumps(document), p.key, headers))
+        messages.append(Outgoing(p.topic, json_bytes(document), p.key, headers))
     return messages
 
 

@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Headers, Outgoing, Records, header
@@ -18,7 +17,7 @@ from kappawatt.columns.arrow import MARK, write_columns
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded
-from kappawatt.columns.plain import plain_values
+from kappawatt.columns.plain import json_bytes, plain_values
 from kappawatt.columns.schema import Schema
 from kappawatt.messages.portions import portions
 from kappawatt.streams.rules import by_key
@@ -58,28 +57,27 @@ def reading_messages(
         From so many rows of one key on they travel as Arrow blocks of at most 10,000 rows; 0 never.
     """
     messages: list[Outgoing] = []
+    events = (("content-type", JSON.encode()), *headers)  # the same ones, however many messages there are
+    blocks = (("content-type", ARROW.encode()), *headers)
     for name, rows in by_key(stream, batch, key):
         columns = given_columns(stream, batch, rows)
-        messages += _messages(columns, len(rows), stream.readings.name, name.encode(), headers, block_rows)
+        is_block = block_rows and len(rows) >= block_rows
+        messages += _messages(columns, len(rows), stream.readings.name, name.encode(), blocks if is_block else events)
     return messages
 
 
-def _messages(
-    columns: Mapping[str, NDArray[Any]], n: int, topic: str, key: bytes, headers: Headers, block_rows: int
-) -> list[Outgoing]:
-    if block_rows and n >= block_rows:
-        blocks = (("content-type", ARROW.encode()), *headers)
+def _messages(columns: Mapping[str, NDArray[Any]], n: int, topic: str, key: bytes, headers: Headers) -> list[Outgoing]:
+    if header(headers, "content-type") == ARROW.encode():
         return [
             Outgoing(
                 topic,
                 write_columns({name: c[start : start + BLOCK_ROWS_MOST] for name, c in columns.items()}),
                 key,
-                blocks,
+                headers,
             )
             for start in range(0, n, BLOCK_ROWS_MOST)
         ]
-    events = (("content-type", JSON.encode()), *headers)
-    return [Outgoing(topic, orjson.dumps(row), key, events) for row in objects(columns)]
+    return [Outgoing(topic, json_bytes(row), key, headers) for row in objects(columns)]
 
 
 def given_columns(stream: Stream, batch: Batch, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:

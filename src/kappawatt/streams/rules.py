@@ -66,8 +66,11 @@ def by_key(stream: Stream, batch: Batch, key: str) -> Iterator[tuple[str, NDArra
     codes: dict[str, int] = {}
     coded = np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.intp)
     order = np.argsort(coded, kind="stable")  # one pass, however many keys there are
-    for name, own in zip(codes, np.split(order, np.flatnonzero(np.diff(coded[order])) + 1), strict=False):
-        yield name, rows[own]
+    keys = list(codes)
+    ends = np.cumsum(np.bincount(coded, minlength=0)).tolist()
+    del names, codes, coded
+    for name, start, end in zip(keys, [0, *ends], ends, strict=False):
+        yield name, rows[order[start:end]]
 
 
 def has_a_name(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:

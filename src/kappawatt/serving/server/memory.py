@@ -15,7 +15,7 @@ from pathlib import Path
 __all__ = ["give_back", "keep_few_heaps"]
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
-MAPPED_BYTES = 1024 * 1024  # from so many on memory is mapped by itself, and unmapped when it is freed
+MAPPED_BYTES = 4 * 1024 * 1024
 HEAPS = 1  # Python's own lock lets threads take turns anyway
 SPARE_BYTES = 8 * 1024 * 1024  # that may be kept
 STATM = Path("/proc/self/statm")
@@ -34,7 +34,7 @@ def keep_few_heaps() -> None:
 
 def give_back() -> None:
     """Give freed memory back, if there is much: some milliseconds, else some microseconds."""
-    global _least  # noqa: PLW0603 (of the process, as its heap)
+    global _least
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None or not _lock.acquire(blocking=False):
         return
