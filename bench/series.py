@@ -2,9 +2,9 @@
 
 `python -m bench.series [--service smart-meter] [--step 1800] [--few 100] [--many 600]` publishes made-up series to an
 embedded bus: more history of each than a service keeps in the long run, then some days one by one, so that the worker
-has issued forecasts and holds them against their truth. What the process has more with many series than with few, divided by
-their difference, is what one series costs; one JSON line a role. The worker forecasts every series once a day, so it
-takes MANY x DAYS forecasts of 10 to 40 ms.
+has issued forecasts and holds them against their truth. What the process has more with many series than with few,
+divided by their difference, is what one series costs; one JSON line a role. The worker forecasts every series once a
+day, so it takes MANY x DAYS forecasts of 10 to 40 ms.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import re
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from kappawatt.columns.batch import RowsRejected
 from kappawatt.columns.content import CSV, JSON, content_type_of
 from kappawatt.columns.schema import Schema
 from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid, WritesRefused
-from kappawatt.ingest.bodies import read_rows
+from kappawatt.ingest.bodies import Rows, read_rows
 from kappawatt.messages.readings import reading_messages
 from kappawatt.messages.tracing import new_traceparent
 from kappawatt.serving.body import read_body
@@ -162,7 +163,7 @@ class _Read:
 
     messages: list[Outgoing]
     accepted: int
-    rejections: list[str]
+    refused: Counter[str]
     answer: Stored
 
 
@@ -192,18 +193,20 @@ class _Post:
 
     def _read(self, key: str, content_type: str, body: bytes, known: str) -> _Read:
         stream = self._stream
-        rows = read_rows(stream, body, content_type, key, as_published=known == "published")
+        rows = read_rows(
+            stream, body, content_type, key, as_published=known == "published", budget=self._context.budget
+        )
         messages = reading_messages(
             stream, rows.batch, key, headers=_trace(), block_rows=self._context.settings.block_rows
         )
         accepted = int(rows.batch.valid.sum())
         document = {"accepted": accepted, "messages": len(messages), "topic": stream.readings.name, "key": key}
         if rows.rejections:
-            response = rejected(RowsRejected(rows.rejections), **document)
+            response = rejected(_rejected_rows(rows), **document)
         else:
             response = Response(orjson.dumps(document | {"rejected": 0}), 202, content_type=JSON)
         answer = Stored(response.status_code, response.content_type or JSON, response.get_data())
-        return _Read(messages, accepted, [rejection.code for rejection in rows.rejections], answer)
+        return _Read(messages, accepted, rows.refused, answer)
 
     def _publish(self, rows: _Read) -> None:
         self._door.publish(rows.messages)
@@ -212,8 +215,8 @@ class _Post:
     def _count(self, rows: _Read) -> None:
         telemetry, name = self._context.telemetry, self._context.service.name
         telemetry.rows.labels(name, "http").inc(rows.accepted)
-        for code in rows.rejections:
-            telemetry.rejections.labels(name, "http", code).inc()
+        for code, count in rows.refused.items():
+            telemetry.rejections.labels(name, "http", code).inc(count)
 
     def _once(self, claim: str, key: str, content_type: str, body: bytes, known: str) -> Response:
         parts = (self._stream.path, key, content_type, known)
@@ -258,6 +261,12 @@ class _Post:
 
     def _log_id(self) -> str:
         return self._door.log_id(self._stream.readings.name)
+
+
+def _rejected_rows(rows: Rows) -> RowsRejected:
+    """The error of rows that are refused, and of lines of an export that are in no row."""
+    refused = int((~rows.batch.valid).sum()) + rows.unread
+    return RowsRejected(rows.rejections, sum(rows.unlisted.values()), refused)
 
 
 def _response(answer: Stored) -> Response:

@@ -12,6 +12,7 @@ from kappawatt.bus.interface import Records
 from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.batch import Columns
 from kappawatt.columns.schema import Field, Kind
+from kappawatt.messages.predictions import BLOCK
 from kappawatt.streams.stream import Stream
 
 from . import checks
@@ -33,7 +34,7 @@ OFFSET, ROW = (Field(name, "", "of the reading", kind=Kind.INTEGER) for name in 
 def block(stream: Stream, records: Records, i: int) -> tuple[dict[str, NDArray[Any]], int]:
     """Return the rows of an Arrow block as columns, and how many they are."""
     same = {name: content.decode("utf-8", "replace") for name, content in records.headers[i]}
-    found = read_columns(records.values[i])
+    found = read_columns(records.values[i], BLOCK)
     columns = {f.name: _answered(stream, f, found) for f in stream.answer.fields if f.required or f.name in found}
     moments = _column(stream, found, EVENT)
     n = len(moments)

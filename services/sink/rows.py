@@ -25,6 +25,7 @@ from kappawatt.columns.schema import Kind
 from kappawatt.columns.values import parse_timestamp
 from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.ids import message_id
+from kappawatt.messages.portions import portions
 from kappawatt.messages.readings import by_content_type, content_type, decode_records
 from kappawatt.store.limits import EARLIEST, LATEST, checked
 from kappawatt.store.table import ABSENT, DTYPES, Table, join
@@ -214,8 +215,9 @@ class Landing:
 
     def _add_readings(self, records: Records, stream: Stream) -> None:
         for kind, parts in by_content_type([records]).items():
-            for part in parts:  # what cannot be read is a dead letter of the worker's
-                self._add_readable(part, kind, stream)
+            for few in portions(parts):
+                for part in few:  # what cannot be read is a dead letter of the worker's
+                    self._add_readable(part, kind, stream)
 
     def _add_readable(self, records: Records, kind: str, stream: Stream) -> None:
         decoded = decode_records([records], kind, stream.schema)

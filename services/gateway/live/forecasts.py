@@ -18,6 +18,7 @@ from kappawatt.forecasting.forecaster import UNNAMED
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
 from kappawatt.messages.keys import key_text
+from kappawatt.messages.portions import portions
 from kappawatt.messages.readings import decode_records, runs_of_content_type
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
 from kappawatt.streams.stream import Form, Stream
@@ -134,7 +135,8 @@ class ForecastsView:
         """Yield how many rows messages of one kind have, and those of them that the worker takes: they keep the
         schema, have a value, and do not come from a wrong clock.
         """
-        for kind, part in runs_of_content_type(records):
+        runs = ((kind, part) for kind, run in runs_of_content_type(records) for few in portions([run]) for part in few)
+        for kind, part in runs:
             decoded = decode_records([part], kind, self.stream.schema)  # what is refused is a dead letter
             columns = decoded.batch.columns
             now = time.time_ns() // 1_000_000  # who sends says when a message arrived, and may say anything

@@ -25,17 +25,26 @@ from flatbuffers.number_types import Int16Flags, Int32Flags, Int64Flags, Uint8Fl
 from flatbuffers.table import Table
 from numpy.typing import NDArray
 
+from kappawatt.columns.budget import STANDARD, Account, Budget
 from kappawatt.columns.times import unit_of
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["MEDIA_TYPE", "read_columns", "write_columns"]
+__all__ = ["MARK", "MEDIA_TYPE", "read_columns", "weight", "write_columns"]
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 CONTINUATION = 0xFFFFFFFF
-MOST_ROWS = 1_000_000
+MARK = b"\xff\xff\xff\xff"  # the same, with which every stream starts
+A_TEXT_CELL = 256  # bytes of a text that a field may hold
 MOST_COLUMNS = 256
 MOST_METADATA = 64 * 1024
-MOST_UNPACKED = 256 * 1024 * 1024  # bytes all columns of a stream may take
+MOST_REMEMBERED = 4 * 1024  # bytes of metadata that are looked up instead of read again
+LONGEST_NAME = 200  # bytes; names may overlap in the metadata, so that many long ones take little there
+WINDOW_BYTES = 8 * 1024 * 1024  # of Zstandard, as much as its specification has every reader support
+A_PLACE, A_TEXT, A_PART = (
+    8,
+    200,
+    256,
+)  # bytes of Python and NumPy: a place in a column, a text and its bytes, a part of a column
 
 MESSAGE_KIND, MESSAGE_HEADER, MESSAGE_BODY = 6, 8, 10
 IS_SCHEMA, IS_RECORD_BATCH = 1, 3
@@ -46,6 +55,9 @@ NULL, INTEGER, FLOAT, TEXT, BOOLEAN, TIMESTAMP, LARGE_TEXT = 1, 2, 3, 5, 6, 10, 
 LZ4, ZSTANDARD = 0, 1
 MOST_SECONDS = 2**63 // 1000 - 1  # of a time, so that it can be counted in ms
 UNITS = {0: "s", 1: "ms", 2: "us", 3: "ns"}
+
+
+UNREADABLE = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +74,13 @@ class _Column:
         return {NULL: 0, TEXT: 3, LARGE_TEXT: 3}.get(self.kind, 2)
 
 
-def read_columns(body: bytes) -> dict[str, NDArray[Any]]:
+def read_columns(body: bytes, budget: Budget = STANDARD) -> dict[str, NDArray[Any]]:
     """Read a stream.
+
+    Parameters
+    ----------
+    budget : Budget
+        Rows it may have, and bytes its buffers and columns may take.
 
     Returns
     -------
@@ -75,14 +92,36 @@ def read_columns(body: bytes) -> dict[str, NDArray[Any]]:
     Raises
     ------
     PayloadInvalid
-        The stream is damaged, too large, or has a column of another kind.
+        The stream is damaged, or has a column of another kind.
+    PayloadTooLarge
+        It would become more than the budget has.
     """
     try:
-        return _read(memoryview(body))
+        return _read(memoryview(body), budget)
     except PayloadInvalid:
         raise
-    except (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError) as error:
+    except UNREADABLE as error:
         raise _damaged(f"its metadata cannot be read: {type(error).__name__}") from None
+
+
+def weight(body: bytes) -> int:
+    """Return how many bytes the columns of a stream take about, from what it says of itself; 0 if it cannot be read."""
+    total, places = 0, 0
+    try:
+        for described, content in _messages(memoryview(body)):
+            if isinstance(described, _Layout):
+                total += described.rows * places
+                total += len(content) if described.codec is None else _unpacked_size(described, content)
+            else:
+                places = sum(A_TEXT_CELL if c.kind in (TEXT, LARGE_TEXT) else A_PLACE for c in described)
+    except (PayloadInvalid, *UNREADABLE):
+        return 0
+    return total
+
+
+def _unpacked_size(layout: _Layout, content: memoryview) -> int:
+    starts = [offset for offset, length in layout.places if length]
+    return sum(max(0, struct.unpack_from("<q", content, start)[0]) for start in starts)
 
 
 def write_columns(columns: Mapping[str, NDArray[Any]]) -> bytes:
@@ -135,16 +174,16 @@ class _Layout:
     codec: int | None
 
 
-def _read(body: memoryview) -> dict[str, NDArray[Any]]:
+def _read(body: memoryview, budget: Budget) -> dict[str, NDArray[Any]]:
     schema: tuple[_Column, ...] | None = None
     parts: list[dict[str, NDArray[Any]]] = []
     rows = 0
-    budget = [MOST_UNPACKED]
+    account = budget.account()
     for metadata, content in _messages(body):
         if isinstance(metadata, _Layout) and schema is not None:
             rows += metadata.rows
-            _fit(rows, 0, MOST_ROWS, "rows")
-            parts.append(_record_batch(metadata, schema, content, budget))
+            budget.allow_rows(rows)
+            parts.append(_record_batch(metadata, schema, content, account))
         elif not isinstance(metadata, _Layout) and schema is None:
             schema = metadata
         else:
@@ -171,7 +210,8 @@ def _messages(body: memoryview) -> Iterator[tuple[tuple[_Column, ...] | _Layout,
         if size == 0:  # end of stream
             return
         _fit(size, 8, min(len(body) - at, MOST_METADATA), "metadata length")
-        length, described = _describe(bytes(body[at : at + size]))
+        describe = _describe if size <= MOST_REMEMBERED else _describe.__wrapped__
+        length, described = describe(bytes(body[at : at + size]))
         at += size
         _fit(length, 0, len(body) - at, "body length")
         yield described, body[at : at + length]
@@ -208,13 +248,15 @@ def _layout(header: Table) -> _Layout:
     if header.Offset(BATCH_COMPRESSION):
         codec = _scalar(_child(header, BATCH_COMPRESSION), 4, Uint8Flags)
     rows = _scalar(header, BATCH_ROWS, Int64Flags)
-    _fit(rows, 0, MOST_ROWS, "rows")
+    _fit(rows, 0, 2**62, "rows")
     return _Layout(rows, _pairs(header, BATCH_NODES), _pairs(header, BATCH_BUFFERS), codec)
 
 
 def _column(field: Table) -> _Column:
     slot = field.Offset(FIELD_NAME)
-    name = field.String(field.Pos + slot).decode() if slot else ""
+    raw = field.String(field.Pos + slot) if slot else b""
+    _fit(len(raw), 0, LONGEST_NAME, "name of a column: length")
+    name = raw.decode()
     kind = _scalar(field, FIELD_KIND, Uint8Flags)
     children = field.Offset(FIELD_CHILDREN)
     if field.Offset(FIELD_DICTIONARY) or (children and field.VectorLen(children)):
@@ -238,7 +280,7 @@ def _column(field: Table) -> _Column:
 
 
 def _record_batch(
-    layout: _Layout, schema: tuple[_Column, ...], body: memoryview, budget: list[int]
+    layout: _Layout, schema: tuple[_Column, ...], body: memoryview, account: Account
 ) -> dict[str, NDArray[Any]]:
     rows, nodes, places, codec = layout.rows, layout.nodes, layout.places, layout.codec
     if len(nodes) != len(schema) or len(places) != sum(c.buffers for c in schema):
@@ -246,26 +288,28 @@ def _record_batch(
     result, next_buffer = {}, 0
     for column, (length, nulls) in zip(schema, nodes, strict=True):
         _fit(length, rows, rows, "column length")
+        account.spend(A_PLACE * rows + A_PART, f"a column of {rows:,} rows")
         mine = places[next_buffer : next_buffer + column.buffers]
         next_buffer += column.buffers
-        buffers = [_buffer(offset, size, body, codec, budget) for offset, size in mine]
-        result[column.name] = _values(column, rows, nulls, buffers)
+        buffers = [_buffer(offset, size, body, codec, account) for offset, size in mine]
+        result[column.name] = _values(column, rows, nulls, buffers, account)
     return result
 
 
-def _buffer(offset: int, length: int, body: memoryview, codec: int | None, budget: list[int]) -> memoryview:
+def _buffer(offset: int, length: int, body: memoryview, codec: int | None, account: Account) -> memoryview:
     """The bytes of one buffer, unpacked; what all may take together is bounded."""
     _fit(offset, 0, len(body), "buffer offset")
     _fit(length, 0, len(body) - offset, "buffer length")
     packed = body[offset : offset + length]
     if codec is None or length == 0:
-        budget[0] -= length
+        account.spend(length, "a buffer")
         return packed
     (size,) = struct.unpack_from("<q", packed)
     if size == -1:  # left as it is, because packing would not have made it smaller
+        account.spend(length, "a buffer")
         return packed[8:]
-    _fit(size, 0, budget[0], "unpacked size")
-    budget[0] -= size
+    _fit(size, 0, 2**62, "unpacked size")
+    account.spend(size, "a buffer")
     return memoryview(_unpack(bytes(packed[8:]), size, codec))
 
 
@@ -281,7 +325,7 @@ def _unpack(packed: bytes, size: int, codec: int) -> bytes:
         import zstandard
 
         try:
-            unpacked = zstandard.ZstdDecompressor().stream_reader(packed).read(size)
+            unpacked = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES).stream_reader(packed).read(size)
         except zstandard.ZstdError as error:
             raise _damaged(f"Zstandard: {error}") from None
     else:
@@ -290,7 +334,7 @@ def _unpack(packed: bytes, size: int, codec: int) -> bytes:
     return unpacked
 
 
-def _values(column: _Column, rows: int, nulls: int, buffers: list[memoryview]) -> NDArray[Any]:
+def _values(column: _Column, rows: int, nulls: int, buffers: list[memoryview], account: Account) -> NDArray[Any]:
     if column.kind == NULL:  # what writers choose for a column that holds nothing
         return np.full(rows, None, dtype=object)
     missing = np.zeros(rows, dtype=np.bool_)
@@ -298,7 +342,7 @@ def _values(column: _Column, rows: int, nulls: int, buffers: list[memoryview]) -
         _fit(len(buffers[0]), (rows + 7) // 8, len(buffers[0]), "validity buffer")
         missing = ~_bits(buffers[0], rows)
     if column.kind in (TEXT, LARGE_TEXT):
-        return _texts(column, rows, missing, buffers[1], buffers[2])
+        return _texts(column, rows, missing, buffers[1], buffers[2], account)
     if column.kind == BOOLEAN:
         if missing.any():
             raise _damaged(f"{column.name!r}: null is no boolean")
@@ -324,17 +368,33 @@ def _bits(buffer: memoryview, rows: int) -> NDArray[np.bool_]:
 
 
 def _texts(
-    column: _Column, rows: int, missing: NDArray[np.bool_], offsets: memoryview, content: memoryview
+    column: _Column,
+    rows: int,
+    missing: NDArray[np.bool_],
+    offsets: memoryview,
+    content: memoryview,
+    account: Account,
 ) -> NDArray[Any]:
     result = np.full(rows, None, dtype=object)
     if rows == 0:
         return result
     _fit(len(offsets), (rows + 1) * column.dtype.itemsize, len(offsets), "offset buffer")
-    ends = np.frombuffer(offsets, dtype=column.dtype, count=rows + 1).tolist()
-    for row in np.flatnonzero(~missing).tolist():
-        _fit(ends[row], 0, len(content), "text offset")
-        _fit(ends[row + 1], ends[row], len(content), "text offset")
-        result[row] = bytes(content[ends[row] : ends[row + 1]]).decode()
+    ends = np.frombuffer(offsets, dtype=column.dtype, count=rows + 1)
+    present = np.flatnonzero(~missing)
+    first, last = ends[:-1][present], ends[1:][present]
+    if ((first < 0) | (last < first) | (last > len(content))).any():
+        raise _damaged(f"text offsets beyond 0 to {len(content)}, or not in order")
+    # Offsets may jump back over a null row, so that one text lies under many rows: what all of them take is known here.
+    wide = 1 if bytes(content).isascii() else 4
+    account.require(wide * int((last - first).sum()), f"text of {column.name!r}")
+    known: dict[bytes, str] = {}  # names of plants and time zones repeat row after row
+    for row, start, end in zip(present.tolist(), first.tolist(), last.tolist(), strict=True):
+        raw = bytes(content[start:end])
+        text = known.get(raw)
+        if text is None:
+            account.spend(wide * len(raw) + A_TEXT, f"text of {column.name!r}")
+            text = known[raw] = raw.decode()
+        result[row] = text
     return result
 
 

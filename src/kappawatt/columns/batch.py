@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from kappawatt.errors import FieldError, KappawattError, PayloadInvalid
 
-__all__ = ["Answer", "Batch", "Columns", "Rejection", "RowsRejected"]
+__all__ = ["Answer", "Batch", "Columns", "Rejection", "RowsRejected", "count_codes"]
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -91,24 +92,32 @@ class Batch:
     valid : ndarray of bool, shape (n_rows,)
         False where the row was rejected; its columns then hold whatever could be read.
     rejections : tuple of Rejection
-        In row order; a row may have several.
+        In row order; a row may have several. At least one if any row is not valid.
+    unlisted : mapping of str to int
+        How many more there are of each code: of a body with very many, the first ones are kept.
     """
 
     columns: Columns
     valid: NDArray[np.bool_]
     rejections: tuple[Rejection, ...] = ()
+    unlisted: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.valid)
 
+    @property
+    def refused(self) -> Counter[str]:
+        """How many rejections there are of each code, listed or not."""
+        return count_codes(self.rejections, self.unlisted)
+
     def take(self, rows: NDArray[np.intp]) -> Batch:
-        """Return the rows at these positions; their rejections are renumbered."""
-        where = {int(old): new for new, old in enumerate(rows)}
-        return Batch(
-            {name: column[rows] for name, column in self.columns.items()},
-            self.valid[rows],
-            tuple(r.at(where[r.row]) for r in self.rejections if r.row in where),
-        )
+        """Return the rows at these positions; their rejections are renumbered, those not listed stay behind."""
+        rejections: tuple[Rejection, ...] = ()
+        if self.rejections:
+            place = np.full(len(self), -1, dtype=np.intp)
+            place[rows] = np.arange(len(rows))
+            rejections = tuple(r.at(int(place[r.row])) for r in self.rejections if place[r.row] >= 0)
+        return Batch({name: column[rows] for name, column in self.columns.items()}, self.valid[rows], rejections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +135,8 @@ class Answer:
         The batch's, and those of rows the model itself failed on.
     model, version : str
         Who answered.
+    unlisted : mapping of str to int
+        How many more rejections there are of each code.
     """
 
     columns: Columns
@@ -133,9 +144,20 @@ class Answer:
     rejections: tuple[Rejection, ...]
     model: str
     version: str
+    unlisted: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.valid)
+
+    @property
+    def refused(self) -> Counter[str]:
+        """How many rejections there are of each code, listed or not."""
+        return count_codes(self.rejections, self.unlisted)
+
+
+def count_codes(rejections: tuple[Rejection, ...], unlisted: Mapping[str, int]) -> Counter[str]:
+    """Return how many rejections there are of each code, those in a list and those that are only counted."""
+    return Counter(r.code for r in rejections) + Counter(unlisted)
 
 
 class RowsRejected(KappawattError):
@@ -144,14 +166,26 @@ class RowsRejected(KappawattError):
     Parameters
     ----------
     rejections : sequence of Rejection
-        What was wrong, in row order.
+        What was wrong, in row order; maybe the first ones only.
+    unlisted : int
+        How many more there are.
+    rows : int or None
+        How many rows were refused; those of `rejections` if absent.
     """
 
     status = 422
     title = "Rows rejected"
 
-    def __init__(self, rejections: tuple[Rejection, ...]) -> None:
+    def __init__(self, rejections: tuple[Rejection, ...], unlisted: int = 0, rows: int | None = None) -> None:
         self.rejections = rejections
+        self.unlisted = unlisted
+        self.rows = len({r.row for r in rejections}) if rows is None else rows
         first = rejections[0]
-        more = f" (and {len(rejections) - 1} more)" if len(rejections) > 1 else ""
+        count = len(rejections) + unlisted
+        more = f" (and {count - 1} more)" if count > 1 else ""
         super().__init__(f"row {first.row}: {first.message}{more}")
+
+    @classmethod
+    def of(cls, rows: Batch | Answer) -> RowsRejected:
+        """Return the error of all rows that are not valid."""
+        return cls(rows.rejections, sum(rows.unlisted.values()), int((~rows.valid).sum()))

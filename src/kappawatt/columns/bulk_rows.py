@@ -9,29 +9,16 @@ import numpy as np
 import orjson
 
 from kappawatt.columns.batch import Batch
-from kappawatt.columns.json_rows import decode_objects
+from kappawatt.columns.json_rows import decode_objects, objects_at_once
 from kappawatt.columns.schema import Field, Kind, Schema
-from kappawatt.columns.strict_json import count_quotes
 
 NUMBER_CHARACTERS = b"0123456789+-.eE,"
 
 
 def bulk_json(values: Sequence[bytes], schema: Schema) -> Batch | None:
-    """Many messages of one flat object each, parsed as one list; None if any of them is anything else.
-
-    The checks make it impossible for two damaged messages to be taken for one: each starts and ends with a
-    brace, no list opens anywhere, and the newline between them cannot stand inside JSON text.
-    """
-    joined = b",\n".join(values)
-    if b"[" in joined or not all(v[:1] == b"{" and v[-1:] == b"}" for v in values):
-        return None
-    try:
-        rows = orjson.loads(b"[" + joined + b"]")
-    except orjson.JSONDecodeError:
-        return None
-    if len(rows) != len(values) or joined.count(b'"') != count_quotes(rows, 0):
-        return None
-    return decode_objects(rows, schema)
+    """Many messages of one flat object each; None if any of them is anything else."""
+    rows = objects_at_once(values)
+    return None if rows is None else decode_objects(rows, schema)
 
 
 def bulk_csv(values: Sequence[bytes], schema: Schema) -> Batch | None:
@@ -42,8 +29,13 @@ def bulk_csv(values: Sequence[bytes], schema: Schema) -> Batch | None:
     return plain_rows(joined, len(values), schema.csv_fields, schema)
 
 
-def plain_rows(joined: bytes, n: int, fields: Sequence[Field], schema: Schema) -> Batch | None:
-    """Rows of plain numbers; None if their text is not what JSON calls a number (`.5`, `+1`, empty)."""
+def plain_rows(
+    joined: bytes, n: int, fields: Sequence[Field], schema: Schema, listed: int | None = None
+) -> Batch | None:
+    """Rows of plain numbers, of whose rejections so many are kept (None: all).
+
+    None if their text is not what JSON calls a number (`.5`, `+1`, empty).
+    """
     if any(field.kind in (Kind.TEXT, Kind.TIMESTAMP) for field in fields):
         return None
     try:
@@ -62,4 +54,4 @@ def plain_rows(joined: bytes, n: int, fields: Sequence[Field], schema: Schema) -
     except OverflowError:
         return None
     columns = {field.name: matrix[:, i] for i, field in enumerate(fields[: matrix.shape[1]])}
-    return schema.check(columns, n)
+    return schema.check(columns, n, schema.refusals(n, listed))

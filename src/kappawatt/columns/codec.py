@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns import arrow
-from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.batch import Batch
+from kappawatt.columns.blocks import joined
+from kappawatt.columns.budget import STANDARD, Budget
 from kappawatt.columns.bulk_rows import bulk_csv, bulk_json
 from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, Decoded, ManyDecoded, without_mark
 from kappawatt.columns.csv_rows import decode_csv
-from kappawatt.columns.json_rows import decode_json
-from kappawatt.columns.schema import SHORTEST, Field, Kind, Schema, nothing, shorten
+from kappawatt.columns.json_rows import decode_json, decode_lines
+from kappawatt.columns.refusals import Refusals
+from kappawatt.columns.schema import SHORTEST, Field, Kind, Schema, nothing
 from kappawatt.columns.values import moments_of, refuse_unknown, texts_of
 from kappawatt.errors import PayloadInvalid
 
@@ -29,7 +32,7 @@ __all__ = ["decode", "decode_many", "join_messages"]
 log = logging.getLogger(__name__)
 
 
-def decode(body: bytes, content_type: str, schema: Schema) -> Decoded:
+def decode(body: bytes, content_type: str, schema: Schema, budget: Budget = STANDARD) -> Decoded:
     """Read and validate one body.
 
     Parameters
@@ -38,30 +41,34 @@ def decode(body: bytes, content_type: str, schema: Schema) -> Decoded:
     content_type : str
         One of `READABLE`.
     schema : Schema
+    budget : Budget
+        What the body may become.
 
     Raises
     ------
     PayloadInvalid
         The body as a whole cannot be read, or holds no row.
+    PayloadTooLarge
+        It has more rows than the budget allows, or would take more memory.
     """
     if content_type != ARROW:
         body = without_mark(body)
-    if not body.strip():
+    if not body or body.isspace():
         raise PayloadInvalid.of("body", "nothing", f"rows of {schema.name} as {content_type}")
     if content_type == JSON:
-        return decode_json(body, schema)
+        return decode_json(body, schema, budget)
     if content_type == NDJSON:
-        lines = [line for line in body.splitlines() if line.strip()]
-        return Decoded(decode_many(lines, JSON, schema).batch)
+        return Decoded(decode_lines(body, schema, budget))
     if content_type == CSV:
-        return Decoded(decode_csv(body, schema))
-    return Decoded(_decode_arrow(body, schema))
+        return Decoded(decode_csv(body, schema, budget))
+    return Decoded(_decode_arrow(body, schema, budget))
 
 
-def decode_many(values: Sequence[bytes], content_type: str, schema: Schema) -> ManyDecoded:
+def decode_many(values: Sequence[bytes], content_type: str, schema: Schema, budget: Budget = STANDARD) -> ManyDecoded:
     """Read and validate many messages of one content type; an unreadable message is one rejected row.
 
     So is one that reading fails on in a way that nobody thought of (`internal`): the others are read all the same.
+    The budget is each message's own; `kappawatt.messages.portions` sees to it that few large ones come at once.
     """
     if content_type in (CSV, JSON):
         values = [without_mark(value) for value in values]
@@ -69,7 +76,7 @@ def decode_many(values: Sequence[bytes], content_type: str, schema: Schema) -> M
         if bulk is not None:
             every = np.arange(len(values), dtype=np.intp)
             return ManyDecoded(bulk, every, np.zeros(len(values), dtype=np.intp))
-    batches = [_one_message(value, content_type, schema) for value in values]
+    batches = [_one_message(value, content_type, schema, budget) for value in values]
     return join_messages(batches, schema)
 
 
@@ -83,33 +90,33 @@ def _bulk(values: Sequence[bytes], content_type: str, schema: Schema) -> Batch |
         return None
 
 
-def _decode_arrow(body: bytes, schema: Schema) -> Batch:
-    found = arrow.read_columns(body)
+def _decode_arrow(body: bytes, schema: Schema, budget: Budget) -> Batch:
+    found = arrow.read_columns(body, budget)
     refuse_unknown(found, schema)
     n = len(next(iter(found.values())))
     if n == 0:
-        raise PayloadInvalid.of("rows", "0", f"1 to {arrow.MOST_ROWS}")
-    rejections: list[Rejection] = []
-    columns = {name: _arrow_column(c, schema.field(name), rejections) for name, c in found.items()}
-    return schema.check(columns, n, rejections)
+        raise PayloadInvalid.of("rows", "0", f"1 to {budget.rows}")
+    refusals = schema.refusals(n, budget.listed)
+    columns = {name: _arrow_column(c, schema.field(name), refusals) for name, c in found.items()}
+    return schema.check(columns, n, refusals)
 
 
-def _arrow_column(column: NDArray[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
+def _arrow_column(column: NDArray[Any], field: Field, refusals: Refusals) -> NDArray[Any]:
     kind = column.dtype.kind
-    if kind == "O" and all(value is None for value in column):
+    if kind == "O" and not (column != None).any():  # noqa: E711 (elementwise)
         return nothing(field, len(column))
     if field.kind is Kind.TEXT and kind == "O":
-        return texts_of(column.tolist(), field, rejections)
+        return texts_of(column.tolist(), field, refusals)
     if field.kind is Kind.TIMESTAMP and kind in "Mi":
-        return moments_of(column, field, rejections)
+        return moments_of(column, field, refusals)
     if field.kind not in (Kind.TEXT, Kind.TIMESTAMP) and kind in "fiu":
         return column.astype(np.float64)
     raise PayloadInvalid.of(field.name, f"an Arrow column of {column.dtype}", field.allowed)
 
 
-def _one_message(value: bytes, content_type: str, schema: Schema) -> Batch:
+def _one_message(value: bytes, content_type: str, schema: Schema, budget: Budget) -> Batch:
     try:
-        return decode(value, content_type, schema).batch
+        return decode(value, content_type, schema, budget).batch
     except PayloadInvalid as error:
         allowed = f"rows of {schema.name} as {content_type} ({str(error)[:400]})"
         return _refused("malformed", value, allowed, schema)
@@ -122,20 +129,15 @@ def _one_message(value: bytes, content_type: str, schema: Schema) -> Batch:
 
 
 def _refused(code: str, value: bytes, allowed: str, schema: Schema) -> Batch:
-    return schema.check({}, 1, [Rejection(0, code, None, shorten(value[:SHORTEST]), allowed)])
+    refusals = schema.refusals(1)
+    refusals.refuse(0, code, None, value[:SHORTEST], allowed)
+    return schema.check({}, 1, refusals)
 
 
-def join_messages(batches: Sequence[Batch], schema: Schema) -> ManyDecoded:
+def join_messages(batches: list[Batch], schema: Schema) -> ManyDecoded:
     """Return the rows of many messages, each of which was decoded alone."""
     lengths = [len(batch) for batch in batches]
     starts = np.concatenate(([0], np.cumsum(lengths)))
     message = np.repeat(np.arange(len(batches), dtype=np.intp), lengths)
     row = np.arange(starts[-1], dtype=np.intp) - starts[message]
-    if len(batches) == 1:
-        return ManyDecoded(batches[0], message, row)
-    columns = {name: np.concatenate([b.columns[name] for b in batches]) for name in schema.names}
-    valid = np.concatenate([b.valid for b in batches])
-    rejections = tuple(
-        r.at(r.row + int(start)) for start, b in zip(starts, batches, strict=False) for r in b.rejections
-    )
-    return ManyDecoded(Batch(columns, valid, rejections), message, row)
+    return ManyDecoded(joined(batches, schema, None), message, row)

@@ -5,44 +5,132 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.batch import Batch
+from kappawatt.columns.blocks import BLOCK_BYTES, joined, lines_of
+from kappawatt.columns.budget import STANDARD, Budget
 from kappawatt.columns.bulk_rows import NUMBER_CHARACTERS, plain_rows
-from kappawatt.columns.schema import Field, Kind, Schema, shorten
+from kappawatt.columns.refusals import Refusals
+from kappawatt.columns.schema import Field, Kind, Schema
 from kappawatt.columns.values import texts_of, timestamps_of
 from kappawatt.errors import PayloadInvalid
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLANKS = re.compile(rb"\s*")
+LONGEST_ROW = BLOCK_BYTES  # bytes; a quote that is never closed would make all the rest one row
 
-def decode_csv(body: bytes, schema: Schema) -> Batch:
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PayloadInvalid.of("body", f"bytes that are not UTF-8 at {error.start}", "UTF-8") from None
-    if "\x00" in text:
+
+def decode_csv(body: bytes, schema: Schema, budget: Budget = STANDARD) -> Batch:
+    if b"\x00" in body:
         raise PayloadInvalid.of("body", "a NUL character", "CSV text")
-    first, _, rest = text.lstrip().partition("\n")
+    start = len(BYTE_ORDER_MARK) if body.startswith(BYTE_ORDER_MARK) else 0
+    start = BLANKS.match(body, start).end()  # type: ignore[union-attr]
+    end = body.find(b"\n", start) + 1 or len(body)
+    _require_short(end - start)
+    first = _text(body[start:end], start)
     headers = [cell.strip().strip('"') for cell in first.strip().split(",")]
+    fields: list[Field | None] = list(schema.csv_fields)
     if _is_header(headers, schema):
-        fields = _fields_of(headers, schema)
-        text = rest
-    else:
-        fields = list(schema.csv_fields)
-    lines = text.replace("\r\n", "\n").strip("\n")
-    if not lines.strip():
+        fields, start = _fields_of(headers, schema), end
+    batches, count = [], 0
+    for batch in _batches(body, start, fields, schema, budget):
+        count += len(batch)
+        budget.allow_rows(count)
+        batches.append(batch)
+    if not batches:
         raise PayloadInvalid.of("body", "a header and no row", f"1 row of {schema.name} or more")
-    encoded = lines.encode()
-    n = encoded.count(b"\n") + 1
-    if None not in fields and encoded.translate(None, NUMBER_CHARACTERS) == b"\n" * (n - 1):
-        known = [field for field in fields if field is not None]
-        plain = plain_rows(encoded, n, known, schema)
-        if plain is not None:
-            return plain
-    return _csv_cells(lines, fields, schema)
+    return joined(batches, schema, budget.listed)
+
+
+def _batches(body: bytes, start: int, fields: list[Field | None], schema: Schema, budget: Budget) -> Iterator[Batch]:
+    """The rows of a body from `start` on, a block of lines at a time; quoted text may hold ends of lines."""
+    known = None if None in fields else [field for field in fields if field is not None]
+    for block in lines_of(body, start):
+        _require_short(len(block))  # longer is but a single line
+        lines = block.replace(b"\r\n", b"\n").strip(b"\n")
+        if not lines.strip():
+            start += len(block)
+            continue
+        n = lines.count(b"\n") + 1
+        budget.allow_rows(n)
+        if known and lines.translate(None, NUMBER_CHARACTERS) == b"\n" * (n - 1):
+            plain = plain_rows(lines, n, known, schema, budget.listed)
+            if plain is not None:
+                yield plain
+                start += len(block)
+                continue
+        if b'"' in block:
+            yield from _quoted(body, start, fields, schema, budget)
+            return
+        cells = _rows_of(io.StringIO(_text(lines, start)))
+        yield _csv_cells([row for row in cells if row], fields, schema, budget)
+        start += len(block)
+
+
+def _quoted(body: bytes, start: int, fields: list[Field | None], schema: Schema, budget: Budget) -> Iterator[Batch]:
+    lines = _Lines(body, start)
+    cells: list[list[str]] = []
+    size = 0
+    for row in _rows_of(lines):
+        size += lines.take()
+        if row:
+            cells.append(row)
+        if size >= BLOCK_BYTES:
+            yield _csv_cells(cells, fields, schema, budget)
+            cells, size = [], 0
+    if cells:
+        yield _csv_cells(cells, fields, schema, budget)
+
+
+class _Lines:
+    """The lines of a body, as a reader of CSV takes them; no row may have too many of them."""
+
+    def __init__(self, body: bytes, start: int) -> None:
+        self._body = body
+        self._at = start
+        self._size = 0  # bytes since the last row
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._at >= len(self._body):
+            raise StopIteration
+        end = self._body.find(b"\n", self._at) + 1 or len(self._body)
+        self._size += end - self._at
+        _require_short(self._size)
+        line = _text(self._body[self._at : end], self._at)
+        self._at = end
+        return line.replace("\r\n", "\n")
+
+    def take(self) -> int:
+        """The bytes of the row that was just read."""
+        size, self._size = self._size, 0
+        return size
+
+
+def _require_short(size: int) -> None:
+    if size > LONGEST_ROW:
+        raise PayloadInvalid.of("body", f"a row of {size:,} bytes or more", f"rows of up to {LONGEST_ROW:,} bytes")
+
+
+def _text(part: bytes, start: int) -> str:
+    try:
+        return part.decode()
+    except UnicodeDecodeError as error:
+        raise PayloadInvalid.of("body", f"bytes that are not UTF-8 at {start + error.start}", "UTF-8") from None
+
+
+def _rows_of(lines: Iterable[str]) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(lines, strict=True)
+    except csv.Error as error:
+        raise PayloadInvalid.of("body", f"malformed CSV ({error})", "CSV (RFC 4180)") from None
 
 
 def _is_header(cells: Sequence[str], schema: Schema) -> bool:
@@ -71,20 +159,14 @@ def _fields_of(headers: Sequence[str], schema: Schema) -> list[Field | None]:
     return fields
 
 
-def _csv_cells(text: str, fields: Sequence[Field | None], schema: Schema) -> Batch:
+def _csv_cells(cells: list[list[str]], fields: Sequence[Field | None], schema: Schema, budget: Budget) -> Batch:
     """The careful way, cell by cell, which knows quotes, blanks and what exactly is wrong."""
-    rejections: list[Rejection] = []
-    cells: list[list[str]] = []
-    try:
-        for row in csv.reader(io.StringIO(text), strict=True):
-            if row:
-                cells.append(row)
-    except csv.Error as error:
-        raise PayloadInvalid.of("body", f"malformed CSV ({error})", "CSV (RFC 4180)") from None
+    refusals = schema.refusals(len(cells), budget.listed)
     required = sum(field is None or field.required for field in fields)
+    order = _order(fields)
     for i, row in enumerate(cells):
         if not required <= len(row) <= len(fields):
-            rejections.append(Rejection(i, "malformed", None, f"{len(row)} values", _order(fields)))
+            refusals.refuse(i, "malformed", None, f"{len(row)} values", order)
             cells[i] = []
     columns: dict[str, NDArray[Any]] = {}
     for place, field in enumerate(fields):
@@ -92,12 +174,12 @@ def _csv_cells(text: str, fields: Sequence[Field | None], schema: Schema) -> Bat
             continue
         texts = [row[place].strip() if place < len(row) else "" for row in cells]
         if field.kind is Kind.TIMESTAMP:
-            columns[field.name] = timestamps_of([t or None for t in texts], field, rejections)
+            columns[field.name] = timestamps_of([t or None for t in texts], field, refusals)
         elif field.kind is Kind.TEXT:
-            columns[field.name] = texts_of([t or None for t in texts], field, rejections)
+            columns[field.name] = texts_of([t or None for t in texts], field, refusals)
         else:
-            columns[field.name] = _numbers(texts, field, rejections)
-    return schema.check(columns, len(cells), rejections)
+            columns[field.name] = _numbers(texts, field, refusals)
+    return schema.check(columns, len(cells), refusals)
 
 
 def _order(fields: Sequence[Field | None]) -> str:
@@ -107,7 +189,7 @@ def _order(fields: Sequence[Field | None]) -> str:
     return ",".join(names[:least]) + "".join(f"[,{name}]" for name in names[least:])
 
 
-def _numbers(texts: Sequence[str], field: Field, rejections: list[Rejection]) -> NDArray[np.float64]:
+def _numbers(texts: Sequence[str], field: Field, refusals: Refusals) -> NDArray[np.float64]:
     column = np.full(len(texts), np.nan)
     for row, text in enumerate(texts):
         if text == "":
@@ -117,9 +199,9 @@ def _numbers(texts: Sequence[str], field: Field, rejections: list[Rejection]) ->
         except ValueError:
             value = None
         if value is None:
-            rejections.append(Rejection(row, "not_a_number", field.name, shorten(text), field.allowed))
+            refusals.refuse_value(row, "not_a_number", field, text)
         elif value != value:
-            rejections.append(Rejection(row, "not_finite", field.name, text, field.allowed))
+            refusals.refuse_value(row, "not_finite", field, text)
         else:
             column[row] = value
     return column

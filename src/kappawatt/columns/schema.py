@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as derived
 from enum import StrEnum
@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.refusals import Refusals
+from kappawatt.columns.shown import SHORTEST, shorten
 
-__all__ = ["Field", "Kind", "Schema"]
+__all__ = ["SHORTEST", "Field", "Kind", "Schema", "shorten"]
 
 LARGEST = float(np.finfo(np.float64).max)
 NO_NUMBER = (math.inf, -math.inf)  # the range of a field that holds no number: nothing is in it
 LONGEST_TEXT = 200  # characters, where a field does not say
-SHORTEST = 80  # characters of a bad value that are worth repeating to its sender
 
 
 class Kind(StrEnum):
@@ -200,12 +201,7 @@ class Schema:
         allowed = f"{hint} (that is {name} in full)" if hint else f"only {known}"
         return Rejection(row, "unknown_field", name[:SHORTEST], shorten(got), allowed)
 
-    def check(
-        self,
-        columns: Mapping[str, NDArray[Any]],
-        n: int,
-        rejections: Sequence[Rejection] = (),
-    ) -> Batch:
+    def check(self, columns: Mapping[str, NDArray[Any]], n: int, refusals: Refusals | None = None) -> Batch:
         """Validate columns that were read by `kappawatt.columns.codec` and return them as a Batch.
 
         Parameters
@@ -215,18 +211,13 @@ class Schema:
             datetime64 in the field's `finest` unit; text as object. Fields may be absent.
         n : int
             Number of rows.
-        rejections : sequence of Rejection
+        refusals : Refusals, optional
             What reading has refused already; those rows and fields are not reported twice.
         """
-        if not rejections and self._all_good(columns, n):
+        if not refusals and self._all_good(columns, n):
             whole = {f.name: columns[f.name] if f.name in columns else nothing(f, n) for f in self.fields}
             return Batch(whole, np.ones(n, dtype=np.bool_))
-        valid = np.ones(n, dtype=np.bool_)
-        found = list(rejections)
-        if found:
-            valid[[r.row for r in found]] = False
-        seen = {(r.row, r.field) for r in found}
-        whole_rows = {r.row for r in found if r.field is None}
+        found = self.refusals(n) if refusals is None else refusals
         complete: dict[str, NDArray[Any]] = {}
         for field in self.fields:
             column = columns.get(field.name)
@@ -234,16 +225,13 @@ class Schema:
                 column = nothing(field, n)
             complete[field.name] = column
             for code, bad in _faults(field, column):
-                for row in np.flatnonzero(bad).tolist():
-                    if row in whole_rows or (row, field.name) in seen:
-                        continue
-                    seen.add((row, field.name))
-                    valid[row] = False
-                    got = None if code == "missing_field" else shorten(column[row])
-                    found.append(Rejection(row, code, field.name, got, field.allowed))
-        if found:
-            found.sort(key=lambda r: r.row)
-        return Batch(complete, valid, tuple(found))
+                found.refuse_all(bad, code, field.name, column, field.allowed)
+        listed, unlisted = found.listed()
+        return Batch(complete, ~found.rows, listed, unlisted)
+
+    def refusals(self, n: int, listed: int | None = None) -> Refusals:
+        """Return what takes the refusals of n rows, and keeps so many of them with their reasons (None: all)."""
+        return Refusals(n, self.names, listed)
 
     def plain_row(self, row: Mapping[str, Any]) -> Batch | None:
         """Return one row as a batch if it is what comes all day: the required fields, numbers in range, no more.
@@ -306,34 +294,6 @@ class Schema:
             need = "" if f.required else " (optional)"
             lines.append(f"| `{f.name}`{need} | {f.unit} | {f.allowed} | {f.column or ''} | {f.meaning} |")
         return "\n".join(lines)
-
-
-def shorten(value: Any) -> Any:
-    """Return `value` as something JSON can hold and a message can afford."""
-    if isinstance(value, np.datetime64):
-        whole = value.astype("datetime64[ms]")
-        return str(whole if whole == value else value)
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if np.isfinite(value) else str(value)
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) < 2**53 else str(value)[:SHORTEST]
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    text = value if isinstance(value, str) else repr_short(value)
-    return text if len(text) <= SHORTEST else text[: SHORTEST - 1] + "…"
-
-
-def repr_short(value: Any) -> str:
-    """Describe a list or an object without walking into it (it may be nested a thousand deep)."""
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return f"an object of {len(value)} keys"
-    return str(value)
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from kappawatt.columns.budget import STANDARD, Budget
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["MOST_DEPTH", "SURROGATE", "Repeated", "count_quotes", "dump_json", "load_document", "load_json"]
@@ -34,7 +35,7 @@ class Repeated(dict[str, Any]):
     key: str = ""
 
 
-def load_json(body: bytes) -> Any:
+def load_json(body: bytes, budget: Budget = STANDARD) -> Any:
     """Parse JSON of a request; objects with a repeated key come back as `Repeated`.
 
     orjson parses and keeps the last of repeated keys. Whether there were any shows in the number of quotes:
@@ -46,7 +47,10 @@ def load_json(body: bytes) -> Any:
     ------
     PayloadInvalid
         It is no JSON, no UTF-8, holds text that is no Unicode, or is nested too deeply.
+    PayloadTooLarge
+        It may take more memory than the budget has.
     """
+    budget.allow_objects(body)
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -55,6 +59,8 @@ def load_json(body: bytes) -> Any:
         if body.count(b'"') == count_quotes(parsed, 0):
             return parsed
         reason = "malformed"
+        del parsed
+    budget.allow_objects(body, copies=2)
     try:
         found = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_pairs, parse_int=_integer)
     except RecursionError:

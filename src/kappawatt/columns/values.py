@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.columns.batch import Rejection
-from kappawatt.columns.schema import Field, Kind, Schema, shorten
+from kappawatt.columns.refusals import Refusals
+from kappawatt.columns.schema import Field, Kind, Schema
 
 __all__ = ["CALENDAR", "column_of", "moments_of", "parse_microseconds", "parse_timestamp"]
 
@@ -27,12 +27,12 @@ def refuse_unknown(names: Iterable[str], schema: Schema) -> None:
             raise schema.unknown(0, name, "this column").error
 
 
-def column_of(values: list[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
+def column_of(values: list[Any], field: Field, refusals: Refusals) -> NDArray[Any]:
     """One JSON column as an array; None is missing, values of a wrong type are refused."""
     if field.kind is Kind.TIMESTAMP:
-        return timestamps_of(values, field, rejections)
+        return timestamps_of(values, field, refusals)
     if field.kind is Kind.TEXT:
-        return texts_of(values, field, rejections)
+        return texts_of(values, field, refusals)
     kinds = set(map(type, values))
     if not kinds <= {float, int}:
         clean: list[Any] = []
@@ -42,12 +42,12 @@ def column_of(values: list[Any], field: Field, rejections: list[Rejection]) -> N
                 continue
             clean.append(math.nan)
             if value is not None:
-                rejections.append(Rejection(row, "not_a_number", field.name, shorten(value), field.allowed))
+                refusals.refuse_value(row, "not_a_number", field, value)
         values = clean
     elif float in kinds:
         for row, value in enumerate(values):
             if value != value:  # a literal NaN: Python's parser reads it, JSON does not have it
-                rejections.append(Rejection(row, "not_finite", field.name, "NaN", field.allowed))
+                refusals.refuse_value(row, "not_finite", field, "NaN")
     try:
         return np.array(values, dtype=np.float64)
     except OverflowError:  # an integer beyond any float
@@ -61,18 +61,18 @@ def _as_float(value: float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def texts_of(values: list[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
+def texts_of(values: list[Any], field: Field, refusals: Refusals) -> NDArray[Any]:
     shortest, longest = field.lengths
     column = np.full(len(values), None, dtype=object)
     for row, value in enumerate(values):
         if isinstance(value, str) and shortest <= len(value) <= longest:
             column[row] = value
         elif value is not None:
-            rejections.append(Rejection(row, "not_text", field.name, shorten(value), field.allowed))
+            refusals.refuse_value(row, "not_text", field, value)
     return column
 
 
-def timestamps_of(values: list[Any], field: Field, rejections: list[Rejection]) -> NDArray[Any]:
+def timestamps_of(values: list[Any], field: Field, refusals: Refusals) -> NDArray[Any]:
     if set(map(type, values)) == {type(None)}:
         return np.full(len(values), np.datetime64("NaT"), dtype=f"datetime64[{field.finest}]")
     whole = np.full(len(values), NOT_A_TIME, dtype=np.int64)
@@ -81,13 +81,13 @@ def timestamps_of(values: list[Any], field: Field, rejections: list[Rejection]) 
             continue
         moment = parse_microseconds(value)
         if moment is None:
-            rejections.append(Rejection(row, "not_a_timestamp", field.name, shorten(value), field.allowed))
+            refusals.refuse_value(row, "not_a_timestamp", field, value)
         else:
             whole[row] = moment
     return whole.view("datetime64[us]").astype(f"datetime64[{field.finest}]", copy=False)
 
 
-def moments_of(column: NDArray[Any], field: Field, rejections: list[Rejection]) -> NDArray[np.datetime64]:
+def moments_of(column: NDArray[Any], field: Field, refusals: Refusals) -> NDArray[np.datetime64]:
     """One column of times, or of whole ms since the epoch, as the field keeps them; NaT is missing, and what is
     beyond the years 1 to 9999 is refused.
     """
@@ -98,8 +98,7 @@ def moments_of(column: NDArray[Any], field: Field, rejections: list[Rejection]) 
         known = ~np.isnan(column) if column.dtype.kind == "f" else np.ones(len(column), np.bool_)
         whole = column
     inside = known & (whole >= CALENDAR[0]) & (whole <= CALENDAR[1])
-    for row in np.flatnonzero(known & ~inside).tolist():
-        rejections.append(Rejection(row, "not_a_timestamp", field.name, shorten(column[row]), field.allowed))
+    refusals.refuse_all(known & ~inside, "not_a_timestamp", field.name, column, field.allowed)
     moments = column if column.dtype.kind == "M" else np.where(inside, whole, 0).astype("datetime64[ms]")
     return np.where(inside, moments, np.datetime64("NaT")).astype(f"datetime64[{field.finest}]")
 

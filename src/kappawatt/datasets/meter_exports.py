@@ -20,7 +20,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.datasets.series import MOST_BYTES, Problem, Reader, SeriesFile, refuse_key, require_rows
+from kappawatt.datasets.series import (
+    HEAD_BYTES,
+    MOST_BYTES,
+    Problem,
+    Problems,
+    Reader,
+    SeriesFile,
+    refuse_key,
+    require_rows,
+    text_lines,
+)
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 from kappawatt.forecasting.calendar import HOUR, Times, to_utc
 from kappawatt.streams.stream import Stream
@@ -172,7 +182,7 @@ def sniff(content: bytes) -> MeterFormat:
     >>> sniff(b"LCLid,tstp,energy(kWh/hh)\\n").value
     'london'
     """
-    header = _header(_text(content[:65536], is_whole=len(content) <= 65536))
+    header = _header(_text(content[:HEAD_BYTES], is_whole=len(content) <= HEAD_BYTES))
     found = _format_of(header)
     if found is None:
         raise PayloadInvalid(f"header: got {','.join(header)[:SHORTEST]!r}, allowed that of {FILES.layouts}")
@@ -250,14 +260,14 @@ def _read(
     columns: Sequence[str],
     rows_of: Callable[[list[str], Iterable[list[str]], list[Problem]], list[_Row]],
 ) -> MeterFile:
-    text = _text(content)
-    header = _header(text)
+    content = _unpacked(content)
+    header = _header(_text(content[:HEAD_BYTES], is_whole=len(content) <= HEAD_BYTES))
     for name in columns:
         if name not in header:
             raise PayloadInvalid(f"header: got {','.join(header)[:SHORTEST]!r}, allowed one with {name}")
-    lines = csv.reader(io.StringIO(text, newline=""))
+    lines = csv.reader(text_lines(content))
     next(lines)
-    problems: list[Problem] = []
+    problems = Problems()
     energy = next((name for name in header if name in (TEXAS_COLUMNS[5], *LONDON_ENERGY)), "energy")
     try:
         rows = rows_of(header, lines, problems)
@@ -272,20 +282,26 @@ def _read(
     return MeterFile(kind, tuple(one for one in series if len(one)), tuple(problems))
 
 
-def _text(content: bytes, *, is_whole: bool = True) -> str:
-    """Return a file's text; the start of it if the bytes are only its start."""
+def _unpacked(content: bytes) -> bytes:
     if content[:2] == b"\x1f\x8b":
-        unpacking = zlib.decompressobj(wbits=31)
         try:
-            if is_whole:
-                with gzip.open(io.BytesIO(content)) as file:
-                    content = file.read(MOST_BYTES + 1)
-            else:
-                content = unpacking.decompress(content, 65536)
+            with gzip.open(io.BytesIO(content)) as file:
+                content = file.read(MOST_BYTES + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise PayloadInvalid(f"gzip: {error}") from error
     if len(content) > MOST_BYTES:
         raise PayloadTooLarge(f"file: got more than {MOST_BYTES} bytes, allowed up to that, unpacked")
+    return content
+
+
+def _text(content: bytes, *, is_whole: bool = True) -> str:
+    """Return a file's text; the start of it if the bytes are only its start."""
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = zlib.decompressobj(wbits=31).decompress(content, HEAD_BYTES)
+        except zlib.error as error:
+            raise PayloadInvalid(f"gzip: {error}") from error
+        is_whole = False
     try:
         return content.decode("utf-8-sig", "strict" if is_whole else "ignore")
     except UnicodeDecodeError as error:
@@ -486,9 +502,14 @@ def _is_newest_first(moments: Sequence[int] | Sequence[np.datetime64]) -> bool |
     return None if steps == 0 else bool(steps < 0)
 
 
+def _short(text: str) -> str:
+    """A cell without blanks around it; nothing of one so long that remembering it would take memory."""
+    return text.strip() if len(text) <= SHORTEST else ""
+
+
 @lru_cache(maxsize=4096)
 def _us_date(text: str) -> np.datetime64:
-    match = US_DATE.fullmatch(text.strip())
+    match = US_DATE.fullmatch(_short(text))
     if match:
         month, day, year = match.groups()
         try:
@@ -500,9 +521,9 @@ def _us_date(text: str) -> np.datetime64:
 
 @lru_cache(maxsize=4096)
 def _us_moment(text: str) -> np.datetime64:
-    if not text.strip():
+    if not text.strip() and len(text) <= SHORTEST:
         return NOTHING
-    match = US_MOMENT.fullmatch(text.strip())
+    match = US_MOMENT.fullmatch(_short(text))
     if match:
         month, day, year, hours, minutes, seconds = match.groups()
         try:
@@ -514,7 +535,7 @@ def _us_moment(text: str) -> np.datetime64:
 
 @lru_cache(maxsize=65536)
 def _iso_moment(text: str) -> np.datetime64:
-    match = ISO_MOMENT.fullmatch(text.strip())
+    match = ISO_MOMENT.fullmatch(_short(text))
     if match:
         try:
             return np.datetime64(f"{match[1]}T{match[2]}", "ms")
@@ -526,7 +547,7 @@ def _iso_moment(text: str) -> np.datetime64:
 @lru_cache(maxsize=1024)
 def _clock(field: str, text: str) -> int:
     """Return quarter hours since midnight, 0 to 95; an end of 24:00 is 00:00."""
-    match = CLOCK.fullmatch(text.strip())
+    match = CLOCK.fullmatch(_short(text))
     if match:
         hours, minutes = int(match[1]), int(match[2])
         if minutes % 15 == 0 and minutes < 60 and (hours < 24 or (hours == 24 and minutes == 0)):
@@ -536,7 +557,7 @@ def _clock(field: str, text: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _esiid(text: str) -> str:
-    match = ESIID.fullmatch(text.strip())
+    match = ESIID.fullmatch(_short(text))
     if match is None:
         raise _Unreadable("ESIID", text, "1 to 22 digits, with or without an apostrophe before them")
     return match[1]
@@ -544,8 +565,8 @@ def _esiid(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def _surplus(text: str) -> str:
-    word = text.strip().lower().replace(" ", "").replace("_", "")
-    if word in ("consumption", ""):
+    word = _short(text).lower().replace(" ", "").replace("_", "")
+    if word == "consumption" or (not word and len(text) <= SHORTEST):
         return ""
     if word in ("surplusgeneration", "generation"):
         return SURPLUS
@@ -574,6 +595,8 @@ _READERS: dict[MeterFormat, Callable[[bytes], MeterFile]] = {
 
 class _Files:
     """Reads them as files of a stream of meters, which bring their own clock."""
+
+    bytes_a_row = 256
 
     layouts = (
         f"Smart Meter Texas ({','.join(TEXAS_COLUMNS)}) or of Low Carbon London "

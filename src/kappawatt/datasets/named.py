@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kappawatt.columns.budget import FILES
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV
 from kappawatt.columns.schema import Schema
@@ -138,7 +139,7 @@ def read_table(path: Path, schema: Schema = READING) -> dict[str, NDArray[Any]]:
     PayloadInvalid
         The file cannot be read, or a row breaks the schema; the message names file, row and field.
     """
-    batch = decode(read_bytes(path), CSV, schema).batch
+    batch = decode(read_bytes(path), CSV, schema, FILES).batch
     if batch.rejections:
         first = batch.rejections[0]
         raise PayloadInvalid(f"{path}: row {first.row + 1}: {first.message} ({len(batch.rejections)} such rows in all)")

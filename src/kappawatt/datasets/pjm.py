@@ -24,12 +24,23 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.schema import Field
-from kappawatt.datasets.series import MOST_BYTES, Problem, Reader, SeriesFile, header_of, refuse_key, require_rows
+from kappawatt.datasets.series import (
+    MOST_BYTES,
+    Problem,
+    Problems,
+    Reader,
+    SeriesFile,
+    header_of,
+    refuse_key,
+    require_rows,
+    text_lines,
+)
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 from kappawatt.forecasting.calendar import HOUR, Times, to_utc
 from kappawatt.streams.load import LOAD, TEMPERATURE
@@ -46,6 +57,7 @@ LABEL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\
 HOURLY = re.compile(r"_hourly.*", re.IGNORECASE)
 SHOWN = 80  # characters of a bad value that are worth repeating
 NOTHING = np.datetime64("NaT", "ms")
+CHUNK_ROWS = 4_096  # that exist as text at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +151,7 @@ def read_load_file(content: bytes, *, key: str = "", time_zone: str = PJM_ZONE) 
     >>> found.key, str(found.starts[0])
     ('PJME', '2016-07-01T04:00:00.000')
     """
-    table = csv.reader(io.StringIO(_unpacked(content), newline=""))
+    table = csv.reader(text_lines(_unpacked(content)))
     try:
         header = [name.strip() for name in next(table, [])]
         if not is_load_header(header):
@@ -147,7 +159,7 @@ def read_load_file(content: bytes, *, key: str = "", time_zone: str = PJM_ZONE) 
                 f"header: got {','.join(header)[:SHOWN]!r}, allowed Datetime,<ZONE>_MW or ds,y (and temperature)"
             )
         columns = _columns(header, key)
-        problems: list[Problem] = []
+        problems = Problems()
         rows = _read_rows(table, header[0], columns, problems)
     except csv.Error as error:
         raise PayloadInvalid(f"line {table.line_num}: {error}") from error
@@ -156,7 +168,7 @@ def read_load_file(content: bytes, *, key: str = "", time_zone: str = PJM_ZONE) 
     return LoadFile(tuple(one for one in series if len(one.starts)), tuple(once))
 
 
-def _unpacked(content: bytes) -> str:
+def _unpacked(content: bytes) -> bytes:
     if content[:2] == b"\x1f\x8b":
         try:
             with gzip.open(io.BytesIO(content)) as file:
@@ -165,10 +177,7 @@ def _unpacked(content: bytes) -> str:
             raise PayloadInvalid(f"gzip: {error}") from error
     if len(content) > MOST_BYTES:
         raise PayloadTooLarge(f"file: got more than {MOST_BYTES} bytes, allowed up to that, unpacked")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PayloadInvalid(f"file: got byte {content[error.start]:#04x} at {error.start}, allowed UTF-8") from error
+    return content
 
 
 def _is_load(name: str) -> bool:
@@ -196,10 +205,26 @@ def _columns(header: list[str], key: str) -> list[_Column]:
 
 
 def _read_rows(table: Iterable[list[str]], time_column: str, columns: list[_Column], problems: list[Problem]) -> _Rows:
+    width = max(column.place for column in columns) + 1
+    parts: list[_Rows] = []
+    numbered = enumerate(table, 2)
+    while chunk := list(islice(numbered, CHUNK_ROWS)):
+        parts.append(_read_chunk(chunk, width, time_column, columns, problems))
+    if not parts:
+        parts.append(_read_chunk([], width, time_column, columns, problems))
+    return _Rows(
+        np.concatenate([part.lines for part in parts]),
+        np.concatenate([part.wall for part in parts]),
+        {c.name: np.concatenate([part.numbers[c.name] for part in parts]) for c in columns},
+    )
+
+
+def _read_chunk(
+    chunk: list[tuple[int, list[str]]], width: int, time_column: str, columns: list[_Column], problems: list[Problem]
+) -> _Rows:
     cells: list[list[str]] = []
     lines: list[int] = []
-    width = max(column.place for column in columns) + 1
-    for line, row in enumerate(table, 2):
+    for line, row in chunk:
         if not row or not any(cell.strip() for cell in row):
             continue
         if len(row) < width:
@@ -228,10 +253,10 @@ def _labels(texts: list[str], name: str, lines: list[int], problems: list[Proble
                 continue
     readable = ~np.isnat(ends)
     readable &= (np.where(readable, ends.astype(np.int64), 0) % (STEP * 1000)) == 0
-    problems += [
+    problems.extend(
         Problem(lines[i], name, texts[i][:SHOWN], "a full hour as YYYY-MM-DD HH:MM:SS")
         for i in np.flatnonzero(~readable).tolist()
-    ]
+    )
     return ends - HOUR, readable
 
 
@@ -252,9 +277,9 @@ def _numbers(
         if not low <= values[i] <= high:
             readable[i] = False
     allowed = f"a number from {low:g} to {high:g} {column.field.unit}, or nothing"
-    problems += [
+    problems.extend(
         Problem(lines[i], column.name, texts[i].strip()[:SHOWN], allowed) for i in np.flatnonzero(~readable).tolist()
-    ]
+    )
     return values, readable
 
 

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import csv
+import io
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kappawatt.columns.blocks import lines_of
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times
 from kappawatt.streams.stream import Stream
 
-__all__ = ["HEAD_BYTES", "MOST_BYTES", "Problem", "Reader", "SeriesFile", "header_of", "refuse_key", "require_rows"]
+__all__ = [
+    "HEAD_BYTES",
+    "MOST_BYTES",
+    "Problem",
+    "Problems",
+    "Reader",
+    "SeriesFile",
+    "header_of",
+    "refuse_key",
+    "require_rows",
+    "text_lines",
+]
 
 HEAD_BYTES = 65_536  # of a file, in which its header has to stand
+MOST_PROBLEMS = 10_000  # rows of one file that cannot be read
 MOST_BYTES = 128 * 2**20  # of one file, unpacked: 46 years of one meter
 
 
@@ -100,8 +114,45 @@ def refuse_key(key: str, found: Sequence[str]) -> None:
         raise PayloadInvalid(f"key: got {key!r}, allowed none for a file of several series ({', '.join(found)[:200]})")
 
 
+def text_lines(content: bytes) -> Iterator[str]:
+    """Yield the lines of a file, with their ends; its text as a whole would take up to four times its bytes.
+
+    Raises
+    ------
+    PayloadInvalid
+        It is not UTF-8; the message names the byte.
+    """
+    start = 3 if content.startswith(b"\xef\xbb\xbf") else 0
+    for block in lines_of(content, start):
+        try:
+            text = block.decode()
+        except UnicodeDecodeError as error:
+            place = start + error.start
+            raise PayloadInvalid(f"file: got byte {content[place]:#04x} at {place}, allowed UTF-8") from error
+        yield from io.StringIO(text, newline="")
+        start += len(block)
+
+
+class Problems(list[Problem]):
+    """The rows of a file that cannot be read; a file of very many is none of the kind it looks like."""
+
+    def append(self, problem: Problem) -> None:
+        """Note one; PayloadInvalid says the first if there are too many."""
+        if len(self) >= MOST_PROBLEMS:
+            raise PayloadInvalid(f"{self[0].message} (and {MOST_PROBLEMS:,} rows more that cannot be read)")
+        super().append(problem)
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        """Note several."""
+        for problem in problems:
+            self.append(problem)
+
+
 class Reader(Protocol):
-    """Who reads the files of one stream's publishers; `Stream.files` names it."""
+    """Who reads the files of one stream's publishers; `Stream.files` names it.
+
+    It may have `bytes_a_row`, what it takes at most for a row while it reads; else each column counts as a series.
+    """
 
     layouts: str  # what its headers look like, for an error message
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import zlib
 from pathlib import Path
 
+from kappawatt.columns.budget import Budget
 from kappawatt.datasets.series import MOST_BYTES, Reader, SeriesFile, header_of
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 from kappawatt.forecasting.gaps import fill_inside
@@ -14,6 +18,8 @@ from kappawatt.streams.table import STREAMS
 __all__ = ["past_of", "read_series", "read_series_file", "stream_of"]
 
 
+LONGEST_LINE = 65_536  # bytes
+BYTES_A_CELL, BYTES_A_COLUMN = 64, 2048  # that columns of numbers take, each a series
 SHOWN = 80  # characters of a bad header that are worth repeating
 
 
@@ -47,9 +53,24 @@ def read_series_file(path: Path, *, key: str = "", time_zone: str = "") -> list[
         raise PayloadInvalid(f"{path}: {error}") from None
 
 
-def read_series(content: bytes, *, key: str = "", time_zone: str = "", name: str = "") -> list[SeriesFile]:
-    """Read a file's bytes; see `read_series_file`. `name` is the file's, for a key that nothing else tells."""
+def read_series(
+    content: bytes, *, key: str = "", time_zone: str = "", name: str = "", budget: Budget | None = None
+) -> list[SeriesFile]:
+    """Read a file's bytes; see `read_series_file`.
+
+    Parameters
+    ----------
+    name : str
+        The file's, for a key that nothing else tells.
+    budget : Budget, optional
+        What it may become, if it comes from a stranger: then unpacked it is no larger than a body may be.
+    """
     stream, reader = _found(header_of(content))
+    if budget is not None:
+        content = _unpacked(content, budget)
+        columns = len(header_of(content))
+        takes = getattr(reader, "bytes_a_row", BYTES_A_CELL * columns)
+        _require_rows_within(content, budget, max(0, budget.unpacked - BYTES_A_COLUMN * columns) // takes)
     return reader.read(content, key=key, time_zone=time_zone, name=name, stream=stream)
 
 
@@ -76,6 +97,34 @@ def _found(header: list[str]) -> tuple[Stream, Reader]:
             return stream, reader
     allowed = ", or ".join(reader.layouts for _, reader in readers)
     raise PayloadInvalid(f"header: got {','.join(header)[:SHOWN]!r}, allowed that of {allowed}")
+
+
+def _unpacked(content: bytes, budget: Budget) -> bytes:
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        with gzip.open(io.BytesIO(content)) as file:
+            plain = file.read(budget.body + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise PayloadInvalid(f"gzip: {error}") from error
+    if len(plain) > budget.body:
+        raise PayloadTooLarge.of("body", f"gzip that unpacks to more than {budget.body} bytes", budget.body)
+    return plain
+
+
+def _require_rows_within(content: bytes, budget: Budget, most: int) -> None:
+    """Raise PayloadTooLarge if there are too many lines, PayloadInvalid if a line is none of such a file."""
+    most = min(budget.rows, most)
+    has_quotes = b'"' in content
+    start, line = 0, 1
+    while start < len(content):
+        end = content.find(b"\n", start) + 1 or len(content)
+        if end - start > LONGEST_LINE or (has_quotes and content.count(b'"', start, end) % 2):
+            allowed = f"a row of up to {LONGEST_LINE}, its quotes closed"
+            raise PayloadInvalid.of(f"line {line}", f"{end - start} bytes", allowed)
+        if line > most:
+            raise PayloadTooLarge.of("body", f"more than {most:,} rows", f"{most:,} rows of an export in one body")
+        start, line = end, line + 1
 
 
 def past_of(series: SeriesFile) -> Past:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kappawatt.columns.batch import Batch
+from kappawatt.columns.budget import FILES
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV
 from kappawatt.datasets.named import read_bytes
@@ -30,7 +31,7 @@ def score_file(model: Model, path: Path) -> dict[str, Any]:
     """
     content = read_bytes(path)
     try:
-        batch: Batch = decode(content, CSV, model.predictor.request).batch
+        batch: Batch = decode(content, CSV, model.predictor.request, FILES).batch
     except PayloadInvalid as error:
         raise PayloadInvalid(f"{path}: {error}") from None
     answer = model.answer(batch)

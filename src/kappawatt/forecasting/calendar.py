@@ -70,7 +70,7 @@ def zone_named(name: str) -> str:
     return name
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)  # more than there are: one costs 20 ms, and a body may name them all
 def _changes(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The instants [ms, UTC] at which the zone's offset changes, and the offset [ms] from each of them on."""
     info = ZoneInfo(zone)

@@ -8,6 +8,7 @@ known later, so that no feature can see the future, in training, backtest or ser
 from __future__ import annotations
 
 import threading
+from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -129,8 +130,7 @@ class _Track:
             self.versions[number] = versions
         elif any(v == value and k <= known for k, v in versions[-1:]):
             return False
-        versions.append((known, value))
-        versions.sort(key=lambda version: version[0])
+        insort(versions, (known, value), key=lambda version: version[0])
         self.values[place] = versions[-1][1]
         return True
 

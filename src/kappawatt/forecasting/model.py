@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Answer, Batch, Rejection
+from kappawatt.columns.budget import LISTED
 from kappawatt.columns.schema import Kind, nothing
 from kappawatt.errors import ArtifactInvalid, FieldError, HistoryInsufficient, PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import HOUR, Instant, Times, zone_named
@@ -110,10 +112,13 @@ class _Rows:
         }
         self._valid = batch.valid.copy()
         self._rejections: list[Rejection] = list(batch.rejections)
+        self._unlisted = Counter(batch.unlisted)
 
     def result(self) -> Answer:
         rejections = tuple(sorted(self._rejections, key=lambda r: r.row))
-        return Answer(self._columns, self._valid, rejections, self._model.name, self._model.version)
+        return Answer(
+            self._columns, self._valid, rejections, self._model.name, self._model.version, dict(self._unlisted)
+        )
 
     def add_series(self, key: str, rows: NDArray[np.intp]) -> None:
         forecaster = self._model.predictor
@@ -222,7 +227,10 @@ class _Rows:
 
     def _refuse(self, rows: NDArray[np.intp], code: str, field: str | None, got: Any, allowed: str) -> None:
         self._valid[rows] = False
-        self._rejections += [Rejection(row, code, field, got, allowed) for row in rows.tolist()]
+        room = max(0, LISTED - len(self._rejections))
+        self._rejections += [Rejection(row, code, field, got, allowed) for row in rows[:room].tolist()]
+        if len(rows) > room:
+            self._unlisted[code] += len(rows) - room
 
 
 def history_of(key: str, columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> History:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.columns.batch import Rejection
+from kappawatt.columns.refusals import Refusals
 from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Field, Kind, shorten
 from kappawatt.columns.values import column_of, parse_timestamp
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
@@ -175,16 +175,14 @@ def _track(given: dict[str, Any], name: str, field: Field, step: int) -> tuple[T
     if not isinstance(values, list) or not 0 < len(values) <= MOST_VALUES:
         got = f"{len(values)} values" if isinstance(values, list) else repr(shorten(values))
         raise PayloadInvalid.of(f"{name}.values", got, f"a list of 1 to {MOST_VALUES} numbers or nulls")
-    faults: list[Rejection] = []
+    faults = Refusals(len(values), most=1)
     column = column_of(values, field, faults)
     low, high = field.limits
     outside = np.flatnonzero(~np.isnan(column) & ~((column >= low) & (column <= high)))
     if len(outside):
-        faults.append(
-            Rejection(int(outside[0]), "out_of_range", field.name, shorten(column[outside[0]]), field.allowed)
-        )
+        faults.refuse_value(int(outside[0]), "out_of_range", field, column[outside[0]])
     if faults:
-        first = faults[0]
+        first = faults.first
         raise PayloadInvalid.of(f"{name}.values[{first.row}]: {first.field}", repr(first.got), first.allowed)
     return start + np.arange(len(column)) * np.timedelta64(step * 1000, "ms"), column
 

@@ -11,7 +11,8 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.batch import Batch
+from kappawatt.columns.budget import FILES
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, NDJSON
 from kappawatt.columns.schema import Schema
@@ -74,7 +75,7 @@ def _read_lines(schema: Schema, file: IO[bytes], kind: str) -> Iterator[Numbered
         lines = np.array([n for n, _ in chunk], dtype=np.int64)
         values = [line for _, line in chunk]
         try:
-            batch = decode(head + b"\n".join(values), kind, schema).batch
+            batch = decode(head + b"\n".join(values), kind, schema, FILES).batch
             if len(batch) != len(lines):
                 raise PayloadInvalid("got rows over several lines, allowed one line a row")
             yield lines, batch
@@ -87,25 +88,26 @@ def _read_lines(schema: Schema, file: IO[bytes], kind: str) -> Iterator[Numbered
 def _has_header(schema: Schema, lines: list[bytes]) -> bool:
     """The codec knows a header when it sees one: then two lines are one row."""
     if len(lines) < 2:
-        decode(lines[0], CSV, schema)  # a header alone is refused here
+        decode(lines[0], CSV, schema, FILES)  # a header alone is refused here
         return False
-    return len(decode(b"\n".join(lines), CSV, schema).batch) == 1
+    return len(decode(b"\n".join(lines), CSV, schema, FILES).batch) == 1
 
 
 def _decode_line(schema: Schema, head: bytes, value: bytes, kind: str) -> Batch:
     try:
-        batch = decode(head + value, kind, schema).batch
+        batch = decode(head + value, kind, schema, FILES).batch
         if len(batch) == 1:
             return batch
         reason = f"{len(batch)} rows"
     except PayloadInvalid as error:
         reason = str(error)
-    refused = Rejection(0, "malformed", None, reason[:200], f"a row of {schema.name} as {kind}")
-    return schema.check({}, 1, [refused])
+    refusals = schema.refusals(1)
+    refusals.refuse(0, "malformed", None, reason[:200], f"a row of {schema.name} as {kind}")
+    return schema.check({}, 1, refusals)
 
 
 def _read_arrow(schema: Schema, file: IO[bytes]) -> Iterator[Numbered]:
-    whole = decode(file.read(), ARROW, schema).batch
+    whole = decode(file.read(), ARROW, schema, FILES).batch
     for start in range(0, len(whole), BLOCK_ROWS_MOST):
         rows = np.arange(start, min(start + BLOCK_ROWS_MOST, len(whole)))
         yield rows + 1, whole.take(rows)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.batch import Batch
+from kappawatt.columns.budget import FILES
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, NDJSON
 from kappawatt.datasets.series import HEAD_BYTES, MOST_BYTES, Problem, SeriesFile
@@ -190,7 +191,7 @@ def read_series_rows(
 
 def _plain_rows(stream: Stream, content: bytes, kind: str, key: str) -> list[SeriesRows]:
     """Rows in the stream's own schema; those refused are problems of the first series."""
-    batch = _screened(stream, decode(content, kind, stream.schema).batch, key)
+    batch = _screened(stream, decode(content, kind, stream.schema, FILES).batch, key)
     problems = tuple(Problem(r.row + 1, r.field or "row", str(r.got), r.allowed) for r in batch.rejections)
     found: list[SeriesRows] = []
     for name, rows in by_key(stream, batch, key):
@@ -235,7 +236,7 @@ def _names(head: bytes, kind: str) -> set[str]:
 
 def _arrow_names(source: Path) -> set[str]:
     try:
-        return set(read_columns(_whole(source)))
+        return set(read_columns(_whole(source), FILES))
     except PayloadInvalid:
         return set()  # whoever reads it whole will say what is wrong
 

@@ -50,11 +50,17 @@ def dead_letter_message(
     rejections: Sequence[Rejection],
     model: str,
     version: str,
+    rejected_rows: int | None = None,
 ) -> Outgoing:
-    """Return the dead letter of message `records[at]`: the first reason on top, all reasons in `errors`.
+    """Return the dead letter of message `records[at]`: the first reason on top, the first hundred in `errors`.
 
     The id is the message's coordinates, so that a second refusal overwrites the first. Whatever the message is, the
     letter can be written and fits its topic: what is no text is in base64, and what is too long is cut.
+
+    Parameters
+    ----------
+    rejected_rows : int, optional
+        How many rows were refused, where `rejections` are only the first; those of `rejections` if absent.
     """
     first = rejections[0]
     value, key = records.values[at], records.keys[at]
@@ -62,7 +68,7 @@ def dead_letter_message(
         "id": message_id(records.topic, records.log, records.partition, records.offsets[at]),
         "reason": first.code,
         **_shown(first),
-        "rejected_rows": len({r.row for r in rejections}),
+        "rejected_rows": len({r.row for r in rejections}) if rejected_rows is None else rejected_rows,
         "errors": _listed(rejections),
         "topic": records.topic,
         "log": records.log,

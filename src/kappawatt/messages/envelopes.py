@@ -141,7 +141,7 @@ def _event(parsed: Any) -> Any:
 def _batch(found: Any, value: bytes, schema: Schema) -> Batch:
     try:
         if isinstance(found, Rejection):
-            return schema.check({}, 1, [found])
+            return _refused(schema, found.code, found.field, found.got, found.allowed)
         if isinstance(found, _Events):
             return join_messages([_batch(each, value, schema) for each in found], schema).batch
         if isinstance(found, _Data):
@@ -149,4 +149,10 @@ def _batch(found: Any, value: bytes, schema: Schema) -> Batch:
         return decode_parsed(found, schema).batch
     except PayloadInvalid as error:
         allowed = f"rows of {schema.name} in an envelope ({str(error)[:400]})"
-        return schema.check({}, 1, [Rejection(0, "malformed", error.field, shorten(value[:SHORTEST]), allowed)])
+        return _refused(schema, "malformed", error.field, value[:SHORTEST], allowed)
+
+
+def _refused(schema: Schema, code: str, field: str | None, got: Any, allowed: str) -> Batch:
+    refusals = schema.refusals(1)
+    refusals.refuse(0, code, field, got, allowed)
+    return schema.check({}, 1, refusals)

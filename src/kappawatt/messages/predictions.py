@@ -11,19 +11,19 @@ same in all rows. `read_predictions` gives the same columns for both.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Headers, Outgoing, Records
 from kappawatt.columns.arrow import read_columns, write_columns
 from kappawatt.columns.batch import Columns
+from kappawatt.columns.budget import STANDARD
 from kappawatt.columns.content import ARROW, JSON
-from kappawatt.columns.plain import plain_values
+from kappawatt.columns.plain import json_bytes, plain_values
 from kappawatt.columns.values import CALENDAR
 from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.checked import (
@@ -43,7 +43,10 @@ from kappawatt.messages.ids import message_id
 from kappawatt.messages.keys import key_text
 from kappawatt.messages.readings import BLOCK_ROWS_MOST, content_type
 
-__all__ = ["Prediction", "prediction_block", "prediction_event", "prediction_id", "read_predictions"]
+__all__ = ["BLOCK", "Prediction", "prediction_block", "prediction_event", "prediction_id", "read_predictions"]
+
+
+BLOCK = replace(STANDARD, rows=BLOCK_ROWS_MOST)  # no writer puts more rows into one, and each becomes a document
 
 
 def prediction_id(topic: str, log: str, partition: int, offset: int, row: int, version: str) -> str:
@@ -115,7 +118,7 @@ def prediction_event(p: Prediction) -> list[Outgoing]:
             "source_offset": offset,
             "source_row": row,
         }
-        messages.append(Outgoing(p.topic, orjson.dumps(document), p.key, headers))
+        messages.append(Outgoing(p.topic, json_bytes(document), p.key, headers))
     return messages
 
 
@@ -171,7 +174,7 @@ def _read_block(value: bytes, key: bytes | None, headers: Headers) -> list[dict[
         "source_log": same.get("source-log", ""),  # a release before wrote none
         "source_partition": int(same["source-partition"]),
     }
-    columns = read_columns(value)
+    columns = read_columns(value, BLOCK)
     _check_block(columns)
     lists = {name: _plain(column) for name, column in columns.items()}
     names = tuple(lists)

@@ -11,17 +11,17 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Headers, Outgoing, Records, header
-from kappawatt.columns.arrow import write_columns
+from kappawatt.columns.arrow import MARK, write_columns
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded, bare_type, without_mark
-from kappawatt.columns.plain import plain_values
+from kappawatt.columns.plain import json_bytes, plain_values
 from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Schema
 from kappawatt.messages.envelopes import decode_enveloped, enveloped_kind, is_enveloped
+from kappawatt.messages.portions import portions
 from kappawatt.streams.rules import by_key
 from kappawatt.streams.stream import Stream
 
@@ -48,7 +48,6 @@ CARRIED = ("traceparent", "tracestate")  # headers that go on from a reading to 
 MOST_CARRIED = 1_024  # bytes of one of them; each answer has it, so a long one would have them fit no topic
 MOST_KEY = 1_000  # bytes of a message's key, which stands in each answer twice
 OPENINGS = (b"{", b"[")  # of JSON
-ARROW_MARK = b"\xff\xff\xff\xff"  # continuation mark every Arrow IPC stream starts with
 
 
 def reading_messages(
@@ -65,28 +64,27 @@ def reading_messages(
         From so many rows of one key on they travel as Arrow blocks of at most 10,000 rows; 0 never.
     """
     messages: list[Outgoing] = []
+    events = (("content-type", JSON.encode()), *headers)  # the same ones, however many messages there are
+    blocks = (("content-type", ARROW.encode()), *headers)
     for name, rows in by_key(stream, batch, key):
         columns = given_columns(stream, batch, rows)
-        messages += _messages(columns, len(rows), stream.readings.name, name.encode(), headers, block_rows)
+        is_block = block_rows and len(rows) >= block_rows
+        messages += _messages(columns, len(rows), stream.readings.name, name.encode(), blocks if is_block else events)
     return messages
 
 
-def _messages(
-    columns: Mapping[str, NDArray[Any]], n: int, topic: str, key: bytes, headers: Headers, block_rows: int
-) -> list[Outgoing]:
-    if block_rows and n >= block_rows:
-        blocks = (("content-type", ARROW.encode()), *headers)
+def _messages(columns: Mapping[str, NDArray[Any]], n: int, topic: str, key: bytes, headers: Headers) -> list[Outgoing]:
+    if header(headers, "content-type") == ARROW.encode():
         return [
             Outgoing(
                 topic,
                 write_columns({name: c[start : start + BLOCK_ROWS_MOST] for name, c in columns.items()}),
                 key,
-                blocks,
+                headers,
             )
             for start in range(0, n, BLOCK_ROWS_MOST)
         ]
-    events = (("content-type", JSON.encode()), *headers)
-    return [Outgoing(topic, orjson.dumps(row), key, events) for row in objects(columns)]
+    return [Outgoing(topic, json_bytes(row), key, headers) for row in objects(columns)]
 
 
 def given_columns(stream: Stream, batch: Batch, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
@@ -142,7 +140,7 @@ def _bare(given: bytes) -> str:
 
 
 def _shown(value: bytes) -> str:
-    if value.startswith(ARROW_MARK):
+    if value.startswith(MARK):
         return ARROW
     text = value if value[:1] in OPENINGS else without_mark(value).lstrip()
     return JSON if text[:1] in OPENINGS else CSV
@@ -204,8 +202,10 @@ def decode_records(parts: Sequence[Records], kind: str, schema: Schema) -> ManyD
         decoded = decode_enveloped(values, kind, schema)
     else:
         n = len(values)
-        refused = [Rejection(i, "malformed", "content-type", kind[:80], ", ".join(READABLE)) for i in range(n)]
-        decoded = ManyDecoded(schema.check({}, n, refused), np.arange(n, dtype=np.intp), np.zeros(n, dtype=np.intp))
+        refusals = schema.refusals(n)
+        for i in range(n):
+            refusals.refuse(i, "malformed", "content-type", kind, ", ".join(READABLE))
+        decoded = ManyDecoded(schema.check({}, n, refusals), np.arange(n, dtype=np.intp), np.zeros(n, dtype=np.intp))
     if max((len(key) for records in parts for key in set(records.keys) if key), default=0) <= MOST_KEY:
         return decoded
     lengths = np.array([len(key or b"") for records in parts for key in records.keys])[decoded.message]
@@ -236,13 +236,16 @@ def _refuse(decoded: ManyDecoded, mask: NDArray[np.bool_], field: str, got: Sequ
     batch = decoded.batch
     more = [Rejection(row, "out_of_range", field, got[row], allowed) for row in np.flatnonzero(mask).tolist()]
     rejections = tuple(sorted((*batch.rejections, *more), key=lambda r: r.row))
-    return ManyDecoded(Batch(batch.columns, batch.valid & ~mask, rejections), decoded.message, decoded.row)
+    return ManyDecoded(
+        Batch(batch.columns, batch.valid & ~mask, rejections, batch.unlisted), decoded.message, decoded.row
+    )
 
 
 def decoded_messages(records: Records, schema: Schema) -> Iterator[tuple[int, Batch, NDArray[np.intp]]]:
     """Decode messages, as many of one content type at once as stand together, and yield each with its rows."""
     first = 0
-    for kind, part in runs_of_content_type(records):
+    runs = ((kind, part) for kind, run in runs_of_content_type(records) for few in portions([run]) for part in few)
+    for kind, part in runs:
         decoded = decode_records([part], kind, schema)
         starts = np.searchsorted(decoded.message, np.arange(len(part) + 1))
         for n in range(len(part)):

@@ -6,7 +6,6 @@ here runs on its own: whoever holds an `S3Model` decides when to `look`.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import logging
@@ -19,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from kappawatt.errors import ArtifactInvalid, NotReady, SettingInvalid
 from kappawatt.models.artifact import MANIFEST
@@ -28,7 +27,9 @@ __all__ = ["S3Model", "StoredModel", "unpack_archive"]
 
 log = logging.getLogger(__name__)
 
-MOST_ARCHIVE_BYTES = 128 * 1024 * 1024  # it is held in memory while it is unpacked
+MOST_ARCHIVE_BYTES = 128 * 1024 * 1024
+MOST_FILES = 100  # of one artifact; the largest shipped has 9
+HEADER_BYTES = 128 * 1024  # that may stand between two files of an archive
 MOST_UNPACKED_BYTES = 256 * 1024 * 1024  # half of the /tmp a function has, so that old and new fit beside each other
 PLAIN_NAME = re.compile(r"\w[\w.+-]*")
 PLAIN_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
@@ -93,7 +94,8 @@ class S3Model:
         etag, content = found
         folder = self._folder / hashlib.sha256(etag.encode()).hexdigest()[:16]
         try:
-            unpack_archive(content, folder)
+            with content:
+                unpack_archive(content, folder)
         except ArtifactInvalid:
             self._etag = etag
             raise
@@ -106,8 +108,8 @@ class S3Model:
             if model is None or path != model.folder:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _ask(self) -> tuple[str, bytes] | None:
-        """Return the object's ETag and content; None if it has not changed."""
+    def _ask(self) -> tuple[str, IO[bytes]] | None:
+        """Return the object's ETag and content, in a file without a name; None if it has not changed."""
         errors = _botocore().exceptions
         until = time.monotonic() + FETCH_SECONDS
         try:
@@ -120,7 +122,7 @@ class S3Model:
                 answer["Body"].close()
                 self._etag = answer["ETag"]
                 raise ArtifactInvalid(f"archive: got {size} bytes, allowed {MOST_ARCHIVE_BYTES}")
-            return answer["ETag"], b"".join(self._chunks(answer["Body"], until))
+            return answer["ETag"], self._kept(answer["Body"], until)
         except errors.ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if status == 304:
@@ -129,6 +131,22 @@ class S3Model:
             raise self._unavailable(str(said.get("Code", status)), said.get("Message", error)) from error
         except (errors.BotoCoreError, OSError) as error:
             raise self._unavailable(type(error).__name__, error) from error
+
+    def _kept(self, body: Any, until: float) -> IO[bytes]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        content = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (whoever gets it closes it)
+        try:
+            size = 0
+            for chunk in self._chunks(body, until):
+                size += len(chunk)
+                if size > MOST_ARCHIVE_BYTES:
+                    raise ArtifactInvalid(f"archive: got more than it said, allowed {MOST_ARCHIVE_BYTES} bytes")
+                content.write(chunk)
+            content.seek(0)
+        except BaseException:
+            content.close()
+            raise
+        return content
 
     def _chunks(self, body: Any, until: float) -> Iterator[bytes]:
         for chunk in body.iter_chunks(CHUNK_BYTES):
@@ -142,11 +160,12 @@ class S3Model:
         return NotReady(f"model: it could not be fetched: {code}")
 
 
-def unpack_archive(content: bytes, folder: Path) -> None:
+def unpack_archive(content: bytes | IO[bytes], folder: Path) -> None:
     """Unpack a `.tar.gz` of one artifact into `folder`, whole or not at all.
 
     Only plain files at the archive's root are taken, and no more of them than an artifact has: a link, a device, a
-    path that leads elsewhere or a bomb is refused before anything of it is written.
+    path that leads elsewhere or a bomb is refused, and nothing of the archive stays. No more than a piece of it is in
+    memory at a time, whatever it unpacks to.
 
     Raises
     ------
@@ -155,42 +174,101 @@ def unpack_archive(content: bytes, folder: Path) -> None:
     NotReady
         `folder` cannot be written.
     """
-    files: dict[str, bytes] = {}
+    packed = io.BytesIO(content) if isinstance(content, bytes) else content
     try:
-        with gzip.open(io.BytesIO(content)) as packed:
-            plain = packed.read(MOST_UNPACKED_BYTES + 1)
-        if len(plain) > MOST_UNPACKED_BYTES:
-            raise ArtifactInvalid(f"archive: got more than {MOST_UNPACKED_BYTES} bytes, allowed {MOST_UNPACKED_BYTES}")
-        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
-            for entry in archive:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix="unpacking-", dir=folder.parent))
+    except OSError as error:
+        raise _no_room(error) from error
+    try:
+        _unpack_into(work, packed)
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier look at the same object
+        work.rename(folder)
+    except OSError as error:
+        raise _no_room(error) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _unpack_into(work: Path, packed: IO[bytes]) -> None:
+    plain = _Plain(packed)
+    names: set[str] = set()
+    try:
+        with tarfile.open(fileobj=cast(IO[bytes], plain), mode="r|") as archive:
+            while (entry := archive.next()) is not None:
                 name = entry.name.removeprefix("./")
                 if entry.isdir() and name in ("", "."):
                     continue
                 is_plain = entry.type in PLAIN_FILES and not entry.issparse()  # a sparse one unpacks to what it claims
-                taken = archive.extractfile(entry) if is_plain else None
-                if taken is None or PLAIN_NAME.fullmatch(name) is None or name in files:
+                if not is_plain or PLAIN_NAME.fullmatch(name) is None or name in names:
                     raise ArtifactInvalid(
                         f"archive: got {entry.name[:80]!r}, allowed plain files at the root, once each"
                     )
-                files[name] = taken.read()
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
+                names.add(name)
+                if len(names) > MOST_FILES:
+                    raise ArtifactInvalid(f"archive: got more than {MOST_FILES} files, allowed {MOST_FILES}")
+                plain.allow(entry.size)
+                taken = cast(IO[bytes], archive.extractfile(entry))
+                with (work / name).open("wb") as file:
+                    shutil.copyfileobj(taken, file, CHUNK_BYTES)
+        while plain.read(CHUNK_BYTES):  # to the checksum at the end
+            pass
+    except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
         raise ArtifactInvalid(f"archive: got {type(error).__name__} ({error}), allowed a whole .tar.gz") from error
-    if MANIFEST not in files:
+    if MANIFEST not in names:
         raise ArtifactInvalid(f"archive: got no {MANIFEST}, allowed what `kappawatt train` writes")
-    _write(files, folder)
 
 
-def _write(files: dict[str, bytes], folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix="unpacking-", dir=folder.parent))
-    try:
-        for name, content in files.items():
-            (work / name).write_bytes(content)
-        shutil.rmtree(folder, ignore_errors=True)  # of an earlier look at the same object
-        work.rename(folder)
-    except OSError as error:
-        shutil.rmtree(work, ignore_errors=True)
-        raise NotReady(f"model: it could not be unpacked: {error.strerror}") from error
+class _Plain:
+    """What a gzip file unpacks to, read on from its beginning; no more of it than may stand before the next file.
+
+    A header of a tar file may say that it has a gigabyte, which `tarfile` would read at once.
+    """
+
+    def __init__(self, packed: IO[bytes]) -> None:
+        self._packed = packed
+        self._unpacking = zlib.decompressobj(wbits=31)
+        self._given = 0
+        self._allowed = HEADER_BYTES
+
+    def allow(self, size: int) -> None:
+        """Let so many bytes of a file be read, and the headers of the next."""
+        if size > MOST_UNPACKED_BYTES - self._given:
+            raise _too_much()
+        self._allowed = self._given + size + HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes; as `tarfile` asks, none only at the end."""
+        pieces: list[bytes] = []
+        left = size
+        while left and (piece := self._piece(left)):
+            pieces.append(piece)
+            left -= len(piece)
+        self._given += size - left
+        if self._given > MOST_UNPACKED_BYTES:
+            raise _too_much()
+        if self._given > self._allowed:
+            raise ArtifactInvalid(f"archive: got headers of more than {HEADER_BYTES} bytes, allowed plain files")
+        return b"".join(pieces)
+
+    def _piece(self, size: int) -> bytes:
+        """Up to `size` bytes; none at the end."""
+        while not self._unpacking.eof:
+            head = self._unpacking.unconsumed_tail or self._packed.read(CHUNK_BYTES)
+            if not head:
+                raise EOFError("it ends before its end")
+            piece = self._unpacking.decompress(head, size)
+            if piece:
+                return piece
+        return b""
+
+
+def _too_much() -> ArtifactInvalid:
+    return ArtifactInvalid(f"archive: got more than {MOST_UNPACKED_BYTES} bytes, allowed {MOST_UNPACKED_BYTES}")
+
+
+def _no_room(error: OSError) -> NotReady:
+    return NotReady(f"model: it could not be unpacked: {error.strerror}")
 
 
 def _make_client() -> Any:

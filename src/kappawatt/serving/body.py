@@ -6,8 +6,12 @@ from flask import current_app, request
 from gunicorn.http.errors import NoMoreData, ParseException
 
 from kappawatt.errors import ContentTypeUnsupported, PayloadInvalid, PayloadTooLarge
+from kappawatt.serving.server.memory import give_back
 
 __all__ = ["read_body"]
+
+LARGE = 256 * 1024  # bytes
+PLAIN = ("application/json", "text/csv")  # of others few bytes can become many
 
 
 def read_body() -> bytes:
@@ -34,6 +38,8 @@ def read_body() -> bytes:
         raise PayloadTooLarge.of("body", f"{length} bytes", limit)
     if length is None and "chunked" not in request.headers.get("Transfer-Encoding", "").lower():
         return b""
+    if length is None or length > LARGE or (request.mimetype not in PLAIN):
+        give_back()
     wanted = limit + 1 if length is None else length
     parts: list[bytes] = []
     size = 0

@@ -8,12 +8,13 @@ import orjson
 from flask import Response, g
 
 from kappawatt.columns.batch import RowsRejected
+from kappawatt.columns.budget import LISTED
 from kappawatt.columns.strict_json import dump_json
 
-__all__ = ["PROBLEM", "problem", "problem_document", "rejected"]
+__all__ = ["PROBLEM", "problem", "problem_document", "refused_rows", "rejected"]
 
 PROBLEM = "application/problem+json"
-MOST_ERRORS = 100  # rows listed in a problem document; `rejected` is always the whole count
+MOST_ERRORS = LISTED  # reasons listed in a problem document; `rejected` is always the whole count
 
 
 def problem(status: int, title: str, detail: str, **more: Any) -> Response:
@@ -29,6 +30,11 @@ def problem_document(status: int, title: str, detail: str, request_id: str | Non
 
 def rejected(error: RowsRejected, **more: Any) -> Response:
     """Return the problem document of refused rows; `more` carries what was answered or accepted."""
+    return problem(error.status, error.title, str(error), **refused_rows(error), **more)
+
+
+def refused_rows(error: RowsRejected) -> dict[str, Any]:
+    """Return what a problem document says of refused rows: how many, the first reasons, and how many more there are."""
     errors = [r.to_json() for r in error.rejections[:MOST_ERRORS]]
-    count = len({r.row for r in error.rejections})
-    return problem(error.status, error.title, str(error), rejected=count, errors=errors, **more)
+    more = len(error.rejections) - len(errors) + error.unlisted
+    return {"rejected": error.rows, "errors": errors} | ({"more_errors": more} if more else {})

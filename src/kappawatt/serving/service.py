@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from kappawatt.columns.budget import Budget
 from kappawatt.errors import ModelNotFound, SettingInvalid
 from kappawatt.models.artifact import Artifact, Manifest, find_artifact
 from kappawatt.models.opening import AnyModel, Described, artifact_root, open_with
@@ -279,6 +280,11 @@ class Context:
     alive: list[Callable[[], str | None]] = field(default_factory=list)
     lanes: dict[str, tuple[str, Lane]] = field(default_factory=dict)
     drain: Drain = field(default_factory=Drain)
+
+    @property
+    def budget(self) -> Budget:
+        """What one body may become."""
+        return Budget.of(self.settings.max_body_bytes)
 
 
 def service_names() -> list[str]:

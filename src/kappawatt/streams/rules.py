@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,20 +18,36 @@ from kappawatt.streams.stream import Rule, Stream
 __all__ = ["OF_SERIES", "by_key", "rules_of", "screened"]
 
 
-def screened(stream: Stream, batch: Batch, key: str) -> Batch:
+def screened(stream: Stream, batch: Batch, key: str, listed: int | None = None) -> Batch:
     """Return the batch with those rows refused that the schema lets pass and the stream cannot use.
 
     Parameters
     ----------
     key : str
         Name all rows belong to; "" if each row names its own.
+    listed : int or None
+        How many rejections are kept, the first ones; the others are counted. None is all.
     """
-    found = [r for rule in rules_of(stream) for r in rule(stream, batch, key) if batch.valid[r.row]]
-    if not found:
-        return batch
+    kept = list(batch.rejections)
+    unlisted = Counter(batch.unlisted)
     valid = batch.valid.copy()
-    valid[[r.row for r in found]] = False
-    return Batch(batch.columns, valid, tuple(sorted((*batch.rejections, *found), key=lambda r: r.row)))
+    for rule in rules_of(stream):
+        room = listed
+        for rejection in rule(stream, batch, key):
+            if not batch.valid[rejection.row]:
+                continue
+            valid[rejection.row] = False
+            if room is None or room > 0:
+                kept.append(rejection)
+                room = None if room is None else room - 1
+            else:
+                unlisted[rejection.code] += 1
+    if len(kept) == len(batch.rejections):
+        return batch
+    kept.sort(key=lambda r: r.row)
+    most = len(kept) if listed is None else listed
+    unlisted.update(r.code for r in kept[most:])
+    return Batch(batch.columns, valid, tuple(kept[:most]), dict(unlisted))
 
 
 def rules_of(stream: Stream) -> tuple[Rule, ...]:
@@ -45,12 +62,15 @@ def by_key(stream: Stream, batch: Batch, key: str) -> Iterator[tuple[str, NDArra
         if len(rows):
             yield key, rows
         return
-    names = batch.columns[stream.key.name][rows]
-    places: dict[str, list[int]] = {}  # numpy would take a name that ends in NULs for the one without
-    for place, name in enumerate(names.tolist()):
-        places.setdefault(name, []).append(place)
-    for name, own in places.items():
-        yield name, rows[own]
+    names = batch.columns[stream.key.name][rows].tolist()
+    codes: dict[str, int] = {}
+    coded = np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.intp)
+    order = np.argsort(coded, kind="stable")  # one pass, however many keys there are
+    keys = list(codes)
+    ends = np.cumsum(np.bincount(coded, minlength=0)).tolist()
+    del names, codes, coded
+    for name, start, end in zip(keys, [0, *ends], ends, strict=False):
+        yield name, rows[order[start:end]]
 
 
 def has_a_name(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
@@ -103,13 +123,21 @@ def asks_nothing(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
 
 def is_in_a_time_zone(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
     """A time zone that is named exists."""
-    zones = batch.columns[TIME_ZONE.name]
-    for zone in {zone for zone in zones if zone is not None}:
-        try:
-            zone_named(zone)
-        except SettingInvalid as error:
-            for row in (row for row, own in enumerate(zones.tolist()) if own == zone):
-                yield Rejection(row, "out_of_range", TIME_ZONE.name, shorten(zone), error.allowed)
+    allowed: dict[str, str | None] = {}  # None: it exists
+    for row, zone in enumerate(batch.columns[TIME_ZONE.name]):
+        if zone is not None and zone not in allowed:
+            allowed[zone] = _why_no_zone(zone)
+        why = None if zone is None else allowed[zone]
+        if why is not None:
+            yield Rejection(row, "out_of_range", TIME_ZONE.name, shorten(zone), why)
+
+
+def _why_no_zone(zone: str) -> str | None:
+    try:
+        zone_named(zone)
+    except SettingInvalid as error:
+        return error.allowed
+    return None
 
 
 OF_SERIES: tuple[Rule, ...] = (is_on_the_grid, has_a_value, asks_nothing, is_in_a_time_zone)

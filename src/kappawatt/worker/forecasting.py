@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -166,8 +167,15 @@ class Forecasting:
 
     def _take(self, records: Records, state: _Partition, outcome: Outcome, *, quiet: bool) -> None:
         refused: list[tuple[int, Rejection]] = []
+        unread: Counter[int] = Counter()  # rows of each message that the schema refuses
+        others: defaultdict[int, set[int]] = defaultdict(set)  # and those refused after it
+        seen: Batch | None = None
         for message, batch, rows in decoded_messages(records, self.model.predictor.request):
             outcome.rows += len(rows)
+            if batch is not seen:
+                outcome.unlisted.update(batch.unlisted)
+                seen = batch
+            unread[message] += int((~batch.valid[rows]).sum())
             for rejection in rejections_of(batch, rows):
                 refused.append((message, rejection.at(rejection.row - int(rows[0]))))
             valid = rows[batch.valid[rows]]
@@ -176,15 +184,17 @@ class Forecasting:
                     outcome.outgoing.append(found)
                 else:
                     refused.append((message, found.at(found.row - int(rows[0]))))
+                    others[message].add(found.row)
             outcome.event_times.append(np.array([records.timestamps[message]], dtype=np.int64))
         state.next_offset = records.next_offset
         if quiet:
             return
         for message, group in groupby(sorted(refused, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
             reasons = [rejection for _, rejection in group]
-            outcome.refuse(records, message, reasons)
+            count = unread[message] + len(others[message])
+            outcome.refuse(records, message, reasons, count)
             outcome.outgoing.append(
-                dead_letter_message(self._dead, records, message, reasons, self.model.name, self.model.version)
+                dead_letter_message(self._dead, records, message, reasons, self.model.name, self.model.version, count)
             )
 
     def _answer_message(

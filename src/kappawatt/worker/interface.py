@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,7 +25,9 @@ class Outcome:
     Parameters
     ----------
     refused : list of Rejection
-        Every reason, message after message.
+        The reasons, message after message; of a message with very many the first hundred.
+    unlisted : Counter of str
+        How many more reasons there are of each code.
     first_refused : str
         Place of the message that `refused[0]` is about, `topic[partition]@offset`; empty if there is none.
     internal : int
@@ -34,17 +37,21 @@ class Outcome:
     outgoing: list[Outgoing] = field(default_factory=list)
     rows: int = 0
     refused: list[Rejection] = field(default_factory=list)
+    unlisted: Counter[str] = field(default_factory=Counter)
     refused_rows: int = 0
     first_refused: str = ""
     internal: int = 0
     event_times: list[NDArray[np.int64]] = field(default_factory=list)
 
-    def refuse(self, records: Records, at: int, reasons: Sequence[Rejection]) -> None:
-        """Note why message `records[at]`, or rows of it, were refused; `reasons` count rows inside the message."""
+    def refuse(self, records: Records, at: int, reasons: Sequence[Rejection], rows: int | None = None) -> None:
+        """Note why message `records[at]`, or rows of it, were refused; `reasons` count rows inside the message.
+
+        `rows` is how many were, if `reasons` are only the first.
+        """
         if not self.refused:
             self.first_refused = f"{records.topic}[{records.partition}]@{records.offsets[at]}"
         self.refused += reasons
-        self.refused_rows += len({r.row for r in reasons})
+        self.refused_rows += len({r.row for r in reasons}) if rows is None else rows
         self.internal += any(r.code == INTERNAL for r in reasons)
 
     def add(self, more: Outcome) -> None:
@@ -55,6 +62,7 @@ class Outcome:
         self.refused += more.refused
         self.refused_rows += more.refused_rows
         self.internal += more.internal
+        self.unlisted += more.unlisted
         self.event_times += more.event_times
 
 

@@ -14,6 +14,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +24,7 @@ from kappawatt.bus.interface import Bus, Consumer, Producer
 from kappawatt.bus.promotions import PromotionFollower, Serving, group_of
 from kappawatt.bus.standing import Standing, say_away
 from kappawatt.errors import BusError, HistoriesBehind, KappawattError, Overloaded, SettingInvalid
+from kappawatt.messages.portions import portions
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import TOPICS
@@ -174,12 +176,14 @@ class Worker:
         if not polled:
             consumer.commit()  # positions move over what is no message, too
             return 0
-        outcome = answers.answer(polled)
-        producer.publish(outcome.outgoing)
+        messages, internal = sum(map(len, polled)), 0
+        for portion in portions(polled):  # what small messages unpack to may be more than the memory there is
+            outcome = answers.answer(portion)
+            producer.publish(outcome.outgoing)
+            internal += outcome.internal
+            self._note(outcome)
         consumer.commit()
-        self._note(outcome)
-        messages = sum(map(len, polled))
-        self._unanswered = self._unanswered + messages if outcome.internal == messages else 0
+        self._unanswered = self._unanswered + messages if internal == messages else 0
         return messages
 
     def _follow(self, promoted: Serving) -> Answers | None:
@@ -216,15 +220,15 @@ class Worker:
         self.answered += outcome.rows
         self._telemetry.rows.labels(service, "bus").inc(outcome.rows - outcome.refused_rows)
         self._telemetry.batch_rows.labels(service).observe(outcome.rows)
-        for rejection in outcome.refused:
-            self._telemetry.rejections.labels(service, "bus", rejection.code).inc()
+        for code, count in (Counter(r.code for r in outcome.refused) + outcome.unlisted).items():
+            self._telemetry.rejections.labels(service, "bus", code).inc(count)
         if outcome.internal:
             self._last_internal = next(r.message for r in outcome.refused if r.code == INTERNAL)[:200]
         if outcome.refused:
             log.warning(
                 "rows refused",
                 extra={
-                    "count": len(outcome.refused),
+                    "count": len(outcome.refused) + sum(outcome.unlisted.values()),
                     "first": outcome.refused[0].message,
                     "at": outcome.first_refused,
                 },

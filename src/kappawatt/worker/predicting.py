@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Records
-from kappawatt.columns.batch import Answer, Batch, Rejection
+from kappawatt.columns.batch import Answer, Batch
 from kappawatt.columns.content import ManyDecoded
 from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.predictions import Prediction, prediction_block, prediction_event
@@ -60,7 +60,7 @@ class Answering:
     def _publish_part(self, parts: Sequence[Records], decoded: ManyDecoded, answer: Answer, outcome: Outcome) -> None:
         starts = np.concatenate(([0], np.cumsum([len(records) for records in parts])))
         if answer.rejections:
-            self._refuse(parts, starts, decoded, answer.rejections, outcome)
+            self._refuse(parts, starts, decoded, answer, outcome)
         outcome.rows += len(answer)
         whole = bool(answer.valid.all())
         for part, (first, last) in zip(parts, pairwise(starts), strict=True):
@@ -129,16 +129,19 @@ class Answering:
         parts: Sequence[Records],
         starts: NDArray[np.intp],
         decoded: ManyDecoded,
-        rejections: Sequence[Rejection],
+        answer: Answer,
         outcome: Outcome,
     ) -> None:
-        for message, group in groupby(rejections, key=lambda r: int(decoded.message[r.row])):
+        outcome.unlisted.update(answer.unlisted)
+        for message, group in groupby(answer.rejections, key=lambda r: int(decoded.message[r.row])):
             place = int(np.searchsorted(starts, message, side="right")) - 1
             reasons = [r.at(int(decoded.row[r.row])) for r in group]
             records, at = parts[place], message - int(starts[place])
-            outcome.refuse(records, at, reasons)
+            low, high = np.searchsorted(decoded.message, (message, message + 1))
+            count = int((~answer.valid[low:high]).sum())
+            outcome.refuse(records, at, reasons, count)
             outcome.outgoing.append(
-                dead_letter_message(self.dead, records, at, reasons, self.model.name, self.model.version)
+                dead_letter_message(self.dead, records, at, reasons, self.model.name, self.model.version, count)
             )
 
 

@@ -21,6 +21,7 @@ from kappawatt.bus.reading import read_span
 from kappawatt.bus.topic import Topic
 from kappawatt.errors import SettingInvalid
 from kappawatt.messages.forecasts import read_documents
+from kappawatt.messages.portions import portions
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import TOPICS
@@ -179,12 +180,13 @@ def _run(
         for polled in read_span(bus, [source], begin, end, max_records=max_records):
             if not polled:
                 continue
-            outcome = answers.answer(polled)
-            # What was refused stands in the dead-letter topic already, under the same ids.
-            producer.publish([m for m in outcome.outgoing if m.topic == to])
+            for portion in portions(polled):
+                outcome = answers.answer(portion)
+                # What was refused stands in the dead-letter topic already, under the same ids.
+                producer.publish([m for m in outcome.outgoing if m.topic == to])
+                report.rows += outcome.rows
+                report.rejected += outcome.refused_rows
             report.messages += sum(map(len, polled))
-            report.rows += outcome.rows
-            report.rejected += outcome.refused_rows
             progress(report.messages, total)
     finally:
         producer.close()

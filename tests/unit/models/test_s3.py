@@ -146,11 +146,11 @@ def test_a_model_that_found_no_room_is_unpacked_by_the_next_look(
 ) -> None:
     store = S3Model("s3://bucket/key", tmp_path, Bucket(packed))
 
-    def full(self: Path, content: bytes) -> int:
+    def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Path, "write_bytes", full)
+        broken.setattr(model_store.shutil, "copyfileobj", full)
         with pytest.raises(NotReady, match="could not be unpacked: No space left on device"):
             store.look()
     found = store.look()

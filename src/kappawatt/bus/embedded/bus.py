@@ -13,6 +13,7 @@ from kappawatt.bus.in_flight import InFlight
 from kappawatt.bus.interface import (
     BusOptions,
     Consumer,
+    Headers,
     Offsets,
     Outgoing,
     Producer,
@@ -26,6 +27,8 @@ from kappawatt.errors import BusError, DeliveryFailed, SettingInvalid, TopicUnkn
 
 __all__ = ["EmbeddedBus"]
 
+INSERT = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)"
+INSERTED = 5_000  # messages at a time
 PRUNE_SECONDS = 60.0  # between two deletions of what retention no longer keeps
 
 
@@ -146,7 +149,9 @@ class _EmbeddedProducer:
         with self._file.write() as connection:
             ends: dict[TopicPartition, int] = {}
             counts: dict[str, int] = {}
-            rows = []
+            rows: list[tuple[object, ...]] = []
+            last: Headers | None = None
+            headers: bytes | None = None
             for message in messages:
                 topic = message.topic
                 if topic not in counts:
@@ -159,9 +164,13 @@ class _EmbeddedProducer:
                 offset = ends[topic, partition]
                 ends[topic, partition] = offset + 1
                 timestamp = now if message.timestamp is None else message.timestamp
-                headers = encode_headers(message.headers)
+                if message.headers is not last:  # most messages of one publish share theirs
+                    last, headers = message.headers, encode_headers(message.headers)
                 rows.append((topic, partition, offset, timestamp, message.key, message.value, headers))
-            connection.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                if len(rows) == INSERTED:
+                    connection.executemany(INSERT, rows)
+                    rows.clear()
+            connection.executemany(INSERT, rows)
             connection.executemany(
                 "UPDATE partition SET end_offset = ? WHERE topic = ? AND partition = ?",
                 [(end, topic, partition) for (topic, partition), end in ends.items()],

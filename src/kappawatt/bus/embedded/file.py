@@ -14,6 +14,7 @@ import orjson
 
 from kappawatt.bus.interface import Headers, Offsets, TopicPartition
 from kappawatt.bus.logs import new_log
+from kappawatt.columns.plain import json_bytes
 from kappawatt.errors import BusUnreachable, TopicUnknown
 
 __all__ = ["IDLE_SECONDS", "File", "decode_headers", "encode_headers", "store_offsets"]
@@ -184,7 +185,7 @@ def encode_headers(headers: Headers) -> bytes | None:
     """Return headers as they are stored."""
     if not headers:
         return None
-    return orjson.dumps([[name, value.decode("latin-1")] for name, value in headers])
+    return json_bytes([[name, value.decode("latin-1")] for name, value in headers])
 
 
 def decode_headers(encoded: bytes | None) -> Headers:

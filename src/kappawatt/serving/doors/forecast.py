@@ -55,7 +55,7 @@ def add_routes(
         model = models.get(request.args.get("version"))
         if request.mimetype != JSON:
             raise ContentTypeUnsupported.of("content-type", repr(request.mimetype[:80]), JSON)
-        document = load_json(read_body())
+        document = load_json(read_body(), context.budget)
         history, targets, issue_time = read_forecast_request(document, forecaster, model.lookup)
         as_of = None if document.get("issue_time") is not None else EVER
         issued = model.issue(history.until(issue_time, as_of), targets)

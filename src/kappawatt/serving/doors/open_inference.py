@@ -18,9 +18,11 @@ from flask import Flask, Response, request
 from numpy.typing import NDArray
 
 from kappawatt import __version__
-from kappawatt.columns.batch import Answer, Batch, Rejection, RowsRejected
+from kappawatt.columns.batch import Answer, Batch, RowsRejected
+from kappawatt.columns.budget import Budget
 from kappawatt.columns.content import Decoded
 from kappawatt.columns.plain import plain_values
+from kappawatt.columns.refusals import Refusals
 from kappawatt.columns.schema import Field, Kind, Schema, shorten
 from kappawatt.columns.strict_json import load_json
 from kappawatt.columns.values import column_of, moments_of
@@ -48,6 +50,8 @@ DATATYPES: dict[str, Any] = {
     "FP32": np.float32,
     "FP64": np.float64,
 }
+MANY = 1_000  # values of a tensor from which on they are written without a list of them
+LONGEST_ID = 1_000  # characters; it is sent back
 OF_KIND = {Kind.TEXT: "BYTES", Kind.BOOLEAN: "BOOL", Kind.INTEGER: "INT64", Kind.TIMESTAMP: "INT64"}
 ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 TENSOR = {
@@ -81,6 +85,7 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
     """Add `/v2/...`."""
     service = context.service
     predictor = models.predictor
+    budget = context.budget
 
     def model_of(name: str, version: str | None) -> Any:
         if name != service.name:
@@ -188,12 +193,12 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
         try:
             body = read_body()
             model = model_of(name, version)
-            wanted, raw = _split(body, request.headers.get(BINARY_HEADER))
-            batch = _read_inputs(wanted, raw, predictor.request)
+            wanted, raw = _split(body, request.headers.get(BINARY_HEADER), budget)
+            batch = _read_inputs(wanted, raw, predictor.request, budget)
             answer = model.answer(batch)
             count(context.telemetry, answer, "open-inference")
             if answer.rejections and not _parameters(wanted).get("partial"):
-                raise RowsRejected(answer.rejections)
+                raise RowsRejected.of(answer)
             return _answer(wanted, answer, predictor.response)
         except KappawattError as error:
             return _error(error)
@@ -202,15 +207,15 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
         wanted: dict[str, Any] = {}
 
         def read() -> Decoded:
-            found, raw = _split(body, None)
+            found, raw = _split(body, None, budget)
             wanted.update(found)
-            return Decoded(_read_inputs(found, raw, predictor.request))
+            return Decoded(_read_inputs(found, raw, predictor.request, budget))
 
         answer = answer_valid(models, read, "table")
         if answer is None or wanted.keys() - {"id", "inputs"}:
             return None
         count(context.telemetry, answer, "open-inference")
-        return orjson.dumps(_result(wanted, answer, predictor.response)[0])
+        return orjson.dumps(_result(wanted, answer, predictor.response)[0], option=orjson.OPT_SERIALIZE_NUMPY)
 
     path = f"/v2/models/{service.name}/infer"
     context.lanes[path] = ("/v2/models/<name>/infer", lane)
@@ -248,7 +253,7 @@ def _example(schema: Schema) -> dict[str, Any]:
     }
 
 
-def _split(body: bytes, header: str | None) -> tuple[dict[str, Any], bytes]:
+def _split(body: bytes, header: str | None, budget: Budget) -> tuple[dict[str, Any], bytes]:
     """Split a body into its JSON part and the raw tensor data behind it."""
     length = len(body)
     if header is not None:
@@ -257,7 +262,7 @@ def _split(body: bytes, header: str | None) -> tuple[dict[str, Any], bytes]:
         length = int(header)
     if not body[:length].strip():
         raise PayloadInvalid.of("body", "nothing", "an inference request")
-    document = load_json(body[:length])
+    document = load_json(body[:length], budget)
     if type(document) is not dict:
         raise PayloadInvalid.of("body", repr(shorten(document)), "an object, each key once")
     return document, body[length:]
@@ -270,7 +275,7 @@ def _parameters(document: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema) -> Batch:
+def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema, budget: Budget) -> Batch:
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise PayloadInvalid.of("inputs", repr(shorten(inputs)), "a list of tensors, one a field")
@@ -278,9 +283,11 @@ def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema) -> Batch:
         expected: type = str if name == "id" else list
         if name in document and not isinstance(document[name], expected):
             raise PayloadInvalid.of(name, repr(shorten(document[name])), expected.__name__)
+    if len(document.get("id", "")) > LONGEST_ID:
+        raise PayloadInvalid.of("id", f"{len(document['id'])} characters", f"up to {LONGEST_ID}")
     _parameters(document)
     columns: dict[str, NDArray[Any]] = {}
-    rejections: list[Rejection] = []
+    refusals: Refusals | None = None
     lengths: dict[str, int] = {}
     for tensor in inputs:
         if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
@@ -292,15 +299,18 @@ def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema) -> Batch:
             raise PayloadInvalid.of(name, "two tensors of it", "one")
         field = schema.field(name)
         n = _rows_of(tensor)
+        budget.allow_rows(n)
+        if lengths and n not in lengths.values():
+            raise PayloadInvalid.of("inputs", f"{lengths | {name: n}} rows", "one number of rows for all")
+        if refusals is None:
+            refusals = schema.refusals(n, budget.listed)
         size = _parameters(tensor).get("binary_data_size")
         if size is not None:
-            columns[name], raw = _binary(tensor, field, n, size, raw, rejections)
+            columns[name], raw = _binary(tensor, field, n, size, raw, refusals)
         else:
-            columns[name] = _listed(tensor, field, n, rejections)
+            columns[name] = _listed(tensor, field, n, refusals)
         lengths[name] = n
-    if len(set(lengths.values())) != 1:
-        raise PayloadInvalid.of("inputs", f"{lengths} rows", "one number of rows for all")
-    return schema.check(columns, n, rejections)
+    return schema.check(columns, n, refusals)
 
 
 def _rows_of(tensor: dict[str, Any]) -> int:
@@ -315,7 +325,7 @@ def _brief(value: Any) -> str:
     return json.dumps(value)[:80] if isinstance(value, list) and len(value) < 10 else str(shorten(value))
 
 
-def _listed(tensor: dict[str, Any], field: Field, n: int, rejections: list[Rejection]) -> NDArray[Any]:
+def _listed(tensor: dict[str, Any], field: Field, n: int, refusals: Refusals) -> NDArray[Any]:
 
     values = tensor.get("data")
     if not isinstance(values, list):
@@ -326,17 +336,17 @@ def _listed(tensor: dict[str, Any], field: Field, n: int, rejections: list[Rejec
     datatype = _datatype(tensor)
     if datatype != "BYTES" and datatype not in DATATYPES:
         raise _no_datatype(field, datatype)
-    return column_of(flat, field, rejections)
+    return column_of(flat, field, refusals)
 
 
 def _binary(
-    tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes, rejections: list[Rejection]
+    tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes, refusals: Refusals
 ) -> tuple[NDArray[Any], bytes]:
     datatype = _datatype(tensor)
     if datatype == "BYTES" and field.kind in (Kind.TEXT, Kind.TIMESTAMP):
         if type(size) is not int or not 0 <= size <= len(raw):
             raise PayloadInvalid.of(field.name, f"binary_data_size {shorten(size)!r}", f"0 to {len(raw)}")
-        return column_of(list(_elements(field.name, n, raw[:size])), field, rejections), raw[size:]
+        return column_of(list(_elements(field.name, n, raw[:size])), field, refusals), raw[size:]
     if datatype not in DATATYPES or field.kind is Kind.TEXT:
         raise _no_datatype(field, datatype)
     dtype = np.dtype(DATATYPES[datatype]).newbyteorder("<")
@@ -346,7 +356,7 @@ def _binary(
         )
     values: NDArray[Any] = np.frombuffer(raw, dtype=dtype, count=n).astype(np.float64)
     if field.kind is Kind.TIMESTAMP:
-        return moments_of(values, field, rejections), raw[size:]
+        return moments_of(values, field, refusals), raw[size:]
     return values, raw[size:]
 
 
@@ -363,7 +373,7 @@ def _answer(document: dict[str, Any], answer: Answer, schema: Schema) -> Respons
     result, blobs = _result(document, answer, schema)
     if not blobs:
         return _json(result)
-    head = orjson.dumps(result)
+    head = orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)
     response = Response(b"".join([head, *blobs]), content_type="application/octet-stream")
     response.headers[BINARY_HEADER] = str(len(head))
     return response
@@ -384,9 +394,7 @@ def _result(document: dict[str, Any], answer: Answer, schema: Schema) -> tuple[d
             tensor["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
         else:
-            tensor["data"] = plain_values(column)
-            if answer.rejections:
-                tensor["data"] = [v if ok else None for v, ok in zip(tensor["data"], answer.valid, strict=True)]
+            tensor["data"] = _listed_output(column, answer.valid)
         outputs.append(tensor)
     result: dict[str, Any] = {
         "model_name": answer.model,
@@ -397,7 +405,17 @@ def _result(document: dict[str, Any], answer: Answer, schema: Schema) -> tuple[d
         result["id"] = document["id"]
     if answer.rejections:
         result["parameters"] = {"rejections": json.dumps([r.to_json() for r in answer.rejections])}
+        if answer.unlisted:
+            result["parameters"]["unlisted"] = sum(answer.unlisted.values())
     return result, blobs
+
+
+def _listed_output(column: NDArray[Any], valid: NDArray[np.bool_]) -> Any:
+    """A tensor as orjson takes it: floats as they are, of which NaN becomes the null of a refused row."""
+    if len(column) >= MANY and (column.dtype == np.float64 or (column.dtype.kind in "biu" and valid.all())):
+        return np.ascontiguousarray(column)
+    values = plain_values(column)
+    return values if valid.all() else [v if ok else None for v, ok in zip(values, valid, strict=True)]
 
 
 def _raw(column: NDArray[Any]) -> bytes:
@@ -432,10 +450,12 @@ def _wanted_outputs(document: dict[str, Any], schema: Schema) -> list[tuple[str,
     wanted = document.get("outputs")
     if wanted is None:
         return [(name, default) for name in schema.names]
-    choice = []
+    choice: list[tuple[str, bool]] = []
     for output in wanted:
         name = output.get("name") if isinstance(output, dict) else None
         if name not in schema.names:
             raise PayloadInvalid.of("outputs", repr(shorten(name)), ", ".join(schema.names))
+        if len(choice) >= len(schema.names):
+            raise PayloadInvalid.of("outputs", f"{len(wanted)} outputs", f"each of {', '.join(schema.names)} once")
         choice.append((name, bool(_parameters(output).get("binary_data", default))))
     return choice

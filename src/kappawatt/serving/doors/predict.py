@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from numpy.typing import NDArray
 
 from kappawatt.columns.arrow import write_columns
@@ -21,12 +21,13 @@ from kappawatt.models.opening import Described
 from kappawatt.serving.body import read_body
 from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import Right, operation
-from kappawatt.serving.problems import rejected
+from kappawatt.serving.problems import PROBLEM, problem_document, refused_rows, rejected
 from kappawatt.serving.service import Context
 from kappawatt.telemetry import Telemetry
 
-__all__ = ["add_routes", "answer_rows", "count", "csv_body", "csv_example", "rows_body"]
+__all__ = ["add_routes", "answer_rows", "count", "csv_blocks", "csv_example", "each_part", "rows_body"]
 
+BLOCK_ROWS = 4_096  # of an answer that are written at a time
 VERSION = {
     "name": "version",
     "in": "query",
@@ -39,6 +40,7 @@ VERSION = {
 def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
     """Add `/predict` and `/params`."""
     predictor = models.predictor
+    budget = context.budget
 
     @app.post("/predict", provide_automatic_options=False)
     @operation(
@@ -60,13 +62,14 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
     def predict() -> Response:
         model = models.get(request.args.get("version")) if request.query_string else models.current
         body = read_body()
-        decoded = decode(body, content_type_of(request.content_type), predictor.request)
+        decoded = decode(body, content_type_of(request.content_type), predictor.request, budget)
+        del body  # large ones are not kept while they are answered
         answer = model.answer(decoded.batch)
         count(context.telemetry, answer, "http")
         return respond(answer, decoded.form, request.headers.get("Accept", JSON))
 
     def lane(body: bytes) -> bytes | None:
-        answer = answer_valid(models, lambda: decode(body, JSON, predictor.request), "object")
+        answer = answer_valid(models, lambda: decode(body, JSON, predictor.request, budget), "object")
         if answer is None:
             return None
         count(context.telemetry, answer, "http")
@@ -114,29 +117,55 @@ def count(telemetry: Telemetry, answer: Answer, door: str) -> None:
     """Count the rows of an answer and the reasons of those refused."""
     service = telemetry.service
     telemetry.rows_at(door).inc(len(answer))
-    for rejection in answer.rejections:
-        telemetry.rejections.labels(service, door, rejection.code).inc()
+    for code, found in answer.refused.items() if answer.rejections else ():
+        telemetry.rejections.labels(service, door, code).inc(found)
 
 
 def respond(answer: Answer, form: str, accept: str) -> Response:
     """Return an answer in the form the rows came in and the media type the client asks for."""
     if form == "object":
         if answer.rejections:
-            raise RowsRejected(answer.rejections)
+            raise RowsRejected.of(answer)
         return Response(object_body(answer), content_type=JSON)
     if not answer.rejections:
         if accept.startswith(CSV):
-            return Response(csv_body(answer), content_type=f"{CSV}; charset=utf-8")
+            return Response(csv_blocks(answer), content_type=f"{CSV}; charset=utf-8")
         if accept.startswith(ARROW):
             return Response(write_columns(answer.columns), content_type=ARROW)
     if form == "columns" and not answer.rejections:
         content: dict[str, Any] = {"columns": {name: _json_column(c) for name, c in answer.columns.items()}}
+    elif len(answer) > BLOCK_ROWS:
+        return _in_blocks(answer)
     else:
         content = {"predictions": answer_rows(answer)}
     content |= {"model": answer.model, "version": answer.version}
     if answer.rejections:
-        return rejected(RowsRejected(answer.rejections), **content)
+        return rejected(RowsRejected.of(answer), **content)
     return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), content_type=JSON)
+
+
+def _in_blocks(answer: Answer) -> Response:
+    """Many rows as JSON, of which never more exist as Python objects than a block has."""
+    who = {"model": answer.model, "version": answer.version}
+    status, document = 200, orjson.dumps(who)
+    if answer.rejections:
+        error = RowsRejected.of(answer)
+        more = {**refused_rows(error), **who}
+        status = error.status
+        document = problem_document(status, error.title, str(error), g.get("request_id"), **more)
+    head = document[:-1] + b',"predictions":['
+    blocks = [orjson.dumps(answer_rows(part))[1:-1] for part in each_part(answer)]
+    content = [head, *(text for block in blocks for text in (block, b",")), b"]}"]
+    del content[-2]  # the comma after the last
+    return Response(content, status, content_type=PROBLEM if answer.rejections else JSON)
+
+
+def each_part(answer: Answer) -> Iterator[Answer]:
+    """Yield the rows of an answer, some thousand at a time, without their rejections."""
+    for start in range(0, len(answer), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        columns = {name: column[part] for name, column in answer.columns.items()}
+        yield Answer(columns, answer.valid[part], (), answer.model, answer.version)
 
 
 def _json_column(column: NDArray[Any]) -> Any:
@@ -154,13 +183,14 @@ def answer_rows(answer: Answer) -> list[dict[str, Any] | None]:
     return rows
 
 
-def csv_body(answer: Answer, header: bool = True, names: Sequence[str] | None = None) -> bytes:
-    """Return an answer as CSV, one line a row."""
+def csv_blocks(answer: Answer, header: bool = True, names: Sequence[str] | None = None) -> list[bytes]:
+    """Return an answer as CSV, one line a row, in blocks of rows."""
     names = tuple(names or answer.columns)
-    lines = [",".join(names)] if header else []
-    lists = [csv_cells(answer.columns[name]) for name in names]
-    lines += [",".join(values) for values in zip(*lists, strict=True)]
-    return ("\n".join(lines) + "\n").encode()
+    blocks = [f"{','.join(names)}\n".encode()] if header else []
+    for part in each_part(answer):
+        lists = [csv_cells(part.columns[name]) for name in names]
+        blocks.append("".join(f"{','.join(values)}\n" for values in zip(*lists, strict=True)).encode())
+    return blocks
 
 
 def rows_body(schema: Schema) -> dict[str, Any]:

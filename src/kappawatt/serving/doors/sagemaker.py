@@ -9,6 +9,8 @@ import orjson
 from flask import Flask, Response, request
 
 from kappawatt.columns.batch import Answer, Batch, RowsRejected
+from kappawatt.columns.blocks import in_blocks, joined
+from kappawatt.columns.budget import Budget
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV, JSON, NDJSON, content_type_of
 from kappawatt.columns.json_rows import decode_objects
@@ -16,7 +18,7 @@ from kappawatt.columns.schema import Schema, shorten
 from kappawatt.columns.strict_json import load_json
 from kappawatt.errors import NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
-from kappawatt.serving.doors.predict import answer_rows, count, csv_body, csv_example, rows_body
+from kappawatt.serving.doors.predict import answer_rows, count, csv_blocks, csv_example, each_part, rows_body
 from kappawatt.serving.models import Models
 from kappawatt.serving.openapi import Right, operation
 from kappawatt.serving.service import Context
@@ -71,21 +73,24 @@ def add_routes(app: Flask, context: Context, models: Models[Any], classic: Class
         kind = content_type_of(request.content_type)
         answer = classic(body, kind)
         if answer is None:
-            answer = models.current.answer(_read(body, kind, predictor.request))
+            answer = models.current.answer(_read(body, kind, predictor.request, context.budget))
+        del body
         count(context.telemetry, answer, "sagemaker")
         if answer.rejections:
-            raise RowsRejected(answer.rejections)
+            raise RowsRejected.of(answer)
         accept = request.headers.get("Accept", "*/*").split(";", 1)[0].strip()
         if accept in ("", "*/*"):
             accept = kind if kind in (CSV, NDJSON) else JSON
         if accept == CSV:
             numbers = [f.name for f in predictor.response.fields if f.name == predictor.target]
-            return Response(csv_body(answer, header=False, names=numbers), content_type=f"{CSV}; charset=utf-8")
-        rows = answer_rows(answer)
+            return Response(csv_blocks(answer, header=False, names=numbers), content_type=f"{CSV}; charset=utf-8")
+        parts = each_part(answer)
         if accept in (NDJSON, "application/jsonlines"):
-            lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+            lines = [b"".join(orjson.dumps(row) + b"\n" for row in answer_rows(part)) for part in parts]
             return Response(lines, content_type=accept)
-        return Response(orjson.dumps({"predictions": rows}), content_type=JSON)
+        blocks = [orjson.dumps(answer_rows(part))[1:-1] for part in parts]
+        content = [text for block in blocks for text in (b",", block)]
+        return Response([b'{"predictions":[', *content[1:], b"]}"], content_type=JSON)
 
 
 def _bodies(schema: Schema) -> dict[str, Any]:
@@ -98,14 +103,24 @@ def _bodies(schema: Schema) -> dict[str, Any]:
     return {**bodies, JSON: {"anyOf": [instances, *bodies[JSON]["anyOf"]]}}
 
 
-def _read(body: bytes, kind: str, schema: Schema) -> Batch:
+def _read(body: bytes, kind: str, schema: Schema, budget: Budget) -> Batch:
     if kind != JSON or b'"instances"' not in body:
-        return decode(body, kind, schema).batch
-    document = load_json(body)
+        return decode(body, kind, schema, budget).batch
+
+    def parse(text: bytes) -> Any:
+        return load_json(text, budget)
+
+    def take(instances: list[Any], first: int) -> Batch:
+        return decode_objects([_row(first + i, one, schema) for i, one in enumerate(instances)], schema, budget)
+
+    batches = in_blocks(body, parse, take, budget, inside="instances")
+    if batches is not None:
+        return joined(batches, schema, budget.listed)
+    document = parse(body)
     instances = document.get("instances") if isinstance(document, dict) else None
     if not isinstance(instances, list) or not instances:
         raise PayloadInvalid.of("instances", repr(shorten(instances)), "a list of 1 row or more")
-    return decode_objects([_row(i, instance, schema) for i, instance in enumerate(instances)], schema)
+    return take(instances, 0)
 
 
 def _row(i: int, instance: Any, schema: Schema) -> Any:

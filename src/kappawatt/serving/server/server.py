@@ -18,6 +18,7 @@ from kappawatt import logs
 from kappawatt.errors import SettingInvalid
 from kappawatt.serving.server.door import end_at_sigterm
 from kappawatt.serving.server.drain import HeldTermination
+from kappawatt.serving.server.memory import keep_few_heaps
 from kappawatt.serving.server.parent import end_with_parent
 from kappawatt.serving.server.worker import LoopWorker
 from kappawatt.serving.service import Service
@@ -136,6 +137,7 @@ def _freeze(worker: Any) -> None:
 
 
 def _after_fork(settings: Settings) -> None:
+    keep_few_heaps()
     end_with_parent()  # a worker whose master was killed would keep the port and answer on
     logs.set_up(settings)
 
