@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kappawatt.errors import ArtifactInvalid, NotReady, SettingInvalid
+from kappawatt.errors import ArtifactInvalid, NotReady, SettingInvalid, storage_reason
 from kappawatt.models.artifact import MANIFEST
 
 __all__ = ["S3Model", "StoredModel", "unpack_archive"]
@@ -190,7 +190,8 @@ def _write(files: dict[str, bytes], folder: Path) -> None:
         work.rename(folder)
     except OSError as error:
         shutil.rmtree(work, ignore_errors=True)
-        raise NotReady(f"model: it could not be unpacked: {error.strerror}") from error
+        reason = "disk full" if storage_reason(error, folder).startswith("disk full") else error.strerror
+        raise NotReady(f"model: it could not be unpacked: {reason}") from error
 
 
 def _make_client() -> Any:
