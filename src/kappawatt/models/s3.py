@@ -190,8 +190,8 @@ def _write(files: dict[str, bytes], folder: Path) -> None:
         work.rename(folder)
     except OSError as error:
         shutil.rmtree(work, ignore_errors=True)
-        reason = "disk full" if storage_reason(error, folder).startswith("disk full") else error.strerror
-        raise NotReady(f"model: it could not be unpacked: {reason}") from error
+        full = ": disk full" if storage_reason(error, folder).startswith("disk full") else ""
+        raise NotReady(f"model: it could not be unpacked: {error.strerror}{full}") from error
 
 
 def _make_client() -> Any:

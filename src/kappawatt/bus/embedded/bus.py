@@ -22,7 +22,7 @@ from kappawatt.bus.interface import (
 from kappawatt.bus.logs import new_log
 from kappawatt.bus.partitioner import partition_for
 from kappawatt.bus.topic import TOPIC_NAME, Topic
-from kappawatt.errors import BusError, BusUnreachable, DeliveryFailed, SettingInvalid, TopicUnknown
+from kappawatt.errors import BusError, BusUnreachable, SettingInvalid, TopicUnknown, WritesRefused
 
 __all__ = ["EmbeddedBus"]
 
@@ -139,7 +139,7 @@ class _EmbeddedProducer:
             try:
                 self._store(messages)
             except BusUnreachable as error:
-                raise DeliveryFailed(f"{len(messages)} messages: {error}") from error
+                raise WritesRefused(f"{len(messages)} messages: {error}") from error
 
     def _store(self, messages: Sequence[Outgoing]) -> None:
         now = time.time_ns() // 1_000_000
