@@ -13,11 +13,12 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 # there are as many processes as cores. Those that wait, for brokers and for what was killed, are more than cores.
 WORKERS ?= logical
 WAITING ?= 3
+CASES ?= 100000
 COMPUTE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(PYTEST) --numprocesses $(WORKERS) --dist
 WAIT := $(PYTEST) --numprocesses $(WAITING) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run install check test test-train test-integration test-browser test-accuracy test-platforms test-e2e test-all \
+.PHONY: help run install check test fuzz test-train test-integration test-browser test-accuracy test-platforms test-e2e test-all \
 	bench docs reports render images images-test lock sbom audit release lambda lambda-measure clean
 
 help: ## print this
@@ -45,6 +46,9 @@ test-integration: .venv/.dev-stamp ## real Kafka (KAPPAWATT_TEST_KAFKA, else one
 
 test-browser: .venv/.dev-stamp ## the dashboard in headless Chromium
 	$(PYTEST) tests/browser
+
+fuzz: .venv/.test-stamp ## requests made up from every service's own OpenAPI, and hostile ones: CASES=100000
+	$(COMPUTE) worksteal tests/fuzz --cases $(CASES)
 
 test-accuracy: .venv/.test-stamp ## models against their published baselines (KAPPAWATT_DATA)
 	$(COMPUTE) loadgroup tests/accuracy

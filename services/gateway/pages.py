@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import NotFound, PreconditionFailed
 
 from kappawatt.serving.openapi import Right, operation
 
@@ -66,6 +67,8 @@ def add_pages(app: Flask) -> None:
         response.headers["Cache-Control"] = "no-cache"  # keep it, but ask whether it is still the same
         response.headers["Content-Security-Policy"] = DASHBOARD_POLICY
         response.make_conditional(request)
+        if response.status_code == HTTPStatus.PRECONDITION_FAILED:
+            raise PreconditionFailed(f"If-Match: got {str(request.if_match)[:100]!r}, allowed none in a question")
         return response
 
     @app.get("/", provide_automatic_options=False)
@@ -73,7 +76,7 @@ def add_pages(app: Flask) -> None:
         "The dashboard",
         tag="dashboard",
         access=Right.OPEN,
-        answers={200: {"text/html": {"type": "string"}}, 304: None, 403: "problem", 429: "problem"},
+        answers={200: {"text/html": {"type": "string"}}, 304: None, **dict.fromkeys((403, 412, 429), "problem")},
     )
     def dashboard() -> Response:
         return answer(INDEX)
@@ -83,7 +86,7 @@ def add_pages(app: Flask) -> None:
         "Its icon, where browsers look for one",
         tag="dashboard",
         access=Right.OPEN,
-        answers={200: {"image/svg+xml": {"type": "string"}}, 304: None, 403: "problem", 429: "problem"},
+        answers={200: {"image/svg+xml": {"type": "string"}}, 304: None, **dict.fromkeys((403, 412, 429), "problem")},
     )
     def favicon() -> Response:
         return answer("icon.svg")
@@ -98,7 +101,7 @@ def add_pages(app: Flask) -> None:
         answers={
             200: {kind: {"type": "string"} for kind in media},
             304: None,
-            **dict.fromkeys((403, 404, 429), "problem"),
+            **dict.fromkeys((403, 404, 412, 429), "problem"),
         },
     )
     def static(name: str) -> Response:

@@ -57,6 +57,7 @@ def train(
         The artifacts, baseline first, the report and the scores.
     """
     from kappawatt.datasets import named as datasets
+    from kappawatt.models.artifact import CURRENT, write_whole
 
     from .report import write_report
 
@@ -87,7 +88,7 @@ def train(
         if records:
             metrics["5x2"] = mean_scores(records, name)
         written.append(_save(out, name, fitted, dataset, metrics))
-    (out / "CURRENT").write_text(written[-1].name + "\n")
+    write_whole(out / CURRENT, f"{written[-1].name}\n".encode())
     steps("drawing the report")
     write_report(report, dataset=dataset, holdout=holdout, unseen=unseen, records=records, fitted=fitted)
     scores_file = report.with_name("scores.json")

@@ -20,7 +20,7 @@ from enum import Enum
 from pathlib import Path
 
 from kappawatt.clock import is_within, machine_seconds
-from kappawatt.errors import NotReady
+from kappawatt.errors import NotReady, storage_reason
 
 __all__ = ["Idempotency", "Stored", "Verdict", "fingerprint"]
 
@@ -154,10 +154,11 @@ class Idempotency:
                     yield connection
                     connection.execute("COMMIT")
                 except BaseException:
-                    connection.execute("ROLLBACK")
+                    with suppress(sqlite3.Error):  # a full disk has rolled it back, and is what is to be told
+                        connection.execute("ROLLBACK")
                     raise
         except (sqlite3.Error, OSError) as error:
-            raise NotReady(f"idempotency file {self._path}: {error}") from error
+            raise NotReady(f"idempotency file {self._path}: {storage_reason(error, self._path)}") from error
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None or self._pid != os.getpid():

@@ -12,6 +12,7 @@
     ├── ExtraMissing              501  a package is not installed that a model version needs
     ├── Overloaded                429  a bounded buffer is full; carries retry_after
     ├── NotReady                  503
+    ├── NotStored             507  a file cannot be written; says if the disk is full
     ├── ArtifactInvalid                an artifact is damaged, or was made for other features
     └── BusError                  503
         ├── BusUnreachable
@@ -28,7 +29,11 @@ An HTTP status stands on the class and nowhere else; no route catches for itself
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from concurrent.futures import Future
+from pathlib import Path
 from typing import ClassVar, Self
 
 __all__ = [
@@ -47,12 +52,14 @@ __all__ = [
     "LogRenewed",
     "ModelNotFound",
     "NotReady",
+    "NotStored",
     "Overloaded",
     "PayloadInvalid",
     "PayloadTooLarge",
     "SettingInvalid",
     "TopicUnknown",
     "WritesRefused",
+    "storage_reason",
 ]
 
 
@@ -160,6 +167,13 @@ class NotReady(KappawattError):
     title = "Not ready"
 
 
+class NotStored(KappawattError):
+    """A file cannot be written."""
+
+    status = 507
+    title = "Cannot be stored"
+
+
 class ArtifactInvalid(KappawattError):
     """An artifact is damaged, or does not give its own example answer."""
 
@@ -235,3 +249,34 @@ class WritesRefused(DeliveryFailed):
 
 class HistoriesBehind(BusError):
     """Histories are still being read from the log; poll again, which shows that the member lives."""
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+SQLITE_FULL, SQLITE_IOERR = 13, 10
+LEAST_FREE = 1 << 16  # bytes; SQLite writes pages and its index of a log in whole blocks
+
+
+def storage_reason(error: Exception, path: Path) -> str:
+    """Return why a file cannot be written, in the operator's words: `disk full` if that is it.
+
+    Parameters
+    ----------
+    error : Exception
+        Of the operating system or of SQLite, which also calls a disk that filled up in the middle an I/O error.
+    path : Path
+        The file.
+    """
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == SQLITE_FULL or (isinstance(error, OSError) and error.errno in FULL):
+        return f"disk full ({error})"
+    if code == SQLITE_IOERR and _free(path) < LEAST_FREE:
+        return f"disk full ({error})"
+    return str(error)
+
+
+def _free(path: Path) -> int:
+    """How many bytes may still be written beside `path`."""
+    try:
+        return shutil.disk_usage(os.path.dirname(path) or ".").free
+    except OSError:
+        return LEAST_FREE

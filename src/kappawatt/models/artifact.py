@@ -14,13 +14,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from kappawatt.errors import ArtifactInvalid, ModelNotFound
+from kappawatt.errors import ArtifactInvalid, ModelNotFound, NotStored, storage_reason
 
 __all__ = [
     "FORMAT",
@@ -31,6 +32,7 @@ __all__ = [
     "open_artifact",
     "save_artifact",
     "versions",
+    "write_whole",
 ]
 
 FORMAT = 1
@@ -106,16 +108,35 @@ class Artifact:
 
 
 def save_artifact(folder: Path, files: Mapping[str, bytes], manifest: Manifest) -> Artifact:
-    """Write `files` and the manifest (its `files` are filled in here) into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `files` and the manifest (its `files` are filled in here) into `folder`.
+
+    Raises
+    ------
+    NotStored
+        One cannot be written. What `folder` held before is as it was, or a part of it new, and without a manifest
+        that is half written.
+    """
     hashes = {}
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        write_whole(folder / name, content)
         hashes[name] = hashlib.sha256(content).hexdigest()
     document = manifest.to_json() | {"files": hashes}
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-    (folder / MANIFEST).write_bytes(orjson.dumps(document, option=options))
+    write_whole(folder / MANIFEST, orjson.dumps(document, option=options))
     return open_artifact(folder)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it holds what it held or all of `content`; NotStored says `disk full` if that is why."""
+    work = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work.write_bytes(content)
+        work.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            work.unlink(missing_ok=True)
+        raise NotStored(f"{path}: {storage_reason(error, path)}") from error
 
 
 def open_artifact(folder: Path) -> Artifact:

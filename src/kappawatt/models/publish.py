@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from kappawatt.models.artifact import CURRENT, MANIFEST, Artifact, Manifest, open_artifact, save_artifact
+from kappawatt.models.artifact import CURRENT, MANIFEST, Artifact, Manifest, open_artifact, save_artifact, write_whole
 
 __all__ = ["Trained", "make_current", "publish"]
 
@@ -82,7 +82,7 @@ def publish(
 
 def make_current(out: Path, artifact: Artifact) -> None:
     """Have `out` serve this version where none is asked for."""
-    (out / CURRENT).write_text(artifact.manifest.version + "\n")
+    write_whole(out / CURRENT, f"{artifact.manifest.version}\n".encode())
 
 
 def _versions(names: Sequence[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from kappawatt.errors import ArtifactInvalid, NotReady, SettingInvalid
+from kappawatt.errors import ArtifactInvalid, NotReady, SettingInvalid, storage_reason
 from kappawatt.models.artifact import MANIFEST
 
 __all__ = ["S3Model", "StoredModel", "unpack_archive"]
@@ -179,13 +179,13 @@ def unpack_archive(content: bytes | IO[bytes], folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix="unpacking-", dir=folder.parent))
     except OSError as error:
-        raise _no_room(error) from error
+        raise _no_room(error, folder) from error
     try:
         _unpack_into(work, packed)
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier look at the same object
         work.rename(folder)
     except OSError as error:
-        raise _no_room(error) from error
+        raise _no_room(error, folder) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -267,8 +267,9 @@ def _too_much() -> ArtifactInvalid:
     return ArtifactInvalid(f"archive: got more than {MOST_UNPACKED_BYTES} bytes, allowed {MOST_UNPACKED_BYTES}")
 
 
-def _no_room(error: OSError) -> NotReady:
-    return NotReady(f"model: it could not be unpacked: {error.strerror}")
+def _no_room(error: OSError, folder: Path) -> NotReady:
+    full = ": disk full" if storage_reason(error, folder).startswith("disk full") else ""
+    return NotReady(f"model: it could not be unpacked: {error.strerror}{full}")
 
 
 def _make_client() -> Any:

@@ -65,6 +65,7 @@ REASONS = {
     404: "There is no such thing",
     406: "Not acceptable",
     409: "Conflict",
+    412: "The precondition does not hold",
     413: "The body is too large",
     415: "The content type is none that is read here",
     422: "Rows were refused; those that were not are answered in the same body",

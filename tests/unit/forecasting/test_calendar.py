@@ -156,8 +156,7 @@ def test_a_day_that_begins_at_one_o_clock_is_a_day() -> None:
     "name",
     ["Mars/Phobos", "", "../etc/passwd", "EST5EDT4", "localtime", "posixrules", "Factory", "right/UTC", "posix/UTC",
      "right/America/New_York", "america/new_york", "America/New_York ", "America", "America/",
-     "/usr/share/zoneinfo/UTC",
-     "tzdata.zi", "zone.tab", "UTC\x00", "\ud800", "x" * 200_000],
+     "/usr/share/zoneinfo/UTC", "tzdata.zi", "zone.tab", "UTC\x00", "\ud800", "x" * 200_000],
 )  # fmt: skip
 def test_an_unknown_zone_is_named(name: str) -> None:
     with pytest.raises(SettingInvalid, match=r"time_zone: got .* such as America/New_York"):

@@ -23,7 +23,7 @@ from kappawatt.bus.interface import (
 from kappawatt.bus.logs import new_log
 from kappawatt.bus.partitioner import partition_for
 from kappawatt.bus.topic import TOPIC_NAME, Topic
-from kappawatt.errors import BusError, DeliveryFailed, SettingInvalid, TopicUnknown
+from kappawatt.errors import BusError, BusUnreachable, SettingInvalid, TopicUnknown, WritesRefused
 
 __all__ = ["EmbeddedBus"]
 
@@ -141,8 +141,8 @@ class _EmbeddedProducer:
         with self._in_flight.reserve(size, wait=wait, timeout=timeout):
             try:
                 self._store(messages)
-            except sqlite3.Error as error:
-                raise DeliveryFailed(f"{len(messages)} messages to {self._file.url}: {error}") from error
+            except BusUnreachable as error:
+                raise WritesRefused(f"{len(messages)} messages: {error}") from error
 
     def _store(self, messages: Sequence[Outgoing]) -> None:
         now = time.time_ns() // 1_000_000

@@ -15,7 +15,7 @@ import orjson
 from kappawatt.bus.interface import Headers, Offsets, TopicPartition
 from kappawatt.bus.logs import new_log
 from kappawatt.columns.plain import json_bytes
-from kappawatt.errors import BusUnreachable, TopicUnknown
+from kappawatt.errors import BusUnreachable, TopicUnknown, storage_reason
 
 __all__ = ["IDLE_SECONDS", "File", "decode_headers", "encode_headers", "store_offsets"]
 
@@ -88,7 +88,7 @@ class File:
             except (sqlite3.Error, OSError) as error:
                 # Two processes that make the file at once: turning it to WAL does not wait as writes do.
                 if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise BusUnreachable(f"embedded bus {self.path}: {error}") from error
+                    raise BusUnreachable(f"embedded bus {self.path}: {storage_reason(error, self.path)}") from error
                 time.sleep(IDLE_SECONDS)
         with self._lock:
             self._open.append(connection)
@@ -110,15 +110,19 @@ class File:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that holds the write lock from its start."""
+        """A transaction that holds the write lock from its start; BusUnreachable says why the file takes nothing."""
         connection = self.connection()
-        connection.execute("BEGIN IMMEDIATE")
         try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk has rolled it back, and is what is to be told
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise BusUnreachable(f"embedded bus {self.path}: {storage_reason(error, self.path)}") from error
 
     def offsets(self, topic: str) -> dict[int, Offsets]:
         """Return the first and the end offset of each partition; TopicUnknown if there is no such topic."""

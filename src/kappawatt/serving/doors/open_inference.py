@@ -36,6 +36,7 @@ from kappawatt.serving.service import Context
 __all__ = ["add_routes"]
 
 BINARY_HEADER = "Inference-Header-Content-Length"
+LONGEST_NUMBER = 12  # digits of a length
 DATATYPES: dict[str, Any] = {
     "BOOL": np.bool_,
     "UINT8": np.uint8,
@@ -100,6 +101,14 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
             "schema": {"type": "string", "enum": [service.name]},
         },
     )
+
+    binary = {
+        "name": BINARY_HEADER,
+        "in": "header",
+        "required": False,
+        "description": "Bytes of the JSON part, where tensors follow it as binary data.",
+        "schema": {"type": "integer", "minimum": 0},
+    }
 
     def errors(*statuses: int) -> dict[int, Any]:
         return dict.fromkeys(statuses, ERROR)
@@ -170,7 +179,7 @@ def add_routes(app: Flask, context: Context, models: Models[Any]) -> None:
     @operation(
         "Open Inference: infer",
         tag="open inference v2",
-        parameters=own_name,
+        parameters=(*own_name, binary),
         access=Right.READ,
         repeatable=True,
         description="One tensor a field, of shape [n] or [n, 1]. `parameters.partial = true` answers the rows that "
@@ -257,9 +266,10 @@ def _split(body: bytes, header: str | None, budget: Budget) -> tuple[dict[str, A
     """Split a body into its JSON part and the raw tensor data behind it."""
     length = len(body)
     if header is not None:
-        if not header.isascii() or not header.isdigit() or int(header[:12]) > len(body):
+        is_number = header.isascii() and header.isdigit() and len(header) <= LONGEST_NUMBER
+        length = int(header) if is_number else -1
+        if not 0 <= length <= len(body):
             raise PayloadInvalid.of(BINARY_HEADER, repr(header[:80]), f"0 to {len(body)}")
-        length = int(header)
     if not body[:length].strip():
         raise PayloadInvalid.of("body", "nothing", "an inference request")
     document = load_json(body[:length], budget)
@@ -322,7 +332,8 @@ def _rows_of(tensor: dict[str, Any]) -> int:
 
 
 def _brief(value: Any) -> str:
-    return json.dumps(value)[:80] if isinstance(value, list) and len(value) < 10 else str(shorten(value))
+    is_flat = isinstance(value, list) and len(value) < 10 and not any(isinstance(each, list | dict) for each in value)
+    return json.dumps(value)[:80] if is_flat else str(shorten(value))
 
 
 def _listed(tensor: dict[str, Any], field: Field, n: int, refusals: Refusals) -> NDArray[Any]:
