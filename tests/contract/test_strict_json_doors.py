@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from flask import Flask
@@ -18,6 +19,7 @@ from kappawatt.forecasting.request import example_request
 from kappawatt.serving.app import create_app
 from kappawatt.serving.service import find_service
 from kappawatt.settings import Settings
+from kappawatt.streams import load, rules
 from kappawatt.streams.table import STREAMS, TOPICS
 from tests import fakes, forecast_fakes
 from tests.contract.doors import tensors_of
@@ -203,3 +205,12 @@ def test_a_function_refuses_rows_that_are_no_unicode(tmp_path: Any) -> None:
             str(error).encode()
         else:
             assert answer["status"] in (400, 422)
+
+
+def test_a_name_that_ends_in_a_nul_is_not_the_one_without() -> None:
+    zones = ["America/New_York", "America/New_York\0"]
+    n = len(zones)
+    columns = {"interval_start": np.full(n, np.datetime64("2026-03-01", "ms")), "load": np.ones(n)}
+    batch = load.READING.check({**columns, "time_zone": np.array(zones, object)}, n)
+
+    assert [r.row for r in rules.is_in_a_time_zone(load.STREAM, batch, "PJME")] == [1]

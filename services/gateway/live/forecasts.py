@@ -198,13 +198,15 @@ class ForecastsView:
             Length of each interval [s]; 0 where the reading does not say.
         time_zones : sequence of str or None, length n
         """
-        names = np.array(keys, dtype=object)
+        places: dict[str, list[int]] = {}  # numpy would take a name that ends in NULs for the one without
+        for place, key in enumerate(keys):
+            places.setdefault(key, []).append(place)
         seconds = starts.astype("datetime64[s]").astype(np.int64)
         measured = values.astype(np.float32)
         news = []
         with self._lock:
-            for key in filter(_is_series, dict.fromkeys(keys)):
-                own = np.flatnonzero(names == key)
+            for key in filter(_is_series, places):
+                own = np.array(places[key])
                 series = self._one(key)
                 last = int(own[-1])
                 series.add_measured(seconds[own], measured[own], int(steps[last]), time_zones[last])

@@ -46,8 +46,11 @@ def by_key(stream: Stream, batch: Batch, key: str) -> Iterator[tuple[str, NDArra
             yield key, rows
         return
     names = batch.columns[stream.key.name][rows]
-    for name in dict.fromkeys(names.tolist()):
-        yield name, rows[names == name]
+    places: dict[str, list[int]] = {}  # numpy would take a name that ends in NULs for the one without
+    for place, name in enumerate(names.tolist()):
+        places.setdefault(name, []).append(place)
+    for name, own in places.items():
+        yield name, rows[own]
 
 
 def has_a_name(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
@@ -105,7 +108,7 @@ def is_in_a_time_zone(stream: Stream, batch: Batch, key: str) -> Iterator[Reject
         try:
             zone_named(zone)
         except SettingInvalid as error:
-            for row in np.flatnonzero(zones == zone).tolist():
+            for row in (row for row, own in enumerate(zones.tolist()) if own == zone):
                 yield Rejection(row, "out_of_range", TIME_ZONE.name, shorten(zone), error.allowed)
 
 
