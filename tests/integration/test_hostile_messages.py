@@ -201,7 +201,7 @@ class Account:
             document = orjson.loads(value)
         except orjson.JSONDecodeError:
             return False
-        return isinstance(document, dict) and document.get("id") in ids
+        return isinstance(document, dict) and str(document.get("id")) in ids
 
 
 def _tables() -> Any:

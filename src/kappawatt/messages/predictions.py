@@ -125,16 +125,13 @@ def _plain(column: NDArray[Any]) -> list[Any]:
     return [value if isfinite(value) else None for value in values] if column.dtype.kind == "f" else values
 
 
-NEEDED = {"source_offset": OFFSET}
+NEEDED = {"id": NAME, "source_topic": NAME, "source_partition": PARTITION, "source_offset": OFFSET}
 OPTIONAL = {
-    "id": NAME,
     "key": maybe(WORDS),
     "event_time": maybe(MOMENT),
     "model": maybe(NAME),
     "version": maybe(NAME),
-    "source_topic": NAME,
     "source_log": WORDS,
-    "source_partition": PARTITION,
     "source_row": PARTITION,
 }
 
@@ -158,7 +155,7 @@ def read_predictions(polled: Iterable[Records]) -> list[dict[str, Any]]:
                 if content_type(records.headers[i], value) == ARROW:
                     rows = _read_block(value, records.keys[i], records.headers[i])
                 else:
-                    rows = [checked(parsed(value), NEEDED, OPTIONAL, nested=False)]
+                    rows = [{"key": None, **checked(parsed(value), NEEDED, OPTIONAL, nested=False)}]
             except (PayloadInvalid, KeyError, ValueError):
                 continue
             found.extend({**row, **place} for row in rows)
