@@ -129,7 +129,7 @@ def _are_reasons(value: Any) -> bool:
 
 NEEDED = {"id": NAME, "reason": NAME}
 OPTIONAL = {
-    "field": maybe(NAME),
+    "field": maybe(WORDS),
     "got": SCALAR,
     "allowed": maybe(WORDS),
     "message": maybe(WORDS),

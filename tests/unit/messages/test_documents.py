@@ -113,7 +113,8 @@ def test_a_field_that_is_another_thing_makes_no_document_that_says_so(kind: str,
     "change",
     [
         {"quantiles": {}}, {"quantiles": {"0.5": [1.0]}}, {"quantiles": {"0.5": [1.0, "a"]}},
-        {"quantiles": {"x": [1, 2]}}, {"quantiles": {"0.5": [1.0, None]}}, {"quantiles": {"1.5": [1.0, 2.0]}}, {"target_time": []},
+        {"quantiles": {"x": [1, 2]}}, {"quantiles": {"0.5": [1.0, None]}}, {"quantiles": {"1.5": [1.0, 2.0]}},
+        {"target_time": []},
         {"target_time": ["2026-03-02T05:00:00Z"] * 2},
         {"target_time": ["2026-03-02T06:00:00Z", "2026-03-02T05:00:00Z"]},
         {"target_time": [1, 2]}, {"day": {"peak": [1]}}, {"day": {"peak": {"0.5": "x"}}}, {"step_seconds": 0},
@@ -237,6 +238,14 @@ def test_a_dead_letter_holds_the_bytes_as_they_came(value: bytes) -> None:
 )
 def test_a_dead_letter_is_written_whatever_was_got(got: Any) -> None:
     letter_of(b"x", got=got, field="f\udfff", allowed="\ud800" + "a" * 500_000, reasons=100, timestamp=-(2**63))
+
+
+@pytest.mark.parametrize("body", [b'{"": 1}', b'{"\\u0000": 1}', b'{"' + b"n" * 9_000 + b'": 1}'])
+def test_a_dead_letter_names_a_field_of_any_name(body: bytes) -> None:
+    batch = decode_records([on_topic(body)], "application/json", READING).batch
+    message = dead_letter_message("dead", on_topic(body), 0, batch.rejections, "m", "1")
+
+    assert len(read_dead_letters([on_topic(message.value)])) == 1
 
 
 # --- envelopes -----------------------------------------------------------------------------------------------
