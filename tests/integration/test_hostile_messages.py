@@ -134,7 +134,7 @@ class Account:
                     self.answers += read_predictions([theirs])
                 if FORMS[topic][1] is Form.DEAD_LETTERS:
                     found = read_dead_letters([theirs])
-                    assert len(found) == len(theirs), "a dead letter of ours that nobody can read"
+                    assert len(found) == len(theirs), f"a dead letter that nobody can read: {theirs.values}"
                     self.letters[topic] += found
         self.ours = [records for records in ours if len(records)]
 

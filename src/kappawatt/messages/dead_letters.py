@@ -136,7 +136,7 @@ def _are_reasons(value: Any) -> bool:
 
 NEEDED = {"id": NAME, "reason": NAME}
 OPTIONAL = {
-    "field": maybe(NAME),
+    "field": maybe(WORDS),
     "got": SCALAR,
     "allowed": maybe(WORDS),
     "message": maybe(WORDS),

@@ -21,6 +21,7 @@ from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded, b
 from kappawatt.columns.plain import json_bytes, plain_values
 from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Schema
 from kappawatt.messages.envelopes import decode_enveloped, enveloped_kind, is_enveloped
+from kappawatt.messages.keys import key_text
 from kappawatt.messages.portions import portions
 from kappawatt.streams.rules import by_key
 from kappawatt.streams.stream import Stream
@@ -33,6 +34,7 @@ __all__ = [
     "carried_headers",
     "content_type",
     "decode_records",
+    "decode_values",
     "decoded_messages",
     "given_columns",
     "objects",
@@ -46,7 +48,7 @@ BLOCK_ROWS = 64  # from so many rows on a request or message is an Arrow block
 BLOCK_ROWS_MOST = 10_000  # rows in one outgoing block: some 600 kB, below a broker's default limit of 1 MB
 CARRIED = ("traceparent", "tracestate")  # headers that go on from a reading to its answer
 MOST_CARRIED = 1_024  # bytes of one of them; each answer has it, so a long one would have them fit no topic
-MOST_KEY = 1_000  # bytes of a message's key, which stands in each answer twice
+MOST_KEY = 200  # characters of a message's key as text: it stands in each answer, and in the id of a forecast
 OPENINGS = (b"{", b"[")  # of JSON
 
 
@@ -191,25 +193,29 @@ def runs_of_content_type(records: Records) -> Iterator[tuple[str, Records]]:
         yield kind, records if len(places) == len(records) else records.pick(places)
 
 
-def decode_records(parts: Sequence[Records], kind: str, schema: Schema) -> ManyDecoded:
-    """Decode messages of one content type, whatever they name; of one that nobody reads each is a refused row, and
-    so is each row under a key that is too long.
-    """
-    values = [value for records in parts for value in records.values]
+def decode_values(values: Sequence[bytes], kind: str, schema: Schema) -> ManyDecoded:
+    """Decode messages of one content type, whatever they name; of one that nobody reads each is a refused row."""
     if kind in READABLE:
-        decoded = decode_many(values, kind, schema)
-    elif is_enveloped(kind):
-        decoded = decode_enveloped(values, kind, schema)
-    else:
-        n = len(values)
-        refusals = schema.refusals(n)
-        for i in range(n):
-            refusals.refuse(i, "malformed", "content-type", kind, ", ".join(READABLE))
-        decoded = ManyDecoded(schema.check({}, n, refusals), np.arange(n, dtype=np.intp), np.zeros(n, dtype=np.intp))
-    if max((len(key) for records in parts for key in set(records.keys) if key), default=0) <= MOST_KEY:
+        return decode_many(values, kind, schema)
+    if is_enveloped(kind):
+        return decode_enveloped(values, kind, schema)
+    n = len(values)
+    refusals = schema.refusals(n)
+    for i in range(n):
+        refusals.refuse(i, "malformed", "content-type", kind, ", ".join(READABLE))
+    return ManyDecoded(schema.check({}, n, refusals), np.arange(n, dtype=np.intp), np.zeros(n, dtype=np.intp))
+
+
+def decode_records(parts: Sequence[Records], kind: str, schema: Schema) -> ManyDecoded:
+    """Decode messages of one content type as `decode_values` does, and refuse the rows under a key that is too long."""
+    decoded = decode_values([value for records in parts for value in records.values], kind, schema)
+    if max((len(key) for records in parts for key in set(records.keys) if key), default=0) * 2 < MOST_KEY:
         return decoded
-    lengths = np.array([len(key or b"") for records in parts for key in records.keys])[decoded.message]
-    return _refuse(decoded, lengths > MOST_KEY, "key", [f"{n} bytes" for n in lengths.tolist()], f"{MOST_KEY} bytes")
+    keys = [key for records in parts for key in records.keys]
+    lengths = np.array([len(key_text(key)) if key else 0 for key in keys])[decoded.message]
+    got = [f"one of {n} characters" for n in lengths.tolist()]
+    allowed = f"at most {MOST_KEY} characters, two for each byte of a binary one"
+    return _refuse(decoded, lengths > MOST_KEY, "key", got, allowed)
 
 
 def with_known_times(decoded: ManyDecoded, parts: Sequence[Records], arrival: str) -> ManyDecoded:
