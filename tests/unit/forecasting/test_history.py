@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,6 +110,18 @@ def test_a_revision_leaves_what_was_known_before_it() -> None:
     assert known.measured([place]) == {place: 7.0}
 
 
+@pytest.mark.parametrize("minutes", [0, 15])
+def test_the_truth_of_intervals_is_their_newest_value_and_nothing_where_there_is_none(minutes: int) -> None:
+    starts = START + np.arange(-1, 5) * HOUR + minutes * np.timedelta64(60_000, "ms")
+    before, first, unknown, third, last, after = starts
+    known = History("PJME", ZONE, 3600)
+    known.add(starts[[1, 3, 4]], np.array([1.0, 3.0, 4.0]))
+    known.add(starts[[3]], np.array([5.0]), starts[[5]] + DAY)
+
+    assert known.measured(starts) == {first: 1.0, third: 5.0, last: 4.0}
+    assert known.measured([before, unknown, after, last + 30 * DAY]) == {}
+
+
 def test_the_same_value_again_changes_nothing() -> None:
     known = history(10)
     times = hours("2016-01-01", 10)
@@ -124,6 +139,79 @@ def test_it_is_bounded_and_forgets_the_oldest() -> None:
     assert past.end == START + 100 * DAY
     known.add(np.array([START + 400 * DAY]), np.array([1.0]))  # far ahead: no million of empty hours
     assert known.until(START + 401 * DAY).values.tolist() == [1.0]
+
+
+def test_of_more_rows_than_it_keeps_the_newest_are_kept() -> None:
+    known = history(24 * 100, most=24 * 10)
+
+    assert known.first == START + 90 * DAY
+    assert len(known.until(START + 95 * DAY)) == 24 * 5
+
+
+@pytest.mark.parametrize("more", [0, 24])
+def test_rows_older_than_the_bound_do_not_extend_it_backwards(more: int) -> None:
+    known = history(24 * 10, most=24 * 10)
+    for hour in range(24 * 10, 24 * 10 + more):
+        known.add(np.array([START + hour * HOUR]), np.array([1.0]))
+    oldest = known.first
+
+    old = hours("2015-12-01", 24)
+    assert len(known.add(old, loads(old))) == 0
+    assert known.first == oldest
+
+
+def memory_of(work: Callable[[], object]) -> tuple[int, int]:
+    """Bytes that are held after it, and that were held at most."""
+    tracemalloc.start()
+    try:
+        kept = work()
+        held = tracemalloc.get_traced_memory()
+        del kept
+        return held
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_value_far_ahead_takes_no_memory_for_the_hours_between() -> None:
+    known = history(24 * 10, most=24 * 10)
+    far = START + 3_000_000 * HOUR
+
+    _, peak = memory_of(lambda: known.add(np.array([far]), np.array([1.0])))
+
+    assert peak < 1_000_000
+    assert known.until(far + HOUR).values.tolist() == [1.0]
+    known.add(np.array([far - 9 * DAY]), np.array([2.0]))
+    assert known.until(far + HOUR).values[[0, -1]].tolist() == [2.0, 1.0]
+
+
+def test_a_young_series_takes_little_memory() -> None:
+    _, peak = memory_of(lambda: history(24))
+
+    assert peak < 100_000
+
+
+def test_what_was_late_is_forgotten_with_its_hour() -> None:
+    known = History("PJME", ZONE, 3600, most=24)
+    nothing = np.full(200, np.nan)
+
+    def write() -> None:
+        for batch in range(20):
+            times = hours("2016-01-01", 200) + batch * 5_000 * HOUR
+            known.add(times, loads(times), times + 3 * HOUR, {"temperature": loads(times)})
+            known.add(times, nothing, times + 5 * HOUR, {"temperature": loads(times) + 1})
+
+    held, _ = memory_of(write)
+
+    assert held < 1_000_000  # all of 4,000 late hours would be 3 MB
+
+
+@pytest.mark.parametrize(("ahead", "kept"), [(1_499, 1.0), (1_500, np.nan)])
+def test_covariates_are_kept_so_many_intervals_ahead(ahead: int, kept: float) -> None:
+    known = history(24)
+    at = np.array([START + (24 + ahead) * HOUR])
+    known.add(at, np.array([np.nan]), None, {"temperature": np.array([1.0])})
+
+    assert np.array_equal(known.until(START + DAY).covariate("temperature", at), [kept], equal_nan=True)
 
 
 def test_rows_one_by_one_are_the_rows_at_once() -> None:
@@ -160,9 +248,74 @@ def test_a_weather_forecast_is_known_ahead_and_the_newest_issue_counts() -> None
     assert known.until(START + 24 * HOUR).covariate("temperature", ahead).tolist() == [2.0] * 24
 
 
+def test_a_weather_forecast_read_after_the_weather_it_foretold_right_was_still_known_ahead() -> None:
+    known = history(24)
+    noon = np.array([START + 12 * HOUR])
+    nothing = np.array([np.nan])
+    known.add(noon, nothing, noon + HOUR, {"temperature": np.array([1.0])})
+    known.add(noon, nothing, noon - 6 * HOUR, {"temperature": np.array([1.0])})
+
+    assert known.until(START + 10 * HOUR).covariate("temperature", noon).tolist() == [1.0]
+    assert np.isnan(known.until(START + 5 * HOUR).covariate("temperature", noon)).all()
+
+
 def test_a_start_off_the_grid_is_named() -> None:
     with pytest.raises(PayloadInvalid, match="interval_start: got 2016-01-01T00:20"):
         history().add(np.array([START + HOUR / 3]), np.array([1.0]))
+
+
+def test_the_first_start_says_where_the_grid_lies_and_the_first_that_is_off_it_is_named() -> None:
+    starts = START + np.array([15, 75, 80, 85]) * np.timedelta64(60_000, "ms")
+    known = History("PJME", "Asia/Kathmandu", 3600)
+
+    with pytest.raises(PayloadInvalid, match=r"got 2016-01-01T01:20:00.000Z, allowed whole multiples of 3600 s"):
+        known.add(starts, np.ones(4))
+
+    known.add(starts[:2], np.ones(2))
+    assert known.first == starts[0]
+    assert known.clock == starts[1] + HOUR
+
+
+def test_an_interval_can_begin_at_whole_steps_of_the_local_clock_that_lie_on_the_grid_there_is() -> None:
+    quarter = np.timedelta64(15 * 60_000, "ms")
+    starts = START + np.arange(5) * quarter
+    kathmandu, utc = History("a", "Asia/Kathmandu", 3600), History("b", "UTC", 3600)
+
+    assert kathmandu.off_grid(starts).tolist() == [True, False, True, True, True]  # UTC+5:45
+    assert utc.off_grid(starts).tolist() == [False, True, True, True, False]
+
+    utc.add(starts[1:2], np.ones(1))
+    assert utc.off_grid(starts).all()  # its clock and its values say different
+    kathmandu.add(starts[1:2], np.ones(1))
+    assert kathmandu.off_grid(starts).tolist() == [True, False, True, True, True]
+
+
+@pytest.mark.parametrize(("intervals", "left"), [(1, 1), (47, 47), (48, 48), (49, 48)])
+def test_the_last_of_a_past_are_its_newest(intervals: int, left: int) -> None:
+    known = history()
+    ahead = hours("2016-01-01", 60)
+    known.add(ahead, np.full(60, np.nan), None, {"temperature": np.arange(60.0)})
+    past = known.until(START + 2 * DAY)
+
+    last = past.last(intervals)
+
+    assert len(last) == left
+    assert (last.start, last.end) == (START + (48 - left) * HOUR, past.end)
+    assert np.array_equal(last.values, past.values[48 - left :])
+    assert last.covariate("temperature", ahead[48 - left :]).tolist() == ahead_of(48 - left, 60)
+
+
+def ahead_of(first: int, last: int) -> list[float]:
+    return [float(hour) for hour in range(first, last)]
+
+
+def test_every_interval_of_a_past_is_found_by_its_start_and_no_other() -> None:
+    past = history(2000).until(START + 2000 * HOUR)
+
+    assert np.array_equal(past.at(past.times), past.values)
+    outside = np.array([START - HOUR, past.end, np.datetime64("NaT")])
+    assert np.isnan(past.at(outside)).all()
+    assert np.isnan(past.covariate("temperature", past.times)).all()
 
 
 def test_a_history_without_a_value_says_so() -> None:
