@@ -73,6 +73,7 @@ def follow_histories(context: Context, forecaster: Forecaster, stream: Stream | 
     follower = HistoryFollower(_bus_to_follow(context.settings), stream.readings.name, forecaster)
     follower.start()
     context.ready.append(follower.why_behind)
+    context.telemetry.keeps(lambda: len(follower))
     return follower
 
 
@@ -106,6 +107,9 @@ class HistoryFollower(RetryingThread):
     def keys(self) -> list[str]:
         """Return the names of all series known."""
         return self._known.keys()
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def _run(self) -> None:
         bus = self._open_bus()
