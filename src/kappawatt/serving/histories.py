@@ -75,6 +75,7 @@ def follow_histories(context: Context, forecaster: Forecaster, stream: Stream | 
     follower.start()
     context.ready.append(follower.why_behind)
     context.alive.append(follower.why_dead)
+    context.telemetry.keeps(lambda: len(follower))
     return follower
 
 
@@ -108,6 +109,9 @@ class HistoryFollower(RetryingThread):
     def keys(self) -> list[str]:
         """Return the names of all series known."""
         return self._known.keys()
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def _run(self) -> None:
         bus = self._open_bus()
