@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Records, header
 from kappawatt.columns.batch import Columns
-from kappawatt.columns.codec import decode_many
-from kappawatt.columns.content import ARROW, READABLE
+from kappawatt.columns.content import ARROW
 from kappawatt.columns.schema import Kind
 from kappawatt.columns.values import parse_timestamp
 from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.ids import message_id
-from kappawatt.messages.readings import by_content_type, content_type
+from kappawatt.messages.readings import by_content_type, content_type, decode_records
 from kappawatt.store.limits import EARLIEST, LATEST, checked
 from kappawatt.store.table import ABSENT, DTYPES, Table, join
 from kappawatt.streams.stream import Form, Stream
@@ -215,11 +214,11 @@ class Landing:
 
     def _add_readings(self, records: Records, stream: Stream) -> None:
         for kind, parts in by_content_type([records]).items():
-            for part in parts if kind in READABLE else ():
+            for part in parts:  # what is refused is a dead letter of the worker's
                 self._add_readable(part, kind, stream)
 
     def _add_readable(self, records: Records, kind: str, stream: Stream) -> None:
-        decoded = decode_many(records.values, kind, stream.schema)
+        decoded = decode_records([records], kind, stream.schema)
         rows = np.flatnonzero(decoded.batch.valid)
         if not len(rows):
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,14 @@ __all__ = ["Settings", "settings_table"]
 
 PREFIX = "KAPPAWATT_"
 KAFKA = "KAFKA_"
+ENVELOPES = ("cloudevents", "connect", "registry")
 
 
 def _setting(default: Any, meaning: str, read: Callable[[str], Any] = str) -> Any:
-    return field(default=default, metadata={"meaning": meaning, "read": read})
+    metadata = {"meaning": meaning, "read": read}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def _flag(text: str) -> bool:
@@ -54,6 +58,18 @@ def _number(low: float, high: float, whole: bool = True) -> Callable[[str], floa
         return value
 
     return read
+
+
+def _envelopes(text: str) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        topic, _, envelope = (word.strip() for word in part.partition("="))
+        if not topic or envelope not in ENVELOPES:
+            raise ValueError(f"allowed TOPIC=ENVELOPE, comma separated, an envelope being {', '.join(ENVELOPES)}")
+        if topic in found:
+            raise ValueError(f"allowed each topic once: {topic} is there twice")
+        found[topic] = envelope
+    return found
 
 
 def _path(text: str) -> Path | None:
@@ -143,6 +159,13 @@ class Settings:
         True,
         "whether `serve` of a forecasting service keeps histories from the bus; without it requests bring theirs",
         _flag,
+    )
+    envelopes: Mapping[str, str] = _setting(
+        {},
+        "what readings on a topic are wrapped in, `TOPIC=ENVELOPE`, comma separated: `cloudevents` (binary or "
+        "structured), `connect` (Kafka Connect's `{schema, payload}`) or `registry` (a schema registry's five bytes "
+        "before JSON)",
+        _envelopes,
     )
     session_timeout: float = _setting(
         10.0, "seconds without a sign of life after which a member's partitions move", _number(1, 3600, False)
@@ -241,6 +264,6 @@ def settings_table() -> str:
         if item.name == "kafka":
             lines.append("| `KAPPAWATT_KAFKA_*` | | Kafka client settings under their own names (see above) |")
             continue
-        default = "" if item.default in (None, "") else f"`{item.default}`"
+        default = "" if item.default in (None, "", MISSING) else f"`{item.default}`"
         lines.append(f"| `{PREFIX}{item.name.upper()}` | {default} | {item.metadata['meaning']} |")
     return "\n".join(lines)

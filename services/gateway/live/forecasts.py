@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Records
-from kappawatt.columns.content import READABLE
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import Times, zone_named
 from kappawatt.forecasting.forecaster import UNNAMED
@@ -136,9 +135,7 @@ class ForecastsView:
         schema, have a value, and do not come from a wrong clock.
         """
         for kind, part in runs_of_content_type(records):
-            if kind not in READABLE:
-                continue  # the worker refuses it, and a dead letter says so
-            decoded = decode_records([part], kind, self.stream.schema)
+            decoded = decode_records([part], kind, self.stream.schema)  # what is refused is a dead letter
             columns = decoded.batch.columns
             now = time.time_ns() // 1_000_000  # who sends says when a message arrived, and may say anything
             arrived = np.array([min(stamp, now) for stamp in part.timestamps], "datetime64[ms]")[decoded.message]

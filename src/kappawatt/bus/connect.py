@@ -20,6 +20,7 @@ def connect_as(settings: Settings, skipped: Callable[[str, int], None] = lambda 
         settings.kafka,
         settings.skip_unreadable,
         skipped,
+        settings.envelopes,
     )
     return connect(settings.bus, options)
 

@@ -71,6 +71,7 @@ class Records:
     identity of the topic's log: a topic that is deleted and made again counts its offsets from 0 once more, in another
     log. It is "" where the bus has none (Kafka before 2.8). `since` is the offset reading went on from: no message
     stands between it and the first one, though a transaction's marker may, or what was aborted; None if not known.
+    `envelope` is what settings say that the topic's messages are wrapped in, "" nothing.
     """
 
     topic: str
@@ -82,6 +83,7 @@ class Records:
     headers: Sequence[Headers]
     log: str = ""
     since: int | None = None
+    envelope: str = ""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -112,6 +114,7 @@ class Records:
             pick(self.headers),
             self.log,
             self.since if len(places) and places[0] == 0 else None,
+            self.envelope,
         )
 
     def before(self, offset: int) -> Records:
@@ -314,6 +317,8 @@ class BusOptions:
         Whether a batch that cannot be read is left out instead of reported.
     skipped : callable
         Told topic and partition of each one that was left out.
+    envelopes : mapping of str to str
+        What messages of a topic are wrapped in: Records carry it, and nothing here opens it.
     """
 
     max_in_flight_bytes: int = 32 * 1024 * 1024
@@ -322,3 +327,4 @@ class BusOptions:
     client: Mapping[str, str] = field(default_factory=dict)
     skip_unreadable: bool = False
     skipped: Callable[[str, int], None] = lambda topic, partition: None
+    envelopes: Mapping[str, str] = field(default_factory=dict)

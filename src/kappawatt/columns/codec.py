@@ -24,7 +24,7 @@ from kappawatt.columns.schema import SHORTEST, Field, Kind, Schema, nothing, sho
 from kappawatt.columns.values import moments_of, refuse_unknown, texts_of
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["decode", "decode_many"]
+__all__ = ["decode", "decode_many", "join_messages"]
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def decode_many(values: Sequence[bytes], content_type: str, schema: Schema) -> M
             every = np.arange(len(values), dtype=np.intp)
             return ManyDecoded(bulk, every, np.zeros(len(values), dtype=np.intp))
     batches = [_one_message(value, content_type, schema) for value in values]
-    return _join(batches, schema)
+    return join_messages(batches, schema)
 
 
 def _bulk(values: Sequence[bytes], content_type: str, schema: Schema) -> Batch | None:
@@ -125,7 +125,8 @@ def _refused(code: str, value: bytes, allowed: str, schema: Schema) -> Batch:
     return schema.check({}, 1, [Rejection(0, code, None, shorten(value[:SHORTEST]), allowed)])
 
 
-def _join(batches: Sequence[Batch], schema: Schema) -> ManyDecoded:
+def join_messages(batches: Sequence[Batch], schema: Schema) -> ManyDecoded:
+    """Return the rows of many messages, each of which was decoded alone."""
     lengths = [len(batch) for batch in batches]
     starts = np.concatenate(([0], np.cumsum(lengths)))
     message = np.repeat(np.arange(len(batches), dtype=np.intp), lengths)

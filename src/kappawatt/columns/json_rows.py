@@ -15,11 +15,15 @@ from kappawatt.columns.strict_json import Repeated, load_json
 from kappawatt.columns.values import column_of, refuse_unknown
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["decode_json", "decode_objects"]
+__all__ = ["decode_json", "decode_objects", "decode_parsed"]
 
 
 def decode_json(body: bytes, schema: Schema) -> Decoded:
-    parsed = load_json(body)
+    return decode_parsed(load_json(body), schema)
+
+
+def decode_parsed(parsed: Any, schema: Schema) -> Decoded:
+    """Validate rows that are parsed JSON already: an object, a list of them, or columns."""
     if isinstance(parsed, list):
         if not parsed:
             raise PayloadInvalid.of("body", "an empty list", f"1 row of {schema.name} or more")

@@ -71,6 +71,7 @@ def dead_letter_message(
         "timestamp": records.timestamps[at],
         "key": None if key is None else key_text(key)[:LONGEST_NAME],
         "content_type": content_type(records.headers[at], value)[:LONGEST_NAME],
+        **({"envelope": records.envelope} if records.envelope else {}),
         "model": model,
         "version": version,
     }

@@ -21,6 +21,7 @@ from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded, bare_type, without_mark
 from kappawatt.columns.plain import plain_values
 from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Schema
+from kappawatt.messages.envelopes import decode_enveloped, enveloped_kind, is_enveloped
 from kappawatt.streams.rules import by_key
 from kappawatt.streams.stream import Stream
 
@@ -155,20 +156,27 @@ def carried_headers(headers: Headers) -> Headers:
     return tuple(carried[: len(CARRIED)])
 
 
+def _kinds(records: Records) -> list[str]:
+    """The content type of each message, or what kind of envelope it has."""
+    known: dict[Headers, str] = {}
+    kinds = []
+    for headers, value in zip(records.headers, records.values, strict=True):
+        kind = known.get(headers)
+        if kind is None:
+            named = enveloped_kind(records.envelope, headers) if records.envelope else None
+            named = named or _named(headers)
+            kind = named or _shown(value)
+            if named:  # equal headers that name none say nothing of what the bytes are
+                known[headers] = kind
+        kinds.append(kind)
+    return kinds
+
+
 def by_content_type(polled: Sequence[Records]) -> dict[str, list[Records]]:
     """Group messages by content type, keeping their order; a poll of one type is passed on as it is."""
     groups: dict[str, list[Records]] = defaultdict(list)
     for records in polled:
-        known: dict[Headers, str] = {}
-        kinds = []
-        for headers, value in zip(records.headers, records.values, strict=True):
-            kind = known.get(headers)
-            if kind is None:
-                named = _named(headers)
-                kind = named or _shown(value)
-                if named:  # equal headers that name none say nothing of what the bytes are
-                    known[headers] = kind
-            kinds.append(kind)
+        kinds = _kinds(records)
         if len(set(kinds)) == 1:
             groups[kinds[0]].append(records)
             continue
@@ -179,7 +187,7 @@ def by_content_type(polled: Sequence[Records]) -> dict[str, list[Records]]:
 
 def runs_of_content_type(records: Records) -> Iterator[tuple[str, Records]]:
     """Yield messages that stand together and are of one content type, where the order between types matters."""
-    kinds = [content_type(h, v) for h, v in zip(records.headers, records.values, strict=True)]
+    kinds = _kinds(records)
     for kind, group in groupby(range(len(kinds)), key=lambda i: kinds[i]):
         places = list(group)
         yield kind, records if len(places) == len(records) else records.pick(places)
@@ -192,6 +200,8 @@ def decode_records(parts: Sequence[Records], kind: str, schema: Schema) -> ManyD
     values = [value for records in parts for value in records.values]
     if kind in READABLE:
         decoded = decode_many(values, kind, schema)
+    elif is_enveloped(kind):
+        decoded = decode_enveloped(values, kind, schema)
     else:
         n = len(values)
         refused = [Rejection(i, "malformed", "content-type", kind[:80], ", ".join(READABLE)) for i in range(n)]

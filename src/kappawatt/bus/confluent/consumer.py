@@ -232,6 +232,7 @@ class ClusterConsumer:
                 [_headers(message.headers()) for message in share],
                 self._logs[place[0]],
                 self._at[place],
+                self._cluster.options.envelopes.get(place[0], ""),
             )
             self._at[place] = records.next_offset
             self._moved.add(place)

@@ -65,6 +65,7 @@ class _Consumer:
                         topic, partition, offsets, timestamps, keys, values,
                         [decode_headers(encoded) for encoded in headers],
                         self._logs[topic],
+                        envelope=self._bus.options.envelopes.get(topic, ""),
                     )
                 )  # fmt: skip
                 room -= len(rows)

@@ -233,6 +233,7 @@ class ClusterConsumer:
             [_headers(message.headers) if message.headers else () for message in messages],
             self._logs[place.topic],
             self._at.get(place),
+            self._cluster.options.envelopes.get(place.topic, ""),
         )
         self._moved[place] = self._at[place] = records.next_offset
         return records

@@ -13,6 +13,7 @@ import binascii
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from kappawatt.bus.interface import Bus, Headers, Producer, Records
@@ -53,9 +54,19 @@ class EventSource:
         Called for the first event.
     block_rows : int
         From how many answers of one key on they travel as one block; 0 never.
+    envelopes : mapping of str to str
+        What messages of a topic are wrapped in.
     """
 
-    def __init__(self, open_bus: Callable[[], Bus], kind: ModelKind[Any], stream: Stream, block_rows: int) -> None:
+    def __init__(
+        self,
+        open_bus: Callable[[], Bus],
+        kind: ModelKind[Any],
+        stream: Stream,
+        block_rows: int,
+        envelopes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._envelopes = envelopes
         self._open_bus = open_bus
         self._kind = kind
         self._stream = stream
@@ -87,7 +98,7 @@ class EventSource:
                 raise PayloadInvalid(f"topic: got {records.topic!r}, allowed {source!r}")
         bus, producer = self._connected()
         known = bus.log_id(source)  # the event does not say it
-        polled = [replace(records, log=known) for records in polled]
+        polled = [replace(records, log=known, envelope=self._envelopes.get(source, "")) for records in polled]
         output = self._stream.answers.name
         answers = self._kind.answers(model, bus, self._stream, output, block_rows=self._block_rows)
         outcome = answers.answer(polled)

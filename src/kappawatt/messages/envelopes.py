@@ -1,0 +1,172 @@
+"""What other systems wrap readings in: CloudEvents, Kafka Connect's `{schema, payload}`, and a schema registry's frame.
+
+A setting says which topic has which; nothing is guessed from what a message looks like. What is inside is read as if it
+had come alone; an envelope that is broken is a refused message, whose field is the envelope's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kappawatt.bus.interface import Headers, header
+from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.codec import decode, join_messages
+from kappawatt.columns.content import JSON, READABLE, ManyDecoded, bare_type
+from kappawatt.columns.json_rows import decode_objects, decode_parsed
+from kappawatt.columns.schema import SHORTEST, Schema, shorten
+from kappawatt.columns.strict_json import load_json
+from kappawatt.errors import PayloadInvalid
+
+__all__ = ["decode_enveloped", "enveloped_kind", "is_enveloped"]
+
+log = logging.getLogger(__name__)
+
+OF_ENVELOPE = "application/vnd.kappawatt.envelope."
+CONNECT, REGISTRY = f"{OF_ENVELOPE}connect", f"{OF_ENVELOPE}registry"
+EVENT, EVENTS = "application/cloudevents+json", "application/cloudevents-batch+json"
+BROKEN_EVENT = f"{OF_ENVELOPE}cloudevents;missing="  # and the header that is not there
+ATTRIBUTES = ("specversion", "id", "source", "type")  # that every event has
+FRAME = 5  # bytes: a zero, and the id of a schema
+
+
+def enveloped_kind(envelope: str, headers: Headers) -> str | None:
+    """Return the kind of message that `decode_enveloped` opens; None where a binary event's data is the whole value.
+
+    References
+    ----------
+    https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
+    """
+    if envelope != "cloudevents":
+        return f"{OF_ENVELOPE}{envelope}"
+    named = bare_type((header(headers, "content-type") or b"").decode("latin-1"))
+    if named in (EVENT, EVENTS):
+        return named
+    for name in ATTRIBUTES:
+        if not header(headers, f"ce_{name}"):
+            return f"{BROKEN_EVENT}{name}"
+    return None
+
+
+def is_enveloped(kind: str) -> bool:
+    """Whether a kind of message is opened by `decode_enveloped`."""
+    return kind.startswith(OF_ENVELOPE) or kind in (EVENT, EVENTS)
+
+
+def decode_enveloped(values: Sequence[bytes], kind: str, schema: Schema) -> ManyDecoded:
+    """Open and decode messages of one kind."""
+    opened = [_open(value, kind) for value in values]
+    rows = _rows(opened, schema)
+    if rows is not None:
+        every = np.arange(len(values), dtype=np.intp)
+        return ManyDecoded(rows, every, np.zeros(len(values), dtype=np.intp))
+    return join_messages([_batch(found, value, schema) for found, value in zip(opened, values, strict=True)], schema)
+
+
+def _rows(opened: Sequence[Any], schema: Schema) -> Batch | None:
+    """All messages at once, where each is one row; None if they have to be looked at one by one."""
+    if not all(type(found) is dict and found.keys() != {"columns"} for found in opened):
+        return None
+    try:
+        return decode_objects(opened, schema)
+    except MemoryError:
+        raise
+    except Exception:  # one by one it shows which of them it is
+        return None
+
+
+def _open(value: bytes, kind: str) -> Any:
+    """Return what is inside: JSON that is parsed, `_Data`, a list of both (`_Events`), or why there is nothing."""
+    if kind.startswith(BROKEN_EVENT):
+        name = kind.removeprefix(BROKEN_EVENT)
+        return Rejection(0, "missing_field", f"ce_{name}", None, "this header of a CloudEvent, or a structured one")
+    try:
+        if kind == REGISTRY:
+            if value[:1] != b"\0" or len(value) < FRAME:
+                raise PayloadInvalid.of("frame", repr(value[:FRAME]), "a zero byte, a schema's id in four, then JSON")
+            return load_json(value[FRAME:])
+        parsed = load_json(value)
+        if kind == CONNECT:
+            return _payload(parsed)
+        if kind == EVENT:
+            return _event(parsed)
+        if not isinstance(parsed, list) or not parsed:
+            raise PayloadInvalid.of("body", repr(shorten(parsed)), "a list of CloudEvents")
+        return _Events(_event(each) for each in parsed)
+    except PayloadInvalid as error:
+        return Rejection.of(0, "malformed", error)
+
+
+class _Data(tuple[bytes, str]):
+    """Bytes inside an event, and their content type."""
+
+
+class _Events(list[Any]):
+    """What is inside the events of a batch."""
+
+
+def _payload(parsed: Any) -> Any:
+    """Return the payload of a message of Kafka Connect's JsonConverter (`schemas.enable`)."""
+    if not isinstance(parsed, Mapping):
+        raise PayloadInvalid.of("body", repr(shorten(parsed)), '{"schema": ..., "payload": ...}')
+    for name in ("schema", "payload"):
+        if name not in parsed:
+            raise PayloadInvalid.of(name, "nothing", '{"schema": ..., "payload": ...}')
+    unknown = parsed.keys() - {"schema", "payload"}
+    if unknown:
+        raise PayloadInvalid.of(min(unknown)[:SHORTEST], "a field", '{"schema": ..., "payload": ...} and no other')
+    if not isinstance(parsed["payload"], dict | list):
+        raise PayloadInvalid.of("payload", repr(shorten(parsed["payload"])), "an object or a list of objects")
+    return parsed["payload"]
+
+
+def _event(parsed: Any) -> Any:
+    """Return the data of a CloudEvent in JSON format."""
+    if not isinstance(parsed, Mapping):
+        raise PayloadInvalid.of("body", repr(shorten(parsed)), "a CloudEvent")
+    for name in ATTRIBUTES:
+        if not isinstance(parsed.get(name), str) or not parsed[name]:
+            raise PayloadInvalid.of(name, repr(shorten(parsed.get(name))), f"text: the {name} of a CloudEvent")
+    if not parsed["specversion"].startswith("1."):
+        raise PayloadInvalid.of("specversion", repr(shorten(parsed["specversion"])), "1.0")
+    given = parsed.get("datacontenttype", JSON)
+    kind = bare_type(given) if isinstance(given, str) else ""
+    if kind not in READABLE:
+        raise PayloadInvalid.of("datacontenttype", repr(shorten(given)), ", ".join(READABLE))
+    if "data_base64" in parsed:
+        try:
+            return _Data((base64.b64decode(parsed["data_base64"], validate=True), kind))
+        except (binascii.Error, TypeError, ValueError):
+            got = repr(shorten(parsed["data_base64"]))
+            raise PayloadInvalid.of("data_base64", got, "base64 (RFC 4648)") from None
+    data = parsed.get("data")
+    if isinstance(data, str) and kind != JSON:
+        return _Data((data.encode(), kind))
+    if not isinstance(data, dict | list) or kind != JSON:
+        raise PayloadInvalid.of("data", repr(shorten(data)), f"rows as {kind}")
+    return data
+
+
+def _batch(found: Any, value: bytes, schema: Schema) -> Batch:
+    try:
+        if isinstance(found, Rejection):
+            return schema.check({}, 1, [found])
+        if isinstance(found, _Events):
+            return join_messages([_batch(each, value, schema) for each in found], schema).batch
+        if isinstance(found, _Data):
+            return decode(*found, schema).batch
+        return decode_parsed(found, schema).batch
+    except PayloadInvalid as error:
+        allowed = f"rows of {schema.name} in an envelope ({str(error)[:400]})"
+        return schema.check({}, 1, [Rejection(0, "malformed", error.field, shorten(value[:SHORTEST]), allowed)])
+    except MemoryError:
+        raise
+    except Exception as error:  # a message that nobody thought of is refused, and ends nobody who reads it
+        log.exception("an envelope cannot be read", extra={"bytes": len(value)})
+        allowed = f"rows that can be read (could not be read: {type(error).__name__}: {str(error)[:400]})"
+        return schema.check({}, 1, [Rejection(0, "internal", None, shorten(value[:SHORTEST]), allowed)])
