@@ -58,12 +58,12 @@ class EmbeddedBus:
         max_records: int = 5000,
     ) -> Consumer:
         member = Membership(self._file, group, instance_id, tuple(topics), self.options.session_timeout)
-        return GroupConsumer(self._file, tuple(topics), member, start, max_records)
+        return GroupConsumer(self._file, tuple(topics), member, start, max_records, self.options.envelopes)
 
     def reader(
         self, topics: Sequence[str], positions: Mapping[TopicPartition, int], *, max_records: int = 5000
     ) -> Consumer:
-        return Reader(self._file, tuple(topics), positions, max_records)
+        return Reader(self._file, tuple(topics), positions, max_records, self.options.envelopes)
 
     def ensure(self, topics: Iterable[Topic]) -> list[str]:
         created = []

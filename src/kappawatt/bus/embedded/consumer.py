@@ -21,8 +21,9 @@ NO_GENERATION = -1  # not a member yet
 class _Consumer:
     """Positions and reading, common to group members and readers."""
 
-    def __init__(self, file: File, topics: tuple[str, ...], max_records: int) -> None:
+    def __init__(self, file: File, topics: tuple[str, ...], max_records: int, envelopes: Mapping[str, str]) -> None:
         self._file = file
+        self._envelopes = envelopes
         self._topics = topics
         self._max_records = max_records
         self._positions: dict[TopicPartition, int] = {}
@@ -65,7 +66,7 @@ class _Consumer:
                         topic, partition, offsets, timestamps, keys, values,
                         [decode_headers(encoded) for encoded in headers],
                         self._logs[topic],
-                        envelope=self._bus.options.envelopes.get(topic, ""),
+                        envelope=self._envelopes.get(topic, ""),
                     )
                 )  # fmt: skip
                 room -= len(rows)
@@ -106,8 +107,9 @@ class Reader(_Consumer):
         topics: tuple[str, ...],
         positions: Mapping[TopicPartition, int],
         max_records: int,
+        envelopes: Mapping[str, str],
     ) -> None:
-        super().__init__(file, topics, max_records)
+        super().__init__(file, topics, max_records, envelopes)
         for topic in topics:
             self._logs[topic] = file.log_id(topic)
             for number, known in file.offsets(topic).items():
@@ -133,9 +135,15 @@ class GroupConsumer(_Consumer):
     """A member of a group: the share of the partitions that its generation gives it, from the committed offsets on."""
 
     def __init__(
-        self, file: File, topics: tuple[str, ...], membership: Membership, start: Start, max_records: int
+        self,
+        file: File,
+        topics: tuple[str, ...],
+        membership: Membership,
+        start: Start,
+        max_records: int,
+        envelopes: Mapping[str, str],
     ) -> None:
-        super().__init__(file, topics, max_records)
+        super().__init__(file, topics, max_records, envelopes)
         self._membership = membership
         self._start = start
         self._generation = NO_GENERATION
