@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from kappawatt.columns.strict_json import load_json
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["decode_enveloped", "enveloped_kind", "is_enveloped"]
+
+log = logging.getLogger(__name__)
 
 OF_ENVELOPE = "application/vnd.kappawatt.envelope."
 CONNECT, REGISTRY = f"{OF_ENVELOPE}connect", f"{OF_ENVELOPE}registry"
@@ -58,12 +61,23 @@ def is_enveloped(kind: str) -> bool:
 def decode_enveloped(values: Sequence[bytes], kind: str, schema: Schema) -> ManyDecoded:
     """Open and decode messages of one kind."""
     opened = [_open(value, kind) for value in values]
-    if all(
-        type(found) is dict and found.keys() != {"columns"} for found in opened
-    ):  # one row each: all of them at once
+    rows = _rows(opened, schema)
+    if rows is not None:
         every = np.arange(len(values), dtype=np.intp)
-        return ManyDecoded(decode_objects(opened, schema), every, np.zeros(len(values), dtype=np.intp))
+        return ManyDecoded(rows, every, np.zeros(len(values), dtype=np.intp))
     return join_messages([_batch(found, value, schema) for found, value in zip(opened, values, strict=True)], schema)
+
+
+def _rows(opened: Sequence[Any], schema: Schema) -> Batch | None:
+    """All messages at once, where each is one row; None if they have to be looked at one by one."""
+    if not all(type(found) is dict and found.keys() != {"columns"} for found in opened):
+        return None
+    try:
+        return decode_objects(opened, schema)
+    except MemoryError:
+        raise
+    except Exception:  # one by one it shows which of them it is
+        return None
 
 
 def _open(value: bytes, kind: str) -> Any:
@@ -150,6 +164,12 @@ def _batch(found: Any, value: bytes, schema: Schema) -> Batch:
     except PayloadInvalid as error:
         allowed = f"rows of {schema.name} in an envelope ({str(error)[:400]})"
         return _refused(schema, "malformed", error.field, value[:SHORTEST], allowed)
+    except MemoryError:
+        raise
+    except Exception as error:  # a message that nobody thought of is refused, and ends nobody who reads it
+        log.exception("an envelope cannot be read", extra={"bytes": len(value)})
+        allowed = f"rows that can be read (could not be read: {type(error).__name__}: {str(error)[:400]})"
+        return _refused(schema, "internal", None, value[:SHORTEST], allowed)
 
 
 def _refused(schema: Schema, code: str, field: str | None, got: Any, allowed: str) -> Batch:

@@ -11,7 +11,7 @@ from kappawatt.bus.interface import Headers, Records
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, content_type_of
-from kappawatt.messages.readings import by_content_type, content_type, decode_values
+from kappawatt.messages.readings import by_content_type, content_type, decode_records
 from kappawatt.streams.plant import READING as SCHEMA
 
 ROW = b'{"ambient_temperature":14.96,"exhaust_vacuum":41.76,"ambient_pressure":1024.07,"relative_humidity":73.17}'
@@ -50,7 +50,7 @@ def test_a_content_type_is_read_on_the_bus_as_on_http(kind: str, written: str, m
     body = mark + BODIES[kind]
 
     http = decode(body, content_type_of(written), SCHEMA).batch
-    bus = decode_values([body], content_type(named(written), body), SCHEMA).batch
+    bus = decode_records([records((named(written), body))], content_type(named(written), body), SCHEMA).batch
 
     assert len(http) == len(bus) >= 1
     assert http.valid.all()
@@ -69,7 +69,7 @@ def test_what_names_no_content_type_is_known_behind_marks_and_blanks(opening: by
     shown = content_type((TRACE,), body)
 
     assert shown == kind
-    assert decode_values([body], shown, SCHEMA).batch.valid.all()
+    assert decode_records([records(((TRACE,), body))], shown, SCHEMA).batch.valid.all()
 
 
 def test_messages_under_equal_headers_that_name_no_content_type_are_told_apart() -> None:
@@ -93,7 +93,9 @@ def test_the_name_of_the_header_may_be_in_capitals() -> None:
 
 
 def test_a_content_type_nobody_reads_is_refused_with_those_there_are() -> None:
-    decoded = decode_values([ROW], content_type(named("Application/XML; v=1"), ROW), SCHEMA)
+    headers = named("Application/XML; v=1")
+
+    decoded = decode_records([records((headers, ROW))], content_type(headers, ROW), SCHEMA)
 
     rejection = decoded.batch.rejections[0]
     assert rejection.got == "application/xml"

@@ -43,7 +43,8 @@ CONSUMER = {
     "allow_auto_create_topics": False,
     "check_crcs": True,
     "isolation_level": "read_committed",
-    "metadata_max_age_ms": int(METADATA_SECONDS * 1000),
+    # metadata_max_age_ms stays as long as it is: a refresh has the broker create topics that were deleted, whatever
+    # allow_auto_create_topics says. Partitions that were added are looked for here.
     "max_partition_fetch_bytes": 4 * 1024 * 1024,
     "fetch_max_wait_ms": 250,
     "request_timeout_ms": 20_000,
