@@ -207,6 +207,7 @@ def made_by(document: Mapping[str, Any], records: Records, i: int) -> dict[str, 
         "published": np.datetime64(records.timestamps[i], "ms"),
         "topic": records.topic,
         "source_topic": required(document, "source_topic"),
+        "source_log": text(document.get("source_log")) or "",  # a release before wrote none
         "source_partition": whole(document.get("source_partition"), INT32),
         "source_offset": whole(document.get("source_offset"), INT64),
     }

@@ -54,6 +54,7 @@ def block(stream: Stream, records: Records, i: int) -> tuple[dict[str, NDArray[A
         "published": np.full(n, records.timestamps[i], dtype="datetime64[ms]"),
         "topic": checks.same(records.topic, n),
         "source_topic": checks.same(checks.text(topic), n),
+        "source_log": checks.same(checks.text(same.get("source-log", "")), n),  # a release before wrote none
         "source_partition": np.full(n, partition),
         "source_offset": _column(stream, found, OFFSET, "i"),
         "source_row": _column(stream, found, ROW, "i"),

@@ -208,6 +208,7 @@ class Landing:
             "content_type": _storable(content_type(records.headers[i], value)),
             **original,
             "source_topic": records.topic,
+            "source_log": records.log,
             "source_partition": records.partition,
             "source_offset": records.offsets[i],
         }
@@ -238,6 +239,7 @@ class Landing:
             "key": keys,
             "published": published,
             "source_topic": checks.same(records.topic, len(rows)),
+            "source_log": checks.same(records.log, len(rows)),
             "source_partition": np.full(len(rows), records.partition),
             "source_offset": np.asarray(records.offsets, dtype=np.int64)[message],
             "source_row": decoded.row[rows],
@@ -367,6 +369,7 @@ def _dead_letter(records: Records, i: int) -> dict[str, Any]:
         **{name: checks.text(document.get(name)) for name in ("content_type", "model", "version")},
         **{name: checks.text(document.get(name), LONGEST_ORIGINAL) for name in ("original", "original_base64")},
         "source_topic": checks.required(document, "topic"),
+        "source_log": checks.text(document.get("log")) or "",
         "source_partition": checks.whole(document.get("partition"), checks.INT32),
         "source_offset": checks.whole(document.get("offset"), checks.INT64),
     }

@@ -49,17 +49,20 @@ FORMER_KEYS = {  # what `key` was called by table, in the release before
     **dict.fromkeys(("forecasts", "forecast_days", "forecast_errors"), "series"),
 }
 AVAILABLE_AT = Column("available_at", Type.TIME, ("known_at",))
+LOG = Column("source_log", Type.TEXT, before="''")  # rows of a release before name no log
 ORIGIN = (
     Column("source_topic", Type.TEXT),
+    LOG,
     Column("source_partition", Type.INTEGER),
     Column("source_offset", Type.BIGINT),
     Column("source_row", Type.INTEGER),
 )
+PLACE = ORIGIN[:-1]
 PUBLISHED = Column("published", Type.TIME)
 ANSWERED = (Column("model", Type.TEXT), Column("version", Type.TEXT), PUBLISHED, Column("topic", Type.TEXT))
-COORDINATES = " || '-' || ".join(
+COORDINATES = " || '-' || ".join(  # as `kappawatt.messages.ids` has it
     [
-        "source_topic",
+        "source_topic || CASE WHEN source_log = '' THEN '' ELSE ':' || source_log END",
         *(f"CAST({name} AS TEXT)" for name in ("source_partition", "source_offset", "source_row")),
     ]
 )
@@ -121,7 +124,7 @@ MADE_BY = (
     Column("fallback", Type.BOOLEAN),
     Column("fallback_reason", Type.TEXT),
     *ANSWERED,
-    *ORIGIN[:3],
+    *PLACE,
 )
 # One row an interval, with every quantile: SQL then needs no JSON, and 25 to 100 rows a day and series are few.
 FORECASTS = Table(
@@ -162,7 +165,7 @@ FORECAST_ERRORS = Table(
         Column("crps", Type.NUMBER),
         Column("fallback", Type.BOOLEAN),
         *ANSWERED,
-        *ORIGIN[:3],
+        *PLACE,
     ),
     meaning="what became of a forecast interval; the id is that of its row in `forecasts`",
 )
@@ -185,7 +188,7 @@ REJECTIONS = Table(
         Column("version", Type.TEXT),
         Column("original", Type.TEXT),
         Column("original_base64", Type.TEXT),
-        *ORIGIN[:3],
+        *PLACE,
     ),
     meaning="a refused message, whatever was refused",
 )
@@ -193,9 +196,7 @@ POSITIONS = Table(
     "sink_positions",
     (
         ID,
-        Column("source_topic", Type.TEXT),
-        Column("source_log", Type.TEXT),
-        Column("source_partition", Type.INTEGER),
+        *ORIGIN[:3],
         Column("next_offset", Type.BIGINT),
         Column("landed", Type.TIME),
     ),

@@ -39,7 +39,7 @@ def scored(stream: Stream, readings: Table, predictions: Table) -> View | None:
 SELECT {", ".join(columns)}
 FROM {quoted(predictions.name)} p
 JOIN {quoted(readings.name)} r ON r.source_partition = p.source_partition AND r.source_offset = p.source_offset
-     AND r.source_row = p.source_row AND r.source_topic = p.source_topic
+     AND r.source_row = p.source_row AND r.source_topic = p.source_topic AND r.source_log = p.source_log
 WHERE {measured} IS NOT NULL"""  # noqa: S608 (our own names)
     meaning = f"view: `{predictions.name}` beside what was measured"
     return View(stream.scored_name, sql, meaning, _former(predictions))

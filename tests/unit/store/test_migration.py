@@ -102,15 +102,19 @@ def test_queries_on_a_migrated_store_return_what_they_did(
     assert [row[: len(expected[0])] for row in answer.json["rows"]] == expected
 
 
-def test_what_was_landed_before_lands_in_its_place_again(
+def test_what_was_answered_before_lands_in_its_place_again_and_readings_beside_under_their_log(
     bus: Bus, settings: Settings, before: dict[str, list[tuple[Any, ...]]], tmp_path: Path
 ) -> None:
-    predictions.publish_by_hand(bus)
+    """Nothing tells of which log the readings of a store are that named none."""
+    predictions.publish_by_hand(bus, is_before=True)
     landed = 11 + forecasts.publish_forecasts_by_hand(bus, tmp_path / "fake")
 
     land_all(settings, landed)
 
-    assert {name: len(found) for name, found in rows(settings).items()} == ROWS
+    now = rows(settings)
+    assert {name: len(found) for name, found in now.items()} == {**ROWS, "readings": 2 * ROWS["readings"]}
+    kept = [row for row in now["readings"] if row[0] in {old[0] for old in before["readings"]}]
+    assert as_before({"readings": kept}, before)["readings"] == before["readings"]
 
 
 def test_a_field_that_a_stream_has_got_since_is_a_column_more() -> None:

@@ -56,8 +56,9 @@ def predictions_of(
     partition: int = 0,
     event_time: Sequence[int] | None = None,
     as_block: bool = False,
+    log: str = "",
 ) -> list[Outgoing]:
-    """Predictions for rows of plant.readings."""
+    """Predictions for rows of plant.readings, in a log; of none as a release before wrote them."""
     n = len(offsets)
     power = np.array(net_power, float)
     prediction = Prediction(
@@ -77,6 +78,7 @@ def predictions_of(
         partition,
         "plant-power",
         version,
+        source_log=log,
     )
     return [prediction_block(prediction)] if as_block else prediction_event(prediction)
 

@@ -79,7 +79,7 @@ def answers(topic, version, power, more):
             "state": np.array(["calm", "a\\x00b", "storm"], dtype=object), **more,
         },
         np.zeros(3, dtype=np.int64), np.arange(3, dtype=np.int32), "wind.readings",
-        partition_of(bus, "wind.readings"), "wind-park", version,
+        partition_of(bus, "wind.readings"), "wind-park", version, source_log=bus.log_id("wind.readings"),
     )
 
 power = np.array([110.0, 180.0, 300.0])

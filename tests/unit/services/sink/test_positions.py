@@ -177,6 +177,8 @@ def test_a_topic_that_was_made_again_lands_beside_its_old_rows(bus: Bus, setting
 
     land_all(settings, 30)
 
+    assert ask(settings, COUNT) == [(50, 50)]
+    assert ask(settings, "SELECT count(*) FROM readings WHERE source_log = ''") == [(0,)]
     assert bus.log_id(TOPIC) != old
     assert {log for log, _, _ in positions(settings)} == {old, bus.log_id(TOPIC)}
     assert set(before) <= set(positions(settings))
@@ -192,6 +194,7 @@ def test_another_bus_lands_from_its_beginning(bus: Bus, settings: Settings, tmp_
 
     land_all(other, 3)
 
+    assert ask(settings, COUNT) == [(23, 23)]
     assert [at for _, _, at in sorted(positions(settings), key=lambda row: row[2])] == [3, 20]
 
 

@@ -34,12 +34,21 @@ PREDICTED = [402.0, 409.0, 426.0, 430.0]
 TIMES = [START, START + 1, START + HOUR, START + 25 * HOUR]
 
 
-def publish_by_hand(bus: Bus) -> None:
+def publish_by_hand(bus: Bus, *, is_before: bool = False) -> None:
+    """Publish what the example queries are about, as it is or as it was in the release before."""
     publish_readings(bus, batch_of(4, temperature=TEMPERATURES, net_power=MEASURED, event_time=TIMES), block_rows=4)
     partition = partition_of(bus, "plant.readings")
     publish(
         bus,
-        predictions_of([0] * 4, PREDICTED, rows=range(4), partition=partition, event_time=TIMES, as_block=True),
+        predictions_of(
+            [0] * 4,
+            PREDICTED,
+            rows=range(4),
+            partition=partition,
+            event_time=TIMES,
+            as_block=True,
+            log="" if is_before else bus.log_id("plant.readings"),
+        ),
     )
     publish(bus, dead_letters_of([b'{"ambient_temperature": 900}', b"no", b"no"]))
 

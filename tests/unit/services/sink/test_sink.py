@@ -96,7 +96,7 @@ def test_a_readings_id_is_its_coordinates(bus: Bus, settings: Settings) -> None:
     land_all(settings, 3)
 
     assert ask(settings, "SELECT id FROM readings ORDER BY id") == [
-        (f"plant.readings-{partition}-0-{row}",) for row in range(3)
+        (f"plant.readings:{bus.log_id('plant.readings')}-{partition}-0-{row}",) for row in range(3)
     ]
 
 
@@ -126,17 +126,16 @@ def test_single_and_block_predictions_land_alike_and_join_their_readings(bus: Bu
     publish_readings(bus, batch_of(4, temperature=[1, 2, 3, 4], net_power=[400, 410, 420, np.nan]), block_rows=4)
     partition = partition_of(bus, "plant.readings")
     power = [401.0, 408.0, 420.0, 430.0]
+    log = bus.log_id("plant.readings")
+    of_readings = {"rows": [0, 1, 2, 3], "partition": partition, "log": log}
     for version, as_block in (("v1", False), ("v2", True)):
-        publish(
-            bus,
-            predictions_of([0] * 4, power, rows=[0, 1, 2, 3], partition=partition, version=version, as_block=as_block),
-        )
+        publish(bus, predictions_of([0] * 4, power, version=version, as_block=as_block, **of_readings))
 
     land_all(settings, 12)
 
     assert ask(settings, "SELECT id FROM predictions ORDER BY id LIMIT 2") == [
-        (f"plant.readings-{partition}-0-0@v1",),
-        (f"plant.readings-{partition}-0-0@v2",),
+        (f"plant.readings:{log}-{partition}-0-0@v1",),
+        (f"plant.readings:{log}-{partition}-0-0@v2",),
     ]
     scored = "SELECT ambient_temperature, error, abs_error FROM scored WHERE version = '{}' ORDER BY 1"
     expected = [(1.0, 1.0, 1.0), (2.0, -2.0, 2.0), (3.0, 0.0, 0.0)]
