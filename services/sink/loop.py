@@ -231,11 +231,12 @@ class Sink:
         polled = member.poll(until_write) if until_write >= SHORTEST_POLL_SECONDS else []
         self._telemetry.polled()
         self.standing.polled(member.positions())
-        if not polled and not self._landing.messages:
-            member.pass_over()
         if self._reason is not None:
             self._reason = None
+        is_idle = not polled and not self._landing.messages
         polled = self._positions.follow(member, polled)
+        if is_idle:  # after it: what was committed tells a gap of the log from what a rebalance has skipped
+            member.pass_over()
         if polled and not self._landing.messages:
             self._since = time.monotonic()
         for records in polled:
