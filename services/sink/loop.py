@@ -53,6 +53,7 @@ LAG_SECONDS = 1.0
 SETTLE_SECONDS = 5.0  # for a group to share its partitions; until then nobody asks for the lag
 STUCK_SECONDS = 15.0  # messages wait and none came for so long: kafka-python can lose a rebalance
 WARN_SECONDS = 10.0  # between two lines of log about a database that takes nothing
+LOOK_SECONDS = 10.0  # between two looks, while nothing comes, whether somebody has emptied or restored the store
 ZONES = "SELECT name FROM pg_timezone_names()"  # in both databases
 
 
@@ -102,6 +103,7 @@ class Sink:
         self._warned = float("-inf")
         self._next_lag = 0.0
         self.standing = Standing()
+        self._next_look = 0.0
         self.landed = 0
 
     def stop(self) -> None:
@@ -206,6 +208,7 @@ class Sink:
                 self._turn(member)
                 failing_since = None
                 self._note_lag(member)
+                self._look_at_store()
             except BusError as error:
                 self.standing.failed(error)
                 failing_since = failing_since or time.monotonic()
@@ -228,11 +231,12 @@ class Sink:
         polled = member.poll(until_write) if until_write >= SHORTEST_POLL_SECONDS else []
         self._telemetry.polled()
         self.standing.polled(member.positions())
-        if not polled and not self._landing.messages:
-            member.pass_over()
         if self._reason is not None:
             self._reason = None
+        is_idle = not polled and not self._landing.messages
         polled = self._positions.follow(member, polled)
+        if is_idle:  # after it: what was committed tells a gap of the log from what a rebalance has skipped
+            member.pass_over()
         if polled and not self._landing.messages:
             self._since = time.monotonic()
         for records in polled:
@@ -258,6 +262,7 @@ class Sink:
             self._start_over()
             return
         self._positions.written()
+        self._next_look = time.monotonic() + LOOK_SECONDS
         member.commit()
         self._landing = Landing(self._zones)
         self._note(landing)
@@ -281,6 +286,20 @@ class Sink:
             at = int(part.columns["source_offset"][0])
             log.error("a rejection cannot be kept", extra={"topic": part.records.topic, "offset": at, "error": why})
         write(positions)
+
+    def _look_at_store(self) -> None:
+        """Notice, also where nothing comes to be written, that the store is another by now."""
+        now = time.monotonic()
+        if self._landing.messages or now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
+        try:
+            found = self.store.query(STORED, MOST)
+        except StoreUnavailable:
+            return  # nothing waits for it
+        if self._positions.is_stale(found):
+            log.warning("the store is not as this sink left it; reading again from there")
+            self._start_over()
 
     def _join(self, member: Member, promoted: Collection[str] = ()) -> None:
         """Leave the group and join it again."""

@@ -167,6 +167,12 @@ class Positions:
         assigned = {(topic, at.log, number) for (topic, number), at in self._at.items()}
         return guard_of({key: self._stored.get(key) for key in assigned | self._landing.keys()})
 
+    def is_stale(self, found: Rows) -> bool:
+        """Whether others have changed the positions of partitions that are assigned here."""
+        stored = stored_in(found)
+        keys = [(topic, at.log, number) for (topic, number), at in self._at.items()]
+        return any(stored.get(key) != self._stored.get(key) for key in keys)
+
     def written(self) -> None:
         """Note that what was to be written was."""
         self._stored |= self._landing
