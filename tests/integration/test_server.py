@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
+from kappawatt.bus import connect as connect_bus
+from kappawatt.streams.table import TOPICS
 from tests.conftest import wait_until
 from tests.fakes import EXAMPLE
 from tests.integration.processes import Process, get, stopped_at_the_end
@@ -191,6 +193,19 @@ def test_sigterm_finishes_the_requests_at_hand(tmp_path: Path) -> None:
         assert status == 200
         assert len(json.loads(body)["columns"]["net_power"]) == 50_000
         assert process.process.wait(30) == 0
+
+
+def test_a_service_that_is_one_process_listens_on_the_port_of_serve(tmp_path: Path) -> None:
+    bus = f"embedded:{tmp_path}/bus.sqlite"
+    stored = {"KAPPAWATT_BUS": bus, "KAPPAWATT_DATABASE": f"duckdb:{tmp_path}/kappawatt.duckdb"}
+    made = connect_bus(bus)
+    made.ensure(TOPICS)
+    made.close()
+    process = Process(tmp_path, "consume", "sink", KAPPAWATT_PROBE_PORT="0", **stored)
+    with stopped_at_the_end(process):
+        process.wait_ready()
+
+        assert get(process.url("/queries"))[0] == 200
 
 
 def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
