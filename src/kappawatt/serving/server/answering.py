@@ -12,7 +12,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.message import Request
 
 from kappawatt.serving.server.connection import Connection, Source
-from kappawatt.serving.server.limits import Limits
+from kappawatt.serving.server.limits import SCARCE_RATE, SCARCE_SECONDS, Limits, Pace
 from kappawatt.serving.server.refusals import refusal, refusal_of
 
 __all__ = ["Answering", "BrokenOff"]
@@ -77,7 +77,7 @@ class Answering:
             request = Request(self._settings, source, conn.address)
             response, environ = wsgi.create(request, conn.out, conn.address, conn.server, self._settings)
             environ["wsgi.multithread"] = True
-            if conn.framing.is_cut or conn.is_over or self._must_close():
+            if conn.framing.is_cut or (conn.is_over and not conn.data) or self._must_close():
                 response.force_close()
             parts = self._app(environ, response.start_response)
             try:
@@ -116,14 +116,16 @@ class Answering:
                 return
             if not may_wait:
                 raise _TooSlow
-        readable_by_client = select.poll()
-        readable_by_client.register(conn.socket, select.POLLOUT)
+        limits = self._limits
+        pace = Pace(limits.slowest_rate, limits.stall_seconds) if is_endless else Pace(SCARCE_RATE, SCARCE_SECONDS)
+        pace.begin(time.monotonic(), out.sent)
+        taken = select.poll()
+        taken.register(conn.socket, select.POLLOUT)
         while not out.push():
-            patience = self._limits.patience(out.sent, is_scarce=not is_endless)
-            if time.monotonic() - out.since > patience:
+            if pace.is_too_slow(time.monotonic(), out.sent):
                 self._ended("answer_not_read")
                 raise _TooSlow
-            readable_by_client.poll(LOOK_SECONDS * 1000)
+            taken.poll(LOOK_SECONDS * 1000)
         out.hold()
 
 

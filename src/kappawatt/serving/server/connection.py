@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 from collections import deque
 from contextlib import suppress
 from enum import Enum, auto
@@ -13,7 +12,7 @@ from typing import Any
 from gunicorn.http.unreader import Unreader
 
 from kappawatt.serving.server.framing import Framing
-from kappawatt.serving.server.limits import Room
+from kappawatt.serving.server.limits import SCARCE_RATE, SCARCE_SECONDS, Limits, Pace, Room
 
 __all__ = ["Connection", "Outgoing", "Source", "State"]
 
@@ -87,7 +86,6 @@ class Outgoing:
         self._held = 0
         self.size = 0  # not yet sent
         self.sent = 0
-        self.since = 0.0  # when the client began to be waited for; 0 if it is not
 
     def send(self, data: bytes) -> int:
         """Take gunicorn's `100 Continue`, the only thing it sends so: it was said when the head came."""
@@ -122,12 +120,6 @@ class Outgoing:
                 self._parts[0] = memoryview(part)[count:]
                 break
             self._parts.popleft()
-        if not self._parts:
-            self.since = 0.0
-            self.sent = 0
-        elif not self.since:
-            self.since = time.monotonic()
-            self.sent = 0
         return not self._parts
 
     def hold(self) -> bool:
@@ -155,8 +147,7 @@ class Connection:
     client : socket.socket
     address, server : tuple
         The client's address and ours, as the socket says them.
-    most_bytes : int
-        Largest body.
+    limits : Limits
     answers : Room
         For what the client has not yet read.
 
@@ -166,27 +157,31 @@ class Connection:
         When it began to wait for what `state` says; monotonic, as `deadline` is.
     held : int
         Room it has for a body.
-    received, seen : int
-        Bytes of the request at hand, and how many of them were there when the clock was last looked at.
+    received : int
+        Bytes of the request at hand.
+    pace, brisk_pace : Pace
+        Of a body or of the reading of an answer; the second is asked where others wait for the room.
     events : int
         What the selector is asked for.
     """
 
     __slots__ = (
-        "address", "data", "deadline", "events", "framing", "held", "is_kept", "is_over", "is_sized", "out",
-        "received", "seen", "server", "since", "socket", "state",
+        "address", "brisk_pace", "data", "deadline", "events", "framing", "held", "is_kept", "is_over", "is_sized",
+        "out", "pace", "received", "server", "since", "socket", "state",
     )  # fmt: skip
 
-    def __init__(self, client: socket.socket, address: Any, server: Any, most_bytes: int, answers: Room) -> None:
+    def __init__(self, client: socket.socket, address: Any, server: Any, limits: Limits, answers: Room) -> None:
         self.socket = client
         self.address = address
         self.server = server
-        self.framing = Framing(most_bytes)
+        self.framing = Framing(limits.body_bytes)
         self.out = Outgoing(client, answers)
         self.data = bytearray()
         self.state = State.IDLE
         self.since = self.deadline = 0.0
-        self.events = self.held = self.received = self.seen = 0
+        self.events = self.held = self.received = 0
+        self.pace = Pace(limits.slowest_rate, limits.stall_seconds)
+        self.brisk_pace = Pace(SCARCE_RATE, SCARCE_SECONDS)
         self.is_kept = False  # for another request, once the answer is sent
         self.is_sized = False  # `data` is as long as the request will be
         self.is_over = False  # the client has closed its end: nothing more will come
@@ -196,6 +191,14 @@ class Connection:
         self.state = state
         self.deadline = deadline
         self.since = since
+        if state is State.BODY or state is State.WRITING:
+            self.pace.begin(since, self.transferred)
+            self.brisk_pace.begin(since, self.transferred)
+
+    @property
+    def transferred(self) -> int:
+        """Bytes of what is on its way that are over."""
+        return self.out.sent if self.state is State.WRITING else self.received
 
     def receive(self, buffer: memoryview) -> int:
         """Read what is here, and return how much that was; `buffer` is for what has no place of its own yet.
@@ -236,7 +239,7 @@ class Connection:
             taken = self.data
             self.forget_request()
         else:
-            self.received = self.seen = 0
+            self.received = 0
             taken = self.data[:length]
             del self.data[:length]
         return Source(taken)
@@ -245,7 +248,7 @@ class Connection:
         """Let go of what is here of a request."""
         self.data = bytearray()
         self.is_sized = False
-        self.received = self.seen = 0
+        self.received = 0
 
     def reset(self) -> None:
         """Close so that the kernel forgets what the client did not read."""

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from itertools import count
 
 from kappawatt.serving.server.connection import Connection, State
-from kappawatt.serving.server.limits import SCARCE_RATE, Limits, Room
+from kappawatt.serving.server.limits import Limits, Room
 
 __all__ = ["Crowd"]
 
 SMALL_BYTES = 16_384  # of a request that needs no room: it is never kept waiting by others' bodies
 QUEUED_RATE = 200_000.0  # bytes/s: by so much of its size a body lets smaller ones pass that come later
 SHARE_THAT_GOES = 50  # one of so many goes when there is no place for one more
+MOVING = (State.BODY, State.WRITING)
 MAY_GO = (State.IDLE, State.HEAD, State.BODY, State.QUEUED, State.WRITING, State.LINGERING)
 
 
@@ -32,7 +33,6 @@ class Crowd:
         self._limits = limits
         self._queue: list[tuple[float, int, int, Connection]] = []
         self._numbers = count()
-        self._looked = 0.0
 
     @property
     def is_full(self) -> bool:
@@ -82,26 +82,26 @@ class Crowd:
 
     def overdue(self, now: float) -> list[Connection]:
         """Return those that waited too long, or hold room that others wait for and hardly use it."""
-        seconds, self._looked = now - self._looked, now
-        return [conn for conn in self.members if self._is_overdue(conn, now, seconds)]
+        return [conn for conn in self.members if self._is_overdue(conn, now)]
 
     def longest_waiting(self) -> list[Connection]:
-        """Return who goes when there are too many: those whose wait began first, whatever comes of them counted."""
+        """Return who goes when there are too many: those whose wait, or slowness, began first."""
         waiting = [conn for conn in self.members if conn.state in MAY_GO]
         waiting.sort(key=self._since)
         return waiting[: max(1, len(self.members) // SHARE_THAT_GOES)]
 
     def _since(self, conn: Connection) -> float:
-        return conn.since + (conn.received / self._limits.slowest_rate if conn.state is State.BODY else 0.0)
+        return conn.pace.since if conn.state in MOVING else conn.since
 
-    def _is_overdue(self, conn: Connection, now: float, seconds: float) -> bool:
-        state, limits = conn.state, self._limits
-        if state is State.BODY:
-            fresh, conn.seen = conn.received - conn.seen, conn.received
-            is_in_the_way = bool(self._queue and conn.held) and now - conn.since > 2 * seconds
-            if is_in_the_way and fresh < SCARCE_RATE * seconds:
-                return True
-            return now - conn.since > min(limits.body_seconds, limits.patience(conn.received))
-        if state is State.WRITING:
-            return now - conn.out.since > limits.patience(conn.out.sent, is_scarce=self.answers.is_scarce)
-        return state is not State.WORKING and now > conn.deadline
+    def _is_overdue(self, conn: Connection, now: float) -> bool:
+        state = conn.state
+        if state is State.WORKING:
+            return False
+        if state not in MOVING:
+            return now > conn.deadline
+        done = conn.transferred
+        is_late = state is State.BODY and now > conn.deadline
+        is_too_slow = conn.pace.is_too_slow(now, done)
+        is_not_brisk = conn.brisk_pace.is_too_slow(now, done)
+        is_in_the_way = bool(conn.held and self._queue) if state is State.BODY else self.answers.is_scarce
+        return is_late or is_too_slow or (is_not_brisk and is_in_the_way)

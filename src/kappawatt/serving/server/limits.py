@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kappawatt.settings import Settings
 
-__all__ = ["Limits", "Room"]
+__all__ = ["SCARCE_RATE", "SCARCE_SECONDS", "Limits", "Pace", "Room"]
 
 SPARE_FILES = 256  # descriptors for what is no client's: bus, files, connections to services
 LEAST_CONNECTIONS = 16
@@ -31,7 +31,7 @@ class Limits:
     stall_seconds : float
         How long a body, or the reading of an answer, may be slower than `slowest_rate`.
     slowest_rate : float
-        Of bodies and of the reading of answers [bytes/s]; what was fast before may be slow for as much longer.
+        Of bodies and of the reading of answers [bytes/s].
     idle_seconds : float
         How long a connection is kept for the next request.
     connections : int
@@ -70,21 +70,43 @@ class Limits:
         """Memory for bodies that are on their way, and as much again for answers that are not yet read [bytes]."""
         return BODIES_IN_ROOM * self.body_bytes
 
-    def patience(self, done: int, *, is_scarce: bool = False) -> float:
-        """Return the seconds within which a transfer must be over that has come `done` bytes far.
 
-        Parameters
-        ----------
-        is_scarce : bool
-            Whether others wait for the room it has.
+class Pace:
+    """Whether a transfer is slower than a rate for longer than some seconds; what was fast before is no credit.
 
-        Examples
-        --------
-        >>> Limits(stall_seconds=20.0, slowest_rate=4000.0).patience(40_000)
-        30.0
-        """
-        patience = self.stall_seconds + done / self.slowest_rate
-        return min(patience, SCARCE_SECONDS + done / SCARCE_RATE) if is_scarce else patience
+    Parameters
+    ----------
+    rate : float
+        [bytes/s]
+    seconds : float
+
+    Examples
+    --------
+    >>> pace = Pace(1000.0, 20.0)
+    >>> pace.begin(now=0.0)
+    >>> pace.is_too_slow(now=10.0, done=50_000), pace.is_too_slow(now=29.0, done=50_001)
+    (False, False)
+    >>> pace.is_too_slow(now=31.0, done=50_002)
+    True
+    """
+
+    __slots__ = ("_done", "_rate", "_seconds", "since")
+
+    def __init__(self, rate: float, seconds: float) -> None:
+        self._rate = rate
+        self._seconds = seconds
+        self.begin(0.0)
+
+    def begin(self, now: float, done: int = 0) -> None:
+        """Begin a transfer, `done` bytes of which are over."""
+        self.since = now
+        self._done = done
+
+    def is_too_slow(self, now: float, done: int) -> bool:
+        """Return whether that is so, `done` bytes being over by now."""
+        if done - self._done > self._rate * (now - self.since):
+            self.begin(now, done)
+        return now - self.since > self._seconds
 
 
 class Room:

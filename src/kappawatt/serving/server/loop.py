@@ -168,7 +168,7 @@ class Loop:
                 self._advance(conn)
         for conn in self._crowd.admitted():
             conn.make_room()
-            conn.wait(State.BODY, 0.0, self._now)
+            conn.wait(State.BODY, self._now + self._limits.body_seconds, self._now)
             self._watch(conn, READ)
             self._read(conn)
         if not self._accepts and not self._crowd.is_full:
@@ -210,7 +210,7 @@ class Loop:
                 self._make_place()
             return error.errno not in NO_FILES
         client.setblocking(False)
-        conn = Connection(client, address, listener.getsockname(), self._limits.body_bytes, self._crowd.answers)
+        conn = Connection(client, address, listener.getsockname(), self._limits, self._crowd.answers)
         self._crowd.members.add(conn)
         seconds = min(self._limits.head_seconds, STOP_SECONDS) if self._is_leaving else self._limits.head_seconds
         conn.wait(State.IDLE, self._now + seconds, self._now)
@@ -272,7 +272,7 @@ class Loop:
 
     def _await_body(self, conn: Connection) -> None:
         if conn.state is not State.BODY:
-            conn.wait(State.BODY, 0.0, self._now)
+            conn.wait(State.BODY, self._now + self._limits.body_seconds, self._now)
             if conn.framing.expects:
                 with suppress(OSError):
                     conn.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -334,7 +334,7 @@ class Loop:
                 conn.is_kept = is_kept
                 conn.wait(State.WRITING, 0.0, self._now)
                 self._watch(conn, WRITE)
-        elif is_kept and not conn.is_over:
+        elif is_kept and (conn.data or not conn.is_over):
             self._await_request(conn)
         else:
             self._linger(conn)
@@ -347,7 +347,7 @@ class Loop:
         else:
             seconds = STOP_SECONDS if self._is_leaving else self._limits.idle_seconds
             conn.wait(State.IDLE, self._now + seconds, self._now)
-        self._watch(conn, READ)
+        self._watch(conn, 0 if conn.is_over else READ)
 
     def _refuse(self, conn: Connection, error: BaseException) -> None:
         self._crowd.free(conn)
