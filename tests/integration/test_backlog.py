@@ -92,10 +92,10 @@ class Writers(Clients):
 
 
 def test_no_write_through_the_gateway_to_a_lone_ingestor_breaks_off_at_its_stop(bus: Bus, tmp_path: Path) -> None:
-    shared = {"KAPPAWATT_BUS": f"embedded:{tmp_path / 'bus.sqlite'}"}
-    first = Process(tmp_path, "serve", "sensor-ingestor", **shared).wait_ready()
+    bus_url = f"embedded:{tmp_path / 'bus.sqlite'}"
+    first = Process(tmp_path, "serve", "sensor-ingestor", KAPPAWATT_BUS=bus_url).wait_ready()
     services = f"sensor-ingestor=http://127.0.0.1:{first.port}"
-    gateway = Process(tmp_path, "serve", "gateway", KAPPAWATT_SERVICES=services, **shared).wait_ready()
+    gateway = Process(tmp_path, "serve", "gateway", KAPPAWATT_SERVICES=services, KAPPAWATT_BUS=bus_url).wait_ready()
     with stopped_at_the_end(first, gateway), Writers(gateway) as writers:
         wait_until(lambda: len(writers.answers) > 50, 30, "writes are on")
         first.signal(signal.SIGTERM)
