@@ -66,12 +66,16 @@ class Kind:
         Between two.
     reads : bool
         Whether it takes answers.
+    settles : float
+        Seconds after which it asks for nothing any more: until then its requests are work as all others are, and
+        `/healthz` is asked, but the rate of good requests is not looked at.
     """
 
     first: Callable[[str], bytes]
     next: bytes = b""
     seconds: float = 0.0
     reads: bool = True
+    settles: float = 0.0
 
 
 def _post(path: str, rest: bytes) -> bytes:
@@ -85,7 +89,9 @@ KINDS = {
     "endless chunks": Kind(
         lambda path: _post(path, b"Transfer-Encoding: chunked\r\n\r\n"), b"64\r\n" + b" " * 100 + b"\r\n", CHUNK_SECONDS
     ),
-    "never reading": Kind(lambda path: b"GET /openapi.json HTTP/1.1\r\nHost: slow\r\n\r\n" * 20, reads=False),
+    "never reading": Kind(
+        lambda path: b"GET /openapi.json HTTP/1.1\r\nHost: slow\r\n\r\n" * 20, reads=False, settles=3.0
+    ),
 }
 """Slow sockets by what they do."""
 
@@ -312,6 +318,8 @@ def measure(server: str, port: int, pid: int, kind: str, sockets: int, seconds: 
         memory_before = memory(pid).rss
         health.seconds.clear()
         with Crowd(port, path, KINDS[kind], sockets) as crowd:
+            if KINDS[kind].settles:
+                good.rate(KINDS[kind].settles)
             with_crowd = good.rate(seconds / 2)
             middle = memory(pid).rss
             with_crowd = (with_crowd + good.rate(seconds / 2)) / 2

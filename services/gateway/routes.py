@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -172,15 +173,19 @@ def _why(answer: tuple[int, bytes] | str) -> str:
 
 def _add_documents(app: Flask, context: Context, gateway: Gateway) -> None:
     kept = _Kept(gateway)
+    made: deque[tuple[Any, dict[str, Any]]] = deque(maxlen=1)  # the answers it was made of, and the document
 
     def merged() -> dict[str, Any]:
         description = (
             f"{context.service.summary} Every route of a service NAME is below /api/NAME, with the gateway's "
             "time-outs, request id (X-Request-Id) and trace (traceparent)."
         )
+        answers = kept.ask("/openapi.json", DOCUMENT_SECONDS)
+        if made and made[-1][0] is answers:
+            return made[-1][1]
         document = specification(app, "kappawatt", description)
         unreachable = {}
-        for name, answer in kept.ask("/openapi.json", DOCUMENT_SECONDS).items():
+        for name, answer in answers.items():
             if isinstance(answer, str) or answer[0] != 200:
                 unreachable[name] = _why(answer)
                 continue
@@ -191,6 +196,7 @@ def _add_documents(app: Flask, context: Context, gateway: Gateway) -> None:
         document["x-unreachable"] = unreachable
         if gateway.access.is_on:
             openapi_merge.protect(document, ROLE_NAMES)
+        made.append((answers, document))
         return document
 
     @app.get("/openapi.json", provide_automatic_options=False)

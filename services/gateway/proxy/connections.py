@@ -2,7 +2,7 @@
 
 A server may close a connection that nobody uses in the very moment a request is sent on it. Then nobody knows
 whether the request was received, and one that changes something must not be sent again. A server that ends lets kept
-connections live on for 2 s and says `Connection: close` on them (gunicorn), and idle ones are closed after 75 s; so
+connections live on for 2 s and says `Connection: close` on them, and idle ones are closed after 75 s; so
 one that was used within the last second is safe, and an older one is closed here first.
 """
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask
-from gunicorn.config import Config
 
 from kappawatt.errors import SettingInvalid
 from kappawatt.serving.app import create_app
@@ -47,7 +46,6 @@ def probes(app: Flask, settings: Settings, port: int) -> Iterator[None]:
         app,
         Limits.of(settings),
         threads=settings.threads,
-        settings=Config(),
         ended=context.telemetry.ended,
     )
     ended = threading.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +34,24 @@ def add_routes(app: Flask, context: Context) -> None:
     if any(rule.rule == "/openapi.json" for rule in app.url_map.iter_rules()):
         return
 
+    @cache  # routes are all added before the first request
+    def document() -> dict[str, Any]:
+        return specification(app, f"kappawatt {service.name}", service.summary)
+
+    @cache
+    def text() -> bytes:
+        return orjson.dumps(document())
+
+    @cache
+    def html() -> str:
+        return render(document())
+
     @app.get("/openapi.json", provide_automatic_options=False)
     @operation("This document", tag="docs", answers={200: {"type": "object"}})
     def openapi() -> Response:
-        document = specification(app, f"kappawatt {service.name}", service.summary)
-        return Response(orjson.dumps(document), content_type="application/json")
+        return Response(text(), content_type="application/json")
 
     @app.get("/docs", provide_automatic_options=False)
     @operation("This document as a page", tag="docs", answers={200: {"text/html": {"type": "string"}}})
     def page() -> Response:
-        document = specification(app, f"kappawatt {service.name}", service.summary)
-        return Response(render(document), content_type="text/html; charset=utf-8")
+        return Response(html(), content_type="text/html; charset=utf-8")

@@ -136,4 +136,4 @@ def _is_spent(source: Source, body: Any) -> bool:
             pass
     except Exception:  # whatever the parser finds wrong with the rest of a body
         return False
-    return source.is_spent
+    return source.is_spent and not body.failed

@@ -39,7 +39,7 @@ class Framing:
     has_head : bool
         Whether the head is here.
     is_cut : bool
-        The body is larger than allowed: the head is handed on without it, and nothing can follow on the connection.
+        The body is too large, and is not read, or its chunks are damaged: nothing can follow on the connection.
     expects : bool
         Whether the client waits for `100 Continue`.
     is_chunked : bool
@@ -103,8 +103,9 @@ class Framing:
                 self.length = len(data)
                 return len(data) - self._at > MOST_CHUNK_LINE_BYTES
             found = CHUNK_SIZE.fullmatch(data, self._at, end)
-            if found is None:
+            if found is None or (self._body and data[self._at - 2 : self._at] != CRLF):
                 self.length = len(data)
+                self.is_cut = True
                 return True
             size = int(found[1], 16)
             if size == 0:

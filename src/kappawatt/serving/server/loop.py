@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from gunicorn.config import Config
+
 from kappawatt.serving.server.answering import Answering, App, BrokenOff
 from kappawatt.serving.server.connection import Connection, Source, State
 from kappawatt.serving.server.crowd import Crowd
@@ -57,7 +59,7 @@ class Loop:
     is_alone : bool
         Whether no other process takes connections from the same sockets: some are left to it otherwise.
     settings : gunicorn.config.Config
-        Of gunicorn's parser.
+        Of gunicorn's parser; its defaults if absent.
     ended : callable
         Is told why a connection was ended.
     """
@@ -69,7 +71,7 @@ class Loop:
         limits: Limits,
         *,
         threads: int,
-        settings: Any,
+        settings: Any = None,
         is_inline: bool = False,
         is_alone: bool = True,
         ended: Callable[[str], None] = lambda why: None,
@@ -85,7 +87,7 @@ class Loop:
         self._at_once = ACCEPTED_ALONE if is_alone else ACCEPTED_SHARED
         self._ended = ended
         self._crowd = Crowd(limits)
-        self._answering = Answering(app, settings, limits, lambda: self.must_close, ended)
+        self._answering = Answering(app, settings or Config(), limits, lambda: self.must_close, ended)
         self._selector = selectors.DefaultSelector()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="answers")
         self._probe_pool = ThreadPoolExecutor(1, thread_name_prefix="probes")

@@ -41,7 +41,11 @@ class Refusal(NamedTuple):
 
 # What gunicorn's parser raises, and what we tell: field, what is allowed. Its own message is what was got.
 _SAID: dict[type[Exception], tuple[int, str, str]] = {
-    http.InvalidRequestLine: (400, "request line", "METHOD TARGET HTTP/1.1, with a target of printable ASCII"),
+    http.InvalidRequestLine: (
+        400,
+        "request",
+        "METHOD TARGET HTTP/1.1 with a target of printable ASCII, then headers NAME: VALUE, each line ended by CRLF",
+    ),
     http.InvalidRequestMethod: (400, "method", "3 to 20 capital letters"),
     http.InvalidHTTPVersion: (400, "version", "HTTP/1.1 or HTTP/1.0"),
     http.LimitRequestLine: (414, "request line", "8190 bytes"),
