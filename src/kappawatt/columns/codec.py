@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kappawatt.columns import arrow
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.bulk_rows import bulk_csv, bulk_json
-from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, Decoded, ManyDecoded, without_mark
+from kappawatt.columns.content import ARROW, BYTE_ORDER_MARK, CSV, JSON, NDJSON, Decoded, ManyDecoded, without_mark
 from kappawatt.columns.csv_rows import decode_csv
 from kappawatt.columns.json_rows import decode_json
 from kappawatt.columns.schema import SHORTEST, Field, Kind, Schema, nothing, shorten
@@ -64,8 +64,9 @@ def decode_many(values: Sequence[bytes], content_type: str, schema: Schema) -> M
     So is one that reading fails on in a way that nobody thought of (`internal`): the others are read all the same.
     """
     if content_type in (CSV, JSON):
-        values = [without_mark(value) for value in values]
         bulk = _bulk(values, content_type, schema)
+        if bulk is None and any(value.startswith(BYTE_ORDER_MARK) for value in values):
+            bulk = _bulk([without_mark(value) for value in values], content_type, schema)
         if bulk is not None:
             every = np.arange(len(values), dtype=np.intp)
             return ManyDecoded(bulk, every, np.zeros(len(values), dtype=np.intp))
