@@ -29,6 +29,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from kappawatt.bus import Bus, Outgoing, connect
 from kappawatt.bus.interface import Records, header
+from kappawatt.columns.arrow import read_columns
+from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.messages.readings import by_content_type, decode_records
@@ -186,22 +188,27 @@ class Account:
             for offset, value in zip(records.offsets, records.values, strict=True):
                 if (records.topic, records.partition, offset) in landed:
                     continue
-                if form is not Form.READINGS and self._has_landed(records, offset, value, landed, ids):
+                if form is not Form.READINGS and self._has_landed(value, landed, ids):
                     continue
                 if form is Form.READINGS and FORMS[records.topic][0].name not in ANSWERED:
                     continue  # no worker here, so a refused one has no dead letter
                 yield f"{records.topic}[{records.partition}]@{offset} is nowhere in the store: {value[:200]!r}"
 
-    def _has_landed(self, records: Records, offset: int, value: bytes, landed: set[Place], ids: set[str]) -> bool:
-        """Whether a row has the coordinates of the reading that a prediction answers, or a document's id."""
-        for p in read_predictions([records.pick([records.offsets.index(offset)])]):
-            if (p.get("source_topic"), p.get("source_partition"), p["source_offset"]) in landed:
-                return True
+    def _has_landed(self, value: bytes, landed: set[Place], ids: set[str]) -> bool:
+        """Whether a row has a document's id, or the offset of a reading that a block answers (no other has it)."""
         try:
             document = orjson.loads(value)
         except orjson.JSONDecodeError:
-            return False
+            offsets = _offsets_in_block(value)
+            return bool(offsets) and offsets <= {offset for _, _, offset in landed}
         return isinstance(document, dict) and str(document.get("id")) in ids
+
+
+def _offsets_in_block(value: bytes) -> set[int]:
+    try:
+        return set(read_columns(value)["source_offset"].tolist())
+    except (PayloadInvalid, KeyError):
+        return set()
 
 
 def _tables() -> Any:
