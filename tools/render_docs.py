@@ -140,8 +140,9 @@ not of the message: the worker answered everything around it, and its log has th
 Anything may lie on a topic. Whoever reads it takes what is well-formed and leaves out the rest, and no message stops
 anybody:
 
-- JSON is UTF-8 (RFC 8259): half of a surrogate pair (`"\\ud800"`), in a value or in a name, more than 64 levels of lists
-  and objects, NaN and Infinity are refused, at every door as on the bus. Whole numbers beyond 64 bits are read as decimals.
+- JSON is UTF-8 (RFC 8259): half of a surrogate pair (`"\\ud800"`), in a value or in a name, more than 64 levels of
+  lists and objects, NaN and Infinity are refused, at every door as on the bus. Whole numbers beyond 64 bits are read
+  as decimals.
 - Times are in the years 1970 to 2261: Kafka has no earlier ones, and the nanoseconds of pandas, Arrow and Parquet end
   in April 2262. A reading without a time of its own has that of its record, which has to be one of those years.
 - A key has at most 200 characters as text, two for each byte if it is not UTF-8; headers that go on to an answer

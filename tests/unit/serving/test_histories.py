@@ -61,7 +61,7 @@ def test_a_worker_refuses_the_message_it_fails_on_and_reads_past_it_after_a_rest
 
     outcome = worker.answer(polled)
     restarted = Forecasting(bus, model, forecast_fakes.STREAM, output="load.forecasts")
-    tail = [records.pick([len(records) - 1]) for records in polled if b"BAD" != records.keys[-1]]
+    tail = [records.pick([len(records) - 1]) for records in polled if records.keys[-1] != b"BAD"]
     again = restarted.answer(tail)
 
     assert outcome.internal == 24
