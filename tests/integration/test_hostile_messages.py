@@ -47,7 +47,7 @@ from tests import fakes, forecast_fakes
 from tests.conftest import publish, wait_until
 from tests.integration import hostile
 
-SECONDS = float(os.environ.get("KAPPAWATT_HOSTILE_SECONDS", "60"))
+SECONDS = float(os.environ.get("KAPPAWATT_HOSTILE_SECONDS", "45"))
 SEED = os.environ.get("KAPPAWATT_HOSTILE_SEED")
 PATIENCE = 60.0  # for consumers to have dealt with what a round wrote
 ANSWERED = {"plant": fakes.SERVICE, "load": forecast_fakes.SERVICE}  # by stream, whose workers run here
