@@ -131,7 +131,28 @@ DEAD_LETTER = """## Dead letters
 One for each message with refused rows: `id`, `reason`, `field`, `got`, `allowed`, `message` of the first refusal, all
 of them in `errors` (at most 100 rows; `rejected_rows` is the count), the origin as `topic`, `log`, `partition`,
 `offset`, `timestamp`, `key`, `content_type`, and the original bytes as `original` (or `original_base64` if they are not
-UTF-8; a message above 2.5 MB is cut, and `original_bytes` says how long it was).
+UTF-8, or would take more than the topic has room for; a message above 2.5 MB is cut, and `original_bytes` says how
+long it was). The gateway shows the first 4,000 characters of an original. The reason `internal` is an error of ours and
+not of the message: the worker answered everything around it, and its log has the rest.
+
+## What is read
+
+Anything may lie on a topic. Whoever reads it takes what is well-formed and leaves out the rest, and no message stops
+anybody:
+
+- JSON is UTF-8 (RFC 8259): half of a surrogate pair (`"\\ud800"`), in a value or in a name, more than 64 levels of
+  lists and objects, NaN and Infinity are refused, at every door as on the bus. Whole numbers beyond 64 bits are read
+  as decimals.
+- Times are in the years 1970 to 2261: Kafka has no earlier ones, and the nanoseconds of pandas, Arrow and Parquet end
+  in April 2262. A reading without a time of its own has that of its record, which has to be one of those years.
+- A key has at most 200 characters as text, two for each byte if it is not UTF-8; headers that go on to an answer
+  (`traceparent`, `tracestate`) at most 1,024 bytes.
+- A worker refuses what it cannot answer, as a dead letter with its bytes. Should answering a poll fail in a way that
+  nobody thought of, the poll is halved until the message is found; a worker that can answer none of ten messages in a
+  row says so at `/readyz`.
+- Of predictions, forecasts, errors, dead letters and promotions each field is looked at: one that is another thing
+  makes the document none. The sink keeps it as a rejection, views and comparisons leave it out. A promotion to a
+  version or topic that is not there leaves the worker as it was, not ready, until the next one.
 """
 
 

@@ -19,7 +19,7 @@ from kappawatt.columns.batch import Batch
 from kappawatt.columns.blocks import joined
 from kappawatt.columns.budget import STANDARD, Budget
 from kappawatt.columns.bulk_rows import bulk_csv, bulk_json
-from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, Decoded, ManyDecoded, without_mark
+from kappawatt.columns.content import ARROW, BYTE_ORDER_MARK, CSV, JSON, NDJSON, Decoded, ManyDecoded, without_mark
 from kappawatt.columns.csv_rows import decode_csv
 from kappawatt.columns.json_rows import decode_json, decode_lines
 from kappawatt.columns.refusals import Refusals
@@ -71,8 +71,9 @@ def decode_many(values: Sequence[bytes], content_type: str, schema: Schema, budg
     The budget is each message's own; `kappawatt.messages.portions` sees to it that few large ones come at once.
     """
     if content_type in (CSV, JSON):
-        values = [without_mark(value) for value in values]
         bulk = _bulk(values, content_type, schema)
+        if bulk is None and any(value.startswith(BYTE_ORDER_MARK) for value in values):
+            bulk = _bulk([without_mark(value) for value in values], content_type, schema)
         if bulk is not None:
             every = np.arange(len(values), dtype=np.intp)
             return ManyDecoded(bulk, every, np.zeros(len(values), dtype=np.intp))

@@ -14,6 +14,7 @@ from kappawatt.errors import ContentTypeUnsupported
 
 __all__ = [
     "ARROW",
+    "BYTE_ORDER_MARK",
     "CSV",
     "JSON",
     "NDJSON",

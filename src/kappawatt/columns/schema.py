@@ -324,6 +324,8 @@ def _faults(field: Field, column: NDArray[Any]) -> list[tuple[str, NDArray[np.bo
     if field.kind is Kind.TIMESTAMP:
         missing = np.isnat(column)
         faults = [("missing_field", missing)] if field.required and missing.any() else []
+        if missing.all():
+            return faults
         outside = ~missing & ((column < EARLIEST) | (column > LATEST))
         return [*faults, ("out_of_range", outside)] if outside.any() else faults
     low, high = field.limits

@@ -226,10 +226,10 @@ def with_known_times(decoded: ManyDecoded, parts: Sequence[Records], arrival: st
     arrival : str
         Field of a reading that says its time; when it arrived, if absent.
     """
+    if all(min(r.timestamps) >= MIN_TIMESTAMP and max(r.timestamps) <= MAX_TIMESTAMP for r in parts):
+        return decoded
     stamps = np.array([stamp for records in parts for stamp in records.timestamps], dtype=np.int64)
     outside = (stamps < MIN_TIMESTAMP) | (stamps > MAX_TIMESTAMP)
-    if not outside.any():
-        return decoded
     untimed = outside[decoded.message]
     if arrival in decoded.batch.columns:
         untimed &= np.isnat(decoded.batch.columns[arrival])
