@@ -33,9 +33,9 @@ DEAD = f"{PLANT_READINGS.name}.dead"
 
 @pytest.fixture(scope="session")
 def eventually() -> Callable[..., Any]:
-    """Return a function that returns what a claim returns once that is true, and fails after 10 s."""
+    """Return a function that returns what a claim returns once that is true, and fails after 30 s."""
 
-    return partial(wait_until, seconds=10.0)
+    return partial(wait_until, seconds=30.0)
 
 
 class Plant:

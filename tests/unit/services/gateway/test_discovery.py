@@ -320,7 +320,9 @@ def test_why_the_services_address_is_used_is_said_once(
     cluster.end()  # so that everything is listed again and again
     _, told = discover(cluster)
 
-    eventually(lambda: cluster.asked.count("services") > 6)
+    eventually(lambda: unrouted(caplog))
+    before = cluster.asked.count("services")
+    eventually(lambda: cluster.asked.count("services") > before + 6)
 
     assert told[0].instances == ()
     assert [reason in said for said in unrouted(caplog)] == [True]
