@@ -52,7 +52,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("names", nargs=-1)
-@click.option("--sample", type=int, default=0, help="So many mutants of each target, drawn with a fixed seed; 0 is all.")
+@click.option(
+    "--sample", type=int, default=0, help="So many mutants of each target, drawn with a fixed seed; 0 is all."
+)
 @click.option("--survivors", is_flag=True, help="Only those that no test noticed last time.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Targets at once.")
 def run(names: Sequence[str], sample: int, survivors: bool, jobs: int) -> None:
@@ -104,7 +106,7 @@ def target(name: str, sample: int, survivors: bool) -> None:
         i = asked[number]
         results[i] = _described(mutants[i], verdict)
         if verdict.outcome not in (AT_IMPORT, *KILLED):
-            click.echo(f"{verdict.outcome}: {_place(results[i])}")
+            click.echo(f"\n{verdict.outcome}: {_place(results[i])}")
 
     forks = Forks(ROOT, this.files, [mutants[i] for i in asked], say)
     code = pytest.main([*PYTEST, *this.tests], plugins=[Profile(), forks])
@@ -166,7 +168,7 @@ def row(name: str) -> dict[str, Any]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield the lines of the table of docs/mutants.md."""
-    yield "| target | mutants | run | killed | equivalent | accepted | not judged | killed of those that are not equivalent |"
+    yield "| target | mutants | run | killed | equivalent | accepted | not judged | killed of those not equivalent |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     for r in rows:
         figures = [r[key] for key in ("all", "run", "killed")]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
@@ -17,6 +18,7 @@ from tools.mutants.operators import operators
 __all__ = ["Mutant", "mutants_of"]
 
 Place = tuple[int, int]  # line, column
+GUARDS = ("strict", "frozen", "slots")  # of zip and dataclass
 COMMENT = re.compile(r"  # [^\"']*$")
 
 
@@ -61,12 +63,12 @@ def mutants_of(root: Path, file: str) -> list[Mutant]:
     source = (root / file).read_text()
     tree = ast.parse(source)
     nodes = list(ast_nodes(get_ast(source)))
-    no_code = list(_never_run(tree))
+    no_code = list(_left_alone(tree))
     seen, found = {ast.dump(tree)}, []
     for name, operator in operators().items():
-        places = [position for node in nodes for position in operator.mutation_positions(node)]
-        for occurrence, (begin, _) in enumerate(places):
-            if any(first <= begin < last for first, last in no_code):
+        places = [(begin, node) for node in nodes for begin, _ in operator.mutation_positions(node)]
+        for occurrence, (begin, node) in enumerate(places):
+            if _is_star(node) or any(first <= begin < last for first, last in no_code):
                 continue
             mutated = mutate_code(source, operator, occurrence)
             try:
@@ -91,8 +93,15 @@ def mutants_of(root: Path, file: str) -> list[Mutant]:
     return sorted(found, key=lambda mutant: (mutant.line, mutant.operator, mutant.after))
 
 
-def _never_run(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
-    """Yield where annotations, aliases of types and imports for types alone begin and end."""
+def _is_star(node: Any) -> bool:
+    """Whether it is the star or the slash of a signature, which cosmic-ray takes for a product."""
+    return node.parent is not None and node.parent.type == "parameters" and node.type == "operator"
+
+
+def _left_alone(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
+    """Yield where that begins and ends which nothing can notice: annotations, aliases of types, imports for them, and
+    what a correct program never comes upon (`strict`, `frozen`, `slots`).
+    """
     for node in ast.walk(tree):
         part: ast.expr | ast.stmt | None = None
         if isinstance(node, ast.AnnAssign | ast.arg):
@@ -101,6 +110,8 @@ def _never_run(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
             part = node.returns
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             part = node
+        elif isinstance(node, ast.keyword) and node.arg in GUARDS:
+            part = node.value
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
             part = node if name[:1].isupper() and name != name.upper() else None
@@ -121,9 +132,8 @@ def _statement(tree: ast.AST, line: int) -> tuple[int, int]:
 
 def _function(tree: ast.AST, line: int, name: str = "") -> str:
     for node in ast.iter_child_nodes(tree):
-        if (
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            and node.lineno <= line <= (node.end_lineno or 0)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.lineno <= line <= (
+            node.end_lineno or 0
         ):
             return _function(node, line, f"{name}.{node.name}" if name else node.name)
     return name

@@ -2,7 +2,8 @@
 
 cosmic-ray replaces each arithmetic operator by eleven others and each comparison by seven, most of which end in a
 TypeError at once; what is kept of them are the boundary, the opposite and the nearest neighbour. Statements that are
-not run, `min` for `max` and `in` for `not in` are faults it does not know, and of exceptions it replaces plain names only.
+not run, `min` for `max` and `in` for `not in` are faults it does not know, and of exceptions it replaces plain names
+only.
 """
 
 from __future__ import annotations

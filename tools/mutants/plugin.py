@@ -1,7 +1,7 @@
 """pytest collects the tests of a target once; each mutant is then put into a fork of that process and run there.
 
-Forking saves what a run of pytest costs before its first test, some seconds, and nothing is written into the working tree:
-a mutant's function gets the code of the mutated one. What is run at import (constants, defaults, decorators) cannot be
+Forking saves what a run of pytest costs before its first test, some seconds, and nothing is written into the working
+tree: a mutant's function gets the code of the mutated one. What is run at import (constants, defaults, decorators) cannot be
 changed afterwards. A constant is replaced wherever it was imported; what survives that, and all else, is given to a
 process of its own, which imports the mutated file.
 """
@@ -21,8 +21,8 @@ import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import coverage
 import pytest
@@ -36,6 +36,7 @@ LEAST_SECONDS = 10.0  # a test may take, and SLOWER times what it takes without 
 SLOWER = 6.0
 QUICK = 0.3  # tests below it [s] are run before all others
 MOST_MEMORY = 3 << 30  # a mutant that gathers without end [bytes]
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -128,15 +129,15 @@ class Forks:
                 failed = _run_tests(self._items, range(len(self._items)), begin, stop=False)
             seconds.append(time.monotonic())
             measured.stop()
-            found = {os.path.realpath(p): measured.get_data().contexts_by_lineno(p) for p in measured.get_data().measured_files()}
+            found = {
+                os.path.realpath(p): measured.get_data().contexts_by_lineno(p)
+                for p in measured.get_data().measured_files()
+            }
             document = {
                 "failed": failed,
-                "seconds": [b - a for a, b in zip(seconds[:-1], seconds[1:], strict=True)],
+                "seconds": [b - a for a, b in pairwise(seconds)],
                 "tests": {
-                    file: {
-                        line: [int(c) for c in contexts if c]
-                        for line, contexts in found.get(path, {}).items()
-                    }
+                    file: {line: [int(c) for c in contexts if c] for line, contexts in found.get(path, {}).items()}
                     for file, path in zip(self._files, paths, strict=True)
                 },
             }
@@ -244,7 +245,8 @@ def _replacements(
     """Yield each live function that a mutant changes with its code; none if it changes what runs at import."""
     old = {(c.co_qualname, c.co_firstlineno): c for c in _codes(compile((root / mutant.file).read_text(), "x", "exec"))}
     changed = [
-        c for c in _codes(compile(mutant.source, "x", "exec"))
+        c
+        for c in _codes(compile(mutant.source, "x", "exec"))
         if (before := old.get((c.co_qualname, c.co_firstlineno))) is None or before != c
     ]
     places = {(c.co_qualname, c.co_firstlineno): c for c in changed}
@@ -261,9 +263,7 @@ def _replace(codes: Sequence[tuple[types.FunctionType, types.CodeType]]) -> None
 
 def _other_constant(root: Path, mutant: Mutant) -> Callable[[], None] | None:
     """Return what gives a module's constant its other value wherever it was imported; None if it is none."""
-    statement = next(
-        (s for s in ast.parse(mutant.source).body if s.lineno <= mutant.line <= (s.end_lineno or 0)), None
-    )
+    statement = next((s for s in ast.parse(mutant.source).body if s.lineno <= mutant.line <= (s.end_lineno or 0)), None)
     if not isinstance(statement, ast.Assign | ast.AnnAssign):
         return None
     target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target

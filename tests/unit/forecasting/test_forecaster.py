@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Answer
 from kappawatt.columns.json_rows import decode_objects
-from kappawatt.errors import ArtifactInvalid, HistoryInsufficient, PayloadInvalid
+from kappawatt.errors import ArtifactInvalid, HistoryInsufficient, PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, as_instant, day_intervals, issue_time, parse_clock
-from kappawatt.forecasting.fan import LEVELS, level_name, naive_values
-from kappawatt.forecasting.history import History
+from kappawatt.forecasting.fan import LEVELS, Fan, level_name, naive_values
+from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.model import ForecastModel, open_forecaster
 from kappawatt.forecasting.request import example_request, read_forecast_request
 from tests import forecast_fakes as fakes
@@ -31,6 +33,13 @@ def model(tmp_path: Path) -> ForecastModel:
 
 def past_hours(days: float = 30.0, end: np.datetime64 = BEGIN) -> Times:
     return np.arange(end - int(days * 24) * HOUR, end, HOUR)
+
+
+def history_until(moment: np.datetime64) -> Past:
+    known = History("PJME", ZONE, 3600)
+    times = past_hours(30, moment)
+    known.add(times, loads(times))
+    return known.until(moment)
 
 
 def rows_of(times: Times, values: Any, targets: Times = TARGETS, **same: Any) -> list[dict[str, Any]]:
@@ -126,6 +135,99 @@ def test_a_long_gap_is_refused_and_its_hours_are_named(model: ForecastModel) -> 
         f"{np.datetime_as_string(begin, 'm')}Z to {np.datetime_as_string(end, 'm')}Z (30 h)" in found.rejections[0].got
     )
     assert not found.valid[-24:].any()
+
+
+@pytest.mark.parametrize(("missing", "is_refused"), [(25, False), (26, True)])
+def test_the_longest_local_day_may_be_missing_and_no_hour_more(
+    model: ForecastModel, missing: int, is_refused: bool
+) -> None:
+    times = past_hours()
+    values = loads(times)
+    values[-60 : -60 + missing] = np.nan
+
+    found = answer(model, rows_of(times, values))
+
+    assert bool(found.rejections) == is_refused
+
+
+@pytest.mark.parametrize(("hours_", "fallback"), [(14 * 24, False), (14 * 24 - 1, True)])
+def test_the_model_answers_from_the_least_history_on(model: ForecastModel, hours_: int, fallback: bool) -> None:
+    times = past_hours()[-hours_:]
+
+    found = answer(model, rows_of(times, loads(times)))
+
+    assert found.columns["fallback"][-24:].tolist() == [fallback] * 24
+
+
+@pytest.mark.parametrize("sees_unknown_end", [False, True])
+def test_the_end_is_filled_for_models_that_do_not_see_that_it_is_unknown(sees_unknown_end: bool) -> None:
+    seen: list[Past] = []
+
+    def look(offset: float, past: Past, targets: Times) -> Fan:
+        seen.append(past)
+        return fakes.forecast(offset, past, targets)
+
+    given = {"sees_unknown_end": True} if sees_unknown_end else {}  # False is what is meant where nothing is said
+    known = History("PJME", ZONE, 3600)
+    times = past_hours(30, BEGIN - 6 * HOUR)
+    known.add(times, loads(times))
+
+    issued = replace(FORECASTER, forecast=look, **given).issue(0.0, known.until(BEGIN), TARGETS)
+
+    assert [past.end for past in seen] == [BEGIN - 6 * HOUR if sees_unknown_end else BEGIN]
+    assert issued.filled == (0 if sees_unknown_end else 6)
+    assert issued.fallback is None
+
+
+def whole_fan() -> Fan:
+    return Fan(np.tile(np.array(LEVELS), (24, 1)), {"peak": np.array(LEVELS), "energy": np.array(LEVELS)})
+
+
+def with_one_nan(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    values = np.ones(shape)
+    values.flat[1] = np.nan
+    return values
+
+
+FAULTS = {
+    "a target too few": (replace(whole_fan(), quantiles=whole_fan().quantiles[1:]), "quantiles of shape (23, 19)"),
+    "other levels": (replace(whole_fan(), levels=(*LEVELS[:-1], 0.99)), "quantiles at other levels than it says"),
+    "a figure of another shape": (
+        replace(whole_fan(), day=dict(whole_fan().day) | {"peak": np.ones(3)}),
+        "quantiles at other levels than it says",
+    ),
+    "a quantile that is no number": (
+        replace(whole_fan(), quantiles=with_one_nan((24, 19))),
+        "a value that is no number",
+    ),
+    "a figure that is no number": (
+        replace(whole_fan(), day=dict(whole_fan().day) | {"peak": with_one_nan((19,))}),
+        "a value that is no number",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fan", "said"), FAULTS.values(), ids=FAULTS.keys())
+def test_what_no_forecast_can_be_made_of_is_said_and_the_naive_stands_in(fan: Fan, said: str) -> None:
+    past = history_until(BEGIN)
+
+    issued = replace(FORECASTER, forecast=lambda *_: fan).issue(0.0, past, TARGETS)
+
+    assert issued.fallback == f"the model gave {said}"
+    assert issued.fan.median.tolist() == naive_values(past, TARGETS).tolist()
+
+
+def test_a_whole_fan_with_figures_of_the_day_is_the_models() -> None:
+    issued = replace(FORECASTER, forecast=lambda *_: whole_fan()).issue(0.0, history_until(BEGIN), TARGETS)
+
+    assert issued.fallback is None
+
+
+def test_a_forecaster_whose_answer_lacks_its_target_or_a_level_is_refused() -> None:
+    with pytest.raises(SettingInvalid, match=r"response of fake-load: allowed a field .* each level: power$"):
+        replace(FORECASTER, target="power")
+    with pytest.raises(SettingInvalid, match=r"each level: quantile_01$"):
+        replace(FORECASTER, levels=(0.01, 0.5))
 
 
 def test_a_short_history_falls_back_to_the_seasonal_naive_and_says_so(model: ForecastModel) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,79 @@ def test_hours_between_the_newest_value_and_the_issue_time_are_filled_and_counte
     assert fill_inside(late).filled == 0  # training is not taught what was made up
 
 
+def test_a_gap_of_four_hours_is_no_straight_line() -> None:
+    filled = fill_gaps(past_without((500, 504)))
+
+    assert np.array_equal(filled.values[500:504], loads(hours("2016-06-01", 40 * 24))[500 - 168 : 504 - 168])
+
+
+def test_a_gap_after_the_first_hour_is_a_straight_line() -> None:
+    filled = fill_gaps(past_without((1, 3)))
+
+    ends = loads(hours("2016-06-01", 4))
+    assert np.allclose(filled.values[:4], np.linspace(ends[0], ends[3], 4))
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_the_newest_hours_have_no_line_to_stand_on_and_take_the_week_before(length: int) -> None:
+    past = past_without((960 - length, 960))
+
+    filled = fill_gaps(past)
+
+    assert len(filled) == 960
+    assert np.array_equal(filled.values[-length:], loads(hours("2016-06-01", 960))[-168 - length :][:length])
+    assert filled.filled == length
+
+
+def test_a_gap_that_the_past_begins_with_takes_the_week_after() -> None:
+    past = past_without((478, 482)).last(480)  # a model's depth cuts where it likes
+    assert np.isnan(past.values[:2]).all()
+
+    filled = fill_gaps(past)
+
+    assert np.array_equal(filled.values[:2], loads(hours("2016-06-01", 960))[[480 + 168, 481 + 168]])
+
+
+@pytest.mark.parametrize("weeks", [1, 2, 3, 4])
+def test_the_newest_week_that_has_the_hour_is_taken_up_to_four_back(weeks: int) -> None:
+    begin = 38 * 24
+    filled = fill_gaps(past_without(*((begin - 168 * w, begin - 168 * w + 10) for w in range(weeks))))
+
+    known = loads(hours("2016-06-01", 960))
+    assert np.array_equal(filled.values[begin : begin + 10], known[begin - 168 * weeks :][:10])
+
+
+def test_what_no_week_of_four_has_stays_unknown() -> None:
+    begin = 38 * 24
+    filled = fill_gaps(past_without(*((begin - 168 * w, begin - 168 * w + 10) for w in range(5))))
+
+    assert np.isnan(filled.values[begin : begin + 10]).all()
+
+
+def test_what_was_filled_is_counted_for_thirty_five_days_and_no_hour_longer() -> None:
+    oldest = 960 - 35 * 24
+
+    assert fill_gaps(past_without((oldest, oldest + 1))).filled == 1
+    assert fill_gaps(past_without((oldest - 1, oldest))).filled == 0
+
+
+def test_of_a_series_without_a_value_nothing_is_made_up() -> None:
+    nothing = History("PJME", ZONE, 3600).until(END)
+
+    assert len(fill_gaps(nothing)) == 0
+
+
+@pytest.mark.parametrize("ahead", [-3, 0, 24])
+def test_covariates_reach_as_far_as_the_values_or_as_far_as_they_were_known(ahead: int) -> None:
+    past = past_without((940, 960))
+    column = np.arange(960.0 + ahead)
+
+    filled = fill_gaps(replace(past, covariates={"temperature": column}))
+
+    expected = np.concatenate([column, np.full(max(0, -ahead), np.nan)])
+    assert np.array_equal(filled.covariates["temperature"], expected, equal_nan=True)
+
+
 def test_what_is_known_is_never_touched() -> None:
     past = past_without((100, 130), (500, 502), (700, 900))
 
@@ -88,6 +163,21 @@ def test_missing_hours_of_the_last_week_are_listed_and_older_ones_are_not() -> N
     assert name_spans(missing, 3600) == (
         "2016-07-09T18:00Z to 2016-07-10T04:00Z (10 h), 2016-07-10T22:00Z to 2016-07-11T00:00Z (2 h)"
     )
+
+
+def test_missing_hours_are_those_of_seven_days_and_no_hour_longer() -> None:
+    oldest = 960 - 7 * 24
+
+    assert len(missing_lately(past_without((oldest, oldest + 1)))) == 1
+    assert len(missing_lately(past_without((oldest - 1, oldest)))) == 0
+
+
+def test_eight_spans_are_all_listed_and_the_ninth_is_counted() -> None:
+    times = hours("2016-06-01", 25)[::3]
+
+    assert "more" not in name_spans(times[:8], 3600)
+    assert name_spans(times[:8], 3600).count("(1 h)") == 8
+    assert name_spans(times, 3600).endswith("(1 h) and 1 more")
 
 
 def test_many_spans_are_counted_rather_than_listed() -> None:
