@@ -1,9 +1,9 @@
 """pytest collects the tests of a target once; each mutant is then put into a fork of that process and run there.
 
 Forking saves what a run of pytest costs before its first test, some seconds, and nothing is written into the working
-tree: a mutant's function gets the code of the mutated one. What is run at import (constants, defaults, decorators) cannot be
-changed afterwards. A constant is replaced wherever it was imported; what survives that, and all else, is given to a
-process of its own, which imports the mutated file.
+tree: a mutant's function gets the code of the mutated one. What is run at import (constants, defaults, decorators)
+cannot be changed afterwards. A constant is replaced wherever it was imported; what survives that, and all else, is
+given to a process of its own, which imports the mutated file.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class _Track:
     def put(self, place: int, number: int, value: float, known: int, ordinary: int) -> bool:
         """Note a value at array position `place` of interval `number`; return whether anything changed."""
         old = self.values[place]
-        if old == value and number not in self.versions:
+        if old == value and known >= ordinary and number not in self.versions:
             return False
         versions = self.versions.get(number)
         if versions is None:

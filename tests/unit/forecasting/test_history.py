@@ -160,9 +160,74 @@ def test_a_weather_forecast_is_known_ahead_and_the_newest_issue_counts() -> None
     assert known.until(START + 24 * HOUR).covariate("temperature", ahead).tolist() == [2.0] * 24
 
 
+def test_a_weather_forecast_read_after_the_weather_it_foretold_right_was_still_known_ahead() -> None:
+    known = history(24)
+    noon = np.array([START + 12 * HOUR])
+    nothing = np.array([np.nan])
+    known.add(noon, nothing, noon + HOUR, {"temperature": np.array([1.0])})
+    known.add(noon, nothing, noon - 6 * HOUR, {"temperature": np.array([1.0])})
+
+    assert known.until(START + 10 * HOUR).covariate("temperature", noon).tolist() == [1.0]
+    assert np.isnan(known.until(START + 5 * HOUR).covariate("temperature", noon)).all()
+
+
 def test_a_start_off_the_grid_is_named() -> None:
     with pytest.raises(PayloadInvalid, match="interval_start: got 2016-01-01T00:20"):
         history().add(np.array([START + HOUR / 3]), np.array([1.0]))
+
+
+def test_the_first_start_says_where_the_grid_lies_and_the_first_that_is_off_it_is_named() -> None:
+    starts = START + np.array([15, 75, 80, 85]) * np.timedelta64(60_000, "ms")
+    known = History("PJME", "Asia/Kathmandu", 3600)
+
+    with pytest.raises(PayloadInvalid, match=r"got 2016-01-01T01:20:00.000Z, allowed whole multiples of 3600 s"):
+        known.add(starts, np.ones(4))
+
+    known.add(starts[:2], np.ones(2))
+    assert known.first == starts[0]
+    assert known.clock == starts[1] + HOUR
+
+
+def test_an_interval_can_begin_at_whole_steps_of_the_local_clock_that_lie_on_the_grid_there_is() -> None:
+    quarter = np.timedelta64(15 * 60_000, "ms")
+    starts = START + np.arange(5) * quarter
+    kathmandu, utc = History("a", "Asia/Kathmandu", 3600), History("b", "UTC", 3600)
+
+    assert kathmandu.off_grid(starts).tolist() == [True, False, True, True, True]  # UTC+5:45
+    assert utc.off_grid(starts).tolist() == [False, True, True, True, False]
+
+    utc.add(starts[1:2], np.ones(1))
+    assert utc.off_grid(starts).all()  # its clock and its values say different
+    kathmandu.add(starts[1:2], np.ones(1))
+    assert kathmandu.off_grid(starts).tolist() == [True, False, True, True, True]
+
+
+@pytest.mark.parametrize(("intervals", "left"), [(1, 1), (47, 47), (48, 48), (49, 48)])
+def test_the_last_of_a_past_are_its_newest(intervals: int, left: int) -> None:
+    known = history()
+    ahead = hours("2016-01-01", 60)
+    known.add(ahead, np.full(60, np.nan), None, {"temperature": np.arange(60.0)})
+    past = known.until(START + 2 * DAY)
+
+    last = past.last(intervals)
+
+    assert len(last) == left
+    assert (last.start, last.end) == (START + (48 - left) * HOUR, past.end)
+    assert np.array_equal(last.values, past.values[48 - left :])
+    assert last.covariate("temperature", ahead[48 - left :]).tolist() == ahead_of(48 - left, 60)
+
+
+def ahead_of(first: int, last: int) -> list[float]:
+    return [float(hour) for hour in range(first, last)]
+
+
+def test_every_interval_of_a_past_is_found_by_its_start_and_no_other() -> None:
+    past = history(2000).until(START + 2000 * HOUR)
+
+    assert np.array_equal(past.at(past.times), past.values)
+    outside = np.array([START - HOUR, past.end, np.datetime64("NaT")])
+    assert np.isnan(past.at(outside)).all()
+    assert np.isnan(past.covariate("temperature", past.times)).all()
 
 
 def test_a_history_without_a_value_says_so() -> None:

@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kappawatt.forecasting.calendar import HOUR, Times, as_instant
+from kappawatt.forecasting.calendar import HOUR, Instant, Times, as_instant
 from kappawatt.forecasting.history import History
 from tests.forecast_fakes import ZONE
 
 START = as_instant("2016-01-01")
+MILLISECOND = np.timedelta64(1, "ms")
+MINUTE = 60_000 * MILLISECOND
 
 Row = tuple[int, float, int | None, float]  # hour of the interval's start, value, hour it became known, temperature
 Versions = list[tuple[float, float]]  # (hour known from, value), oldest first
@@ -59,50 +61,69 @@ def as_of(kept: dict[int, Versions], at: float, end: float) -> dict[int, float]:
     return found
 
 
-def instants(places: Sequence[int | None]) -> Times:
-    return np.array([np.datetime64("NaT") if p is None else START + p * HOUR for p in places], "datetime64[ms]")
+def instants(places: Sequence[int | None], start: Instant = START) -> Times:
+    return np.array([np.datetime64("NaT") if p is None else start + p * HOUR for p in places], "datetime64[ms]")
 
 
-def by_hour(times: Times, values: NDArray[np.float64]) -> dict[int, float]:
-    """What is no NaN, by hours after START."""
-    pairs = zip(((times - START) // HOUR).tolist(), values.tolist(), strict=True)
+def by_hour(times: Times, values: NDArray[np.float64], start: Instant = START) -> dict[int, float]:
+    """What is no NaN, by hours after the start."""
+    pairs = zip(((times - start) // HOUR).tolist(), values.tolist(), strict=True)
     return {place: value for place, value in pairs if not math.isnan(value)}
 
 
+def row(place: int, value: float, delay: int | None, temperature: float) -> Row:
+    return place, value, None if delay is None else place + 1 + delay, temperature
+
+
 figure = st.sampled_from([math.nan, 1.0, 2.0, 3.0])  # few, so that the same is said again
-row = st.tuples(st.integers(0, 30), figure, st.none() | st.integers(-5, 60), figure)
-moment = st.integers(-2, 64)
+delay = st.sampled_from([None, -20, -1, 0, 0, 1, 2, 10, 40])  # hours after the interval's end
+rows = st.lists(st.builds(row, st.integers(0, 12), figure, delay, figure), min_size=1, max_size=10)
+hour = st.integers(-2, 40)
+moment = st.tuples(hour, st.sampled_from([-1, 0, 1]))  # an hour, and a millisecond before or after it
 
 
-@settings(max_examples=300, deadline=None)
+def instant(when: tuple[int, int], start: Instant) -> Instant:
+    return start + when[0] * HOUR + when[1] * MILLISECOND
+
+
+def hours_of(when: tuple[int, int]) -> float:
+    return when[0] + when[1] / 3_600_000
+
+
+@settings(max_examples=200, deadline=None)
 @given(
-    messages=st.lists(st.lists(row, min_size=1, max_size=12), min_size=1, max_size=8),
-    reads=st.lists(st.tuples(moment, st.none() | moment), min_size=1, max_size=8),
+    minutes=st.sampled_from([0, 15, 30]),  # where an hour begins, by UTC: Kathmandu's is a quarter past
+    messages=st.lists(rows, min_size=1, max_size=6),
+    reads=st.lists(st.tuples(moment, st.none() | moment), min_size=4, max_size=8),
 )
 def test_a_read_shows_exactly_the_intervals_that_ended_by_the_issue_time_as_they_were_known_when_available(
-    messages: list[list[Row]], reads: list[tuple[int, int | None]]
+    minutes: int, messages: list[list[Row]], reads: list[tuple[tuple[int, int], tuple[int, int] | None]]
 ) -> None:
+    start = START + minutes * MINUTE
     ledger, history = Ledger(), History("PJME", ZONE, 3600)
 
-    for rows in messages:
-        places, values, known, temperatures = zip(*rows, strict=True)
-        news = ledger.message(rows)
+    for message in messages:
+        places, values, known, temperatures = zip(*message, strict=True)
+        news = ledger.message(message)
         changed = history.add(
-            instants(places), np.array(values), instants(known), {"temperature": np.array(temperatures)}
+            instants(places, start),
+            np.array(values),
+            instants(known, start),
+            {"temperature": np.array(temperatures)},
         )
-        assert changed.tolist() == instants(news).tolist()
+        assert changed.tolist() == instants(news, start).tolist()
 
     for issue, available in reads:
-        at = issue if available is None else available
-        past = history.until(START + issue * HOUR, None if available is None else START + available * HOUR)
-        expected = as_of(ledger.values, at, issue)
-        assert by_hour(past.times, past.values) == expected
-        assert past.issue_time == START + issue * HOUR
+        at = hours_of(issue if available is None else available)
+        past = history.until(instant(issue, start), None if available is None else instant(available, start))
+        expected = as_of(ledger.values, at, hours_of(issue))
+        assert by_hour(past.times, past.values, start) == expected
+        assert past.issue_time == instant(issue, start)
         if expected:
-            assert past.start == START + min(expected) * HOUR
-            assert past.end == START + (max(expected) + 1) * HOUR
-            ahead = instants(range(-1, 64))
-            assert by_hour(ahead, past.covariate("temperature", ahead)) == {
+            assert past.start == start + min(expected) * HOUR
+            assert past.end == start + (max(expected) + 1) * HOUR
+            ahead = instants(range(-1, 16), start)
+            assert by_hour(ahead, past.covariate("temperature", ahead), start) == {
                 place: value
                 for place, value in as_of(ledger.temperatures, at, math.inf).items()
                 if place >= min(expected)
@@ -111,21 +132,21 @@ def test_a_read_shows_exactly_the_intervals_that_ended_by_the_issue_time_as_they
 
 @settings(max_examples=100, deadline=None)
 @given(
-    rows=st.lists(row, min_size=1, max_size=30),
-    issue=moment,
-    delay=st.integers(0, 40),
+    message=rows,
+    issue=hour,
+    later=st.integers(0, 40),
     minutes=st.integers(0, 59),
 )
 def test_a_correction_sees_no_interval_that_its_forecast_could_not_see(
-    rows: list[Row], issue: int, delay: int, minutes: int
+    message: list[Row], issue: int, later: int, minutes: int
 ) -> None:
     history = History("PJME", ZONE, 3600)
-    places, values, known, _ = zip(*rows, strict=True)
+    places, values, known, _ = zip(*message, strict=True)
     history.add(instants(places), np.array(values), instants(known))
-    issue_time = START + issue * HOUR + np.timedelta64(minutes, "m")
+    issue_time = START + issue * HOUR + minutes * MINUTE
 
     forecast = history.until(issue_time)
-    correction = history.until(issue_time, issue_time + delay * HOUR)
+    correction = history.until(issue_time, issue_time + later * HOUR)
 
     for past in (forecast, correction):
         assert len(past) == 0 or past.end <= issue_time
