@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -124,6 +126,37 @@ def test_it_is_bounded_and_forgets_the_oldest() -> None:
     assert past.end == START + 100 * DAY
     known.add(np.array([START + 400 * DAY]), np.array([1.0]))  # far ahead: no million of empty hours
     assert known.until(START + 401 * DAY).values.tolist() == [1.0]
+
+
+def test_of_more_rows_than_it_keeps_the_newest_are_kept() -> None:
+    known = history(24 * 100, most=24 * 10)
+
+    assert known.first == START + 90 * DAY
+    assert len(known.until(START + 95 * DAY)) == 24 * 5
+
+
+def test_a_value_far_ahead_takes_no_memory_for_the_hours_between() -> None:
+    known = history(24 * 10, most=24 * 10)
+    far = START + 3_000_000 * HOUR
+
+    tracemalloc.start()
+    known.add(np.array([far]), np.array([1.0]))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 1_000_000
+    assert known.until(far + HOUR).values.tolist() == [1.0]
+    known.add(np.array([far - 9 * DAY]), np.array([2.0]))
+    assert known.until(far + HOUR).values[[0, -1]].tolist() == [2.0, 1.0]
+
+
+@pytest.mark.parametrize(("ahead", "kept"), [(1_499, 1.0), (1_500, np.nan)])
+def test_covariates_are_kept_so_many_intervals_ahead(ahead: int, kept: float) -> None:
+    known = history(24)
+    at = np.array([START + (24 + ahead) * HOUR])
+    known.add(at, np.array([np.nan]), None, {"temperature": np.array([1.0])})
+
+    assert np.array_equal(known.until(START + DAY).covariate("temperature", at), [kept], equal_nan=True)
 
 
 def test_rows_one_by_one_are_the_rows_at_once() -> None:

@@ -112,6 +112,9 @@ def test_a_read_shows_exactly_the_intervals_that_ended_by_the_issue_time_as_they
             {"temperature": np.array(temperatures)},
         )
         assert changed.tolist() == instants(news, start).tolist()
+        if ledger.values:
+            assert history.first == start + min(ledger.values) * HOUR
+            assert history.clock == history.known_until() == start + (max(ledger.values) + 1) * HOUR
 
     for issue, available in reads:
         at = hours_of(issue if available is None else available)
@@ -128,6 +131,45 @@ def test_a_read_shows_exactly_the_intervals_that_ended_by_the_issue_time_as_they
                 for place, value in as_of(ledger.temperatures, at, math.inf).items()
                 if place >= min(expected)
             }
+
+
+MOST = 30  # hours a bounded history keeps
+jump = st.sampled_from([0, 0, 1, 5, 24, 40, 1400, 1600, 5000])  # hours that nothing comes
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    messages=st.lists(st.tuples(jump, rows), min_size=1, max_size=8),
+    available=st.integers(-10, 60),
+    at_once=st.booleans(),
+)
+def test_of_a_bounded_history_the_newest_hours_are_what_all_of_it_would_show(
+    messages: list[tuple[int, list[Row]]], available: int, at_once: bool
+) -> None:
+    ledger, history = Ledger(), History("PJME", ZONE, 3600, most=MOST)
+    now, sent = 0, []
+    for hours_, message in messages:
+        now += hours_
+        sent.append([(p + now, v, None if k is None else k + now, t) for p, v, k, t in message])
+    if at_once:
+        sent = [[row for message in sent for row in message]]
+
+    for message in sent:
+        places, values, known, temperatures = zip(*message, strict=True)
+        ledger.message(message)
+        history.add(instants(places), np.array(values), instants(known), {"temperature": np.array(temperatures)})
+
+    end = max(ledger.values, default=-1) + 1
+    past = history.until(START + (end + 100) * HOUR, START + (end + available) * HOUR)
+    expected = {p: v for p, v in as_of(ledger.values, end + available, end).items() if p >= end - MOST}
+    assert by_hour(past.times, past.values) == expected
+    if expected:
+        near = instants(range(min(expected), end + 20))
+        assert by_hour(near, past.covariate("temperature", near)) == {
+            place: value
+            for place, value in as_of(ledger.temperatures, end + available, math.inf).items()
+            if place >= min(expected)
+        }
 
 
 @settings(max_examples=100, deadline=None)
