@@ -1,0 +1,142 @@
+"""Promotions on the real embedded bus: what is written is what is followed, and nothing else is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from kappawatt.bus import Bus, Outgoing, connect
+from kappawatt.bus.promotions import PROMOTIONS, PromotionFollower, Serving, group_of, promote
+from kappawatt.streams.plant import PLANT_READINGS
+from tests.conftest import everything, publish
+
+FIRST = Serving("plant", "plant.predictions.new", "2", {0: 5, 1: 7}, "better in summer", 1_700_000_000_000)
+SECOND = replace(FIRST, topic="plant.predictions.newer", version="3", reason="")
+
+
+def say(bus: Bus, value: bytes, stream: str = "plant") -> None:
+    publish(bus, [Outgoing(PROMOTIONS.name, value, stream.encode())])
+
+
+def written(**changes: object) -> bytes:
+    document = {"stream": "plant", "topic": "t", "version": "2", "covered": {"0": 5}, "promoted_at": 1}
+    return orjson.dumps(document | changes)
+
+
+def test_the_group_of_a_service_is_its_name_until_a_topic_was_promoted() -> None:
+    assert group_of("plant-power", None) == "plant-power"
+    assert group_of("plant-power", FIRST) == "plant-power.plant.predictions.new"
+
+
+def test_what_was_promoted_is_read_whole(bus: Bus) -> None:
+    promote(bus, FIRST, "plant-power", PLANT_READINGS.name)
+
+    assert PromotionFollower(bus, "plant").read() == FIRST
+
+
+def test_the_newest_of_several_counts(bus: Bus) -> None:
+    promote(bus, FIRST, "plant-power", PLANT_READINGS.name)
+    promote(bus, SECOND, "plant-power", PLANT_READINGS.name)
+
+    assert PromotionFollower(bus, "plant").read() == SECOND
+
+
+def test_workers_begin_where_the_replay_ended(bus: Bus) -> None:
+    promote(bus, FIRST, "plant-power", PLANT_READINGS.name)
+
+    assert bus.committed("plant-power.plant.predictions.new", PLANT_READINGS.name) == {0: 5, 1: 7}
+    assert bus.committed("plant-power", PLANT_READINGS.name) == {}
+
+
+def test_the_time_of_a_promotion_is_now_where_none_is_given(bus: Bus) -> None:
+    before = time.time_ns() // 1_000_000
+    promote(bus, replace(FIRST, promoted_at=0), "plant-power", PLANT_READINGS.name)
+    after = time.time_ns() // 1_000_000
+
+    found = PromotionFollower(bus, "plant").read()
+    assert found is not None
+    assert before <= found.promoted_at <= after
+
+
+def test_a_promotion_says_why_and_needs_not(bus: Bus) -> None:
+    assert Serving("plant", "t", "1", {}).promoted_at == 0
+
+    promote(bus, FIRST, "plant-power", PLANT_READINGS.name)
+    (records,) = everything(bus, PROMOTIONS.name)
+    assert [orjson.loads(value)["reason"] for value in records.values] == ["better in summer"]
+
+    say(bus, written())
+    found = PromotionFollower(bus, "plant").read()
+    assert found == Serving("plant", "t", "2", {0: 5}, "", 1)
+
+
+def test_another_streams_promotion_is_not_followed(bus: Bus) -> None:
+    follower = PromotionFollower(bus, "meter")
+    promote(bus, FIRST, "plant-power", PLANT_READINGS.name)
+
+    assert follower.read() is None
+    follower.close()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"no json",
+        b"[]",
+        b"7",
+        b"{}",
+        written(covered=[1]),
+        written(covered={"a": 1}),
+        written(covered={"0": None}),
+        written(covered=None),
+    ],
+)
+def test_what_no_replay_wrote_leaves_the_promotion_before_it(bus: Bus, value: bytes) -> None:
+    promote(bus, FIRST, "plant-power", PLANT_READINGS.name)
+    say(bus, value)
+
+    assert PromotionFollower(bus, "plant").read() == FIRST
+
+
+def test_one_that_no_replay_wrote_is_not_followed_alone_and_does_not_hide_the_next(bus: Bus) -> None:
+    say(bus, b"no json")
+    follower = PromotionFollower(bus, "plant")
+
+    assert follower.read() is None
+
+    promote(bus, SECOND, "plant-power", PLANT_READINGS.name)
+    assert follower.poll() == SECOND
+    follower.close()
+
+
+def test_a_follower_sees_each_promotion_once(bus: Bus) -> None:
+    follower = PromotionFollower(bus, "plant")
+    assert follower.poll() is None
+    assert follower.read() is None
+
+    promote(bus, FIRST, "plant-power", PLANT_READINGS.name)
+    assert follower.poll() == FIRST
+    assert follower.poll() is None
+
+    promote(bus, FIRST, "plant-power", PLANT_READINGS.name)
+    promote(bus, SECOND, "plant-power", PLANT_READINGS.name)
+    assert follower.poll() == SECOND
+    follower.close()
+    assert follower.read() == SECOND  # closed, it begins anew
+    follower.close()
+
+
+def test_on_a_bus_without_the_topic_nothing_was_promoted(bus_url: str) -> None:
+    empty = connect(bus_url)
+    follower = PromotionFollower(empty, "plant")
+
+    assert follower.read() is None
+    assert follower.poll() is None
+
+    empty.ensure([PROMOTIONS])
+    follower.close()
+    assert follower.read() is None
+    empty.close()
