@@ -18,7 +18,7 @@ WAIT := $(PYTEST) --numprocesses $(WAITING) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run install check test test-train test-integration test-browser test-accuracy test-platforms test-e2e test-all \
-	bench docs reports render images images-test lock sbom audit release lambda lambda-measure clean
+	bench mutants docs reports render images images-test lock sbom audit release lambda lambda-measure clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ test-all: check test test-train test-integration test-browser test-accuracy ## a
 bench: .venv/.dev-stamp ## every figure of docs/performance.md, measured again
 	$(BIN)/python -m bench all
 
+mutants: .venv/.mutants-stamp ## small faults in the modules that matter most, each to be noticed: TARGETS='history gaps' SAMPLE=90 SURVIVORS=1 JOBS=2
+	$(BIN)/python -m tools.mutants run $(TARGETS) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SURVIVORS),--survivors) --jobs $(or $(JOBS),1)
+
 docs: .venv/.run-stamp ## write the pages made from code
 	$(BIN)/python -m tools.render_docs docs
 
@@ -96,7 +99,7 @@ lambda-measure: .venv/.dev-stamp lambda ## cold starts of that package under AWS
 	$(BIN)/python -m serverless.measure $(or $(SERVICE),plant-power)
 
 clean: ## remove what was made here
-	rm -rf .venv .envs .run .bench dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .envs .run .bench .mutants dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .venv/bin/python .envs/tools/bin/python .envs/train/bin/python:
 	@test -n "$(PYTHON)" || { echo "kappawatt needs Python 3.11 or newer, none found; set PYTHON=" >&2; exit 1; }
@@ -117,6 +120,10 @@ clean: ## remove what was made here
 .venv/.dev-stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python $(INSTALL) -e '.[dev]'
 	@touch $@ .venv/.run-stamp .venv/.broker-stamp .venv/.test-stamp
+
+.venv/.mutants-stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python $(INSTALL) -e '.[mutants]'
+	@touch $@ .venv/.run-stamp .venv/.test-stamp
 
 .envs/tools/.stamp: pyproject.toml | .envs/tools/bin/python
 	$(TOOLS)/python $(INSTALL) -e '.[tools]'
