@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -135,19 +136,61 @@ def test_of_more_rows_than_it_keeps_the_newest_are_kept() -> None:
     assert len(known.until(START + 95 * DAY)) == 24 * 5
 
 
+@pytest.mark.parametrize("more", [0, 24])
+def test_rows_older_than_the_bound_do_not_extend_it_backwards(more: int) -> None:
+    known = history(24 * 10, most=24 * 10)
+    for hour in range(24 * 10, 24 * 10 + more):
+        known.add(np.array([START + hour * HOUR]), np.array([1.0]))
+    oldest = known.first
+
+    old = hours("2015-12-01", 24)
+    assert len(known.add(old, loads(old))) == 0
+    assert known.first == oldest
+
+
+def memory_of(work: Callable[[], object]) -> tuple[int, int]:
+    """Bytes that are held after it, and that were held at most."""
+    tracemalloc.start()
+    try:
+        kept = work()
+        held = tracemalloc.get_traced_memory()
+        del kept
+        return held
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_value_far_ahead_takes_no_memory_for_the_hours_between() -> None:
     known = history(24 * 10, most=24 * 10)
     far = START + 3_000_000 * HOUR
 
-    tracemalloc.start()
-    known.add(np.array([far]), np.array([1.0]))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    _, peak = memory_of(lambda: known.add(np.array([far]), np.array([1.0])))
 
     assert peak < 1_000_000
     assert known.until(far + HOUR).values.tolist() == [1.0]
     known.add(np.array([far - 9 * DAY]), np.array([2.0]))
     assert known.until(far + HOUR).values[[0, -1]].tolist() == [2.0, 1.0]
+
+
+def test_a_young_series_takes_little_memory() -> None:
+    _, peak = memory_of(lambda: history(24))
+
+    assert peak < 100_000
+
+
+def test_what_was_late_is_forgotten_with_its_hour() -> None:
+    known = History("PJME", ZONE, 3600, most=24)
+    nothing = np.full(200, np.nan)
+
+    def write() -> None:
+        for batch in range(20):
+            times = hours("2016-01-01", 200) + batch * 5_000 * HOUR
+            known.add(times, loads(times), times + 3 * HOUR, {"temperature": loads(times)})
+            known.add(times, nothing, times + 5 * HOUR, {"temperature": loads(times) + 1})
+
+    held, _ = memory_of(write)
+
+    assert held < 1_000_000  # all of 4,000 late hours would be 3 MB
 
 
 @pytest.mark.parametrize(("ahead", "kept"), [(1_499, 1.0), (1_500, np.nan)])
