@@ -140,3 +140,14 @@ def test_on_a_bus_without_the_topic_nothing_was_promoted(bus_url: str) -> None:
     follower.close()
     assert follower.read() is None
     empty.close()
+
+
+def test_a_poll_with_nothing_to_read_does_not_wait(bus: Bus) -> None:
+    follower = PromotionFollower(bus, "plant")
+    began = time.monotonic()
+
+    for _ in range(10):
+        assert follower.poll() is None
+
+    assert time.monotonic() - began < 5.0  # a wait of a second each would be ten
+    follower.close()

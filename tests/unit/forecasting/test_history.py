@@ -110,6 +110,18 @@ def test_a_revision_leaves_what_was_known_before_it() -> None:
     assert known.measured([place]) == {place: 7.0}
 
 
+@pytest.mark.parametrize("minutes", [0, 15])
+def test_the_truth_of_intervals_is_their_newest_value_and_nothing_where_there_is_none(minutes: int) -> None:
+    starts = START + np.arange(-1, 5) * HOUR + minutes * np.timedelta64(60_000, "ms")
+    before, first, unknown, third, last, after = starts
+    known = History("PJME", ZONE, 3600)
+    known.add(starts[[1, 3, 4]], np.array([1.0, 3.0, 4.0]))
+    known.add(starts[[3]], np.array([5.0]), starts[[5]] + DAY)
+
+    assert known.measured(starts) == {first: 1.0, third: 5.0, last: 4.0}
+    assert known.measured([before, unknown, after, last + 30 * DAY]) == {}
+
+
 def test_the_same_value_again_changes_nothing() -> None:
     known = history(10)
     times = hours("2016-01-01", 10)

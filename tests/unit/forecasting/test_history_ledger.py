@@ -122,6 +122,7 @@ def test_a_read_shows_exactly_the_intervals_that_ended_by_the_issue_time_as_they
         expected = as_of(ledger.values, at, hours_of(issue))
         assert by_hour(past.times, past.values, start) == expected
         assert past.issue_time == instant(issue, start)
+        assert bool(len(past)) == bool(expected)
         if expected:
             assert past.start == start + min(expected) * HOUR
             assert past.end == start + (max(expected) + 1) * HOUR
