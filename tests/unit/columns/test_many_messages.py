@@ -1,0 +1,149 @@
+"""Many messages at once: each row says which message and which row of it it was, and one that is bad is bad alone."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+
+from kappawatt.columns.codec import decode, decode_many
+from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON
+from kappawatt.columns.schema import Schema
+from kappawatt.errors import PayloadInvalid
+from kappawatt.streams import load
+from kappawatt.streams.plant import READING
+from tests.fakes import EXAMPLE
+
+
+def with_vacuum(value: object) -> dict[str, object]:
+    return EXAMPLE | {"exhaust_vacuum": value}
+
+
+def arrow(table: dict[str, object]) -> bytes:
+    out = io.BytesIO()
+    whole = pa.table(table)
+    with pa.ipc.new_stream(out, whole.schema) as writer:
+        writer.write_table(whole)
+    return out.getvalue()
+
+
+MESSAGES = {
+    JSON: [
+        orjson.dumps(with_vacuum(40)),
+        b"{",
+        orjson.dumps([with_vacuum(41), with_vacuum(812), with_vacuum(42)]),
+        b"",
+        orjson.dumps(with_vacuum("x")),
+    ],
+    NDJSON: [
+        orjson.dumps(with_vacuum(40)),
+        b"{",
+        b"\n".join(orjson.dumps(with_vacuum(v)) for v in (41, 812, 42)),
+        b"",
+        orjson.dumps(with_vacuum("x")),
+    ],
+    CSV: [
+        b"14.96,40,1024.07,73.17",
+        b"AT,V,AP,RH\n",
+        b"14.96,41,1024.07,73.17\n14.96,812,1024.07,73.17\n14.96,42,1024.07,73.17",
+        b"",
+        b"14.96,x,1024.07,73.17",
+    ],
+    ARROW: [
+        arrow({n: [v] for n, v in with_vacuum(40.0).items()}),
+        b"ARROW1",
+        arrow({n: [v] * 3 if n != "exhaust_vacuum" else [41.0, 812.0, 42.0] for n, v in EXAMPLE.items()}),
+        b"",
+        arrow({n: [v] for n, v in with_vacuum(1e9).items()}),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_every_row_knows_its_message_and_a_bad_message_is_one_refused_row(kind: str) -> None:
+    found = decode_many(MESSAGES[kind], kind, READING)
+
+    assert found.message.tolist() == [0, 1, 2, 2, 2, 3, 4]
+    assert found.row.tolist() == [0, 0, 0, 1, 2, 0, 0]
+    assert found.batch.valid.tolist() == [True, False, True, False, True, False, False]
+    assert sorted({r.row for r in found.batch.rejections}) == [1, 3, 5, 6]
+    assert [r.code for r in found.batch.rejections if r.row in (1, 5)] == ["malformed", "malformed"]
+    assert found.batch.columns["exhaust_vacuum"][[0, 2, 4]].tolist() == [40.0, 41.0, 42.0]
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+@pytest.mark.parametrize("number", [0, 2])
+def test_one_message_alone_is_what_it_is_among_others(kind: str, number: int) -> None:
+    alone = decode_many([MESSAGES[kind][number]], kind, READING)
+    among = decode_many(MESSAGES[kind], kind, READING)
+
+    place = among.message == number
+    assert alone.message.tolist() == [0] * place.sum()
+    assert alone.row.tolist() == among.row[place].tolist()
+    for name in READING.names:
+        assert np.array_equal(alone.batch.columns[name].astype(str), among.batch.columns[name][place].astype(str))
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_good_messages_alone_are_the_same_rows(kind: str) -> None:
+    found = decode_many([MESSAGES[kind][0]] * 3, kind, READING)
+
+    assert found.message.tolist() == [0, 1, 2]
+    assert found.row.tolist() == [0, 0, 0]
+    assert found.batch.valid.all()
+    assert found.batch.columns["exhaust_vacuum"].tolist() == [40.0] * 3
+
+
+def hour(**columns: object) -> bytes:
+    return arrow({"interval_start": pa.array([0, 3_600_000], pa.timestamp("ms", "UTC"))} | columns)
+
+
+def columns_of(body: bytes, schema: Schema = load.READING) -> dict[str, list[object]]:
+    batch = decode(body, ARROW, schema).batch
+    assert not batch.rejections, batch.rejections
+    return {name: column.tolist() for name, column in batch.columns.items()}
+
+
+def test_arrow_columns_of_text_keep_what_is_there_beside_nulls() -> None:
+    found = columns_of(hour(load_zone=["PJME", None], load=[1.0, None]))
+
+    assert found["load_zone"] == ["PJME", None]
+    assert found["load"] == pytest.approx([1.0, np.nan], nan_ok=True)
+
+
+def test_an_arrow_column_of_nulls_alone_is_one_that_is_not_there() -> None:
+    nothing = pa.nulls(2)
+
+    assert columns_of(hour(load_zone=nothing))["load_zone"] == [None, None]
+    assert np.isnan(columns_of(hour(load=nothing))["load"]).all()
+
+
+def test_whole_numbers_are_numbers_and_milliseconds_are_times_in_arrow() -> None:
+    found = columns_of(arrow({"interval_start": [0, 3_600_000], "load": [1, 2]}))
+
+    assert found["load"] == [1.0, 2.0]
+    assert [str(np.datetime64(t, "ms")) for t in found["interval_start"]] == [
+        "1970-01-01T00:00:00.000",
+        "1970-01-01T01:00:00.000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"load_zone": [1, 2]}, "load_zone: got 'an Arrow column of int64', allowed text of 1 to 200"),
+        ({"load": ["a", "b"]}, "load: got 'an Arrow column of object', allowed a number"),
+        ({"issue_time": [0.5, 1.0]}, "issue_time: got 'an Arrow column of float64', allowed an ISO 8601 time"),
+    ],
+)
+def test_an_arrow_column_of_another_kind_is_named(columns: dict[str, object], said: str) -> None:
+    with pytest.raises(PayloadInvalid, match=said.replace("'", "'?")):
+        decode(hour(**columns), ARROW, load.READING)
+
+
+def test_an_arrow_stream_without_a_row_is_refused() -> None:
+    with pytest.raises(PayloadInvalid, match="rows: got 0, allowed 1 to"):
+        decode(arrow({"load": pa.array([], pa.float64())}), ARROW, load.READING)
