@@ -32,17 +32,26 @@ SHARE = 0.9  # of the mutants that are not equivalent
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Files that are mutated together, and the tests that are asked."""
+    """Files that are mutated together, the tests that are asked, and words in the names of those that are not."""
 
     name: str
     files: tuple[str, ...]
     tests: tuple[str, ...]
+    skip: tuple[str, ...]
+
+    @property
+    def arguments(self) -> list[str]:
+        """What pytest is given."""
+        return [*PYTEST, *self.tests, *(("-k", " and ".join(f"not {w}" for w in self.skip)) if self.skip else ())]
 
 
 def targets() -> dict[str, Target]:
     """Return the targets of tests/mutants/targets.toml by name."""
     document = tomllib.loads((PLACE / "targets.toml").read_text())
-    return {name: Target(name, tuple(t["files"]), tuple(t["tests"])) for name, t in document.items()}
+    return {
+        name: Target(name, tuple(t["files"]), tuple(t["tests"]), tuple(t.get("skip", ())))
+        for name, t in document.items()
+    }
 
 
 @click.group()
@@ -109,7 +118,7 @@ def target(name: str, sample: int, survivors: bool) -> None:
             click.echo(f"\n{verdict.outcome}: {_place(results[i])}")
 
     forks = Forks(ROOT, this.files, [mutants[i] for i in asked], say)
-    code = pytest.main([*PYTEST, *this.tests], plugins=[Profile(), forks])
+    code = pytest.main(this.arguments, plugins=[Profile(), forks])
     if code not in (0, 5):
         sys.exit(code or 1)
     for i in [i for i, result in sorted(results.items()) if result["outcome"] == AT_IMPORT]:
@@ -130,10 +139,10 @@ def _at_import(mutant: Mutant, this: Target) -> Any:
         source = Path(folder) / "mutant.py"
         source.write_text(mutant.source)
         command = [sys.executable, "-m", "tools.mutants.importing", str(ROOT / mutant.file), str(source)]
-        options = ["-x", *PYTEST, f"--basetemp={folder}/pytest"]
+        options = ["-x", f"--basetemp={folder}/pytest"]
         try:
             done = subprocess.run(  # noqa: S603
-                [*command, *options, *this.tests], cwd=ROOT, capture_output=True, text=True, check=False,
+                [*command, *options, *this.arguments], cwd=ROOT, capture_output=True, text=True, check=False,
                 timeout=30 * LEAST_SECONDS,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
@@ -152,6 +161,11 @@ def show(names: Sequence[str]) -> None:
         for result in _kept(name):
             if result["outcome"] not in KILLED and _key(result) not in judged:
                 click.echo(f"{result['outcome']}: {_place(result)}")
+        survived = {_key(r) for r in _kept(name) if r["outcome"] not in KILLED}
+        if row(name)["all"] == row(name)["run"]:
+            for file, function, line, after in sorted(judged.keys() - survived):
+                if file in targets()[name].files:
+                    click.echo(f"judged, but no survivor: {file} {function}: {line}  ->  {after}")
     click.echo("\n".join(table([row(name) for name in known])))
 
 
