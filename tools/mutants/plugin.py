@@ -35,6 +35,7 @@ AT_IMPORT = "at import"  # no verdict yet: for a process of its own
 LEAST_SECONDS = 10.0  # a test may take, and SLOWER times what it takes without a fault
 SLOWER = 6.0
 QUICK = 0.3  # tests below it [s] are run before all others
+MOST_FAILING = 2  # tests without a mutant
 MOST_MEMORY = 3 << 30  # a mutant that gathers without end [bytes]
 
 
@@ -80,6 +81,7 @@ class Forks:
     ) -> None:
         self._root, self._files, self._mutants, self._say = root, files, mutants, say
         self._items: list[pytest.Item] = []
+        self._left_out: set[int] = set()  # tests that fail anyway, such as by a machine that is busy
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -96,7 +98,7 @@ class Forks:
             first, last = mutant.statement
             lines = before.tests[mutant.file]
             running = {test for line in range(first, last + 1) for test in lines.get(line, ())}
-            tests = sorted(running, key=lambda t: (before.seconds[t] > QUICK, t))
+            tests = sorted(running - self._left_out, key=lambda t: (before.seconds[t] > QUICK, t))
             if not tests:
                 self._say(i, Verdict("not covered"))
                 continue
@@ -106,7 +108,7 @@ class Forks:
     def _constant(self, mutant: Mutant, seconds: Sequence[float]) -> Verdict:
         if not (change := _other_constant(self._root, mutant)):
             return Verdict(AT_IMPORT)
-        tests = sorted(range(len(self._items)), key=lambda t: (seconds[t] > QUICK, t))
+        tests = sorted(set(range(len(self._items))) - self._left_out, key=lambda t: (seconds[t] > QUICK, t))
         verdict = self._run(tests, seconds, change)
         return Verdict(AT_IMPORT) if verdict.outcome == "survived" else verdict
 
@@ -148,8 +150,11 @@ class Forks:
         with os.fdopen(read) as pipe:
             document = json.load(pipe)
         os.waitpid(child, 0)
-        if document["failed"]:
-            pytest.exit(f"fails without any mutant: {document['failed'][0]}", returncode=1)
+        failed = set(document["failed"])
+        print(*(f"\nleft out, since it fails without any mutant: {name}" for name in sorted(failed)))
+        if len(failed) > MOST_FAILING:
+            pytest.exit("too many tests fail without any mutant", returncode=1)
+        self._left_out = {i for i, item in enumerate(self._items) if item.nodeid in failed}
         tests = {file: {int(n): t for n, t in lines.items()} for file, lines in document["tests"].items()}
         return Baseline(document["seconds"], tests)
 
