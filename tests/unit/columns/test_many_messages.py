@@ -9,8 +9,10 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from kappawatt.columns import codec
+from kappawatt.columns.batch import Batch
 from kappawatt.columns.codec import decode, decode_many
-from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON
+from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, Decoded
 from kappawatt.columns.schema import Schema
 from kappawatt.errors import PayloadInvalid
 from kappawatt.streams import load
@@ -147,3 +149,44 @@ def test_an_arrow_column_of_another_kind_is_named(columns: dict[str, object], sa
 def test_an_arrow_stream_without_a_row_is_refused() -> None:
     with pytest.raises(PayloadInvalid, match="rows: got 0, allowed 1 to"):
         decode(arrow({"load": pa.array([], pa.float64())}), ARROW, load.READING)
+
+
+def poisoned(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    """Reading JSON fails on a value in a way that nobody thought of, in bulk and alone."""
+    bulk, one = codec.bulk_json, codec.decode_json
+
+    def in_bulk(values: list[bytes], schema: Schema) -> Batch | None:
+        if any(b"777" in value for value in values):
+            raise error("seven")
+        return bulk(values, schema)
+
+    def alone(value: bytes, schema: Schema) -> Decoded:
+        if b"777" in value:
+            raise error("seven")
+        return one(value, schema)
+
+    monkeypatch.setattr(codec, "bulk_json", in_bulk)
+    monkeypatch.setattr(codec, "decode_json", alone)
+
+
+def test_a_message_that_nobody_thought_of_is_refused_and_the_others_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    poisoned(monkeypatch, ZeroDivisionError)
+    values = [orjson.dumps(with_vacuum(v)) for v in (40, 777, 41)]
+
+    found = decode_many(values, JSON, READING)
+
+    assert found.batch.valid.tolist() == [True, False, True]
+    (refused,) = found.batch.rejections
+    assert (refused.row, refused.code) == (1, "internal")
+    assert refused.allowed == "rows that can be read (could not be read: ZeroDivisionError: seven)"
+
+
+@pytest.mark.parametrize("way", ["bulk_json", "decode_json"])
+def test_a_process_without_memory_is_no_bad_message(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    real = getattr(codec, way)
+    poisoned(monkeypatch, MemoryError)
+    other = "decode_json" if way == "bulk_json" else "bulk_json"
+    monkeypatch.setattr(codec, other, (lambda *_: None) if other == "bulk_json" else real)
+
+    with pytest.raises(MemoryError):
+        decode_many([orjson.dumps(with_vacuum(777))], JSON, READING)

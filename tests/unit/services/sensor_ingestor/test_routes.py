@@ -316,7 +316,7 @@ def test_a_full_buffer_is_429_with_retry_after_and_stores_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     door = open_door(tmp_path, max_in_flight_bytes=1000)
-    from kappawatt.bus import embedded
+    from kappawatt.bus.embedded import bus as embedded
 
     entered, go_on = threading.Event(), threading.Event()
     store = embedded._EmbeddedProducer._store
