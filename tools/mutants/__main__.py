@@ -64,7 +64,7 @@ def main() -> None:
 @click.option(
     "--sample", type=int, default=0, help="So many mutants of each target, drawn with a fixed seed; 0 is all."
 )
-@click.option("--survivors", is_flag=True, help="Only those that no test noticed last time.")
+@click.option("--survivors", is_flag=True, help="Only those that no test noticed last time and nobody has judged.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Targets at once.")
 def run(names: Sequence[str], sample: int, survivors: bool, jobs: int) -> None:
     """Run the mutants of targets, of all if none is named; 1 if fewer than nine in ten are killed in one."""
@@ -104,10 +104,11 @@ def target(name: str, sample: int, survivors: bool) -> None:
     if sample and sample < of_all:
         mutants = sorted(random.Random(SEED).sample(mutants, sample), key=lambda m: (m.file, m.line))  # noqa: S311
     before = {_identity(r): r for r in _kept(name)} if survivors else {}
+    judged = read_judged(PLACE / "judged.toml")
     results: dict[int, dict[str, Any]] = {}
     for i, mutant in enumerate(mutants):
         old = before.get(_identity(_described(mutant, Verdict(""))))
-        if old and old["outcome"] in KILLED:
+        if old and (old["outcome"] in KILLED or mutant.key in judged):
             results[i] = old | {"line": mutant.line}
     asked = [i for i in range(len(mutants)) if i not in results]
 
