@@ -88,10 +88,28 @@ def test_another_streams_promotion_is_not_followed(bus: Bus) -> None:
         b"[]",
         b"7",
         b"{}",
-        written(covered=[1]),
-        written(covered={"a": 1}),
-        written(covered={"0": None}),
-        written(covered=None),
+        *(
+            written(**{name: given})
+            for name, values in {
+                "stream": ["meter", None],
+                "topic": ["", "a b", "a" * 250, 7, None],
+                "version": ["", "v" * 401, 7, None],
+                "covered": [
+                    [1],
+                    {"a": 1},
+                    {"0": None},
+                    {"0": -1},
+                    {"0": 1.0},
+                    {"0": True},
+                    {"-1": 0},
+                    {"1" * 10: 0},
+                    None,
+                ],
+                "promoted_at": [-1, 1.5, True, "1", None],
+                "reason": ["r" * 401, 7],
+            }.items()
+            for given in values
+        ),
     ],
 )
 def test_what_no_replay_wrote_leaves_the_promotion_before_it(bus: Bus, value: bytes) -> None:
@@ -99,6 +117,37 @@ def test_what_no_replay_wrote_leaves_the_promotion_before_it(bus: Bus, value: by
     say(bus, value)
 
     assert PromotionFollower(bus, "plant").read() == FIRST
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("version", "v" * 400),
+        ("reason", "r" * 400),
+        ("reason", ""),
+        ("topic", "a" * 249),
+        ("covered", {}),
+        ("covered", {"9" * 9: 2**63 - 1, "0": 0}),
+        ("promoted_at", 0),
+    ],
+)
+def test_what_a_promotion_may_say_is_followed(bus: Bus, name: str, given: object) -> None:
+    say(bus, written(**{name: given}))
+
+    found = PromotionFollower(bus, "plant").read()
+
+    assert found is not None
+    expected = {int(p): end for p, end in given.items()} if isinstance(given, dict) else given
+    assert getattr(found, name) == expected
+
+
+def test_without_a_reason_none_is_given(bus: Bus) -> None:
+    say(bus, written(reason=None))
+
+    found = PromotionFollower(bus, "plant").read()
+
+    assert found is not None
+    assert found.reason == ""
 
 
 def test_one_that_no_replay_wrote_is_not_followed_alone_and_does_not_hide_the_next(bus: Bus) -> None:
