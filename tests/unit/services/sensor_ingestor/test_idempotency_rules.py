@@ -166,9 +166,13 @@ def test_it_goes_on_after_it_was_closed_and_in_a_fork(store: Idempotency) -> Non
     store.close()
     assert store.begin("k", "f") == ANSWER
 
+    connection = store._connection
+    assert store.begin("k", "f") == ANSWER
+    assert store._connection is connection
     child = os.fork()
-    if child == 0:
+    if child == 0:  # SQLite forbids to go on with a connection that was opened before
         seen = store.begin("k", "f") == ANSWER and store.begin("of the child", "f") is Verdict.GO_AHEAD
+        seen &= store._connection is not connection
         store.close()
         os._exit(0 if seen else 1)
 
@@ -186,8 +190,10 @@ def test_a_fingerprint_is_of_every_part_and_its_place() -> None:
         fingerprint(b"ab"),
         fingerprint(b"a", b"b"),
         fingerprint(b"x" * 300),
+        fingerprint(b"b"),
+        fingerprint(b"b", b"a"),
     }
 
-    assert len(prints) == 8
+    assert len(prints) == 10
     assert fingerprint(b"a", b"b") == fingerprint(b"a", b"b")
     assert len(fingerprint(b"a")) == 64
