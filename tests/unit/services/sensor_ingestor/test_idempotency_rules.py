@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,26 @@ def test_a_file_that_cannot_be_used_is_named_as_not_ready(
     with pytest.raises(NotReady, match=f"idempotency file {path}: "):
         Idempotency(path).begin("k", "f")
     other.close()
+
+
+def test_threads_share_it_while_others_read_the_file(store: Idempotency) -> None:
+    answered(store, "k")
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(store.begin, "k", "f").result() == ANSWER
+
+    with closing(sqlite3.connect(store._path)) as reading:
+        assert reading.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_closed_it_holds_no_connection(store: Idempotency) -> None:
+    answered(store, "k")
+    connection = store._connection
+    assert connection is not None
+
+    store.close()
+
+    with pytest.raises(sqlite3.ProgrammingError):
+        connection.execute("SELECT 1")
 
 
 def test_it_goes_on_after_it_was_closed_and_in_a_fork(store: Idempotency) -> None:
