@@ -103,9 +103,10 @@ def test_another_streams_promotion_is_not_followed(bus: Bus) -> None:
                     {"0": True},
                     {"-1": 0},
                     {"1" * 10: 0},
+                    {"0": 2**63},
                     None,
                 ],
-                "promoted_at": [-1, 1.5, True, "1", None],
+                "promoted_at": [-1, 2**63, 1.5, True, "1", None],
                 "reason": ["r" * 401, 7],
             }.items()
             for given in values

@@ -73,7 +73,12 @@ BOUNDS: list[tuple[str, Any, list[Any], list[Any]]] = [
     ("whole", WHOLE, [-(2**63), 2**63 - 1], [-(2**63) - 1, 2**63, 1.5]),
     ("number", NUMBER, [0, -1.5], [math.nan, math.inf, True, "1", None]),
     ("flag", FLAG, [True, False], [0, 1, None]),
-    ("moment", MOMENT, ["2026-01-01T00:00:00Z", "2262-01-01T00:00:00Z"], ["2026-01-01", "2263-01-01T00:00:00Z", 1]),
+    (
+        "moment",
+        MOMENT,
+        ["1970-01-01T00:00:00Z", "2262-01-01T00:00:00Z"],
+        ["2026-01-01", "1969-12-31T23:59:59.999Z", "2263-01-01T00:00:00Z", 1],
+    ),
     ("scalar", SCALAR, ["", "a" * 4000, None, True, 1, 1.5], ["a" * 4001, [], {}, math.nan]),
     ("maybe", maybe(NAME), [None, "a"], ["", 1]),
     ("numbers", numbers(2), [[1, 2.5]], [[1], [1, 2, 3], [1, math.nan], [1, None], (1, 2), None]),
