@@ -18,6 +18,7 @@ from kappawatt.messages.readings import decoded_messages
 from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
+from kappawatt.worker.heap import Heap
 from kappawatt.worker.histories import Histories
 
 __all__ = ["EXTENSION", "HistoryFollower", "KnownHistories", "NoHistories", "follow_histories"]
@@ -130,7 +131,9 @@ class HistoryFollower(RetryingThread):
         histories = Histories(self._forecaster)  # what was read before stays until this one has caught up
         reader = bus.reader([self._source], {})
         try:
+            heap = Heap()
             while not self.stopped.is_set():
+                heap.give_back()
                 left = left_to_read(reader, ends)
                 if left == 0:
                     self._known = histories
