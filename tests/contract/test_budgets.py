@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from kappawatt.bus import connect
+from kappawatt.bus import Bus, Outgoing, connect
+from kappawatt.bus.reading import read_span
 from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON
 from kappawatt.forecasting.request import example_request
+from kappawatt.streams.plant import STREAM as PLANT
 from kappawatt.streams.table import TOPICS
+from tests.conftest import wait_until
+from tests.hostile.archives import npz_files, tar_files
 from tests.hostile.arrow_bodies import arrow_bodies
 from tests.hostile.door_bodies import forecast_bodies, infer_bodies, invocation_bodies, load_bodies
 from tests.hostile.text_bodies import GOOD, csv_bodies, export_bodies, json_bodies, line_bodies
@@ -190,3 +196,77 @@ def test_exports_are_taken_within_the_budget(ingestor: Server) -> None:
         {name: body for name, body in exports.items() if name not in meters},
         lambda: ingestor.post("/load", good, JSON)[0],
     )
+
+
+@pytest.mark.parametrize("kind", ["npz", "tar"])
+def test_files_of_models_are_unpacked_within_the_budget(kind: str, tmp_path: Path) -> None:
+    files = npz_files() if kind == "npz" else tar_files()
+    reader = subprocess.Popen(
+        [sys.executable, "-m", "tests.hostile.reading", str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert reader.stdin is not None
+    assert reader.stdout is not None
+    with reader:
+        for name, make in files.items():
+            (tmp_path / "file").write_bytes(make())
+            reader.stdin.write(f"{kind} {tmp_path / 'file'}\n")
+            reader.stdin.flush()
+
+            said, took, grown = json.loads(reader.stdout.readline())
+
+            print(f"{name}: {said} in {took:.2f} s, {grown / 2**20:.0f} MB")
+            assert said != "read", name
+            assert took < CPU_SECONDS, name
+            assert grown <= GROWTH, f"{name}: {grown / 2**20:.0f} MB"
+            assert not (tmp_path / "model").exists()
+    assert not list(tmp_path.glob("unpacking-*"))
+
+
+def test_messages_are_answered_within_the_budget(tmp_path: Path) -> None:
+    """Every body is a message too: answered, or a dead letter, and the worker answers the next one."""
+    bus = connect(f"embedded:{tmp_path / 'bus.sqlite'}")
+    bus.ensure(TOPICS)
+    good = Outgoing(PLANT.readings.name, json.dumps(GOOD).encode(), b"good", (("content-type", JSON.encode()),))
+    bus.producer().publish([good] * 100)
+    environment = {"KAPPAWATT_BUS": bus.url}
+    worker = Process(tmp_path, "consume", "plant-power", **environment).wait_ready()
+    try:
+        server = Server(worker, worker.process.pid)
+        wait_until(lambda: answers(bus) >= 1, 60, "good readings answered")
+        before = server.status("VmRSS")
+        bodies = of_kind(arrow_bodies(), ARROW) | of_kind(line_bodies(), NDJSON) | of_kind(json_bodies(), JSON)
+        bodies |= of_kind(csv_bodies(), CSV)
+        count = 0
+        for make, kind in bodies.values():
+            body = make()
+            if len(body) <= 1_000_000:  # what a broker takes
+                times = 300 if len(body) < 5_000 else 1  # together they would be many gigabytes
+                hostile = Outgoing(PLANT.readings.name, body, b"hostile", (("content-type", kind.encode()),))
+                bus.producer().publish([hostile] * times)
+                count += times
+        assert count > 5_000
+        bus.producer().publish([replace(good, key=b"last")])
+
+        wait_until(lambda: b"last" in keys_answered(bus), 400, "the reading after them answered")
+
+        assert worker.process.poll() is None
+        grown = server.status("VmHWM") - before
+        assert grown <= GROWTH, f"{grown / 2**20:.0f} MB"
+    finally:
+        worker.terminate()
+
+
+def keys_answered(bus: Bus) -> set[bytes | None]:
+    found: set[bytes | None] = set()
+    for polled in read_span(bus, [PLANT.answers.name], {}):
+        for records in polled:
+            found |= set(records.keys)
+    return found
+
+
+def answers(bus: Bus) -> int:
+    return sum(offsets.end for offsets in bus.offsets(PLANT.answers.name).values())

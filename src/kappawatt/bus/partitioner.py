@@ -33,7 +33,7 @@ def murmur2(key: bytes) -> int:
     return h ^ (h >> 15)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)  # keys may be anything a client sends, and each that is remembered keeps its page of memory
 def partition_for(key: bytes, partitions: int) -> int:
     """Return the partition of `key` among `partitions`, as Kafka's default partitioner does."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

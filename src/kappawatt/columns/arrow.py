@@ -40,11 +40,7 @@ MOST_METADATA = 64 * 1024
 MOST_REMEMBERED = 4 * 1024  # bytes of metadata that are looked up instead of read again
 LONGEST_NAME = 200  # bytes; names may overlap in the metadata, so that many long ones take little there
 WINDOW_BYTES = 8 * 1024 * 1024  # of Zstandard, as much as its specification has every reader support
-A_PLACE, A_TEXT, A_PART = (
-    8,
-    200,
-    256,
-)  # bytes of Python and NumPy: a place in a column, a text and its bytes, a part of a column
+A_PLACE, A_TEXT, A_PART = 8, 200, 256  # bytes in memory: a place in a column, a text (twice), a part of a column
 
 MESSAGE_KIND, MESSAGE_HEADER, MESSAGE_BODY = 6, 8, 10
 IS_SCHEMA, IS_RECORD_BATCH = 1, 3

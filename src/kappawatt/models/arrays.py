@@ -60,8 +60,10 @@ def _read(content: bytes) -> dict[str, NDArray[Any]]:
         if claimed > most:
             raise ValueError(f"got arrays that unpack to {claimed} bytes, allowed {most}")
         sizes = {member.filename: _size_of(archive, member) for member in members}
-        if len(sizes) != len(members) or sum(sizes.values()) > claimed:
-            raise ValueError(f"got {sum(sizes.values())} bytes of arrays, allowed {claimed}, each once")
+        if len(sizes) != len(members):
+            raise ValueError("got two arrays of one name, allowed each once")
+        if sum(sizes.values()) > claimed:
+            raise ValueError(f"got arrays of {sum(sizes.values())} bytes, allowed the {claimed} there are")
         found = {}
         for member in members:
             with archive.open(member) as file:

@@ -199,7 +199,8 @@ def _unpack_into(work: Path, packed: IO[bytes]) -> None:
                 name = entry.name.removeprefix("./")
                 if entry.isdir() and name in ("", "."):
                     continue
-                is_plain = entry.type in PLAIN_FILES and not entry.issparse()  # a sparse one unpacks to what it claims
+                # A sparse file unpacks to what it claims.
+                is_plain = entry.type in PLAIN_FILES and not entry.issparse() and entry.size >= 0
                 if not is_plain or PLAIN_NAME.fullmatch(name) is None or name in names:
                     raise ArtifactInvalid(
                         f"archive: got {entry.name[:80]!r}, allowed plain files at the root, once each"

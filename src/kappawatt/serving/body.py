@@ -11,6 +11,7 @@ from kappawatt.serving.server.memory import give_back
 __all__ = ["read_body"]
 
 LARGE = 256 * 1024  # bytes
+PIECE = 1024 * 1024  # bytes read at a time: gunicorn holds twice what it is asked for
 PLAIN = ("application/json", "text/csv")  # of others few bytes can become many
 
 
@@ -45,7 +46,7 @@ def read_body() -> bytes:
     size = 0
     try:
         while size < wanted:
-            part = request.environ["wsgi.input"].read(wanted - size)
+            part = request.environ["wsgi.input"].read(min(wanted - size, PIECE))
             if not part:
                 break
             parts.append(part)

@@ -17,7 +17,7 @@ __all__ = ["give_back", "keep_few_heaps"]
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 MAPPED_BYTES = 4 * 1024 * 1024
 HEAPS = 1  # Python's own lock lets threads take turns anyway
-SPARE_BYTES = 8 * 1024 * 1024  # that may be kept
+SPARE_BYTES = 4 * 1024 * 1024  # that may be kept
 STATM = Path("/proc/self/statm")
 
 _lock = threading.Lock()
