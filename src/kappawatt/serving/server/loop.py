@@ -1,8 +1,7 @@
 """The loop of a serving process: reads requests until they are whole, has them answered, and waits for no client.
 
-gunicorn's own threaded worker has a thread read each request and write each answer, so a few clients that send half
-of one keep all threads. Here a thread gets a request that is all there, and what a client does not read of its answer
-is sent by the loop. So a slow client costs the memory it fills, which is bounded, and nobody's time.
+In gunicorn's threaded worker a few clients that send half a request keep all threads. Here a thread gets a request that
+is all there, and what is not read of its answer is sent by the loop: a slow client costs memory, which is bounded.
 """
 
 from __future__ import annotations
@@ -308,10 +307,9 @@ class Loop:
             self._start_queued()
 
     def _start_queued(self) -> None:
-        """Hand requests to threads, few at a time: of those begun a moment ago each still wants the interpreter.
+        """Hand requests to threads, few at a time: dozens that compute at once would have this loop wait for each.
 
-        Dozens that compute at once would each wait for all others, and so would this loop. One that takes longer waits
-        for something else, and is no longer counted.
+        One that is not over a moment later waits for something else, and is no longer counted.
         """
         fresh = self._fresh
         while fresh and self._now - next(iter(fresh.values())) > FRESH_SECONDS:
