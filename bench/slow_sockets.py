@@ -90,7 +90,7 @@ KINDS = {
         lambda path: _post(path, b"Transfer-Encoding: chunked\r\n\r\n"), b"64\r\n" + b" " * 100 + b"\r\n", CHUNK_SECONDS
     ),
     "never reading": Kind(
-        lambda path: b"GET /openapi.json HTTP/1.1\r\nHost: slow\r\n\r\n" * 20, reads=False, settles=3.0
+        lambda path: b"GET /openapi.json HTTP/1.1\r\nHost: slow\r\n\r\n" * 2, reads=False, settles=5.0
     ),
 }
 """Slow sockets by what they do."""

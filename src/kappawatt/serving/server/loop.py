@@ -1,8 +1,7 @@
 """The loop of a serving process: reads requests until they are whole, has them answered, and waits for no client.
 
-gunicorn's own threaded worker has a thread read each request and write each answer, so a few clients that send half
-of one keep all threads. Here a thread gets a request that is all there, and what a client does not read of its answer
-is sent by the loop. So a slow client costs the memory it fills, which is bounded, and nobody's time.
+In gunicorn's threaded worker a few clients that send half a request keep all threads. Here a thread gets a request that
+is all there, and what is not read of its answer is sent by the loop: a slow client costs memory, which is bounded.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ AHEAD_BYTES = 65_536  # read while a request is being answered
 INLINE_BYTES = 8192  # of a request that is answered in the loop; a larger one takes time
 UNSENT_BYTES = 32_768  # of an answer that the kernel takes; it would take megabytes that nobody reads
 NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+MOST_FRESH, FRESH_SECONDS = 4, 0.01
 PROBES = (b"GET /healthz", b"GET /readyz", b"GET /ping")
 NO_FILES = (errno.EMFILE, errno.ENFILE)
 
@@ -92,6 +92,8 @@ class Loop:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="answers")
         self._probe_pool = ThreadPoolExecutor(1, thread_name_prefix="probes")
         self._finished: deque[tuple[Connection, bool | None]] = deque()
+        self._queued: deque[tuple[Connection, Source]] = deque()
+        self._fresh: dict[Connection, float] = {}  # when they were handed to a thread, first come first
         self._ready: deque[Connection] = deque()  # with another request that is here already
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._woken, self.waking = os.pipe()
@@ -149,7 +151,8 @@ class Loop:
     # --- turns -----------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        events = self._selector.select(0.0 if self._ready else TICK_SECONDS)
+        patience = FRESH_SECONDS if self._queued else TICK_SECONDS
+        events = self._selector.select(0.0 if self._ready else patience)
         self._now = time.monotonic()
         for key, mask in events:
             conn = key.data
@@ -168,6 +171,7 @@ class Loop:
             conn = self._ready.popleft()
             if conn.state is State.HEAD:
                 self._advance(conn)
+        self._start_queued()
         for conn in self._crowd.admitted():
             conn.make_room()
             conn.wait(State.BODY, self._now + self._limits.body_seconds, self._now)
@@ -296,9 +300,24 @@ class Loop:
         conn.state = State.WORKING
         if self._is_inline and is_small:
             self._after_answer(conn, self._answered(conn, source, may_wait=False))
+        elif is_probe:
+            self._probe_pool.submit(self._work, conn, source)
         else:
-            pool = self._probe_pool if is_probe else self._pool
-            pool.submit(self._work, conn, source)
+            self._queued.append((conn, source))
+            self._start_queued()
+
+    def _start_queued(self) -> None:
+        """Hand requests to threads, few at a time: dozens that compute at once would have this loop wait for each.
+
+        One that is not over a moment later waits for something else, and is no longer counted.
+        """
+        fresh = self._fresh
+        while fresh and self._now - next(iter(fresh.values())) > FRESH_SECONDS:
+            del fresh[next(iter(fresh))]
+        while self._queued and len(fresh) < MOST_FRESH:
+            conn, source = self._queued.popleft()
+            fresh[conn] = self._now
+            self._pool.submit(self._work, conn, source)
 
     def _work(self, conn: Connection, source: Source) -> None:
         """In a thread."""
@@ -317,6 +336,7 @@ class Loop:
             return None
 
     def _after_answer(self, conn: Connection, is_kept: bool | None) -> None:
+        self._fresh.pop(conn, None)
         self._crowd.free(conn)
         if is_kept is None:
             self._reset(conn)
@@ -375,12 +395,11 @@ class Loop:
         self._watch(conn, READ)
 
     def _end_overdue(self) -> None:
-        limits = self._limits
         for conn in self._crowd.overdue(self._now):
             if conn.state is State.HEAD:
-                self._refuse(conn, TooSlow.of("headers", "a part of them", f"all within {limits.head_seconds:g} s"))
+                self._refuse(conn, TooSlow.head(self._limits))
             elif conn.state is State.BODY:
-                self._refuse(conn, self._too_slow_body())
+                self._refuse(conn, TooSlow.body(self._limits))
             elif conn.state is State.QUEUED:
                 self._refuse(conn, TooManyWait("body: other requests leave no room for it; try again"))
             elif conn.state is State.WRITING:
@@ -388,14 +407,6 @@ class Loop:
                 self._reset(conn)
             else:
                 self._close(conn)
-
-    def _too_slow_body(self) -> TooSlow:
-        limits = self._limits
-        allowed = (
-            f"all within {limits.body_seconds:g} s, and {limits.slowest_rate:g} bytes/s "
-            f"but for {limits.stall_seconds:g} s"
-        )
-        return TooSlow.of("body", "a part of it", allowed)
 
     def _leave(self, tick: Callable[[], None]) -> None:
         """Take what waits to be accepted, and listen no more."""

@@ -10,6 +10,7 @@ from gunicorn.http import errors as http
 from kappawatt.errors import FieldError, KappawattError
 from kappawatt.serving.bookkeeping import REQUEST_ID, request_id
 from kappawatt.serving.problems import PROBLEM, problem_document
+from kappawatt.serving.server.limits import Limits
 
 __all__ = ["Refusal", "TooManyWait", "TooSlow", "refusal", "refusal_of"]
 
@@ -22,6 +23,17 @@ class TooSlow(FieldError):
 
     status = 408
     title = "Request timeout"
+
+    @classmethod
+    def head(cls, limits: Limits) -> TooSlow:
+        """Return the error of a line and headers."""
+        return cls.of("headers", "a part of them", f"all within {limits.head_seconds:g} s")
+
+    @classmethod
+    def body(cls, limits: Limits) -> TooSlow:
+        """Return the error of a body."""
+        rate = f"{limits.slowest_rate:g} bytes/s but for {limits.stall_seconds:g} s"
+        return cls.of("body", "a part of it", f"all within {limits.body_seconds:g} s, and {rate}")
 
 
 class TooManyWait(KappawattError):
