@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Telemetry:
         self.last_poll: float | None = None
         self._waits_since: float | None = None  # monotonic: when a consumer began that has not polled yet
         self._held: set[tuple[str, int]] = set()
+        self._keeps: Callable[[], int] | None = None
         self._rows_at: dict[str, Counter] = {}
         registry = self.registry = CollectorRegistry()
         self.requests = Counter(
@@ -80,6 +81,13 @@ class Telemetry:
             ["service", "topic", "partition"],
             registry=registry,
         )
+        self.series = Gauge(
+            "kappawatt_series",
+            "Series whose history is in memory",
+            ["service"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.poll_age = Gauge(
             "kappawatt_poll_age_seconds",
             "Age of the last poll of the bus [s]",
@@ -94,6 +102,10 @@ class Telemetry:
             registry=registry,
             multiprocess_mode="livemax",
         )
+
+    def keeps(self, series: Callable[[], int]) -> None:
+        """Note whom to ask how many series are in memory."""
+        self._keeps = series
 
     def rows_at(self, door: str) -> Counter:
         """Return the counter of rows answered at a door; looked up once."""
@@ -138,6 +150,8 @@ class Telemetry:
         since = self.last_poll or self._waits_since
         if since is not None:
             self.poll_age.labels(self.service).set(time.monotonic() - since)
+        if self._keeps is not None:
+            self.series.labels(self.service).set(self._keeps())
         if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

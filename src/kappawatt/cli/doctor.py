@@ -15,6 +15,7 @@ from kappawatt.bus.interface import Bus
 from kappawatt.bus.promotions import PromotionFollower, group_of
 from kappawatt.cli.options import bus_option, client_option, json_option
 from kappawatt.errors import BusError, SettingInvalid
+from kappawatt.serving.memory import Limit, examine_memory, memory_limit
 from kappawatt.serving.probes import Finding, messages_on
 from kappawatt.serving.service import ModelKind, Service, find_service, service_names
 from kappawatt.settings import Settings
@@ -54,6 +55,7 @@ def doctor(wait: float, only: tuple[str, ...], as_json: bool, **given: Any) -> N
         well &= finding.is_well
         if as_json:
             row = {"check": finding.check, "ok": finding.is_well, "detail": finding.detail}
+            row |= {"warning": True} if finding.is_warning else {}
             click.echo(orjson.dumps(row).decode())
         else:
             click.echo(str(finding))
@@ -62,12 +64,17 @@ def doctor(wait: float, only: tuple[str, ...], as_json: bool, **given: Any) -> N
 
 
 def examine(
-    settings: Settings, services: list[Service], *, probe_seconds: float = 10.0, sink: bool = True
+    settings: Settings,
+    services: list[Service],
+    *,
+    probe_seconds: float = 10.0,
+    sink: bool = True,
+    limit: Limit | None = None,
 ) -> Iterator[Finding]:
     """Look at each hop in the order a reading takes; stop where nothing behind can be told.
 
     The probe is a reading with the key `kappawatt-doctor`; it stays in the log like any other. `sink` says whether
-    there has to be one.
+    there has to be one. `limit` is what the memory of series is held against; this process' own if absent.
     """
     try:
         bus = connect_as(settings)
@@ -87,6 +94,9 @@ def examine(
         for service in services:
             if service.model is not None and service.stream is not None:
                 yield from _examine_stream(bus, service.name, service.model, service.stream, probe_seconds)
+                memory = examine_memory(bus, service.name, service.model, service.stream, limit or memory_limit())
+                if memory is not None:
+                    yield memory
         for i, stream in enumerate(STREAMS):
             source = stream.readings.name
             if sink and (i == 0 or messages_on(bus, source)):

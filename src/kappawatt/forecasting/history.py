@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid
 from kappawatt.forecasting.calendar import Instant, Times, as_instant, utc_offset
 
-__all__ = ["History", "Past"]
+__all__ = ["AHEAD_INTERVALS", "History", "Past"]
 
 Vector = NDArray[np.float64]
 MOST_INTERVALS = 500_000  # of one series in memory: 57 years of hours, 14 of quarter hours

@@ -19,6 +19,7 @@ from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 from kappawatt.telemetry import Telemetry
+from kappawatt.worker.heap import Heap
 from kappawatt.worker.histories import Histories
 
 __all__ = ["EXTENSION", "HistoryFollower", "KnownHistories", "NoHistories", "follow_histories"]
@@ -75,6 +76,7 @@ def follow_histories(context: Context, forecaster: Forecaster, stream: Stream | 
     follower.start()
     context.ready.append(follower.why_behind)
     context.alive.append(follower.why_dead)
+    context.telemetry.keeps(lambda: len(follower))
     return follower
 
 
@@ -109,6 +111,9 @@ class HistoryFollower(RetryingThread):
         """Return the names of all series known."""
         return self._known.keys()
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def _run(self) -> None:
         bus = self._open_bus()
         if bus is None:
@@ -128,7 +133,9 @@ class HistoryFollower(RetryingThread):
         histories = Histories(self._forecaster)  # what was read before stays until this one has caught up
         reader = bus.reader([self._source], {})
         try:
+            heap = Heap()
             while not self.stopped.is_set():
+                heap.give_back()
                 left = left_to_read(reader, ends)
                 if left == 0:
                     self._known = histories

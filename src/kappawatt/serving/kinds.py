@@ -141,6 +141,11 @@ def forecasts(
 
         return sample_series(forecaster, manifest)
 
+    def footprint(in_worker: bool) -> int:
+        from kappawatt.worker.footprint import series_bytes
+
+        return series_bytes(forecaster, min(forecaster.steps), in_worker=in_worker)
+
     kind = ModelKind(
         forecaster,
         open_model,
@@ -153,6 +158,7 @@ def forecasts(
         needs_history=True,
         most_records=FORECAST_RECORDS,
         rolling=None if fit is None else Rolling(forecaster, fit, retrain),
+        series_bytes=footprint,
     )
     return _service(forecaster.name, kind, stream, given, forecaster.levels)
 

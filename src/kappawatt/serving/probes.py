@@ -28,9 +28,11 @@ class Finding:
     check: str
     is_well: bool
     detail: str
+    is_warning: bool = False
 
     def __str__(self) -> str:
-        return f"{'ok  ' if self.is_well else 'FAIL'} {self.check}: {self.detail}"
+        mark = "FAIL" if not self.is_well else "warn" if self.is_warning else "ok  "
+        return f"{mark} {self.check}: {self.detail}"
 
 
 def messages_on(bus: Bus, topic: str) -> int:

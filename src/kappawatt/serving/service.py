@@ -130,6 +130,8 @@ class ModelKind(Generic[M]):
         Most messages in one poll, where answering one takes long.
     rolling : Rolling or None
         How a rolling backtest trains and asks it.
+    series_bytes : callable or None
+        (whether in a worker) to the most memory that one series takes [bytes]; None if it keeps none.
     """
 
     predictor: Described
@@ -143,6 +145,7 @@ class ModelKind(Generic[M]):
     needs_history: bool = False
     most_records: int | None = None
     rolling: Rolling | None = None
+    series_bytes: Callable[[bool], int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
             alive=telemetry.polled,
             slice_seconds=SLICE_SECONDS,
         )
+        if kind.series_bytes is not None:
+            telemetry.keeps(lambda: answers.series)
         return answers, model.name, model.version
 
     worker = Worker(bus, open_answers, stream=stream, service=service.name, settings=settings, telemetry=telemetry)

@@ -114,6 +114,11 @@ class Forecasting:
         self._clocks = [parse_clock(text) for text in model.predictor.issue_times]
         self._partitions: dict[tuple[str, int], _Partition] = {}
 
+    @property
+    def series(self) -> int:
+        """How many series' histories are kept."""
+        return sum(len(partition.histories) for partition in list(self._partitions.values()))
+
     def answer(self, polled: Sequence[Records]) -> Outcome:
         """Return everything to publish for `polled`.
 

@@ -18,7 +18,7 @@ from kappawatt.forecasting.history import History
 from kappawatt.forecasting.model import grid_of
 from kappawatt.messages.keys import key_text
 
-__all__ = ["Entry", "Histories", "Step"]
+__all__ = ["CORRECTABLE", "Entry", "Histories", "Step"]
 
 AHEAD_MOST = DAY  # a measurement of an interval that begins later than this after it arrived is a wrong clock
 COVARIATES_AHEAD = 15 * DAY

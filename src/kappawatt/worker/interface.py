@@ -64,3 +64,8 @@ class Answers(Protocol):
     def answer(self, polled: Sequence[Records]) -> Outcome:
         """Return everything to publish for `polled`."""
         ...
+
+    @property
+    def series(self) -> int:
+        """How many series' histories are kept."""
+        ...

@@ -39,6 +39,11 @@ class Isolating:
         self._model = model
         self._version = version
 
+    @property
+    def series(self) -> int:
+        """How many series' histories are kept."""
+        return self._answers.series
+
     def answer(self, polled: Sequence[Records]) -> Outcome:
         """Return everything to publish for `polled`."""
         try:

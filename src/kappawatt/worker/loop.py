@@ -27,6 +27,7 @@ from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import TOPICS
 from kappawatt.telemetry import Telemetry
+from kappawatt.worker.heap import Heap
 from kappawatt.worker.interface import INTERNAL, Answers, Outcome
 
 __all__ = ["Worker"]
@@ -132,7 +133,9 @@ class Worker:
         """Answer until `stop` is called, or until another topic and version take over; return what answers then."""
         failing_since: float | None = None
         next_look = 0.0
+        heap = Heap()
         while not self.stopped:
+            heap.give_back()
             try:
                 self.step(consumer, producer, answers)
                 failing_since = None

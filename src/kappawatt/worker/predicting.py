@@ -48,6 +48,11 @@ class Answering:
     block_rows: int
     arrival: str = "event_time"
 
+    @property
+    def series(self) -> int:
+        """None: each row is answered by itself."""
+        return 0
+
     def answer(self, polled: Sequence[Records]) -> Outcome:
         """Return everything to publish for `polled`; depends on nothing but its argument and the model."""
         outcome = Outcome()
