@@ -9,6 +9,7 @@ node selectors, which services are enabled by default) is not read.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,14 +126,13 @@ def roles_of(values: Values) -> Iterator[Role]:
 def app_of(role: Role) -> App:
     """Return one app's definition."""
     marathon, secrets = role.values["marathon"], _secrets(role)
-    resources = role.own["resources"]["limits"]
     scaling = role.own["autoscaling"]
     instances = scaling["minReplicas"] if scaling["enabled"] else role.own["replicas"]
     app: App = {
         "id": role.id,
         "args": ["serve" if role.role == "serve" else role.own["role"]],
         "cpus": marathon["cpus"],
-        "mem": mebibytes(resources["memory"]),
+        "mem": memory_of(role),
         "disk": marathon["disk"],
         "instances": instances,
         "container": _container(role),
@@ -175,6 +175,14 @@ def app_of(role: Role) -> App:
         "user": marathon["user"],
     }
     return {key: value for key, value in app.items() if value not in ([], {}, "")}
+
+
+def memory_of(role: Role) -> int:
+    """Return what a role may use [MiB], as the chart reckons it: its resources, or more for its series."""
+    said = mebibytes(role.own["resources"]["limits"]["memory"])
+    series = role.values["expectedSeries"]
+    wanted = 200e6 + 1000 * series * role.values["seriesKilobytes"][role.role]
+    return max(said, math.ceil(wanted / 0.7 / 2**20)) if series else said
 
 
 def mebibytes(amount: str) -> int:

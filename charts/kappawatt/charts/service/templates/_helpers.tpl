@@ -43,6 +43,31 @@ helm.sh/chart: {{ printf "kappawatt-%s" .Chart.Version }}
 {{ .Values.access.existingSecret | default (printf "%s-api-keys" (include "service.fullname" .)) }}
 {{- end }}
 
+{{- /* Of a role, with as much memory as its series want: they, 200 MB for all else, and of the limit three tenths to spare. */}}
+{{- define "service.resources" -}}
+{{- $values := .root.Values }}
+{{- $resources := deepCopy (index $values .role).resources }}
+{{- if $values.expectedSeries }}
+{{- $bytes := addf 200e6 (mulf 1000 $values.expectedSeries (index $values.seriesKilobytes .role)) }}
+{{- range $kind, $share := dict "requests" 1.0 "limits" 0.7 }}
+{{- $given := dig $kind "memory" "" $resources }}
+{{- $wanted := divf $bytes $share 1048576 | ceil | int64 }}
+{{- if and $given (gt $wanted (include "service.mebibytes" $given | int64)) }}
+{{- $_ := set (index $resources $kind) "memory" (printf "%dMi" $wanted) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- toYaml $resources }}
+{{- end }}
+
+{{- /* Of an amount of memory. */}}
+{{- define "service.mebibytes" -}}
+{{- if regexMatch "^[0-9]+Mi$" . }}{{ trimSuffix "Mi" . }}
+{{- else if regexMatch "^[0-9]+Gi$" . }}{{ mul 1024 (trimSuffix "Gi" . | int64) }}
+{{- else }}{{ fail (printf "resources: memory: got %q, allowed with expectedSeries a whole number of Mi or Gi" .) }}
+{{- end }}
+{{- end }}
+
 {{- define "service.env" -}}
 {{- $entries := include "service.ownEnv" . | fromYamlArray }}
 {{- range $name, $value := .Values.env }}
