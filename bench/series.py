@@ -19,7 +19,7 @@ import itertools
 import json
 import sys
 import tempfile
-import urllib.request
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from kappawatt.forecasting.calendar import DAY, day_intervals
 from kappawatt.forecasting.history import AHEAD_INTERVALS
 from kappawatt.serving.service import Service, find_service
 from kappawatt.streams.table import TOPICS
+from kappawatt.worker.heap import PAUSE_SECONDS
 
 FIRST_LIVE = np.datetime64("2022-06-01", "D")
 SECONDS = 3600.0  # that one measurement may take
@@ -94,7 +95,7 @@ def used(role: str, service: Service, url: str, count: int, days: int, folder: P
             until(all_read, SECONDS, "all readings answered", process)
             forecasts = sum(known.end for known in bus.offsets(stream.answers.name).values())
             say(f"  {forecasts} forecasts of {count} series in {days} days")
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).close()
+        time.sleep(PAUSE_SECONDS + 2.0)  # until what is free was given back
         found = memory(process.pid).pss
     bus.close()
     say(f"  {role} with {count} series: {found / 1e6:.1f} MB")

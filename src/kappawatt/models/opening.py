@@ -97,7 +97,7 @@ def opening(described: Described, manifest: Manifest) -> Iterator[None]:
     require_made_for(described, manifest)
     try:
         yield
-    except (ArtifactInvalid, SettingInvalid, ImportError, MemoryError):
+    except (ArtifactInvalid, ExtraMissing, SettingInvalid, ImportError, MemoryError):
         raise
     except Exception as error:
         found = f"{type(error).__name__} ({str(error)[:200]})"

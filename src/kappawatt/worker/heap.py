@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import time
 
-__all__ = ["Heap"]
+__all__ = ["PAUSE_SECONDS", "Heap"]
 
 PAUSE_SECONDS = 10.0  # between two looks for pages to give back; one takes some milliseconds
 
