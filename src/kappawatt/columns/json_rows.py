@@ -17,7 +17,7 @@ from kappawatt.columns.budget import STANDARD, Budget
 from kappawatt.columns.content import JSON, Decoded
 from kappawatt.columns.refusals import Refusals
 from kappawatt.columns.schema import SHORTEST, Kind, Schema, shorten
-from kappawatt.columns.strict_json import Repeated, count_quotes, load_json
+from kappawatt.columns.strict_json import SURROGATE_ESCAPE, Repeated, count_quotes, load_json
 from kappawatt.columns.values import column_of, refuse_unknown
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 
@@ -102,7 +102,8 @@ def _line(line: bytes, budget: Budget) -> Any:
         budget.allow_objects(line)
         parsed = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        if b"N" not in line and b"I" not in line:  # NaN and Infinity, of which the sender should hear by field
+        # of NaN and Infinity, and of text that is no Unicode, the sender should hear by field
+        if b"N" not in line and b"I" not in line and SURROGATE_ESCAPE.search(line) is None:
             return _Unread(line, f"body: got malformed JSON ({error}), allowed JSON (RFC 8259)")
     except PayloadInvalid as error:
         return _Unread(line, str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,21 @@ from numpy.typing import NDArray
 from kappawatt.columns.batch import Rejection
 from kappawatt.columns.shown import SHORTEST, shorten
 
-if TYPE_CHECKING:
-    from kappawatt.columns.schema import Field
-
 __all__ = ["Refusals"]
+
+
+class Allowing(Protocol):
+    """A field as far as a refusal names it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def allowed(self) -> str:
+        """What it takes."""
+        ...
 
 
 class Refusals:
@@ -59,7 +70,7 @@ class Refusals:
             name = None if field is None else field[:SHORTEST]
             self._kept.append(Rejection(row, code, name, shorten(got), allowed))
 
-    def refuse_value(self, row: int, code: str, field: Field, got: Any) -> None:
+    def refuse_value(self, row: int, code: str, field: Allowing, got: Any) -> None:
         """Refuse a value of a field of the schema, which says what it allows."""
         if self._note(row, code, field.name):
             self._kept.append(Rejection(row, code, field.name, shorten(got), field.allowed))

@@ -17,7 +17,16 @@ import orjson
 from kappawatt.columns.budget import STANDARD, Budget
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["MOST_DEPTH", "SURROGATE", "Repeated", "count_quotes", "dump_json", "load_document", "load_json"]
+__all__ = [
+    "MOST_DEPTH",
+    "SURROGATE",
+    "SURROGATE_ESCAPE",
+    "Repeated",
+    "count_quotes",
+    "dump_json",
+    "load_document",
+    "load_json",
+]
 
 MOST_DEPTH = 64  # levels of lists and objects; a forecast's document has three
 SHOWN = 80  # characters of a bad text that are worth repeating to its sender

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 LONGEST_NAME = 400  # characters of a text that is an id, a name, a reason
-LONGEST_WORDS = 4_000  # of a text that is an explanation, or an answer in words
+LONGEST_WORDS = 8_000  # of a text that is an explanation, or an answer in words
 MOST_FIELDS = 200
 INT32, INT64 = 2**31, 2**63
 LAST_MICROSECOND = INT64 // 1000 - 1  # a forecast ends after the last time of a reading, and still counts in ns

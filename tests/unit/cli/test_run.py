@@ -139,11 +139,29 @@ def test_what_is_dropped_is_not_started_again(tmp_path: Path) -> None:
     assert stack.children == []
 
 
+A_FORECAST = {
+    "id": "a",
+    "key": "PJME",
+    "issue_time": "2016-07-01T16:00:00Z",
+    "time_zone": "America/New_York",
+    "step_seconds": 3600,
+    "target_time": ["2016-07-02T04:00:00Z"],
+    "quantiles": {"0.50": [1.0]},
+    "version": "1",
+}
+
+
 def error(measured: float, forecast: float, naive: float | None) -> dict[str, Any]:
     return {
         "id": "a",
+        "key": "PJME",
         "issue_time": "2016-07-01T16:00:00Z",
+        "target_time": "2016-07-02T04:00:00Z",
         "measured": measured,
+        "forecast": forecast,
+        "lower": forecast,
+        "upper": forecast,
+        "crps": 0.0,
         "error": forecast - measured,
         "naive_error": None if naive is None else naive - measured,
     }
@@ -151,8 +169,7 @@ def error(measured: float, forecast: float, naive: float | None) -> dict[str, An
 
 def test_the_watch_counts_forecasts_and_compares_with_the_naive(bus: Bus) -> None:
     watch = ForecastWatch(bus, STREAM, ends_of(bus, [LOAD_FORECASTS.name, LOAD_ERRORS.name]))
-    forecast = {"id": "a", "issue_time": "2016-07-01T16:00:00Z", "quantiles": {}}
-    messages = [Outgoing(LOAD_FORECASTS.name, orjson.dumps(forecast), b"PJME")]
+    messages = [Outgoing(LOAD_FORECASTS.name, orjson.dumps(A_FORECAST), b"PJME")]
     publish(bus, messages)
 
     first = watch.look()
@@ -179,8 +196,7 @@ def test_doctor_says_what_it_knows_of_a_forecasting_service_without_a_probe(bus:
     publish(bus, load_messages("2016-07-01T04", 3))
     unread = findings()
     bus.commit_for("fake-load", {("load.readings", p): o.end for p, o in bus.offsets("load.readings").items()})
-    forecast = {"id": "a", "key": "PJME", "issue_time": "2016-07-01T16:00:00Z", "version": "1", "quantiles": {}}
-    publish(bus, [Outgoing(LOAD_FORECASTS.name, orjson.dumps(forecast), b"PJME")])
+    publish(bus, [Outgoing(LOAD_FORECASTS.name, orjson.dumps(A_FORECAST), b"PJME")])
     read = findings()
 
     assert nothing["fake-load group"] == (True, "load.readings is empty: nothing to read, nothing to forecast")

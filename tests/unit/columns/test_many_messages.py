@@ -11,6 +11,7 @@ import pytest
 
 from kappawatt.columns import codec
 from kappawatt.columns.batch import Batch
+from kappawatt.columns.budget import Budget
 from kappawatt.columns.codec import decode, decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, Decoded
 from kappawatt.columns.schema import Schema
@@ -160,10 +161,10 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> Non
             raise error("seven")
         return bulk(values, schema)
 
-    def alone(value: bytes, schema: Schema) -> Decoded:
+    def alone(value: bytes, schema: Schema, budget: Budget) -> Decoded:
         if b"777" in value:
             raise error("seven")
-        return one(value, schema)
+        return one(value, schema, budget)
 
     monkeypatch.setattr(codec, "bulk_json", in_bulk)
     monkeypatch.setattr(codec, "decode_json", alone)

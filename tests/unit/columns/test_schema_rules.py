@@ -42,7 +42,9 @@ def faults(power: float, share: float) -> list[tuple[str, str]]:
 @given(rows=st.lists(st.tuples(number, number), min_size=1, max_size=6), refused=st.booleans())
 def test_each_row_is_refused_for_exactly_what_is_wrong_with_it(rows: list[tuple[float, float]], refused: bool) -> None:
     power, share = (np.array(column) for column in zip(*rows, strict=True))
-    before = [Rejection(0, "not_a_number", "power", "x", "a number")] if refused else []
+    before = NUMBERS.refusals(len(rows))
+    if refused:
+        before.refuse(0, "not_a_number", "power", "x", "a number")
 
     batch = NUMBERS.check({"power": power, "share": share}, len(rows), before)
 
@@ -57,7 +59,9 @@ def test_each_row_is_refused_for_exactly_what_is_wrong_with_it(rows: list[tuple[
 def test_a_row_that_could_not_be_read_at_all_is_refused_for_that_alone() -> None:
     whole = Rejection(1, "malformed", None, "x", "a row")
 
-    batch = NUMBERS.check({"power": np.array([1.0, np.nan])}, 2, [whole])
+    refusals = NUMBERS.refusals(2)
+    refusals.refuse(whole.row, whole.code, whole.field, whole.got, whole.allowed)
+    batch = NUMBERS.check({"power": np.array([1.0, np.nan])}, 2, refusals)
 
     assert batch.rejections == (whole,)
     assert batch.valid.tolist() == [True, False]

@@ -67,7 +67,7 @@ def test_surrogates_as_bytes_and_other_encodings_are_refused() -> None:
 @pytest.mark.parametrize("kind", ["list", "object"])
 def test_deep_json_is_refused_and_as_deep_as_allowed_is_read(kind: str) -> None:
     load_json(nested(MOST_DEPTH, kind))
-    for levels in (MOST_DEPTH + 1, 1_000, 100_000):
+    for levels in (MOST_DEPTH + 1, 1_000, 20_000):
         with pytest.raises(PayloadInvalid, match="nested too deeply"):
             load_json(nested(levels, kind))
         with pytest.raises(PayloadInvalid, match=r"nested too deeply|depth limit|allowed an object"):

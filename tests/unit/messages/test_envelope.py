@@ -17,6 +17,7 @@ from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, JSON
 from kappawatt.messages.checked import (
     FLAG,
+    LONGEST_WORDS,
     MOMENT,
     NAME,
     NUMBER,
@@ -68,7 +69,7 @@ def arrived(messages: Sequence[Outgoing]) -> Records:
 
 BOUNDS: list[tuple[str, Any, list[Any], list[Any]]] = [
     ("name", NAME, ["a", "a" * 400], ["", "a" * 401, 1, None]),
-    ("words", WORDS, ["", "a" * 4000], ["a" * 4001, None]),
+    ("words", WORDS, ["", "a" * LONGEST_WORDS], ["a" * (LONGEST_WORDS + 1), None]),
     ("partition", PARTITION, [0, 2**31 - 1], [-1, 2**31, 1.0, True, None]),
     ("offset", OFFSET, [0, 2**63 - 1], [-1, 2**63, 1.0, True]),
     ("whole", WHOLE, [-(2**63), 2**63 - 1], [-(2**63) - 1, 2**63, 1.5]),
@@ -80,7 +81,7 @@ BOUNDS: list[tuple[str, Any, list[Any], list[Any]]] = [
         ["1970-01-01T00:00:00Z", "2262-01-01T00:00:00Z"],
         ["2026-01-01", "1969-12-31T23:59:59.999Z", "2263-01-01T00:00:00Z", 1],
     ),
-    ("scalar", SCALAR, ["", "a" * 4000, None, True, 1, 1.5], ["a" * 4001, [], {}, math.nan]),
+    ("scalar", SCALAR, ["", "a" * LONGEST_WORDS, None, True, 1, 1.5], ["a" * (LONGEST_WORDS + 1), [], {}, math.nan]),
     ("maybe", maybe(NAME), [None, "a"], ["", 1]),
     ("numbers", numbers(2), [[1, 2.5]], [[1], [1, 2, 3], [1, math.nan], [1, None], (1, 2), None]),
 ]
@@ -179,7 +180,7 @@ def test_so_many_reasons_are_listed_as_there_is_room_for_and_all_are_counted() -
 
     long, _ = letter(b"{}", [refusal(i, allowed="x" * 9000, field="f" * 500) for i in range(100)])
     assert 1 < len(long["errors"]) < 100
-    assert (len(long["allowed"]), len(long["field"]), len(long["message"])) == (4000, 400, 4000)
+    assert (len(long["allowed"]), len(long["field"]), len(long["message"])) == (LONGEST_WORDS, 400, LONGEST_WORDS)
     assert len(orjson.dumps(long["errors"])) <= 400_000 + 200
 
 
@@ -245,7 +246,7 @@ def test_what_is_no_prediction_is_left_out_and_the_next_is_read() -> None:
         Outgoing("p", block.value[:-30], None, block.headers),
         prediction_block(prediction(offsets=np.array([-1, 8]))),
         prediction_block(prediction(offsets=np.array([1.0, 8.0]))),
-        prediction_block(prediction(columns={"note": np.array(["a", "b" * 4001], dtype=object)})),
+        prediction_block(prediction(columns={"note": np.array(["a", "b" * (LONGEST_WORDS + 1)], dtype=object)})),
         prediction_block(prediction(columns={"event_time": np.array([1.0, 2.0])})),
         prediction_block(
             prediction(columns={"x": np.zeros(10_001)}, offsets=np.arange(10_001), rows=np.arange(10_001))
@@ -346,7 +347,7 @@ def test_messages_are_grouped_by_content_type_in_their_order() -> None:
     assert [part.offsets for part in groups[CSV]] == [[12]]
 
 
-@pytest.mark.parametrize(("length", "is_refused"), [(1000, False), (1001, True)])
+@pytest.mark.parametrize(("length", "is_refused"), [(200, False), (201, True)])
 def test_rows_under_a_key_that_is_too_long_are_refused(length: int, is_refused: bool) -> None:
     value = orjson.dumps([EXAMPLE, EXAMPLE])
     polled = records(value, value, keys=[b"k", b"k" * length])
@@ -354,6 +355,7 @@ def test_rows_under_a_key_that_is_too_long_are_refused(length: int, is_refused: 
     found = decode_records([polled], JSON, READING)
 
     assert found.batch.valid.tolist() == [True, True, not is_refused, not is_refused]
+    allowed = "at most 200 characters, two for each byte of a binary one"
     assert [(r.row, r.field, r.got, r.allowed) for r in found.batch.rejections] == (
-        [(row, "key", f"{length} bytes", "1000 bytes") for row in (2, 3)] if is_refused else []
+        [(row, "key", f"one of {length} characters", allowed) for row in (2, 3)] if is_refused else []
     )

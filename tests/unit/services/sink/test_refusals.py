@@ -228,14 +228,14 @@ def test_reading_that_fails_as_nobody_thought_of_is_the_messages_own_fault(
 ) -> None:
     from kappawatt.services.sink import rows
 
-    decode = rows.decode_many
+    decode = rows.decode_records
 
-    def fragile(values: Any, *others: Any) -> Any:
-        if any(b"13.5" in value for value in values):
+    def fragile(parts: Any, *others: Any) -> Any:
+        if any(b"13.5" in value for records in parts for value in records.values):
             raise ZeroDivisionError("of a reader")
-        return decode(values, *others)
+        return decode(parts, *others)
 
-    monkeypatch.setattr(rows, "decode_many", fragile)
+    monkeypatch.setattr(rows, "decode_records", fragile)
     publish_readings(bus, batch_of(50, temperature=[13.5 if i in (0, 30) else 1.0 for i in range(50)]), block_rows=0)
 
     land_all(settings, 50)
