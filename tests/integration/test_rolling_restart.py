@@ -108,6 +108,7 @@ def test_replicas_restart_one_by_one_and_no_request_through_the_gateway_fails(
 ) -> None:
     shared = {"KAPPAWATT_BUS": f"embedded:{tmp_path / 'bus.sqlite'}", "KAPPAWATT_DRAIN_SECONDS": DRAIN_SECONDS}
     replicas = [Process(tmp_path, "serve", service, **shared) for _ in range(2)]
+    balancer.ends = [replica.port for replica in replicas]  # the gateway asks what its services are from the first
     gateway = Process(
         tmp_path, "serve", "gateway", KAPPAWATT_SERVICES=f"{service}=http://127.0.0.1:{balancer.port}", **shared
     )
@@ -115,7 +116,6 @@ def test_replicas_restart_one_by_one_and_no_request_through_the_gateway_fails(
     try:
         for process in started:
             process.wait_ready()
-        balancer.ends = [replica.port for replica in replicas]
         with Load(gateway, f"/api/{service}/{DOORS[service]}") as clients:
             for _ in range(RESTARTS):
                 new = Process(tmp_path, "serve", service, **shared)
