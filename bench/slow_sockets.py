@@ -25,7 +25,7 @@ from pathlib import Path
 
 from bench.environments import kappawatt, machine
 from bench.measure import say
-from bench.processes import free_port, memory, running, until_answers
+from bench.processes import cpu_seconds, free_port, memory, running, until_answers
 from kappawatt.bus import connect
 from kappawatt.streams.table import TOPICS
 
@@ -278,6 +278,8 @@ class Measured:
     ----------
     without, with_crowd : float
         Rate of good requests [1/s].
+    cpu_without, cpu_with : float
+        Processor time of the server for each of them [s]: unlike the rate it hardly depends on who else is busy.
     slowest_health : float
         The longest `/healthz` took while the crowd was there [s].
     memory_before, memory_most : int
@@ -292,6 +294,8 @@ class Measured:
     kind: str
     without: float
     with_crowd: float
+    cpu_without: float
+    cpu_with: float
     slowest_health: float
     memory_before: int
     memory_most: int
@@ -304,6 +308,11 @@ class Measured:
         return self.with_crowd / self.without
 
     @property
+    def cpu_ratio(self) -> float:
+        """cpu_without / cpu_with: the rate that is left where the server alone is what limits it."""
+        return self.cpu_without / self.cpu_with if self.cpu_with else 1.0
+
+    @property
     def grown(self) -> int:
         """Memory that came with the crowd [bytes]."""
         return max(0, self.memory_most - self.memory_before)
@@ -311,24 +320,41 @@ class Measured:
 
 def measure(server: str, port: int, pid: int, kind: str, sockets: int, seconds: float) -> Measured:
     """Let good clients ask without, with and without a crowd, each for `seconds`."""
-    path = SERVERS[server]
-    with Good(port, path) as good, Health(port) as health:
+    with Good(port, SERVERS[server]) as good, Health(port) as health:
+
+        def turn() -> tuple[float, float]:
+            """Rate, and processor time a request, over half the time."""
+            done, used = good.done, cpu_seconds(pid)
+            rate = good.rate(seconds / 2)
+            return rate, (cpu_seconds(pid) - used) / max(1, good.done - done)
+
         good.rate(min(0.3, seconds))
-        before = good.rate(seconds / 2)
+        without = [turn()]
         memory_before = memory(pid).rss
         health.seconds.clear()
-        with Crowd(port, path, KINDS[kind], sockets) as crowd:
+        with Crowd(port, SERVERS[server], KINDS[kind], sockets) as crowd:
             if KINDS[kind].settles:
                 good.rate(KINDS[kind].settles)
-            with_crowd = good.rate(seconds / 2)
-            middle = memory(pid).rss
-            with_crowd = (with_crowd + good.rate(seconds / 2)) / 2
-            memory_most = max(middle, memory(pid).rss)
+            with_crowd = [turn(), turn()]
+            memory_most = memory(pid).rss
         slowest = max(health.seconds, default=float("inf"))
         good.rate(0.1)
-        after = good.rate(seconds / 2)
-    without = (before + after) / 2
-    return Measured(server, kind, without, with_crowd, slowest, memory_before, memory_most, crowd.opened, good.failures)
+        without.append(turn())
+    means = [sum(each) / 2 for side in (without, with_crowd) for each in zip(*side, strict=True)]
+    rate_without, cpu_without, rate_with, cpu_with = means
+    return Measured(
+        server,
+        kind,
+        rate_without,
+        rate_with,
+        cpu_without,
+        cpu_with,
+        slowest,
+        memory_before,
+        memory_most,
+        crowd.opened,
+        good.failures,
+    )
 
 
 @contextmanager
@@ -365,8 +391,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = [
         f"{given.sockets} sockets of each kind, {given.seconds:g} s each, {machine()}, load {os.getloadavg()[0]:.1f}.",
         "",
-        "| server | sockets | good requests/s without | with | ratio | slowest /healthz | memory before | grown by |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| server | sockets | good requests/s without | with | ratio | ms CPU a request without | with | ratio "
+        "| slowest /healthz | memory before | grown by |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     is_well = True
     with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as found:
@@ -375,9 +402,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for kind in KINDS:
                 say(f"{server}: {kind}")
                 got = measure(server, port, pid, kind, given.sockets, given.seconds)
-                is_well = is_well and got.slowest_health < 1.0 and got.ratio > 0.8 and not got.failures
+                is_well = (
+                    is_well and got.slowest_health < 1.0 and max(got.ratio, got.cpu_ratio) > 0.8 and not got.failures
+                )
                 lines.append(
                     f"| {server} | {kind} | {got.without:.0f} | {got.with_crowd:.0f} | {got.ratio:.2f} "
+                    f"| {got.cpu_without * 1000:.2f} | {got.cpu_with * 1000:.2f} | {got.cpu_ratio:.2f} "
                     f"| {got.slowest_health * 1000:.0f} ms | {got.memory_before / MB:.0f} MB "
                     f"| {got.grown / MB:.1f} MB |"
                 )

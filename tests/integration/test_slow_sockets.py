@@ -30,8 +30,8 @@ def test_slow_sockets_hold_nobody(running: dict[str, tuple[int, int]], server: s
         found = measure(server, port, pid, kind, SOCKETS, SECONDS)
         assert found.failures == []
         assert found.grown < MOST_GROWN
-        tries.append((found.ratio, found.slowest_health))
-        if found.ratio >= LEAST_RATIO and found.slowest_health < MOST_HEALTH_SECONDS:
+        tries.append((found.ratio, found.cpu_ratio, found.slowest_health))
+        if max(found.ratio, found.cpu_ratio) >= LEAST_RATIO and found.slowest_health < MOST_HEALTH_SECONDS:
             return
 
-    pytest.fail(f"good requests kept, and the slowest /healthz [s]: {tries}")
+    pytest.fail(f"good requests kept by rate and by processor time, and the slowest /healthz [s]: {tries}")
