@@ -28,8 +28,7 @@ from kappawatt.serving.server.refusals import TooManyWait, TooSlow
 __all__ = ["Loop"]
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-TICK_SECONDS = 0.5
-LINGER_SECONDS = 2.0
+TICK_SECONDS, LINGER_SECONDS = 0.5, 2.0
 ACCEPT_SECONDS = 0.2  # a stopping process takes connections whose handshake is under way
 ACCEPTED_ALONE, ACCEPTED_SHARED = 64, 2  # connections taken in one turn of the loop
 READ_BYTES = 65_536
@@ -102,8 +101,7 @@ class Loop:
         self._accepts = False
         self._is_leaving = False
         self._now = time.monotonic()
-        self.must_close = False
-        """Whether every answer is the last one of its connection."""
+        self.must_close = False  # every answer is the last one of its connection
 
     def run(self, is_wanted: Callable[[], bool], tick: Callable[[], None], grace: float) -> None:
         """Serve while `is_wanted()`, then finish what was begun, for up to `grace` seconds.
