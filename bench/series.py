@@ -26,13 +26,14 @@ from pathlib import Path
 import numpy as np
 
 from bench.measure import say
-from bench.processes import free_port, memory, running, until, until_answers
+from bench.processes import BenchError, free_port, memory, running, until, until_answers
 from kappawatt.bus import Bus, Outgoing, connect
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.content import ARROW
 from kappawatt.forecasting.calendar import DAY, day_intervals
 from kappawatt.forecasting.history import AHEAD_INTERVALS
 from kappawatt.serving.service import Service, find_service
+from kappawatt.streams.series import INTERVAL_SECONDS
 from kappawatt.streams.table import TOPICS
 from kappawatt.worker.heap import PAUSE_SECONDS
 
@@ -64,7 +65,8 @@ def publish(bus: Bus, service: Service, count: int, step: int, days: int) -> Non
         times = np.concatenate([day_intervals(date, zone, step) for date in np.arange(begin, end)])
         for number in range(count):
             columns = {"interval_start": times, stream.target: series(number, times, step)}
-            columns["interval_seconds"] = np.full(len(times), float(step))
+            if INTERVAL_SECONDS in stream.schema.names:
+                columns[INTERVAL_SECONDS] = np.full(len(times), float(step))
             message = write_columns(columns)
             headers = (("content-type", ARROW.encode()),)
             producer.publish([Outgoing(stream.readings.name, message, f"series-{number:06}".encode(), headers)])
@@ -95,6 +97,8 @@ def used(role: str, service: Service, url: str, count: int, days: int, folder: P
             until(all_read, SECONDS, "all readings answered", process)
             forecasts = sum(known.end for known in bus.offsets(stream.answers.name).values())
             say(f"  {forecasts} forecasts of {count} series in {days} days")
+            if forecasts < count:
+                raise BenchError(f"consume: got {forecasts} forecasts, allowed one a series or more")
         time.sleep(PAUSE_SECONDS + 2.0)  # until what is free was given back
         found = memory(process.pid).pss
     bus.close()

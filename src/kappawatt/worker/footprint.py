@@ -14,7 +14,7 @@ __all__ = ["series_bytes"]
 NUMBER = 8  # bytes of a float
 ALLOCATED = 1.15  # of what is asked for: what an allocator takes of the system once arrays have come and gone
 OBJECTS = 2_500  # bytes of a history beside its arrays: names, locks, tables
-FORECAST_OBJECTS = 4_000  # and of the forecasts that a worker holds against their truth
+FORECAST_OBJECTS = 7_000  # and of the forecasts that a worker holds against their truth
 FANS = 2  # of which it keeps the quantiles: of the day that runs and of the one before, or of the next
 
 

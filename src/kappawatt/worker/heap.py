@@ -1,8 +1,8 @@
 """Memory that nobody uses any more, given back to the system.
 
 Between what is kept of each series lie holes that its forecast has left: glibc frees them, but keeps the pages, since
-something that lives on stands at the end of the heap. After some days a worker of 300 meters had 100 MB of them and
-14 MB of histories and forecasts.
+something that lives on stands at the end of the heap. A worker of 300 meters of half
+hours had 100 MB of them beside 15 MB of histories and forecasts.
 """
 
 from __future__ import annotations
