@@ -52,13 +52,10 @@ class _At:
     log : str
     next : int
         Offset up to which everything was handed out.
-    jumped : int or None
-        An offset beyond it that came next, when the position was put right because of it.
     """
 
     log: str
     next: int
-    jumped: int | None = None
 
 
 class Positions:
@@ -91,7 +88,7 @@ class Positions:
         came: dict[TopicPartition, Records] = {}
         for records in polled:
             came.setdefault((records.topic, records.partition), records)
-        nexts = {place: came[place].offsets[0] if place in came else at for place, at in positions.items()}
+        nexts = {place: _since(came[place]) if place in came else at for place, at in positions.items()}
         astray = [place for place in positions if self._is_astray(member, place, nexts[place], came.get(place))]
         moved = self._put_right(member, astray, nexts, came) if astray else set()
         kept = []
@@ -111,10 +108,10 @@ class Positions:
             return True
         if next_ <= at.next:
             return False
-        # Offsets have gaps (retention, markers of transactions). A rebalance puts a member to what is committed.
+        # Offsets have gaps (retention, markers of transactions). A rebalance puts a member to what is committed, which
+        # nobody but this member changes from then on, and it has not between that poll and here.
         committed = member.committed(place)
-        if committed is not None and at.next < committed <= next_ and at.jumped != next_:
-            at.jumped = next_
+        if committed is not None and at.next < committed <= next_:
             return True
         if came is None:
             at.next = next_
@@ -142,7 +139,6 @@ class Positions:
                     continue  # a partition that the bus has just got
                 key = (topic, log_id, place[1])
                 start = _start(key, stored, kept[place[1]])
-                jumped = self._at[place].jumped if place in self._at else None
                 if nexts[place] > start:
                     try:
                         member.seek(place, start)
@@ -151,9 +147,11 @@ class Positions:
                         self._at.pop(place, None)
                         continue
                     moved.add(place)
-                self._at[place] = _At(log_id, min(start, nexts[place]), jumped)
+                self._at[place] = _At(log_id, min(start, nexts[place]))
                 self._stored[key] = stored.get(key)
                 self._landing.pop(key, None)
+        if moved:
+            member.commit()  # else a gap of the log around what was committed would look like the next rebalance
         return moved
 
     @property
@@ -177,6 +175,11 @@ class Positions:
         """Note that what was to be written was."""
         self._stored |= self._landing
         self._landing.clear()
+
+
+def _since(records: Records) -> int:
+    """Return where reading went on."""
+    return records.offsets[0] if records.since is None else records.since
 
 
 def _start(key: Key, stored: Mapping[Key, int], kept: Offsets) -> int:
