@@ -128,7 +128,11 @@ class Settings:
     cors_origins: str = _setting(
         "", "origins whose pages may ask a Lambda function, comma separated, or `*`; empty none"
     )
-    max_body_bytes: int = _setting(8_388_608, "largest request body [bytes]", _number(1_000, 1_000_000_000))
+    max_body_bytes: int = _setting(
+        8_388_608,
+        "largest request body [bytes]; what it may become follows from it, see limits.md",
+        _number(1_000, 1_000_000_000),
+    )
     connections: int = _setting(
         1_000,
         "most connections of a serving process; one more ends the one that has waited longest for its client",

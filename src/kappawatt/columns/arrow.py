@@ -284,7 +284,7 @@ def _record_batch(
     result, next_buffer = {}, 0
     for column, (length, nulls) in zip(schema, nodes, strict=True):
         _fit(length, rows, rows, "column length")
-        account.spend(A_PLACE * rows + A_PART, f"a column of {rows:,} rows")
+        account.spend(A_PLACE * rows + A_PART, "a column")
         mine = places[next_buffer : next_buffer + column.buffers]
         next_buffer += column.buffers
         buffers = [_buffer(offset, size, body, codec, account) for offset, size in mine]

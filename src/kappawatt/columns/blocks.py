@@ -1,9 +1,9 @@
 """A large body read a piece at a time, so that what it is parsed into never exists as a whole.
 
 Rows as Python objects take five to thirty times the text they stand in; as columns they take less than it. So a list
-of rows, or lines, is cut between two rows every quarter of a megabyte. A cut may be wrong, inside of a text or of
-something nested: then one of the two pieces is no list of JSON values, since the whole can be read in one way only,
-and the body is read as a whole, if it may be.
+of rows is cut between two of them every half of a megabyte, lines every quarter. A cut may be wrong, inside of a text
+or of something nested: then one of the two pieces is no list of JSON values, since the whole can be read in one way
+only, and the body is read as a whole, if it may be.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from kappawatt.errors import PayloadInvalid
 __all__ = ["in_blocks", "joined", "lines_of"]
 
 BLOCK_BYTES = 256 * 1024
+LIST_BYTES = 512 * 1024  # of a list of objects, of which as many bytes are fewer rows
 LIST, LIST_END, OBJECT_END = (re.compile(pattern) for pattern in (rb"\s*\[", rb"\]\s*", rb"\]\s*\}\s*"))
 BETWEEN_ROWS = re.compile(rb"[}\]]\s*(,)\s*[{\[]")
 
@@ -63,7 +64,7 @@ def in_blocks(
     PayloadTooLarge
         There are too many rows.
     """
-    if len(body) <= BLOCK_BYTES:
+    if len(body) <= LIST_BYTES:
         return None
     head, tail = (LIST, LIST_END) if inside is None else (_head_of(inside), OBJECT_END)
     begin, end = head.match(body), body.rfind(b"]")
@@ -72,7 +73,7 @@ def in_blocks(
     batches: list[Batch] = []
     count, start = 0, begin.end()
     while start < end:
-        cut = BETWEEN_ROWS.search(body, start + BLOCK_BYTES, end)
+        cut = BETWEEN_ROWS.search(body, start + LIST_BYTES, end)
         stop = end if cut is None else cut.start(1)
         if stop - start == end - begin.end():
             return None

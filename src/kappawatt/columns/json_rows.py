@@ -12,12 +12,12 @@ import orjson
 from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Batch
-from kappawatt.columns.blocks import in_blocks, joined, lines_of
+from kappawatt.columns.blocks import LIST_BYTES, in_blocks, joined, lines_of
 from kappawatt.columns.budget import STANDARD, Budget
 from kappawatt.columns.content import JSON, Decoded
 from kappawatt.columns.refusals import Refusals
 from kappawatt.columns.schema import SHORTEST, Kind, Schema, shorten
-from kappawatt.columns.strict_json import SURROGATE_ESCAPE, Repeated, count_quotes, load_json
+from kappawatt.columns.strict_json import SMALL, SURROGATE_ESCAPE, Repeated, count_quotes, load_json
 from kappawatt.columns.values import column_of, refuse_unknown
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 
@@ -27,11 +27,12 @@ MOST_UNKNOWN = 20  # unknown fields of one row that are named
 
 
 def decode_json(body: bytes, schema: Schema, budget: Budget = STANDARD) -> Decoded:
-    batches = in_blocks(
-        body, lambda text: load_json(text, budget), lambda rows, _: decode_objects(rows, schema, budget), budget
-    )
-    if batches is not None:
-        return Decoded(joined(batches, schema, budget.listed), "list")
+    if len(body) > LIST_BYTES:
+        batches = in_blocks(
+            body, lambda text: load_json(text, budget), lambda rows, _: decode_objects(rows, schema, budget), budget
+        )
+        if batches is not None:
+            return Decoded(joined(batches, schema, budget.listed), "list")
     return decode_parsed(load_json(body, budget), schema, budget)
 
 
@@ -99,7 +100,8 @@ class _Unread:
 def _line(line: bytes, budget: Budget) -> Any:
     """The value in a line; `_Unread` if there is none."""
     try:
-        budget.allow_objects(line)
+        if len(line) > SMALL:
+            budget.allow_objects(line)
         parsed = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         # of NaN and Infinity, and of text that is no Unicode, the sender should hear by field
@@ -130,8 +132,7 @@ def decode_objects(rows: Sequence[Any], schema: Schema, budget: Budget | None = 
     refusals = _refusals(schema, len(rows), budget)
     if not {type(row) for row in rows} <= {dict}:
         rows = [_checked_row(i, row, schema, refusals) for i, row in enumerate(rows)]
-    known = set(schema.names)
-    if not all(row.keys() <= known for row in rows):
+    if not set().union(*rows) <= set(schema.names):
         for i, row in enumerate(rows):
             _refuse_unknown_fields(i, row, schema, refusals)
     columns = {f.name: column_of([row.get(f.name) for row in rows], f, refusals) for f in schema.fields}

@@ -41,23 +41,30 @@ class Refusals:
     most : int or None
         Rejections kept, the first ones by row; None is all. A reason is some 300 bytes, its value one or two.
 
-    Attributes
-    ----------
-    rows : ndarray of bool, shape (n,)
-        Which rows are refused.
     """
 
+    __slots__ = ("_cells", "_kept", "_most", "_n", "_names", "_room", "_rows", "_unlisted", "_unreadable")
+
     def __init__(self, n: int, names: Sequence[str] = (), most: int | None = None) -> None:
-        self.rows: NDArray[np.bool_] = np.zeros(n, dtype=np.bool_)
+        self._n = n
+        self._names = names
         self._most = most
+        self._rows: NDArray[np.bool_] | None = None
         self._kept: list[Rejection] = []
         self._room: dict[str | None, int] = {}  # a column comes after the other, so each may keep the first
         self._unlisted: Counter[str] = Counter()
         self._unreadable: NDArray[np.bool_] | None = None  # whole rows
-        self._cells: dict[str, NDArray[np.bool_] | None] = dict.fromkeys(names)
+        self._cells: dict[str, NDArray[np.bool_]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._kept)
+
+    @property
+    def rows(self) -> NDArray[np.bool_]:
+        """Which rows are refused, shape (n,)."""
+        if self._rows is None:
+            self._rows = np.zeros(self._n, dtype=np.bool_)
+        return self._rows
 
     @property
     def first(self) -> Rejection:
@@ -118,13 +125,11 @@ class Refusals:
         """Where a field was refused; of rows as a whole, if it is None; None for a field of no schema."""
         if field is None:
             if self._unreadable is None:
-                self._unreadable = np.zeros(len(self.rows), dtype=np.bool_)
+                self._unreadable = np.zeros(self._n, dtype=np.bool_)
             return self._unreadable
-        if field not in self._cells:
-            return None
-        mask = self._cells[field]
-        if mask is None:
-            mask = self._cells[field] = np.zeros(len(self.rows), dtype=np.bool_)
+        mask = self._cells.get(field)
+        if mask is None and field in self._names:
+            mask = self._cells[field] = np.zeros(self._n, dtype=np.bool_)
         return mask
 
     def _note(self, row: int, code: str, field: str | None) -> bool:
@@ -141,7 +146,7 @@ class Refusals:
     def _has_room(self, field: str | None) -> bool:
         if self._most is None:
             return True
-        group = field if field in self._cells else None
+        group = field if field in self._names else None
         room = self._room.get(group, self._most)
         self._room[group] = room - 1
         return room > 0

@@ -217,7 +217,7 @@ class Schema:
         if not refusals and self._all_good(columns, n):
             whole = {f.name: columns[f.name] if f.name in columns else nothing(f, n) for f in self.fields}
             return Batch(whole, np.ones(n, dtype=np.bool_))
-        found = self.refusals(n) if refusals is None else refusals
+        found = refusals
         complete: dict[str, NDArray[Any]] = {}
         for field in self.fields:
             column = columns.get(field.name)
@@ -225,7 +225,11 @@ class Schema:
                 column = nothing(field, n)
             complete[field.name] = column
             for code, bad in _faults(field, column):
+                if found is None:
+                    found = self.refusals(n)
                 found.refuse_all(bad, code, field.name, column, field.allowed)
+        if not found:
+            return Batch(complete, np.ones(n, dtype=np.bool_))
         listed, unlisted = found.listed()
         return Batch(complete, ~found.rows, listed, unlisted)
 

@@ -15,10 +15,11 @@ from typing import Any
 import orjson
 
 from kappawatt.columns.budget import STANDARD, Budget
-from kappawatt.errors import PayloadInvalid
+from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 
 __all__ = [
     "MOST_DEPTH",
+    "SMALL",
     "SURROGATE",
     "SURROGATE_ESCAPE",
     "Repeated",
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 MOST_DEPTH = 64  # levels of lists and objects; a forecast's document has three
+SMALL = 16 * 1024  # bytes of JSON that no budget is asked for
+CLOSING = re.compile(rb"[\]}]")
 SHOWN = 80  # characters of a bad text that are worth repeating to its sender
 # Text is decoded strictly, so half a surrogate pair can come from an escape only.
 SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -59,7 +62,7 @@ def load_json(body: bytes, budget: Budget = STANDARD) -> Any:
     PayloadTooLarge
         It may take more memory than the budget has.
     """
-    budget.allow_objects(body)
+    _require_room(body, budget)
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -69,7 +72,7 @@ def load_json(body: bytes, budget: Budget = STANDARD) -> Any:
             return parsed
         reason = "malformed"
         del parsed
-    budget.allow_objects(body, copies=2)
+    _require_room(body, budget, copies=2)
     try:
         found = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_pairs, parse_int=_integer)
     except RecursionError:
@@ -82,6 +85,19 @@ def load_json(body: bytes, budget: Budget = STANDARD) -> Any:
     if SURROGATE_ESCAPE.search(body):
         _refuse_surrogates(found)
     return found
+
+
+def _require_room(body: bytes, budget: Budget, copies: int = 1) -> None:
+    if len(body) <= SMALL:
+        return
+    try:
+        budget.allow_objects(body, copies)
+    except PayloadTooLarge:
+        end = CLOSING.search(body)
+        head = body[: end.start()] if end else body
+        if head.count(b"[") + head.count(b"{") > MOST_DEPTH:  # what is deep is not only large
+            raise PayloadInvalid.of("body", NESTED, LEVELS) from None
+        raise
 
 
 def load_document(value: bytes) -> dict[str, Any]:

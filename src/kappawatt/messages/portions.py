@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from kappawatt.bus.interface import Records
 from kappawatt.columns import arrow
 from kappawatt.columns.budget import STANDARD, Budget
+from kappawatt.columns.memory import give_back
 
 __all__ = ["portions"]
 
-OF_TEXT = 32  # bytes that a byte of JSON or CSV becomes at most, as columns and rejections
+OF_TEXT, OF_ROW = 4, 96  # bytes that a byte of JSON or CSV, and a row in it, become as columns and rejections
+TOGETHER = 3  # a portion of several messages has a third of what a single one may have: its answers wait with it
 
 
 def portions(polled: Sequence[Records], budget: Budget = STANDARD) -> Iterator[Sequence[Records]]:
@@ -18,23 +20,30 @@ def portions(polled: Sequence[Records], budget: Budget = STANDARD) -> Iterator[S
 
     A single message that is too large comes alone: whoever reads it refuses it. What comes all day is one portion.
     """
-    size = sum(len(value) for records in polled for value in records.values)
-    packed = any(value.startswith(arrow.MARK) for records in polled for value in records.values)
-    if not packed and size * OF_TEXT <= budget.unpacked:
-        yield polled
-        return
+    most = budget.unpacked // TOGETHER
+    if not any(value.startswith(arrow.MARK) for records in polled for value in records.values):
+        count = sum(map(len, polled))
+        if OF_ROW * count + _of_text(b"".join(value for records in polled for value in records.values)) <= most:
+            yield polled
+            return
     portion: list[Records] = []
-    left = budget.unpacked
+    left = most
     for records in polled:
         first = 0
         for place, value in enumerate(records.values):
-            weight = arrow.weight(value) if value.startswith(arrow.MARK) else OF_TEXT * len(value)
-            if weight > left and left < budget.unpacked:
+            weight = arrow.weight(value) if value.startswith(arrow.MARK) else OF_ROW + _of_text(value)
+            if weight > left and left < most:
                 if place > first:
                     portion.append(records.pick(range(first, place)))
+                give_back()
                 yield portion
-                portion, first, left = [], place, budget.unpacked
+                portion, first, left = [], place, most
             left -= weight
         portion.append(records if first == 0 else records.pick(range(first, len(records))))
-    if portion:
-        yield portion
+    give_back()
+    yield portion
+
+
+def _of_text(value: bytes) -> int:
+    """What text becomes; a row is a line or an object, at most."""
+    return OF_TEXT * len(value) + OF_ROW * (value.count(b"\n") + value.count(b"{"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import current_app, request
 from gunicorn.http.errors import NoMoreData, ParseException
 
+from kappawatt.columns.memory import give_back
 from kappawatt.errors import ContentTypeUnsupported, PayloadInvalid, PayloadTooLarge
-from kappawatt.serving.server.memory import give_back
 
 __all__ = ["read_body"]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from kappawatt.bus import Bus, connect_as
 from kappawatt.bus.standing import say_away
+from kappawatt.columns.memory import keep_few_heaps
 from kappawatt.errors import BusUnreachable
 from kappawatt.serving.service import Context, ModelKind
 from kappawatt.settings import Settings
@@ -31,6 +32,7 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
     service, settings, telemetry = context.service, context.settings, context.telemetry
     if kind.most_records is not None:
         settings = replace(settings, max_records=min(settings.max_records, kind.most_records))
+    keep_few_heaps()
     bus = _open_bus(settings, telemetry)
 
     def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:

@@ -15,12 +15,12 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.bus.interface import Bus, Consumer, Producer
+from kappawatt.bus.interface import Bus, Consumer, Producer, Records
 from kappawatt.bus.promotions import PromotionFollower, Serving, group_of
 from kappawatt.bus.standing import Standing, say_away
 from kappawatt.errors import BusError, HistoriesBehind, KappawattError, Overloaded, SettingInvalid
@@ -181,10 +181,7 @@ class Worker:
             return 0
         messages, internal = sum(map(len, polled)), 0
         for portion in portions(polled):  # what small messages unpack to may be more than the memory there is
-            outcome = answers.answer(portion)
-            producer.publish(outcome.outgoing)
-            internal += outcome.internal
-            self._note(outcome)
+            internal += self._answer(portion, producer, answers)
         consumer.commit()
         self._unanswered = self._unanswered + messages if internal == messages else 0
         return messages
@@ -209,6 +206,13 @@ class Worker:
             return None
         self._unfollowed = None
         return answers
+
+    def _answer(self, portion: Sequence[Records], producer: Producer, answers: Answers) -> int:
+        """Answer one portion, of which nothing stays while the next is read; return its `Outcome.internal`."""
+        outcome = answers.answer(portion)
+        producer.publish(outcome.outgoing)
+        self._note(outcome)
+        return outcome.internal
 
     def _serve(self, serving: Serving | None) -> Answers:
         output = serving.topic if serving else self._stream

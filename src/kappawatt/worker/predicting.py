@@ -92,17 +92,15 @@ class Answering:
     ) -> None:
         arrived = np.asarray(part.timestamps, dtype=np.int64)[local]
         outcome.event_times.append(arrived)
-        columns = self._columns(rows, arrived, decoded.batch, answer)
-        offsets = np.asarray(part.offsets, dtype=np.int64)[local]
-        inner = decoded.row[rows].astype(np.int32)
+        offsets = np.asarray(part.offsets, dtype=np.int64)
         for start in range(0, len(rows), BLOCK_ROWS_MOST):
             cut = slice(start, start + BLOCK_ROWS_MOST)
             prediction = Prediction(
                 self.output,
                 key,
-                {name: column[cut] for name, column in columns.items()},
-                offsets[cut],
-                inner[cut],
+                self._columns(rows[cut], arrived[cut], decoded.batch, answer),
+                offsets[local[cut]],
+                decoded.row[rows[cut]].astype(np.int32),
                 part.topic,
                 part.partition,
                 self.model.name,

@@ -15,10 +15,10 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from kappawatt import logs
+from kappawatt.columns.memory import keep_few_heaps
 from kappawatt.errors import SettingInvalid
 from kappawatt.serving.server.door import end_at_sigterm
 from kappawatt.serving.server.drain import HeldTermination
-from kappawatt.serving.server.memory import keep_few_heaps
 from kappawatt.serving.server.parent import end_with_parent
 from kappawatt.serving.server.worker import LoopWorker
 from kappawatt.serving.service import Service

@@ -1,4 +1,4 @@
-"""Memory that a large request has freed is given back before the next one takes more.
+"""Memory that a large body has freed is given back before the next one takes more.
 
 glibc keeps freed memory in a heap for each thread, and Python's garbage collector leaves cycles for later: what one
 request was allowed would stay and add up. Elsewhere than on glibc nothing is done.
