@@ -132,9 +132,8 @@ class Landing:
                 log.warning("message cannot be read", exc_info=True, extra={"at": _place(records, 0)})
                 self.refuse(records, 0, "malformed", f"{type(error).__name__}: {error}")
                 return
-            middle = len(records) // 2
-            self._add(records.pick(range(middle)))
-            self._add(records.pick(range(middle, len(records))))
+            for half in records.halves():
+                self._add(half)
         else:
             self.rows += scratch.rows
             self.refused += scratch.refused

@@ -36,8 +36,7 @@ def isolated(
         raise
     except Exception:
         if len(records) > 1:
-            middle = len(records) // 2
-            first, second = records.pick(range(middle)), records.pick(range(middle, len(records)))
+            first, second = records.halves()
             yield from isolated(read, first, start, failed)
             yield from isolated(read, second, first.next_offset, failed)
             return

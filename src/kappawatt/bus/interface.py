@@ -117,6 +117,11 @@ class Records:
             self.envelope,
         )
 
+    def halves(self) -> tuple[Records, Records]:
+        """Return the first half of the messages, and the second."""
+        middle = len(self) // 2
+        return self.pick(range(middle)), self.pick(range(middle, len(self)))
+
     def before(self, offset: int) -> Records:
         """Return the messages below an offset."""
         n = bisect_left(self.offsets, offset)

@@ -77,5 +77,4 @@ def _halves(polled: Sequence[Records]) -> list[list[Records]]:
         middle = len(polled) // 2
         return [list(polled[:middle]), list(polled[middle:])]
     (records,) = polled
-    middle = len(records) // 2
-    return [[records.pick(range(middle))], [records.pick(range(middle, len(records)))]]
+    return [[half] for half in records.halves()]
