@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from kappawatt.errors import BusError
 
-__all__ = ["KnownLogs", "log_text", "new_log"]
+__all__ = ["KnownLogs", "log_id_of", "log_text", "new_log"]
 
 LOOK_SECONDS = 0.25  # between two looks while messages come
 IDLE_SECONDS = 1.0  # and while none do
@@ -24,6 +24,23 @@ IDLE_SECONDS = 1.0  # and while none do
 def log_text(topic_id: uuid.UUID) -> str:
     """Return a topic's id as Kafka writes it, 22 characters of URL-safe base64; "" for the id that means none."""
     return base64.urlsafe_b64encode(topic_id.bytes).decode().rstrip("=") if topic_id.int else ""
+
+
+def log_id_of(topic: str, look_up: Callable[[list[str]], Mapping[str, str]], places: Callable[[str], object]) -> str:
+    """Return the identity of a topic's log, "" where the bus has none.
+
+    Parameters
+    ----------
+    look_up : callable
+        Topics to their logs now; topics that do not exist are left out.
+    places : callable
+        Waits for a topic that was made a moment ago, and raises TopicUnknown if there is none.
+    """
+    found = look_up([topic])
+    if topic not in found:
+        places(topic)
+        found = look_up([topic])
+    return found.get(topic, "")
 
 
 def new_log() -> str:

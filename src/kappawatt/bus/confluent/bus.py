@@ -16,7 +16,7 @@ from kappawatt.bus.in_flight import InFlight
 from kappawatt.bus.interface import BusOptions, Consumer, Offsets, Producer, Start, TopicPartition
 from kappawatt.bus.kafka_clients import ANSWER_SECONDS
 from kappawatt.bus.kafka_settings import topic_config
-from kappawatt.bus.logs import KnownLogs
+from kappawatt.bus.logs import KnownLogs, log_id_of
 from kappawatt.bus.topic import Topic
 from kappawatt.errors import BusError
 
@@ -100,11 +100,7 @@ class ConfluentBus:
         return {number: Offsets(begin[number], end[number]) for number in sorted(begin)}
 
     def log_id(self, topic: str) -> str:
-        found = self._cluster.logs([topic])
-        if topic not in found:
-            self._cluster.places(topic)  # raises, unless it was made a moment ago
-            found = self._cluster.logs([topic])
-        return found.get(topic, "")
+        return log_id_of(topic, self._cluster.logs, self._cluster.places)
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
         places = self._cluster.places(topic)

@@ -19,7 +19,7 @@ from kappawatt.bus.kafka.member import Member
 from kappawatt.bus.kafka.producer import ClusterProducer
 from kappawatt.bus.kafka.quiet import quieten
 from kappawatt.bus.kafka_settings import topic_config
-from kappawatt.bus.logs import KnownLogs
+from kappawatt.bus.logs import KnownLogs, log_id_of
 from kappawatt.bus.topic import Topic
 from kappawatt.errors import BusError, SettingInvalid
 
@@ -101,11 +101,7 @@ class KafkaBus:
         return {place.partition: Offsets(begin[place], end[place]) for place in places}
 
     def log_id(self, topic: str) -> str:
-        found = self._cluster.logs([topic])
-        if topic not in found:
-            self._cluster.places(topic)  # raises, unless it was made a moment ago
-            found = self._cluster.logs([topic])
-        return found.get(topic, "")
+        return log_id_of(topic, self._cluster.logs, self._cluster.places)
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
         places = self._cluster.places(topic)
