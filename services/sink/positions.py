@@ -88,7 +88,7 @@ class Positions:
         came: dict[TopicPartition, Records] = {}
         for records in polled:
             came.setdefault((records.topic, records.partition), records)
-        nexts = {place: _since(came[place]) if place in came else at for place, at in positions.items()}
+        nexts = {place: came[place].begin if place in came else at for place, at in positions.items()}
         astray = [place for place in positions if self._is_astray(member, place, nexts[place], came.get(place))]
         moved = self._put_right(member, astray, nexts, came) if astray else set()
         kept = []
@@ -175,11 +175,6 @@ class Positions:
         """Note that what was to be written was."""
         self._stored |= self._landing
         self._landing.clear()
-
-
-def _since(records: Records) -> int:
-    """Return where reading went on."""
-    return records.offsets[0] if records.since is None else records.since
 
 
 def _start(key: Key, stored: Mapping[Key, int], kept: Offsets) -> int:

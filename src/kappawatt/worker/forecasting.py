@@ -149,7 +149,7 @@ class Forecasting:
         if state is None or state.log != records.log or state.next_offset > first:
             begin = self._bus.offsets(records.topic)[records.partition].begin
             state = self._partitions[where] = _Partition(Histories(self.model.predictor), records.log, begin)
-        if state.next_offset < first:
+        if state.next_offset < records.begin:
             self._read_again(where, state, first)
         return state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,25 @@ def test_data_that_arrives_late_was_not_known_earlier_whatever_it_says(bus: Bus,
     assert (first["corrected"], corrected["corrected"]) == (False, True)
     tail = [e for e in whole[ERRORS] if e["issue_time"] == "2016-07-19T16:00:00Z"]
     assert [e for e in restarted[ERRORS] if e["issue_time"] == "2016-07-19T16:00:00Z"] == tail
+
+
+@pytest.mark.parametrize("is_known_empty", [True, False])
+def test_a_gap_that_is_known_to_hold_no_message_is_not_read(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_known_empty: bool
+) -> None:
+    publish(bus, events(month_and_day(NOON)))
+    *earlier, last = cut(everything(bus, "load.readings"), 1)
+    behind = replace(last, offsets=[last.offsets[0] + 1], since=last.offsets[0] if is_known_empty else None)
+    read: list[object] = []
+    reader = bus.reader
+    monkeypatch.setattr(bus, "reader", lambda *args, **how: read.append(args) or reader(*args, **how))
+    answering = forecasting(bus, tmp_path)
+    run(answering, earlier)
+
+    found = run(answering, [behind])
+
+    assert len(read) == (0 if is_known_empty else 1)
+    assert len(found[FORECASTS]) == (1 if is_known_empty else 0)  # else the last message has been read as history
 
 
 def test_weather_measured_with_its_load_is_known_at_the_end_of_its_hour() -> None:
