@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +156,45 @@ def test_a_broker_that_is_away_is_a_line_in_15_s(tmp_path: Path, broker: Broker,
             assert 1 <= len(said) <= 4, "\n".join(said)
         for process in processes:
             process.wait_ready()
+
+
+ASKING = """
+import sys, time, contextlib
+from kappawatt.bus import connect
+from kappawatt.bus.interface import BusOptions
+from kappawatt.errors import BusError
+url, topic = sys.argv[1:]
+bus = connect(url, BusOptions(kafka_client="confluent"))
+questions = (
+    lambda: bus.committed("asking", topic),
+    lambda: bus._cluster.group("asking"),
+    lambda: bus.offsets(topic),
+    lambda: bus.log_id(topic),
+)
+end = time.monotonic() + 10
+while time.monotonic() < end:
+    for question in questions:
+        with contextlib.suppress(BusError):
+            question()
+print("answered", bus.committed("asking", topic))
+"""
+
+
+def test_a_process_outlives_the_broker_it_asks(tmp_path: Path) -> None:
+    """librdkafka ends the process when a coordinator goes under some questions: 4 of 4 within a minute."""
+    with Broker(tmp_path) as broker:
+        url = f"kafka://{broker.bootstrap}"
+        connect(url).ensure([topic for topic in TOPICS if topic.name == TOPIC])
+        command = [sys.executable, "-c", ASKING, url, TOPIC]
+        asking = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        for _ in range(3):
+            time.sleep(1)
+            broker.kill()
+            broker.start()
+        said = [process.communicate(timeout=90)[0] for process in asking]
+
+    assert [process.returncode for process in asking] == [0, 0]
+    assert said == ["answered {}\n"] * 2
 
 
 def test_an_ingestor_whose_bus_refuses_writes_is_not_ready_until_it_takes_them(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, admin
+from confluent_kafka import KafkaException, admin
 from confluent_kafka import TopicPartition as Place
 
 from kappawatt.bus.confluent.cluster import Cluster
 from kappawatt.bus.confluent.consumer import Reader
 from kappawatt.bus.confluent.member import Member
 from kappawatt.bus.confluent.producer import ClusterProducer
+from kappawatt.bus.confluent.trouble import answered
 from kappawatt.bus.in_flight import InFlight
 from kappawatt.bus.interface import BusOptions, Consumer, Offsets, Producer, Start, TopicPartition
 from kappawatt.bus.kafka_clients import ANSWER_SECONDS
@@ -120,28 +121,19 @@ class ConfluentBus:
         return self._cluster.why_not_writable(topics)
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        request = [ConsumerGroupTopicPartitions(group, self._cluster.places(topic))]
-        answer = self._cluster.ask(
-            lambda admin: admin.list_consumer_group_offsets(request, request_timeout=ANSWER_SECONDS)[group].result()
+        places = self._cluster.places(topic)
+        found = self._cluster.ask_of(
+            group, lambda consumer: answered(consumer.committed(places, timeout=ANSWER_SECONDS))
         )
-        found = sorted((p.partition, p.offset) for p in answer.topic_partitions)
-        return {number: offset for number, offset in found if offset >= 0}
+        return {place.partition: place.offset for place in found if place.offset >= 0}
 
     def commit_for(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         wanted = [Place(*place, offset) for place, offset in offsets.items()]
         if not wanted:
             return
-        request = [ConsumerGroupTopicPartitions(group, wanted)]
-        waiting = {"request_timeout": ANSWER_SECONDS}
-        members = self._cluster.ask(
-            lambda admin: admin.describe_consumer_groups([group], **waiting)[group].result()
-        ).members
-        if members:
+        if members := self._cluster.group(group).members:
             raise BusError(f"group {group!r}: got {len(members)} members, allowed none")
-        answer = self._cluster.ask(lambda admin: admin.alter_consumer_group_offsets(request, **waiting)[group].result())
-        for place in answer.topic_partitions:
-            if place.error is not None:
-                raise BusError(f"{group}: {place.topic}[{place.partition}]: {place.error.str()}")
+        self._cluster.ask_of(group, lambda consumer: answered(consumer.commit(offsets=wanted, asynchronous=False)))
 
     def close(self) -> None:
         self._cluster.close()

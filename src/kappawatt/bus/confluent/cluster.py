@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import struct
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupState, IsolationLevel, KafkaError, KafkaException, TopicCollection, admin
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, admin
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient
 
@@ -47,7 +48,7 @@ BOTH: dict[str, Any] = {
     "log_level": 2,  # failures reach error_cb; librdkafka would also print them to stderr
 }
 LEAST_IN_SYNC = "min.insync.replicas"
-SETTLED = (ConsumerGroupState.STABLE, ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
+SETTLED = ("Stable", "Empty", "Dead")
 T = TypeVar("T")
 
 
@@ -61,16 +62,27 @@ class Cluster:
         self._settings = read_settings(options.client)
         self._tokens = self._settings.tokens
         self._lock = threading.Lock()
-        self._admin: tuple[AdminClient, Trouble] | None = None
-        self._admin_pid = 0
+        self._clients: dict[str | None, tuple[Any, Trouble]] = {}  # the administrator's, and one of each group asked
+        self._clients_pid = os.getpid()
 
     def ask(self, question: Callable[[AdminClient], T], patience: float | None = None) -> T:
-        """Ask the cluster, again while the failure is one that passes."""
+        """Ask the cluster, again while the failure is one that passes.
+
+        What a group's coordinator answers is asked by `ask_of`: librdkafka ends the process when the connection to
+        the coordinator breaks under such a question of its administrator (confluentinc/librdkafka#4605).
+        """
+        return self._ask(None, question, patience)
+
+    def ask_of(self, group: str, question: Callable[[Consumer], T]) -> T:
+        """Ask the coordinator of a group by a consumer that is no member of it."""
+        return self._ask(group, question, ANSWER_SECONDS)
+
+    def _ask(self, group: str | None, question: Callable[[Any], T], patience: float | None) -> T:
         deadline = time.monotonic() + (ANSWER_SECONDS if patience is None else patience)
-        admin, trouble = self._connected_admin(deadline)
+        client, trouble = self._connected(group, deadline)
         while True:
             try:
-                return question(admin)
+                return question(client)
             except KafkaException as error:
                 if time.monotonic() > deadline or error.args[0].name() not in PASSING:
                     raise self.failed(error.args[0], trouble) from error
@@ -100,13 +112,17 @@ class Cluster:
         uncommitted = self._settings.text("isolation.level") == "read_uncommitted"
         isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
         waiting = {"isolation_level": isolation, "request_timeout": patience or ANSWER_SECONDS}
-        return self.ask(
-            lambda admin: {
-                (place.topic, place.partition): int(answer.result().offset)
-                for place, answer in admin.list_offsets(wanted, **waiting).items()
-            },
-            patience,
-        )
+
+        def question(admin: AdminClient) -> dict[TopicPartition, int]:
+            try:
+                answers = admin.list_offsets(wanted, **waiting).items()
+                return {(place.topic, place.partition): int(answer.result().offset) for place, answer in answers}
+            except KafkaException:
+                with contextlib.suppress(KafkaException):
+                    admin.list_topics(timeout=1)  # or librdkafka asks the leaders of before a restart for 17 s
+                raise
+
+        return self.ask(question, patience)
 
     def partitions(self, topics: Sequence[str]) -> set[TopicPartition]:
         """Return all partitions there are of topics; those that do not exist have none."""
@@ -144,15 +160,12 @@ class Cluster:
 
     def group(self, name: str) -> Group:
         """Return a group as its coordinator tells."""
-        described = self.ask(
-            lambda admin: admin.describe_consumer_groups([name], request_timeout=END_SECONDS)[name].result(),
-            END_SECONDS,
+        found: list[Any] = self.ask(lambda admin: admin.list_groups(name, timeout=END_SECONDS), END_SECONDS)
+        if not found:
+            return Group(True, {})
+        return Group(
+            found[0].state in SETTLED, {member.id: read_share(member.assignment) for member in found[0].members}
         )
-        members = {
-            member.member_id: {(place.topic, place.partition) for place in member.assignment.topic_partitions}
-            for member in described.members
-        }
-        return Group(described.state in SETTLED, members)
 
     def logs(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the identity of each topic's log; topics that do not exist are left out."""
@@ -210,7 +223,10 @@ class Cluster:
 
     def close(self) -> None:
         with self._lock:
-            self._admin = None
+            clients, self._clients = self._clients, {}
+        for client, _ in clients.values():
+            if isinstance(client, Consumer):
+                client.close()
 
     def unreachable(self, trouble: Trouble) -> BusUnreachable:
         who = self._settings.identity
@@ -233,12 +249,34 @@ class Cluster:
     def unknown(self, topic: str) -> TopicUnknown:
         return topic_unknown(self.url, topic)
 
-    def _connected_admin(self, deadline: float) -> tuple[AdminClient, Trouble]:
+    def _connected(self, group: str | None, deadline: float) -> tuple[Any, Trouble]:
         with self._lock:
-            if self._admin is None or self._admin_pid != os.getpid():
+            if self._clients_pid != os.getpid():
+                self._clients = {}  # a client does not live on in a child
+                self._clients_pid = os.getpid()
+            if group not in self._clients:
                 trouble = Trouble()
-                admin = self.make(AdminClient, self.config(Role.ANY, {}, trouble))
-                self.await_broker(admin, trouble, deadline)
-                self._admin = admin, trouble
-                self._admin_pid = os.getpid()
-            return self._admin
+                if group is None:
+                    client: Any = self.make(AdminClient, self.config(Role.ANY, {}, trouble))
+                else:
+                    client = self.make(Consumer, self.config(Role.CONSUMER, {"group.id": group}, trouble))
+                self.await_broker(client, trouble, deadline)
+                self._clients[group] = client, trouble
+            return self._clients[group]
+
+
+def read_share(assignment: bytes) -> set[TopicPartition]:
+    """Read the partitions of a member from Kafka's consumer protocol: a version, then each topic with its numbers."""
+    share: set[TopicPartition] = set()
+    if not assignment:
+        return share
+    (topics,) = struct.unpack_from(">i", assignment, 2)
+    at = 6
+    for _ in range(topics):
+        (length,) = struct.unpack_from(">h", assignment, at)
+        topic = assignment[at + 2 : at + 2 + length].decode()
+        at += 2 + length
+        (count,) = struct.unpack_from(">i", assignment, at)
+        share.update((topic, number) for number in struct.unpack_from(f">{count}i", assignment, at + 4))
+        at += 4 + 4 * count
+    return share

@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as Place
 
 from kappawatt.bus.confluent.cluster import Cluster
 from kappawatt.bus.confluent.consumer import ClusterConsumer
-from kappawatt.bus.confluent.trouble import FENCED, MOVED
+from kappawatt.bus.confluent.trouble import FENCED, MOVED, answered
 from kappawatt.bus.interface import Start, TopicPartition
 from kappawatt.bus.kafka_clients import ANSWER_SECONDS, Attendance, Session
 from kappawatt.bus.logs import KnownLogs
@@ -149,10 +149,7 @@ class Member(ClusterConsumer):
 
     def _starts(self, client: kafka.Consumer, places: list[Place]) -> dict[TopicPartition, int]:
         """Return the committed offset of each partition; where there is none, commit the start first."""
-        committed = client.committed(places, timeout=ANSWER_SECONDS)
-        for place in committed:
-            if place.error is not None:
-                raise KafkaException(place.error)
+        committed = answered(client.committed(places, timeout=ANSWER_SECONDS))
         starts = {(place.topic, place.partition): place.offset for place in committed}
         fresh = {}
         for topic, number in [named for named, offset in starts.items() if offset < 0]:
@@ -164,6 +161,4 @@ class Member(ClusterConsumer):
 
     def _store(self, client: kafka.Consumer, offsets: Mapping[TopicPartition, int]) -> None:
         wanted = [Place(*place, offset) for place, offset in offsets.items()]
-        for place in client.commit(offsets=wanted, asynchronous=False):
-            if place.error is not None:
-                raise KafkaException(place.error)
+        answered(client.commit(offsets=wanted, asynchronous=False))

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from kappawatt.bus.kafka_clients import is_uncertified
 
-__all__ = ["END", "FENCED", "MOVED", "PASSING", "REFUSED", "REFUSED_WRITES", "SSL", "UNKNOWN", "UNREADABLE", "Trouble"]
+__all__ = [
+    "END",
+    "FENCED",
+    "MOVED",
+    "PASSING",
+    "REFUSED",
+    "REFUSED_WRITES",
+    "SSL",
+    "UNKNOWN",
+    "UNREADABLE",
+    "Trouble",
+    "answered",
+]
 
 # As KafkaError.name() says them; those that librdkafka itself finds begin with an underscore.
 MOVED = ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_ASSIGNMENT_LOST", "_STATE")
@@ -36,6 +48,9 @@ PASSING = (
     "REQUEST_TIMED_OUT",
     "LEADER_NOT_AVAILABLE",
     "NOT_LEADER_FOR_PARTITION",
+    "FENCED_LEADER_EPOCH",
+    "UNKNOWN_LEADER_EPOCH",
+    "_NOENT",  # no partition has a leader
     "COORDINATOR_LOAD_IN_PROGRESS",
     "COORDINATOR_NOT_AVAILABLE",
     "NOT_COORDINATOR",
@@ -65,3 +80,11 @@ class Trouble:
 
     def passed(self) -> None:
         self.down_since = None
+
+
+def answered(places: list[TopicPartition]) -> list[TopicPartition]:
+    """Return partitions with what a coordinator said of them. Raises KafkaException for one that it refused."""
+    for place in places:
+        if place.error is not None:
+            raise KafkaException(place.error)
+    return places
