@@ -356,7 +356,7 @@ class Machine(RuleBasedStateMachine):
         ends = {(t, p): o.end for t in places for p, o in self.world.bus.offsets(t).items()}
         try:
             for chunk in answer.iter_encoded():
-                lines = dict(line.split(": ", 1) for line in chunk.decode().splitlines() if ": " in line)
+                lines = dict(line.split(": ", 1) for line in chunk.decode().split("\n") if ": " in line)
                 if "data" in lines:
                     orjson.loads(lines["data"])
                     seen[lines["event"]] += 1
