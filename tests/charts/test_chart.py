@@ -279,10 +279,17 @@ def test_tokens_come_from_the_secret_and_the_lag_scaler_asks_for_its_own() -> No
     assert scaled.keys() == triggers.keys() != set()
     for name, each in scaled.items():
         metadata = each["spec"]["triggers"][0]["metadata"]
-        assert (metadata["sasl"], metadata["tls"], metadata["scopes"]) == ("oauthbearer", "enable", "kafka")
-        assert metadata["oauthTokenEndpointUri"] == "https://login.example/token"
-        keys = {given["parameter"]: given["key"] for given in triggers[name]["spec"]["secretTargetRef"]}
+        assert (metadata["sasl"], metadata["tls"]) == ("oauthbearer", "enable")
+        # KEDA's scaler takes both from an authentication only.
+        assert not {"oauthTokenEndpointUri", "scopes"} & metadata.keys()
+        authentication = triggers[name]["spec"]
+        keys = {given["parameter"]: given["key"] for given in authentication["secretTargetRef"]}
         assert keys == {"username": "username", "password": "password"}
+        told = {
+            given["parameter"]: of_kind(documents, "ConfigMap")[given["name"]]["data"][given["key"]]
+            for given in authentication["configMapTargetRef"]
+        }
+        assert told == {"oauthTokenEndpointUri": "https://login.example/token", "scopes": "kafka"}
 
 
 def test_on_msk_workers_run_a_command_for_tokens_and_the_lag_scaler_has_its_operators_role() -> None:
