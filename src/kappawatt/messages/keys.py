@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["key_text"]
+__all__ = ["BINARY", "key_text"]
 
-HEX = re.compile(r"0x(?:[0-9a-f]{2})+")
+BINARY = "hex:"  # before the digits of a key that is no name
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def key_text(key: bytes) -> str:
-    """Return a key as text: itself if it is UTF-8, else its bytes in hexadecimal digits after `0x`.
+    """Return a key as text: itself, or its bytes in hexadecimal digits after `hex:` if it is a number or the like.
 
-    No two keys have one text: a key that is such digits itself is written in hexadecimal digits, too.
+    Numbers of four or eight bytes are often UTF-8, too, but with control characters in it, which no name has. No two
+    keys have one text: a name that begins as these digits do is written in them, too.
 
     Examples
     --------
-    >>> key_text(b"plant-1"), key_text(bytes([0, 0, 1, 255])), key_text(b"0xff")
-    ('plant-1', '0x000001ff', '0x30786666')
+    >>> key_text(b"plant-1"), key_text(b"0x00158d0001234567"), key_text(bytes([0, 0, 1, 255]))
+    ('plant-1', '0x00158d0001234567', 'hex:000001ff')
     """
     try:
         text = key.decode()
     except UnicodeDecodeError:
-        return f"0x{key.hex()}"
-    return f"0x{key.hex()}" if HEX.fullmatch(text) else text
+        return BINARY + key.hex()
+    return BINARY + key.hex() if text.startswith(BINARY) or CONTROL.search(text) else text

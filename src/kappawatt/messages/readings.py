@@ -21,7 +21,7 @@ from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded, b
 from kappawatt.columns.plain import json_bytes, plain_values
 from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Schema
 from kappawatt.messages.envelopes import decode_enveloped, enveloped_kind, is_enveloped
-from kappawatt.messages.keys import key_text
+from kappawatt.messages.keys import BINARY, key_text
 from kappawatt.messages.portions import portions
 from kappawatt.streams.rules import by_key
 from kappawatt.streams.stream import Stream
@@ -209,7 +209,8 @@ def decode_values(values: Sequence[bytes], kind: str, schema: Schema) -> ManyDec
 def decode_records(parts: Sequence[Records], kind: str, schema: Schema) -> ManyDecoded:
     """Decode messages of one content type as `decode_values` does, and refuse the rows under a key that is too long."""
     decoded = decode_values([value for records in parts for value in records.values], kind, schema)
-    if max((len(key) for records in parts for key in set(records.keys) if key), default=0) * 2 < MOST_KEY:
+    longest = max((len(key) for records in parts for key in set(records.keys) if key), default=0)
+    if len(BINARY) + 2 * longest <= MOST_KEY:
         return decoded
     keys = [key for records in parts for key in records.keys]
     lengths = np.array([len(key_text(key)) if key else 0 for key in keys])[decoded.message]

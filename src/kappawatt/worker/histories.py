@@ -101,11 +101,11 @@ class Histories:
         own_key = key_text(message_key) if message_key else None
         places: dict[str, list[int]] = {}
         for place, key in enumerate(keys.tolist()):
-            if own_key is not None and key is not None and key != own_key:
+            if own_key is not None and key is not None and key != own_key and key_text(key.encode()) != own_key:
                 allowed = f"{shorten(own_key)!r}, which is the message's key"
                 yield Rejection(int(rows[place]), "out_of_range", self._forecaster.key, shorten(key), allowed)
                 continue
-            places.setdefault(key or own_key or UNNAMED, []).append(place)
+            places.setdefault(own_key or key or UNNAMED, []).append(place)
         for name, own_places in places.items():
             own = rows[own_places]
             columns = {n: column[own] for n, column in batch.columns.items()}

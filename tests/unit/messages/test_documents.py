@@ -253,11 +253,11 @@ def test_a_dead_letter_names_a_field_of_any_name(body: bytes) -> None:
 # --- envelopes -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("key", "length"), [(b"k" * 201, 201), (b"\xff" * 100, 202), (b"k" * 100_000, 100_000)])
+@pytest.mark.parametrize(("key", "length"), [(b"k" * 201, 201), (b"\xff" * 99, 202), (b"k" * 100_000, 100_000)])
 def test_rows_under_a_key_that_is_too_long_are_refused(key: bytes, length: int) -> None:
     good, bad = on_topic(orjson.dumps(EXAMPLE), key=b"k" * 200), on_topic(orjson.dumps([EXAMPLE, EXAMPLE]), key=key)
 
-    batch = decode_records([good, bad, on_topic(b"{}", key=b"\xff" * 99)], "application/json", READING).batch
+    batch = decode_records([good, bad, on_topic(b"{}", key=b"\xff" * 98)], "application/json", READING).batch
 
     assert batch.valid[:3].tolist() == [True, False, False]
     refused = {(r.row, r.field, r.got) for r in batch.rejections if r.row < 3}
