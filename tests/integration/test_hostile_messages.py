@@ -387,6 +387,8 @@ def _places(text: str) -> Iterator[tuple[tuple[str, int], int]]:
 BUSES = ["embedded", *(["kafka"] if os.environ.get("KAPPAWATT_TEST_KAFKA") else [])]
 
 
+# Threads of consumers draw waiting times while a strategy runs, which Hypothesis takes for the strategy's own doing.
+@pytest.mark.filterwarnings("ignore:Do not use the .random. module:hypothesis.errors.HypothesisDeprecationWarning")
 @pytest.mark.timeout(SECONDS + 600)
 @pytest.mark.parametrize("bus", BUSES)
 def test_whatever_lies_on_a_topic_everybody_goes_on(bus: str, tmp_path: Path) -> None:
