@@ -35,11 +35,15 @@ def scored(stream: Stream, readings: Table, predictions: Table) -> View | None:
         *scores,
         *("p.model", "p.version", "p.topic", "p.published"),
     ]
+    of_one_log = "r.source_log = p.source_log"
+    if stream.arrival in readings.names:
+        # A release before named no log. A prediction of then belongs to the reading of its place and its time.
+        of_one_log += f" OR '' IN (r.source_log, p.source_log) AND r.{quoted(stream.arrival)} = p.event_time"
     sql = f"""\
 SELECT {", ".join(columns)}
 FROM {quoted(predictions.name)} p
 JOIN {quoted(readings.name)} r ON r.source_partition = p.source_partition AND r.source_offset = p.source_offset
-     AND r.source_row = p.source_row AND r.source_topic = p.source_topic AND r.source_log = p.source_log
+     AND r.source_row = p.source_row AND r.source_topic = p.source_topic AND ({of_one_log})
 WHERE {measured} IS NOT NULL"""  # noqa: S608 (our own names)
     meaning = f"view: `{predictions.name}` beside what was measured"
     return View(stream.scored_name, sql, meaning, _former(predictions))

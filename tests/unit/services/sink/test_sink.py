@@ -142,6 +142,20 @@ def test_single_and_block_predictions_land_alike_and_join_their_readings(bus: Bu
     assert ask(settings, scored.format("v1")) == ask(settings, scored.format("v2")) == expected
 
 
+def test_predictions_of_a_release_that_named_no_log_join_the_readings_of_their_time(
+    bus: Bus, settings: Settings
+) -> None:
+    times = [START, START + 1000]
+    publish_readings(bus, batch_of(2, net_power=[400.0, 410.0], event_time=times), block_rows=2)
+    others = [START, START + 9000]  # the second is of another log: its place is taken, its time is not
+    rows = {"rows": [0, 1], "partition": partition_of(bus, "plant.readings"), "event_time": others}
+    publish(bus, predictions_of([0, 0], [401.0, 999.0], **rows))
+
+    land_all(settings, 4)
+
+    assert ask(settings, "SELECT measured, predicted FROM scored") == [(400.0, 401.0)]
+
+
 def test_the_same_message_again_changes_nothing(bus: Bus, settings: Settings) -> None:
     publish_readings(bus, batch_of(50), block_rows=10)
     publish(bus, predictions_of(range(20), [450.0] * 20) * 2)
