@@ -13,9 +13,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 
+from kappawatt.bus.interface import TopicPartition
 from kappawatt.errors import BusError
 
-__all__ = ["KnownLogs", "log_id_of", "log_text", "new_log"]
+__all__ = ["KnownLogs", "beyond_end", "log_id_of", "log_text", "new_log"]
 
 LOOK_SECONDS = 0.25  # between two looks while messages come
 IDLE_SECONDS = 1.0  # and while none do
@@ -48,6 +49,14 @@ def new_log() -> str:
     while (log := log_text(uuid.uuid4())).startswith("-"):
         pass
     return log
+
+
+def beyond_end(group: str, place: TopicPartition, committed: int, end: int) -> str:
+    """Return why a partition is read from its beginning, whatever its group has committed."""
+    return (
+        f"{group}: got offset {committed} committed of {place[0]}[{place[1]}], allowed up to its end {end}: "
+        "it is of another log; reading begins at the beginning"
+    )
 
 
 class KnownLogs:

@@ -92,7 +92,7 @@ class EmbeddedBus:
         return self._file.offsets(topic)
 
     def log_id(self, topic: str) -> str:
-        return self._file.log_id(topic)
+        return self._file.log(topic).id
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
         found = dict(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
-from kappawatt.bus.embedded.file import IDLE_SECONDS, File, decode_headers, store_offsets
+from kappawatt.bus.embedded.file import IDLE_SECONDS, File, Log, decode_headers, logs_in, store_offsets
 from kappawatt.bus.embedded.membership import Membership
-from kappawatt.bus.interface import POLL_BYTES, Records, Start, TopicPartition
+from kappawatt.bus.interface import POLL_BYTES, Offsets, Records, Start, TopicPartition
+from kappawatt.bus.logs import beyond_end
 from kappawatt.errors import BusError, LogRenewed
 
 __all__ = ["GroupConsumer", "Reader"]
@@ -27,7 +29,7 @@ class _Consumer:
         self._topics = topics
         self._max_records = max_records
         self._positions: dict[TopicPartition, int] = {}
-        self._logs: dict[str, str] = {}  # what the positions are of
+        self._logs: dict[str, Log] = {}  # what the positions are of
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
         if (topic, partition) not in self._positions:
@@ -39,12 +41,13 @@ class _Consumer:
 
     def lag(self) -> Mapping[TopicPartition, int]:
         ends = {topic: self._file.offsets(topic) for topic in {t for t, _ in self._positions}}
-        return {(t, p): max(0, ends[t][p].end - at) for (t, p), at in self._positions.items()}
+        return {(t, p): max(0, ends[t][p].end - at) for (t, p), at in self._positions.items() if p in ends[t]}
 
     def _fetch(self) -> list[Records]:
         connection = self._file.connection()
-        for topic in self._logs:
-            self._follow_log(topic)
+        changed = {topic for topic, known in self._logs.items() if self._file.log(topic) != known}
+        if changed:
+            self._leave_logs(changed)
         room, size = self._max_records, 0
         found: list[Records] = []
         for (topic, partition), position in self._positions.items():
@@ -65,7 +68,7 @@ class _Consumer:
                     Records(
                         topic, partition, offsets, timestamps, keys, values,
                         [decode_headers(encoded) for encoded in headers],
-                        self._logs[topic],
+                        self._logs[topic].id,
                         envelope=self._envelopes.get(topic, ""),
                     )
                 )  # fmt: skip
@@ -78,14 +81,8 @@ class _Consumer:
             self._positions[place] = records.next_offset
         return found
 
-    def _follow_log(self, topic: str) -> None:
-        """Deal with a topic that was made again since positions were taken."""
-        now = self._file.log_id(topic)
-        if now != self._logs[topic]:
-            self._begin_anew(topic, now)
-            self._logs[topic] = now
-
-    def _begin_anew(self, topic: str, now: str) -> None:
+    def _leave_logs(self, changed: Set[str]) -> None:
+        """Deal with topics that were made again since positions were taken, or have more or fewer partitions."""
         raise NotImplementedError
 
     def _wait(self, timeout: float, fetch: bool = True) -> list[Records]:
@@ -111,15 +108,23 @@ class Reader(_Consumer):
     ) -> None:
         super().__init__(file, topics, max_records, envelopes)
         for topic in topics:
-            self._logs[topic] = file.log_id(topic)
+            self._logs[topic] = file.log(topic)
             for number, known in file.offsets(topic).items():
                 self._positions[topic, number] = positions.get((topic, number), known.begin)
 
     def poll(self, timeout: float) -> list[Records]:
         return self._wait(timeout)
 
-    def _begin_anew(self, topic: str, now: str) -> None:
-        raise LogRenewed.of(topic, now, self._logs[topic])
+    def _leave_logs(self, changed: Set[str]) -> None:
+        for topic in changed:
+            now, known = self._file.log(topic), self._logs[topic]
+            if now.id != known.id:
+                raise LogRenewed.of(topic, now.id, known.id)
+            there = self._file.offsets(topic)
+            self._positions = {(t, p): at for (t, p), at in self._positions.items() if t != topic or p in there}
+            for number, limits in there.items():
+                self._positions.setdefault((topic, number), limits.begin)
+            self._logs[topic] = now
 
     def commit(self) -> None:
         raise BusError("a reader without a group cannot commit")
@@ -148,6 +153,7 @@ class GroupConsumer(_Consumer):
         self._start = start
         self._generation = NO_GENERATION
         self._committed: dict[TopicPartition, int] = {}
+        self._made_again: set[str] = set()  # topics that were, since this member joined
 
     def poll(self, timeout: float) -> list[Records]:
         self._keep_membership()
@@ -159,13 +165,12 @@ class GroupConsumer(_Consumer):
                 return found
             self._keep_membership()
 
-    def _begin_anew(self, topic: str, now: str) -> None:
-        renewed = LogRenewed.of(topic, now, self._logs[topic])
-        log.warning("%s; %s begins at its beginning", renewed, self._membership.group)
-        known = self._file.offsets(topic)
-        for place in [place for place in self._positions if place[0] == topic]:
-            self._positions[place] = known[place[1]].begin
-        self._committed = {}
+    def _leave_logs(self, changed: Set[str]) -> None:
+        # Its number alone says whose a partition is in a generation, so members need no new one to agree.
+        before, logs = self._positions, self._logs
+        self._take_positions(self._membership.share())
+        still = {topic for topic, known in logs.items() if self._logs[topic] == known}
+        self._positions |= {place: before[place] for place in self._positions.keys() & before if place[0] in still}
 
     def commit(self) -> None:
         if self._positions == self._committed:
@@ -173,11 +178,11 @@ class GroupConsumer(_Consumer):
         with self._file.write() as connection:
             if self._membership.generation(connection) != self._generation:
                 return  # partitions have moved: whoever has them now reads on from the last commit
-            store_offsets(connection, self._membership.group, self._positions)
+            store_offsets(connection, self._membership.group, _of_these(connection, self._positions, self._logs))
         self._committed = dict(self._positions)
 
     def rewind(self) -> None:
-        self._take_positions(list(self._positions))
+        self._take_positions(self._membership.share())
 
     def close(self) -> None:
         self._positions.clear()
@@ -189,28 +194,48 @@ class GroupConsumer(_Consumer):
         current = self._membership.keep()
         if current != self._generation:
             share = self._membership.share()
-            self._generation = current
             self._take_positions(share)
+            self._generation = current
 
     def _take_positions(self, assigned: list[TopicPartition]) -> None:
         """Start each partition at the committed offset; where there is none, commit the start."""
+        logs = {topic: self._file.log(topic) for topic in self._topics}
+        renewed = {topic for topic, known in self._logs.items() if logs[topic].id != known.id}
         fresh: dict[TopicPartition, int] = {}
         positions: dict[TopicPartition, int] = {}
         for topic in {topic for topic, _ in assigned}:
-            self._logs[topic] = self._file.log_id(topic)
-            committed = self._file.committed(self._membership.group, topic)
-            known = self._file.offsets(topic)
-            for place in assigned:
-                if place[0] != topic:
+            committed = {} if topic in renewed else self._file.committed(self._membership.group, topic)
+            is_whole = self._start is Start.EARLIEST or topic in self._made_again | renewed
+            for number, limits in self._file.offsets(topic).items():
+                place = (topic, number)
+                if place not in assigned:
                     continue
-                limits = known[place[1]]
-                if place[1] in committed:
-                    positions[place] = max(committed[place[1]], limits.begin)
+                if number in committed:
+                    positions[place] = self._within(limits, place, committed[number])
                 else:
-                    at = limits.begin if self._start is Start.EARLIEST else limits.end
-                    positions[place] = fresh[place] = at
+                    positions[place] = fresh[place] = limits.begin if is_whole else limits.end
         if fresh:
             with self._file.write() as connection:
-                store_offsets(connection, self._membership.group, fresh, replace=False)
+                store_offsets(connection, self._membership.group, _of_these(connection, fresh, logs), replace=False)
+        for topic in renewed:
+            error = LogRenewed.of(topic, logs[topic].id, self._logs[topic].id)
+            log.warning("%s; %s begins at its beginning", error, self._membership.group)
+        self._made_again |= renewed
+        self._logs = logs
         self._positions = positions
         self._committed = {}
+
+    def _within(self, limits: Offsets, place: TopicPartition, committed: int) -> int:
+        """Return where to go on in a partition: what lies beyond its end was committed of another log."""
+        if committed <= limits.end:
+            return max(committed, limits.begin)
+        log.warning(beyond_end(self._membership.group, place, committed, limits.end))
+        return limits.begin
+
+
+def _of_these(
+    connection: sqlite3.Connection, offsets: Mapping[TopicPartition, int], logs: Mapping[str, Log]
+) -> dict[TopicPartition, int]:
+    """Leave out offsets of topics that have other logs by now, where they mean nothing; asked inside a write."""
+    now = logs_in(connection)
+    return {(topic, p): at for (topic, p), at in offsets.items() if now.get(topic) == logs[topic]}

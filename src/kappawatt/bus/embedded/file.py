@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -17,7 +18,7 @@ from kappawatt.bus.logs import new_log
 from kappawatt.columns.plain import json_bytes
 from kappawatt.errors import BusUnreachable, TopicUnknown, storage_reason
 
-__all__ = ["IDLE_SECONDS", "File", "decode_headers", "encode_headers", "store_offsets"]
+__all__ = ["IDLE_SECONDS", "File", "Log", "decode_headers", "encode_headers", "logs_in", "store_offsets"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS topic (
@@ -46,6 +47,13 @@ CREATE TABLE IF NOT EXISTS generation (
 
 BUSY_SECONDS = 30.0  # how long one process waits for another to finish a write
 IDLE_SECONDS = 0.005  # between two looks for new messages; a look costs some 10 us
+
+
+class Log(NamedTuple):
+    """What a topic has now; another one if it was deleted and made again."""
+
+    id: str
+    partitions: int
 
 
 class File:
@@ -134,12 +142,12 @@ class File:
             raise TopicUnknown(f"topic {topic!r} is not on {self.url}")
         return found
 
-    def log_id(self, topic: str) -> str:
-        """Return the identity of a topic's log; TopicUnknown if there is no such topic."""
-        row = self.connection().execute("SELECT log FROM topic WHERE name = ?", (topic,)).fetchone()
+    def log(self, topic: str) -> Log:
+        """Return a topic's log; TopicUnknown if there is no such topic."""
+        row = self.connection().execute("SELECT log, partitions FROM topic WHERE name = ?", (topic,)).fetchone()
         if row is None:
             raise TopicUnknown(f"topic {topic!r} is not on {self.url}")
-        return str(row[0])
+        return Log(*row)
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Return the committed offset of each partition that has one."""
@@ -156,6 +164,12 @@ class File:
                 connection.close()
             self._open.clear()
         self._local = threading.local()
+
+
+def logs_in(connection: sqlite3.Connection) -> dict[str, Log]:
+    """Return the log of every topic."""
+    found = connection.execute("SELECT name, log, partitions FROM topic")
+    return {name: Log(log, partitions) for name, log, partitions in found}
 
 
 def store_offsets(
