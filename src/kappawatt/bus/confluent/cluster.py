@@ -107,9 +107,16 @@ class Cluster:
         wanted = dict.fromkeys((Place(*place) for place in places), administration.OffsetSpec.latest())
         return self.look_up(wanted, END_SECONDS) if wanted else {}
 
-    def look_up(self, wanted: dict[Place, Any], patience: float | None = None) -> dict[TopicPartition, int]:
-        """Return the offset of each partition that an OffsetSpec means, among what may be read."""
-        uncommitted = self._settings.text("isolation.level") == "read_uncommitted"
+    def log_ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return where each partition's log ends, transactions that are under way with it."""
+        wanted = dict.fromkeys((Place(*place) for place in places), administration.OffsetSpec.latest())
+        return self.look_up(wanted, END_SECONDS, is_all=True) if wanted else {}
+
+    def look_up(
+        self, wanted: dict[Place, Any], patience: float | None = None, *, is_all: bool = False
+    ) -> dict[TopicPartition, int]:
+        """Return the offset of each partition that an OffsetSpec means, among what may be read, or all."""
+        uncommitted = is_all or self._settings.text("isolation.level") == "read_uncommitted"
         isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
         waiting = {"isolation_level": isolation, "request_timeout": patience or ANSWER_SECONDS}
 

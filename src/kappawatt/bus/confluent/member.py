@@ -15,7 +15,7 @@ from kappawatt.bus.confluent.consumer import ClusterConsumer
 from kappawatt.bus.confluent.trouble import FENCED, MOVED, answered
 from kappawatt.bus.interface import Start, TopicPartition
 from kappawatt.bus.kafka_clients import ANSWER_SECONDS, Attendance, Session
-from kappawatt.bus.logs import KnownLogs
+from kappawatt.bus.logs import KnownLogs, beyond_end
 from kappawatt.errors import BusError, LogRenewed
 
 __all__ = ["Member"]
@@ -63,6 +63,11 @@ class Member(ClusterConsumer):
         client = self._client
         offsets = {place: self._at[place] for place in self._moved if place in self._at}
         if client is None or not offsets:
+            return
+        # Kafka takes positions of an old log in the new one: it goes by the topic's name.
+        renewed = self._logs.renewed(is_odd=False)
+        offsets = {place: offset for place, offset in offsets.items() if place[0] not in renewed}
+        if not offsets:
             return
         try:
             self._store(client, offsets)
@@ -155,6 +160,11 @@ class Member(ClusterConsumer):
         for topic, number in [named for named, offset in starts.items() if offset < 0]:
             begin, end = client.get_watermark_offsets(Place(topic, number), timeout=ANSWER_SECONDS)
             fresh[topic, number] = begin if self._start is Start.EARLIEST else end
+        known = {named: offset for named, offset in starts.items() if offset >= 0}
+        ends = self._cluster.log_ends(known)
+        for place in [place for place, offset in known.items() if offset > ends[place]]:
+            log.warning(beyond_end(self._group, place, known[place], ends[place]))
+            fresh[place], _ = client.get_watermark_offsets(Place(*place), timeout=ANSWER_SECONDS)
         if fresh:
             self._store(client, fresh)
         return starts | fresh

@@ -92,9 +92,17 @@ class Cluster:
         found = self.look_up(wanted, END_SECONDS) if wanted else {}
         return {(place.topic, place.partition): offset for place, offset in found.items()}
 
-    def look_up(self, wanted: Mapping[Place, int], patience: float | None = None) -> dict[Place, int]:
-        """Return the offset of each partition that a time or OffsetSpec means, among what may be read."""
-        uncommitted = self._settings.text("isolation.level") == "read_uncommitted"
+    def log_ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return where each partition's log ends, transactions that are under way with it."""
+        wanted = dict.fromkeys((Place(*place) for place in places), OffsetSpec.LATEST)
+        found = self.look_up(wanted, END_SECONDS, is_all=True) if wanted else {}
+        return {(place.topic, place.partition): offset for place, offset in found.items()}
+
+    def look_up(
+        self, wanted: Mapping[Place, int], patience: float | None = None, *, is_all: bool = False
+    ) -> dict[Place, int]:
+        """Return the offset of each partition that a time or OffsetSpec means, among what may be read, or all."""
+        uncommitted = is_all or self._settings.text("isolation.level") == "read_uncommitted"
         isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
         found = self.ask(lambda admin: admin.list_partition_offsets(wanted, isolation), patience)
         return {place: int(at.offset) for place, at in found.items()}

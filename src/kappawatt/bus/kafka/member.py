@@ -23,7 +23,7 @@ from kappawatt.bus.kafka_clients import (
     Session,
 )
 from kappawatt.bus.kafka_settings import Role
-from kappawatt.bus.logs import KnownLogs
+from kappawatt.bus.logs import KnownLogs, beyond_end
 from kappawatt.errors import BusError, LogRenewed
 
 __all__ = ["Member"]
@@ -116,6 +116,11 @@ class Member(ClusterConsumer):
         offsets = {place: offset for place, offset in self._moved.items() if place in assigned}
         if not offsets:
             return
+        # Kafka takes positions of an old log in the new one: it goes by the topic's name.
+        renewed = self._logs.renewed(is_odd=False)
+        offsets = {place: offset for place, offset in offsets.items() if place.topic not in renewed}
+        if not offsets:
+            return
         try:
             self._store(client, offsets)
         except MOVED as error:
@@ -151,10 +156,15 @@ class Member(ClusterConsumer):
         waiting = ms(ANSWER_SECONDS)
         at = {place: client.committed(place, timeout_ms=waiting) for place in places}
         new = [place for place, offset in at.items() if offset is None]
+        starts = {}
         if new:
             earliest = self._start is Start.EARLIEST
             ask = client.beginning_offsets if earliest else client.end_offsets
             starts = ask(new, timeout_ms=waiting)
+        beyond = self._beyond({place: offset for place, offset in at.items() if offset is not None})
+        if beyond:
+            starts |= client.beginning_offsets(beyond, timeout_ms=waiting)
+        if starts:
             at |= starts
             try:
                 self._store(client, starts)
@@ -165,6 +175,14 @@ class Member(ClusterConsumer):
             self._at[place] = offset
         client.resume(*places)
         self._fresh -= places
+
+    def _beyond(self, committed: Mapping[Place, int]) -> list[Place]:
+        """Return partitions that end before what is committed of them."""
+        ends = self._cluster.log_ends(committed)
+        beyond = [place for place, offset in committed.items() if offset > ends[place]]
+        for place in beyond:
+            log.warning(beyond_end(self._group, place, committed[place], ends[place]))
+        return beyond
 
     def _begin_anew(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
         """Go to the beginning of a topic that was made again: Kafka forgot what was committed of it."""
