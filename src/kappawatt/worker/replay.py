@@ -19,7 +19,7 @@ from kappawatt.bus.interface import Bus
 from kappawatt.bus.promotions import PromotionFollower, Serving, group_of, promote
 from kappawatt.bus.reading import read_span
 from kappawatt.bus.topic import Topic
-from kappawatt.errors import SettingInvalid
+from kappawatt.errors import LogRenewed, SettingInvalid
 from kappawatt.messages.forecasts import read_documents
 from kappawatt.messages.portions import portions
 from kappawatt.messages.predictions import read_predictions
@@ -242,7 +242,18 @@ def _value(document: Mapping[str, Any], target: str) -> Any:
 
 
 def promote_replay(bus: Bus, report: Report, service: str, source: str, reason: str) -> None:
-    """Make the result of a replay what workers and readers of its stream use."""
+    """Make the result of a replay what workers and readers of its stream use.
+
+    Raises
+    ------
+    LogRenewed
+        The source was made again since: what was answered is not in it, and offsets of it mean nothing.
+    SettingInvalid
+        The replay began behind what was answered before.
+    """
+    now = bus.log_id(source)
+    if now != report.log:
+        raise LogRenewed.of(source, now, report.log)
     serving = Serving(report.stream, report.to, report.version, report.covered, reason)
     follower = PromotionFollower(bus, report.stream)
     done = bus.committed(group_of(service, follower.read()), source)

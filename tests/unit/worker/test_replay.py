@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kappawatt.bus import Bus
-from kappawatt.errors import BusError, SettingInvalid
+from kappawatt.errors import BusError, LogRenewed, SettingInvalid
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.models.artifact import find_artifact
 from kappawatt.settings import Settings
+from kappawatt.streams.table import TOPICS
 from kappawatt.worker.predicting import Answering
 from kappawatt.worker.replay import Report, compare, promote_replay, replay, span_start
 from tests import fakes
@@ -115,6 +117,20 @@ def test_a_promotion_that_would_leave_readings_unanswered_is_refused(bus: Bus, s
 
     with pytest.raises(SettingInvalid, match="never answered"):
         promote_replay(bus, report, "fake-power", READINGS, "")
+
+
+def test_a_replay_of_a_log_that_is_gone_is_not_promoted(published: Bus, settings: Settings) -> None:
+    report = replayed(published, settings, "2", "side")
+    for file in Path(settings.bus.removeprefix("embedded:")).parent.glob("bus.sqlite*"):
+        file.unlink()
+    published.ensure(TOPICS)
+    publish(published, fakes.json_rows(range(20)))
+
+    with pytest.raises(LogRenewed, match=f"got log {published.log_id(READINGS)}, allowed {report.log}"):
+        promote_replay(published, report, "fake-power", READINGS, "")
+
+    assert not report.promoted
+    assert published.committed("fake-power.side", READINGS) == {}
 
 
 @pytest.mark.parametrize("to", ["kappawatt.streams", "bad topic/!"])
