@@ -14,6 +14,8 @@ import pytest
 import kappawatt.bus.confluent.cluster
 import kappawatt.bus.confluent.member
 from kappawatt.bus.interface import BusOptions, Start
+from kappawatt.bus.kafka_clients import ANSWER_SECONDS
+from kappawatt.errors import BusError, BusUnreachable
 
 with warnings.catch_warnings():  # kafka-python reads its own files in a way that Python 3.11 calls old
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -32,6 +34,11 @@ class Log:
         self.ends = dict(ends)
         self.at = dict(at)
         self.committed_at: dict[tuple[str, int], int] = {}
+        self.failures = 0  # so many questions for a beginning are not answered yet
+
+    def fails(self) -> bool:
+        self.failures -= 1
+        return self.failures >= 0
 
     def taken(self) -> dict[tuple[str, int], range]:
         found = {place: range(at, self.ends[place]) for place, at in self.at.items() if at < self.ends[place]}
@@ -57,7 +64,12 @@ class KafkaPython(Log):
         return self.at[tuple(place)]
 
     def beginning_offsets(self, places: Sequence[Any], timeout_ms: int) -> dict[Any, int]:
+        if self.fails():
+            raise kafka.errors.KafkaTimeoutError("no leader")
         return dict.fromkeys(places, 0)
+
+    def end_offsets(self, places: Sequence[Any], timeout_ms: int) -> dict[Any, int]:
+        return {place: self.ends[tuple(place)] for place in places}
 
     def seek(self, place: Any, offset: int) -> None:
         self.at[tuple(place)] = offset
@@ -90,6 +102,8 @@ class Confluent(Log):
         return [confluent_kafka.TopicPartition(*place) for place in self.at]
 
     def get_watermark_offsets(self, place: Any, timeout: float) -> tuple[int, int]:
+        if timeout == ANSWER_SECONDS and self.fails():
+            raise confluent_kafka.KafkaException(confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT))
         return 0, self.ends[place.topic, place.partition]
 
     def seek(self, place: Any) -> None:
@@ -130,10 +144,11 @@ class Scene:
             "confluent": (Confluent, kappawatt.bus.confluent),
         }[name]
         self.name = name
+        self.is_silent = False
         self.logs = {"a": "old", "b": "b"}
         self.client: Any = client({A: 50, B: 100}, {A: 0, B: 0})
         cluster: Any = package.cluster.Cluster("127.0.0.1:1", BusOptions())
-        cluster.logs = lambda topics: dict(self.logs)
+        cluster.logs = self.look_up
         cluster.log_ends = lambda places: {place: self.client.ends[tuple(place)] for place in places}
         self.member: Any = package.member.Member(cluster, ("a", "b"), "g", None, Start.EARLIEST, 500)
         self.member._attendance._next = time.monotonic() + 3600
@@ -141,6 +156,11 @@ class Scene:
         self.member._client = self.client
         self.join()
         assert self.poll() == {A: [*range(50)], B: [*range(100)]}
+
+    def look_up(self, topics: list[str]) -> dict[str, str]:
+        if self.is_silent:
+            raise BusUnreachable("no broker answers")
+        return dict(self.logs)
 
     def join(self) -> None:
         place = {"kafka-python": kafka.TopicPartition, "confluent": confluent_kafka.TopicPartition}[self.name]
@@ -186,3 +206,36 @@ def test_what_is_committed_beyond_the_end_is_of_another_log(scene: Scene, caplog
     assert scene.poll() == {A: [*range(30)]}
     assert scene.client.committed_at == {A: 0, B: 100}
     assert "g: got offset 50 committed of a[0], allowed up to its end 30" in caplog.text
+
+
+@pytest.mark.parametrize("end", [50, 80], ids=["with_as_much", "with_more"])
+@pytest.mark.parametrize("more", [0, 10])
+@pytest.mark.parametrize("failures", [0, 1, 2, 5])
+def test_a_new_log_that_cannot_be_begun_yet_costs_no_message(scene: Scene, failures: int, more: int, end: int) -> None:
+    scene.member.commit()
+    scene.client.ends[B] += more
+    scene.remake(end)
+    scene.client.failures = failures
+    found: dict[tuple[str, int], list[int]] = {A: [], B: []}
+
+    for _ in range(10):
+        try:
+            for place, offsets in scene.poll().items():
+                found[place] += offsets
+        except BusError:  # and nothing else
+            pass
+
+    assert found == {A: [*range(end)], B: [*range(100, 100 + more)]}
+    scene.member.commit()
+    assert scene.client.committed_at == {A: end, B: 100 + more}
+
+
+def test_messages_whose_log_is_not_told_come_again(scene: Scene) -> None:
+    scene.client.ends[B] += 10
+    scene.look()
+    scene.is_silent = True
+    with pytest.raises(BusUnreachable):
+        scene.poll()
+    scene.is_silent = False
+
+    assert scene.poll() == {B: [*range(100, 110)]}

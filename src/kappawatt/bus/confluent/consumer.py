@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import confluent_kafka as kafka
@@ -62,12 +62,14 @@ class ClusterConsumer:
         self._at: dict[TopicPartition, int] = {}  # position of every assigned partition
         self._unreadable: dict[TopicPartition, KafkaError] = {}  # why what stands there cannot be read
         self._moved: set[TopicPartition] = set()  # positions that are not committed yet
+        self._astray: set[TopicPartition] = set()  # where the client is not at the position, and is to be put there
         self._logs = logs
 
     def poll(self, timeout: float) -> list[Records]:
         deadline = time.monotonic() + timeout
         while True:
             client = self._connected()
+            self._seek_back(client)  # what a poll before this one could not
             if self._unreadable:
                 self._skip(client)
             left = max(0.0, deadline - time.monotonic())
@@ -78,7 +80,7 @@ class ClusterConsumer:
                 if room:
                     messages += client.consume(room, 0.0)
                 self._settle(client)
-                if messages and self._is_renewed(client, messages):
+                if messages and self._left_old_logs(client, messages):
                     continue
             except KafkaException as error:
                 self._report(error.args[0])
@@ -87,7 +89,7 @@ class ClusterConsumer:
             if found:
                 self._note_heard()
                 return found
-            if self._begin_renewed(client, self._logs.renewed_meanwhile(self._is_reached)):
+            if self._begin_new_logs(client, self._logs.renewed_meanwhile(self._is_reached)):
                 continue
             if self._unreadable:
                 self._skip(client)
@@ -133,8 +135,11 @@ class ClusterConsumer:
     def _open(self) -> kafka.Consumer:
         raise NotImplementedError
 
-    def _is_renewed(self, client: kafka.Consumer, messages: list[Any]) -> bool:
-        """Whether a topic was made again, in which case nothing of what came is what was asked for."""
+    def _left_old_logs(self, client: kafka.Consumer, messages: list[Any]) -> bool:
+        """Go to the beginning of topics that were made again.
+
+        Returns whether there were any: then nothing of what came is taken, and all else of it comes once more.
+        """
         is_odd = any(
             message.offset() < self._at.get((message.topic(), message.partition()), 0)
             for message in messages
@@ -143,12 +148,12 @@ class ClusterConsumer:
         try:
             renewed = self._logs.renewed(is_odd=is_odd)
         except BusError:
-            self._seek_back(client, self._at)
+            self._astray.update(self._at)
             raise
-        if not self._begin_renewed(client, renewed):
-            return False
-        self._seek_back(client, [place for place in self._at if place[0] not in renewed])
-        return True
+        if renewed:
+            self._astray.update(self._at)  # first: what follows can fail at any of the topics
+            self._begin_new_logs(client, renewed)
+        return bool(renewed)
 
     def _is_reached(self) -> bool:
         with contextlib.suppress(KafkaException):
@@ -156,20 +161,26 @@ class ClusterConsumer:
             return any(client.get_watermark_offsets(Place(*place), timeout=REACH_SECONDS) for place in [*self._at][:1])
         return False
 
-    def _begin_renewed(self, client: kafka.Consumer, renewed: Mapping[str, tuple[str, str]]) -> bool:
+    def _begin_new_logs(self, client: kafka.Consumer, renewed: Mapping[str, tuple[str, str]]) -> bool:
         try:
             for topic, (now, before) in renewed.items():
-                self._begin_anew(client, topic, now, before)
+                self._begin_new_log(client, topic, now, before)
         except KafkaException as error:
             raise self._cluster.failed(error.args[0], self._trouble) from error
         return bool(renewed)
 
-    def _seek_back(self, client: kafka.Consumer, places: Iterable[TopicPartition]) -> None:
-        """Have what came, and was not taken, come once more."""
-        for place in places:
-            client.seek(Place(*place, self._at[place]))
+    def _seek_back(self, client: kafka.Consumer) -> None:
+        """Have what came, and was not taken, come once more: nothing is asked for before all of it is sought."""
+        try:
+            while self._astray:
+                place = next(iter(self._astray))
+                if place in self._at:  # else it has gone to another member
+                    client.seek(Place(*place, self._at[place]))
+                self._astray.discard(place)
+        except KafkaException as error:
+            raise self._cluster.failed(error.args[0], self._trouble) from error
 
-    def _begin_anew(self, client: kafka.Consumer, topic: str, now: str, before: str) -> None:
+    def _begin_new_log(self, client: kafka.Consumer, topic: str, now: str, before: str) -> None:
         """Deal with a topic that was made again."""
         raise NotImplementedError
 
@@ -345,7 +356,7 @@ class Reader(ClusterConsumer):
         client.assign([Place(*place, offset) for place, offset in self._at.items()])
         return client
 
-    def _begin_anew(self, client: kafka.Consumer, topic: str, now: str, before: str) -> None:
+    def _begin_new_log(self, client: kafka.Consumer, topic: str, now: str, before: str) -> None:
         raise LogRenewed.of(topic, now, before)
 
     def _look(self, client: kafka.Consumer) -> None:

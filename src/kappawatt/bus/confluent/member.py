@@ -97,12 +97,12 @@ class Member(ClusterConsumer):
         self._at = starts
         self._moved = set()
 
-    def _begin_anew(self, client: kafka.Consumer, topic: str, now: str, before: str) -> None:
+    def _begin_new_log(self, client: kafka.Consumer, topic: str, now: str, before: str) -> None:
         """Go to the beginning of a topic that was made again: Kafka forgot what was committed of it."""
         log.warning("%s; %s begins at its beginning", LogRenewed.of(topic, now, before), self._group)
         for place in [place for place in self._at if place[0] == topic]:
             self._at[place], _ = client.get_watermark_offsets(Place(*place), timeout=ANSWER_SECONDS)
-            client.seek(Place(*place, self._at[place]))
+            self._astray.add(place)
             self._moved.add(place)
         self._logs.accept(topic, now)
 

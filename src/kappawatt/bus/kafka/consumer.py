@@ -79,14 +79,14 @@ class ClusterConsumer:
                 found = self._polled(client, slice_ms)
                 if found:
                     self._note_heard()
-                    if self._is_renewed(client, found):
+                    if self._left_old_logs(client, found):
                         continue
                     taken = [self._take(place, messages) for place, messages in found.items()]
                     size = sum(len(value) for records in taken for value in records.values) // sum(map(len, taken))
                     self._poll_records = max(1, min(self._max_records, POLL_BYTES // max(1, size)))
                     return taken
                 self._settle(client)
-            if self._begin_renewed(client, self._logs.renewed_meanwhile(self._is_reached)):
+            if self._begin_new_logs(client, self._logs.renewed_meanwhile(self._is_reached)):
                 continue
             self._at |= self._follow(client)
             self._look(client)
@@ -130,30 +130,38 @@ class ClusterConsumer:
     def _open(self) -> KafkaConsumer:
         raise NotImplementedError
 
-    def _is_renewed(self, client: KafkaConsumer, found: Mapping[Place, Sequence[Any]]) -> bool:
-        """Whether a topic was made again, in which case nothing of what was found is what was asked for."""
+    def _left_old_logs(self, client: KafkaConsumer, found: Mapping[Place, Sequence[Any]]) -> bool:
+        """Go to the beginning of topics that were made again.
+
+        Returns whether there were any: then nothing of what was found is taken, and all else of it comes once more.
+        """
         is_odd = any(messages[0].offset < self._at.get(place, 0) for place, messages in found.items())
         try:
             renewed = self._logs.renewed(is_odd=is_odd)
         except BusError:
-            for place, messages in found.items():  # they are polled again
-                client.seek(place, messages[0].offset)
+            self._seek_back(client, found)
             raise
-        if not self._begin_renewed(client, renewed):
-            return False
+        if renewed:
+            self._seek_back(client, found)  # first: what follows can fail at any of the topics
+            self._begin_new_logs(client, renewed)
+        return bool(renewed)
+
+    def _seek_back(self, client: KafkaConsumer, found: Mapping[Place, Sequence[Any]]) -> None:
+        """Have what was found, and is not taken, come once more."""
         for place, messages in found.items():
-            if place.topic not in renewed:
-                client.seek(place, messages[0].offset)
-        return True
+            client.seek(place, messages[0].offset)
 
     def _is_reached(self) -> bool:
         with contextlib.suppress(kafka_errors.KafkaError):
             return bool(self._connected().end_offsets(self._assigned()[:1], timeout_ms=ms(REACH_SECONDS)))
         return False
 
-    def _begin_renewed(self, client: KafkaConsumer, renewed: Mapping[str, tuple[str, str]]) -> bool:
-        for topic, (now, before) in renewed.items():
-            self._begin_anew(client, topic, now, before)
+    def _begin_new_logs(self, client: KafkaConsumer, renewed: Mapping[str, tuple[str, str]]) -> bool:
+        try:
+            for topic, (now, before) in renewed.items():
+                self._begin_new_log(client, topic, now, before)
+        except kafka_errors.KafkaError as error:
+            raise self._cluster.failed(error) from error
         return bool(renewed)
 
     def _follow(self, client: KafkaConsumer) -> dict[Place, int]:
@@ -209,7 +217,7 @@ class ClusterConsumer:
         client.seek(place, offset)
         self._at[place] = self._moved[place] = offset
 
-    def _begin_anew(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
+    def _begin_new_log(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
         """Deal with a topic that was made again."""
         raise NotImplementedError
 
@@ -335,7 +343,7 @@ class Reader(ClusterConsumer):
         for place, offset in self._at.items():
             client.seek(place, offset)
 
-    def _begin_anew(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
+    def _begin_new_log(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
         raise LogRenewed.of(topic, now, before)
 
     def commit(self) -> None:

@@ -184,7 +184,7 @@ class Member(ClusterConsumer):
             log.warning(beyond_end(self._group, place, committed[place], ends[place]))
         return beyond
 
-    def _begin_anew(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
+    def _begin_new_log(self, client: KafkaConsumer, topic: str, now: str, before: str) -> None:
         """Go to the beginning of a topic that was made again: Kafka forgot what was committed of it."""
         log.warning("%s; %s begins at its beginning", LogRenewed.of(topic, now, before), self._group)
         places = [place for place in self._assigned() if place.topic == topic]
