@@ -7,7 +7,7 @@ from gunicorn.http.errors import InvalidRequestLine, LimitRequestHeaders, LimitR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kappawatt.errors import PayloadTooLarge
+from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 from kappawatt.serving.server.framing import Framing
 
 MOST = 1000
@@ -90,6 +90,20 @@ def test_what_only_the_parser_can_refuse_is_handed_to_it_at_once(sent: bytes) ->
 
     assert framing.is_whole(bytearray(sent))
     assert framing.length == len(sent)
+
+
+@pytest.mark.parametrize("length", [b"0" * 18 + b"5", b"1" * 19, b"9" * 5000], ids=["zeros first", "large", "endless"])
+def test_a_length_of_more_digits_than_any_body_has_is_refused(length: bytes) -> None:
+    with pytest.raises(PayloadInvalid, match=r"content-length: got .* allowed at most 18 digits"):
+        Framing(MOST).is_whole(bytearray(b"POST / HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\nhello"))
+
+
+@pytest.mark.parametrize("length", [b"", b"+5", b"5,5", b"5 5", b"\xb2", b"0x5"])
+def test_nothing_follows_a_length_that_is_none(length: bytes) -> None:
+    framing = Framing(MOST)
+
+    assert framing.is_whole(bytearray(b"POST / HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\n"))
+    assert framing.is_cut
 
 
 def test_a_body_over_the_limit_is_not_waited_for() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
+from kappawatt.serving.server.framing import Framing
 from kappawatt.serving.server.limits import Limits
 from kappawatt.serving.server.loop import Loop
 from tests.conftest import wait_until
@@ -136,6 +137,30 @@ def test_a_body_with_a_length_and_in_chunks_is_read_whole(size: int) -> None:
         assert read_one(connection) == (200, b"%d" % size)
         connection.sendall(head + b"%x\r\n" % size + b"b" * size + b"\r\n0\r\n\r\n" + post())
         assert read_one(connection) == (200, b"%d" % size)
+
+
+@pytest.mark.parametrize("length", ["101".zfill(19), "101".zfill(4000), "9" * 19, "+101", ""])
+@pytest.mark.parametrize("first", ["POST /echo", "GET /healthz"])
+def test_a_request_hidden_in_the_body_of_another_is_never_run(first: str, length: str) -> None:
+    hidden = post(path="/hidden", more="X: ".ljust(40, "y") + "\r\n")
+    with serving() as served, served.connect() as connection:
+        connection.sendall(f"{first} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode() + hidden)
+        data = read_all(connection)
+
+    assert data.count(b"HTTP/1.1 ") == 1
+    assert problem(data)["status"] == 400
+
+
+def test_a_length_that_parser_and_framing_count_differently_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Framing, "_read_head", lambda self, data, end: setattr(self, "length", end + 4))
+    with serving() as served, served.connect() as connection:
+        connection.sendall(post(post(path="/hidden")))
+        data = read_all(connection)
+
+    assert data.count(b"HTTP/1.1 ") == 1
+    assert b"Connection: close" in data
 
 
 def test_a_client_that_expects_it_is_told_to_go_on_once() -> None:

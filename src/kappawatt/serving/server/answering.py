@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gunicorn.http import wsgi
+from gunicorn.http.body import ChunkedReader
 from gunicorn.http.message import Request
 
 from kappawatt.serving.server.connection import Connection, Source
@@ -77,7 +78,8 @@ class Answering:
             request = Request(self._settings, source, conn.address)
             response, environ = wsgi.create(request, conn.out, conn.address, conn.server, self._settings)
             environ["wsgi.multithread"] = True
-            if conn.framing.is_cut or (conn.is_over and not conn.data) or self._must_close():
+            is_last = conn.framing.is_cut or (conn.is_over and not conn.data) or not _is_as_framed(source, request.body)
+            if is_last or self._must_close():
                 response.force_close()
             parts = self._app(environ, response.start_response)
             try:
@@ -127,6 +129,13 @@ class Answering:
                 raise _TooSlow
             taken.poll(LOOK_SECONDS * 1000)
         out.hold()
+
+
+def _is_as_framed(source: Source, body: Any) -> bool:
+    """Whether a body of known length is as long for the parser as what is here. Asked before it is read: the parser
+    counts what it asked for as read, also where less was here. Chunks it has to find the end of.
+    """
+    return isinstance(body.reader, ChunkedReader) or getattr(body.reader, "length", 0) == source.left
 
 
 def _is_spent(source: Source, body: Any) -> bool:

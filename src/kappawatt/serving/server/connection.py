@@ -64,6 +64,12 @@ class Source(Unreader):  # type: ignore[misc]
         return piece
 
     @property
+    def left(self) -> int:
+        """Bytes that the parser did not take."""
+        ahead: int = self.buf.getbuffer().nbytes
+        return max(0, len(self._data) - self._at) + ahead
+
+    @property
     def is_spent(self) -> bool:
         """Whether the parser took all of it."""
         return not self._data and not self.buf.getvalue()

@@ -10,13 +10,15 @@ import re
 
 from gunicorn.http.errors import InvalidRequestLine, LimitRequestHeaders, LimitRequestLine
 
-from kappawatt.errors import PayloadTooLarge
+from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 
 __all__ = ["Framing"]
 
 MOST_HEAD_BYTES = 32_768  # nginx takes as much
 MOST_LINE_BYTES = 8190
 MOST_CHUNK_LINE_BYTES = 8192
+MOST_LENGTH_DIGITS = 18
+MOST_SHOWN = 40  # characters of what was got
 CRLF = b"\r\n"
 END = b"\r\n\r\n"
 REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^ ]+ HTTP/[0-9]\.[0-9]")
@@ -39,7 +41,7 @@ class Framing:
     has_head : bool
         Whether the head is here.
     is_cut : bool
-        The body is too large, and is not read, or its chunks are damaged: nothing can follow on the connection.
+        The body is too large, and is not read, or where it ends is not known: nothing can follow on the connection.
     expects : bool
         Whether the client waits for `100 Continue`.
     is_chunked : bool
@@ -65,6 +67,8 @@ class Framing:
             It will not become a request.
         PayloadTooLarge
             Chunks are more than a body may be.
+        PayloadInvalid
+            A Content-Length of more digits than any body has: who counts it differently finds other requests behind.
         """
         if not self.has_head:
             end = data.find(END, self._searched)
@@ -87,7 +91,13 @@ class Framing:
             # Anything else has no length that can be known, and is refused by the parser.
             self.is_chunked = coding == b"chunked" and announced is None and _is_current(lines)
             self._at = self.length
-        elif announced is not None and announced.isdigit() and len(announced) <= 18:
+        elif announced is not None and not announced.isdigit():
+            self.is_cut = True  # the parser refuses it
+        elif announced is not None:
+            if len(announced) > MOST_LENGTH_DIGITS:
+                raise PayloadInvalid.of(
+                    "content-length", _shown(announced[:MOST_SHOWN]), f"at most {MOST_LENGTH_DIGITS} digits"
+                )
             if int(announced) > self._most:
                 self.is_cut = True
             else:
@@ -146,7 +156,7 @@ def _require_head(data: bytearray) -> None:
         raise LimitRequestHeaders("headers are too large")
 
 
-def _shown(line: bytearray) -> str:
+def _shown(line: bytes | bytearray) -> str:
     return bytes(line).decode("latin-1")
 
 
