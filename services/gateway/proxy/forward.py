@@ -56,8 +56,8 @@ HOP_BY_HOP = frozenset(
 # has a service take it for another method than the one that was allowed.
 NOT_SENT = HOP_BY_HOP | frozenset(
     ("host", "content-length", "expect", "authorization", "x-api-key", "cookie", "forwarded",
-     "x-forwarded-for", "x-forwarded-host",
-     "x-forwarded-proto", "x-forwarded-prefix", "x-request-id", "traceparent",
+     "x-forwarded-for", "x-forwarded-host", "x-forwarded-prefix",
+     "x-forwarded-proto", "x-forwarded-protocol", "x-forwarded-ssl", "x-request-id", "traceparent",
      "x-http-method-override", "x-http-method", "x-method-override")
 )  # fmt: skip
 NOT_RETURNED = HOP_BY_HOP | frozenset(("set-cookie", "server", "date", "x-request-id", "traceparent"))

@@ -94,6 +94,8 @@ def test_services_see_neither_credentials_nor_a_forged_host(open_gateway: Gatewa
         "X-API-Key": "secret",
         "Cookie": "kappawatt_key=secret",
         "X-Forwarded-For": "8.8.8.8",
+        "X-Forwarded-Ssl": "on",
+        "X-Forwarded-Protocol": "ssl",
         "Connection": "X-Gone",
         "X-Gone": "1",
     }
@@ -101,6 +103,7 @@ def test_services_see_neither_credentials_nor_a_forged_host(open_gateway: Gatewa
     seen = client.get("/api/plant-power/params", headers=sent).get_json()["headers"]
 
     assert not {"authorization", "x-api-key", "cookie", "x-gone"} & set(seen)
+    assert not {"x-forwarded-ssl", "x-forwarded-protocol"} & set(seen)  # beside our X-Forwarded-Proto a contradiction
     assert seen["x-forwarded-for"] == "127.0.0.1"
     assert seen["host"] == address.removeprefix("http://")
 
