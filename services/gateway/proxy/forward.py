@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 # A service itself says which of these a path of its own knows (405 with Allow).
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
+STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")  # one of them, and urllib3 encodes all others once more
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 30.0
@@ -249,7 +250,7 @@ class Proxy:
         PayloadInvalid, CircuitOpen, ServiceUnreachable, ServiceSlow
         """
         url = path_below(rest)
-        query = quote(asked.query_string, safe="=&?/:@!$'()*+,;~%-._[]|")
+        query = quote(STRAY_PERCENT.sub(b"%25", asked.query_string), safe="=&?/:@!$'()*+,;~%-._[]|")
         body = read_body() if asked.method not in ("GET", "HEAD") else None
         headers = _request_headers(asked, target.name, request_id, trace)
         answer = self.call(target, asked.method, f"{url}?{query}" if query else url, headers, body, is_repeatable)

@@ -86,6 +86,18 @@ def test_request_reaches_the_service_without_its_prefix(open_gateway: Gateways, 
     assert answer.headers["X-Own"] == "kept"
 
 
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [("key=a%20b&x=%", "key=a%20b&x=%25"), ("x=50%&key=a%2Fb", "x=50%25&key=a%2Fb"), ("%zz%41", "%25zz%41")],
+)
+def test_a_percent_that_encodes_nothing_leaves_the_rest_of_a_query_as_it_is(
+    open_gateway: Gateways, serve: Any, mirror: Flask, sent: str, seen: str
+) -> None:
+    client = open_gateway(services=f"plant-power={serve(mirror)}").test_client()
+
+    assert client.get(f"/api/plant-power/series?{sent}").get_json()["query"] == seen
+
+
 def test_services_see_neither_credentials_nor_a_forged_host(open_gateway: Gateways, serve: Any, mirror: Flask) -> None:
     address = serve(mirror)
     client = open_gateway(services=f"plant-power={address}").test_client()
