@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Flask, Response
-from jinja2 import Environment
+from jinja2 import ChainableUndefined, Environment
 
 from kappawatt.serving.openapi import operation, specification
 
@@ -22,8 +22,8 @@ TEMPLATE = Path(__file__).with_name("docs.html")
 
 
 def render(document: dict[str, Any]) -> str:
-    """Return an OpenAPI document as an HTML page."""
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    """Return an OpenAPI document as an HTML page. What an operation does not say, or in a reference, is left out."""
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=ChainableUndefined)
     page.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     return page.from_string(TEMPLATE.read_text()).render(document=document)
 

@@ -12,6 +12,7 @@ from flask import Flask
 from kappawatt.errors import KappawattError
 from kappawatt.services.gateway.access import ROLE_NAMES
 from kappawatt.services.gateway.proxy import openapi_merge
+from kappawatt.serving import docs
 from kappawatt.serving.app import create_app
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
@@ -61,6 +62,29 @@ def test_page_shows_the_same(open_gateway: Gateways, serve: Any) -> None:
 
     assert page.status_code == 200
     assert "/api/plant-power/healthz" in page.text
+
+
+SPARSE = {
+    "a body elsewhere": {"requestBody": {"$ref": "#/components/requestBodies/Row"}},
+    "a body without a schema": {"requestBody": {"content": {"application/json": {}}}},
+    "a body of anything": {"requestBody": {"content": {"application/json": {"schema": True}}}},
+    "fields of anything": {
+        "requestBody": {"content": {"text/csv": {"schema": {"properties": {"a": True}, "required": 1}}}}
+    },
+    "no choice of a field": {
+        "requestBody": {"content": {"a/b": {"schema": {"properties": {"a": {"anyOf": {"x": 1}}}}}}}
+    },
+    "a parameter elsewhere": {"parameters": [{"$ref": "#/components/parameters/Row"}]},
+    "an answer elsewhere": {"responses": {"200": {"$ref": "#/components/responses/Row"}}},
+    "what is no OpenAPI": {"requestBody": 1, "parameters": "x", "responses": {"200": "text", "201": {"content": [1]}}},
+}
+
+
+@pytest.mark.parametrize("described", SPARSE.values(), ids=SPARSE)
+def test_the_page_leaves_out_what_a_service_does_not_say(documents: dict[str, Any], described: dict[str, Any]) -> None:
+    openapi_merge.add_service(documents, "x-y", {"paths": {"/a": {"post": {"summary": "Sparse", **described}}}})
+
+    assert "Sparse" in docs.render({"info": {}, **documents})
 
 
 def test_every_service_answer_has_the_gateways_own_beside_it(documents: dict[str, Any]) -> None:
