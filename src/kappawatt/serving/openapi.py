@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from flask import Flask
+from werkzeug.routing import Rule
 
 from kappawatt import __version__
 
@@ -24,6 +25,15 @@ ACCESS = "x-kappawatt-access"
 REPEATABLE = "x-kappawatt-repeatable"
 SLASHES = "x-kappawatt-slashes"  # of a parameter in the path: its value may contain some
 PARAMETER = re.compile(r"<(?:(?P<converter>\w+)(?:\([^>]*\))?:)?(?P<name>\w+)>")
+NOT_DESCRIBED: Mapping[str, Any] = {
+    "summary": "Not described",
+    "description": "",
+    "tag": "not described",
+    "answers": {"default": None},
+    "body": None,
+    "parameters": (),
+    "examples": {},
+}
 View = TypeVar("View", bound=Callable[..., Any])
 
 PROBLEM_SCHEMA = {
@@ -146,15 +156,23 @@ def rights(view: Callable[..., Any], method: str) -> tuple[Right, bool]:
 
 
 def specification(app: Flask, title: str, description: str) -> dict[str, Any]:
-    """Return the OpenAPI document of every described route of `app`."""
+    """Return the OpenAPI document of every described route of `app`.
+
+    One that is not described is in it, for administrators and once, where it answers what the path of a described one
+    fits too: `/jobs/purge` beside a described `/jobs/<name>`.
+    """
     paths: dict[str, dict[str, Any]] = {}
-    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
-        described = getattr(app.view_functions[rule.endpoint], "__openapi__", None)
-        if described is None:
-            continue
+    rules = sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule)
+    known = [rule for rule in rules if hasattr(app.view_functions[rule.endpoint], "__openapi__")]
+    for rule in rules:
+        methods = (rule.methods or set()) - {"OPTIONS", "HEAD"}
+        described = getattr(app.view_functions[rule.endpoint], "__openapi__", NOT_DESCRIBED)
+        if described is NOT_DESCRIBED:
+            taken = [other.methods or set() for other in known if _may_take(rule, other)]
+            methods &= set().union(*taken)
         path = PARAMETER.sub(r"{\g<name>}", rule.rule)
-        wide = {found["name"] for found in PARAMETER.finditer(rule.rule) if found["converter"] == "path"}
-        for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"}):
+        wide = _wide(rule)
+        for method in sorted(methods):
             access, repeatable = rights(app.view_functions[rule.endpoint], method)
             found = _operation(path, method, rule.endpoint, described)
             for parameter in found.get("parameters", ()):
@@ -167,6 +185,36 @@ def specification(app: Flask, title: str, description: str) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": {"Problem": PROBLEM_SCHEMA}},
     }
+
+
+def _wide(rule: Rule) -> set[str]:
+    """The parameters whose values may contain slashes."""
+    return {found["name"] for found in PARAMETER.finditer(rule.rule) if found["converter"] == "path"}
+
+
+def _segments(rule: Rule) -> list[tuple[int, str]]:
+    """What stands between slashes: 0 and a text, 1 and something with parameters, 2 and whatever follows."""
+    wide = _wide(rule)
+    found = []
+    for segment in PARAMETER.sub(r"{\g<name>}", rule.rule).split("/"):
+        names = set(re.findall(r"{(\w+)}", segment))
+        found.append((2 if names & wide else 1 if names else 0, segment))
+    return found
+
+
+def _may_take(rule: Rule, other: Rule) -> bool:
+    """Whether a path that fits both may be answered by `rule`: texts come before parameters, and those before paths,
+    and the first segment that differs decides. True where it depends on more than that.
+    """
+    own, others = _segments(rule), _segments(other)
+    leads = False
+    for (kind, text), (other_kind, other_text) in zip(own, others, strict=False):
+        if (kind == other_kind == 0 and text != other_text) or (kind > other_kind and not leads):
+            return False
+        if 2 in (kind, other_kind):
+            return True
+        leads = leads or kind < other_kind
+    return len(own) == len(others)
 
 
 def _operation(path: str, method: str, endpoint: str, described: Mapping[str, Any]) -> dict[str, Any]:

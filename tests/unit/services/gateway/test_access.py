@@ -285,6 +285,29 @@ def test_unknown_methods_need_the_highest_role(client: Any) -> None:
     assert "allowed admin" in answer.get_json()["detail"]
 
 
+def test_a_described_route_with_a_parameter_grants_nothing_at_one_that_is_not_described(
+    open_gateway: Gateways, serve: Any, keys: Path
+) -> None:
+    def add_routes(app: Flask, context: Context) -> None:
+        described = operation("Any", tag="any", answers={200: {}}, access=Right.READ, repeatable=True)
+        for path in ("/jobs/<name>", "/files/<path:rest>", "/<any(a, b):kind>/end"):
+            app.post(path, endpoint=path)(described(lambda **_: Response("described")))
+        for path in ("/jobs/purge", "/files/<name>/drop", "/a/<name>", "/<path:rest>"):
+            app.post(path, endpoint=path)(lambda **_: Response("not described"))
+
+    service = create_app(Service(name="any", summary="Any.", port=1, routes=add_routes), Settings())
+    client = open_gateway(api_keys=keys, services=f"any={serve(service)}").test_client()
+
+    def asked(path: str) -> tuple[int, str]:
+        reader, admin = (client.post(f"/api/any{path}", headers={"X-API-Key": key}) for key in ("r-key", "a-key"))
+        return reader.status_code, admin.text
+
+    for path in ("/jobs/purge", "/files/a/drop", "/a/b", "/a/end", "/any/thing"):
+        assert asked(path) == (403, "not described")
+    for path in ("/jobs/a", "/files/a", "/files/a/b/c", "/b/end"):
+        assert asked(path) == (200, "described")
+
+
 def test_a_service_that_describes_nothing_is_for_administrators(open_gateway: Gateways, serve: Any, keys: Path) -> None:
     service = Flask("any")
     service.route("/<path:path>", methods=["GET", "POST"])(lambda path: Response("{}", 200 if path == "x" else 404))
