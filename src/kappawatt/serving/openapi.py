@@ -175,10 +175,15 @@ def specification(app: Flask, title: str, description: str) -> dict[str, Any]:
         for method in sorted(methods):
             access, repeatable = rights(app.view_functions[rule.endpoint], method)
             found = _operation(path, method, rule.endpoint, described)
+            item = paths.setdefault(path, {})
+            if before := item.get(method.lower()):  # rules that differ in what a parameter may be
+                access = max(access, before[ACCESS], key=list(Right).index)
+                repeatable = repeatable and before[REPEATABLE]
+                wide |= {each["name"] for each in before.get("parameters", ()) if SLASHES in each}
             for parameter in found.get("parameters", ()):
                 if parameter["in"] == "path" and parameter["name"] in wide:
                     parameter[SLASHES] = True
-            paths.setdefault(path, {})[method.lower()] = found | {ACCESS: access, REPEATABLE: repeatable}
+            item[method.lower()] = found | {ACCESS: access, REPEATABLE: repeatable}
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "description": description, "version": __version__},

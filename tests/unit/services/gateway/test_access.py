@@ -308,6 +308,22 @@ def test_a_described_route_with_a_parameter_grants_nothing_at_one_that_is_not_de
         assert asked(path) == (200, "described")
 
 
+def test_of_two_routes_with_one_template_the_stricter_is_published() -> None:
+    def add_routes(app: Flask, context: Context) -> None:
+        for access, paths in ((Right.WRITE, ("<int:key>", "<path:other>")), (Right.READ, ("<key>", "<string:other>"))):
+            described = operation("Any", tag="any", answers={200: {}}, access=access, repeatable=access is Right.READ)
+            for path in paths:
+                app.post(f"/rows/{path}", endpoint=path)(described(lambda **_: Response("{}")))
+
+    service = create_app(Service(name="any", summary="Any.", port=1, routes=add_routes), Settings())
+    paths = service.test_client().get("/openapi.json").get_json()["paths"]
+
+    for path in ("/rows/{key}", "/rows/{other}"):
+        described = paths[path]["post"]
+        assert (described["x-kappawatt-access"], described["x-kappawatt-repeatable"]) == ("write", False)
+    assert described["parameters"][0]["x-kappawatt-slashes"]
+
+
 def test_a_service_that_describes_nothing_is_for_administrators(open_gateway: Gateways, serve: Any, keys: Path) -> None:
     service = Flask("any")
     service.route("/<path:path>", methods=["GET", "POST"])(lambda path: Response("{}", 200 if path == "x" else 404))
