@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -35,6 +36,7 @@ RETRY_SECONDS = 1.0  # after a failure
 RANK = list(Right)
 
 Fetch = Callable[[Target, str, float], tuple[int, bytes]]
+Fits = Callable[[str], object]
 Place = tuple[str, str, str, int]
 
 
@@ -75,17 +77,17 @@ class Description:
         paths = document.get("paths") if isinstance(document, Mapping) else None
         if not isinstance(paths, Mapping) or not all(isinstance(item, Mapping) for item in paths.values()):
             raise ValueError("got a document without paths, allowed an OpenAPI document")
-        self._routes: dict[str, list[tuple[re.Pattern[str], Route]]] = {method: [] for method in METHODS}
+        self._routes: dict[str, list[tuple[Fits, Route]]] = {method: [] for method in METHODS}
         for template, item in paths.items():
             for method in METHODS:
                 described = item.get(method.lower())
                 if isinstance(described, Mapping):
                     parameters = [*_listed(item), *_listed(described)]
-                    self._routes[method].append((_pattern(template, parameters), route_of(described)))
+                    self._routes[method].append((_matcher(template, parameters), route_of(described)))
 
     def route(self, method: str, path: str) -> Route:
         """Return what is said of `method` at `path`, which is decoded; of several templates that fit, the strictest."""
-        found = [route for pattern, route in self._routes.get(method, ()) if pattern.fullmatch(path)]
+        found = [route for fits, route in self._routes.get(method, ()) if fits(path)]
         if not found and method == "HEAD":
             return self.route("GET", path)
         if not found:
@@ -108,12 +110,35 @@ def route_of(described: Mapping[str, Any]) -> Route:
     return Route(Right.READ if access is Right.OPEN else access, described.get(REPEATABLE) is True)
 
 
-def _pattern(template: str, parameters: Iterable[Any]) -> re.Pattern[str]:
+def _matcher(template: str, parameters: Iterable[Any]) -> Fits:
+    """Return what says whether a path fits.
+
+    A regular expression would try every way to share a segment among its parameters, or a path among several that may
+    contain slashes: 8,000 characters and three of them are minutes.
+    """
     wide = {p.get("name") for p in parameters if isinstance(p, Mapping) and p.get("in") == "path" and p.get(SLASHES)}
     parts = re.split(r"\{([^{}/]+)\}", template)
+    if len(wide.intersection(parts[1::2])) > 1 or any(segment.count("{") > 1 for segment in template.split("/")):
+        return partial(_fits, [(part, i % 2 == 1, part in wide) for i, part in enumerate(parts)])
     for i, part in enumerate(parts):
         parts[i] = re.escape(part) if i % 2 == 0 else "[^/].*" if part in wide else "[^/]+"
-    return re.compile("".join(parts), re.DOTALL)
+    return re.compile("".join(parts), re.DOTALL).fullmatch
+
+
+def _fits(parts: list[tuple[str, bool, bool]], path: str) -> bool:
+    """Go through the path once for each part (text or name, whether it is a parameter, and one with slashes)."""
+    ends = {0}  # where the parts so far may have ended
+    for text, is_parameter, is_wide in parts:
+        if is_parameter:
+            found, is_within = set(), False
+            for at, letter in enumerate(path):
+                is_within = (is_within or at in ends) if letter != "/" else is_within and is_wide
+                if is_within:
+                    found.add(at + 1)
+            ends = found
+        else:
+            ends = {at + len(text) for at in ends if path.startswith(text, at)}
+    return len(path) in ends
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -88,6 +89,45 @@ def test_of_two_templates_that_fit_the_stricter_counts() -> None:
 
     assert description.route("POST", "/jobs/preview") == WRITE
     assert description.route("POST", "/jobs/1") == WRITE
+
+
+SHARED = {  # what is repeated is two places of one text
+    "/{a}-{b}-{c}": ("/1-2-3", "/1-2-3-4", "/----x", "/1--2-3-"),
+    "/{a}{b}": ("/12", "/123"),
+    "/v{a}.{b}/x/{c}": ("/v1.2/x/y", "/v..../x/y"),
+    "/{wide}/x/{wide2}": ("/a/x/b", "/a/b/x/x/c", "/x/x/x/x"),
+    "/{wide}-{b}": ("/a/b-c", "/a/-b", "/a/b-/c-d"),
+}
+NOT_SHARED = {
+    "/{a}-{b}-{c}": ("/1-2", "/1-2-", "/-1-2", "/--", "/1-2-3/", "/1-2/3-4", "/1-2-3/4"),
+    "/{a}{b}": ("/1", "/", "/1/2"),
+    "/v{a}.{b}/x/{c}": ("/v1.2/x/", "/v12/x/y", "/v.2/x/y", "/1.2/x/y", "/v1.2/y/y"),
+    "/{wide}/x/{wide2}": ("/x/x", "/a/x/", "/a/y/b", "/a/x//"),
+    "/{wide}-{b}": ("/a-b/c", "/-a", "//a-b", "/a-"),
+}
+
+
+def shared(template: str) -> Description:
+    wide = [{"name": name, "in": "path", "x-kappawatt-slashes": True} for name in ("wide", "wide2")]
+    return Description({"paths": {template: item(READ, parameters=wide)}})
+
+
+@pytest.mark.parametrize("template", SHARED)
+def test_parameters_share_a_segment_in_any_way_that_fits_and_no_other(template: str) -> None:
+    description = shared(template)
+
+    assert [path for path in SHARED[template] if description.route("POST", path) != READ] == []
+    assert [path for path in NOT_SHARED[template] if description.route("POST", path) != UNDESCRIBED] == []
+
+
+@pytest.mark.parametrize("template", ["/{a}-{b}-{c}-{d}/x", "/{wide}-{b}-{wide2}-{d}/x", "/{a}{b}{c}{d}/x"])
+def test_a_long_path_takes_no_time_however_many_ways_there_are_to_share_it(template: str) -> None:
+    description = shared(template)
+    began = time.process_time()
+
+    assert description.route("POST", "/" + "-" * 8000 + "/y") == UNDESCRIBED
+
+    assert time.process_time() - began < 1.0
 
 
 def test_head_is_what_get_is_unless_it_is_described_itself() -> None:
