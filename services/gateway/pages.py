@@ -12,6 +12,8 @@ from werkzeug.exceptions import NotFound, PreconditionFailed
 
 from kappawatt.serving.openapi import Right, operation
 
+from .rights import FORWARD
+
 __all__ = ["add_pages"]
 
 FOLDER = Path(__file__).with_name("dashboard")
@@ -109,6 +111,8 @@ def add_pages(app: Flask) -> None:
 
     @app.after_request
     def harden(response: Response) -> Response:
+        if request.endpoint == FORWARD:  # whatever the service says: it is the gateway's name that its page has
+            response.headers["Content-Security-Policy"] = DOCUMENT_POLICY
         response.headers.setdefault("Content-Security-Policy", DOCUMENT_POLICY)
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"

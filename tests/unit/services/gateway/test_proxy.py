@@ -129,6 +129,18 @@ def test_hop_by_hop_headers_and_cookies_are_not_returned(open_gateway: Gateways,
     assert "Set-Cookie" not in answer.headers
 
 
+def test_a_services_own_policy_lets_its_pages_do_no_more_than_the_gateways(open_gateway: Gateways, serve: Any) -> None:
+    service = Flask("any")
+    policy = {"Content-Security-Policy": "default-src * 'unsafe-inline'"}
+    service.get("/page")(lambda: Response("<script>alert(1)</script>", headers=policy))
+    client = open_gateway(services=f"any={serve(service)}").test_client()
+
+    answer = client.get("/api/any/page")
+
+    assert answer.status_code == 200
+    assert [each.endswith("sandbox") for each in answer.headers.getlist("Content-Security-Policy")] == [True]
+
+
 def test_request_id_and_trace_are_passed_on_and_back(open_gateway: Gateways, serve: Any, mirror: Flask) -> None:
     client = open_gateway(services=f"plant-power={serve(mirror)}").test_client()
     parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
