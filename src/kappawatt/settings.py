@@ -91,7 +91,8 @@ class Settings:
     )
     port: int = _setting(
         0,
-        "port to listen on, of `serve` and of a service that is one process (the sink); 0 is the service's own",
+        "port to listen on, of `serve`, and of `consume` of a service that is one process (the sink) where "
+        "`KAPPAWATT_PROBE_PORT` is 0; 0 is the service's own, in a container 8080",
         _number(0, 65535),
     )
     workers: int = _setting(1, "serving processes", _number(1, 64))
@@ -103,8 +104,8 @@ class Settings:
     )
     probe_port: int = _setting(
         0,
-        "port for probes and metrics of `consume`; 0 is the service's port + 100, or if one process does both "
-        "`KAPPAWATT_PORT` or its own",
+        "port for probes and metrics of `consume`; 0 is the service's port + 100, in a container 8080; if one process "
+        "does both (the sink), 0 is `KAPPAWATT_PORT`",
         _number(0, 65535),
     )
     log_level: str = _setting("INFO", "least level that is logged", _choice("DEBUG", "INFO", "WARNING", "ERROR"))

@@ -31,16 +31,19 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def probes(app: Flask, settings: Settings, port: int) -> Iterator[None]:
+def probes(app: Flask, settings: Settings) -> Iterator[None]:
     """Answer probes and metrics on a thread while the block runs.
 
     Raises
     ------
     SettingInvalid
-        The port cannot be listened on.
+        The port cannot be listened on; the message names the variable that says it.
     """
-    listener = _listener(settings.host, settings.probe_port or port)
     context: Context = app.extensions["kappawatt"]
+    service = context.service
+    own = settings.port if service.is_one_process else 0  # KAPPAWATT_PORT is of what answers routes too
+    port = settings.probe_port or own or service.work_port
+    listener = _listener(settings.host, port, "KAPPAWATT_PORT" if port == own else "KAPPAWATT_PROBE_PORT")
     loop = Loop(
         [listener],
         app,
@@ -61,13 +64,13 @@ def probes(app: Flask, settings: Settings, port: int) -> Iterator[None]:
         thread.join()
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, variable: str) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         got = f"{host}:{port} ({error.strerror})"
-        raise SettingInvalid.of("KAPPAWATT_PROBE_PORT", got, "an address that can be listened on") from None
+        raise SettingInvalid.of(variable, got, "an address that can be listened on") from None
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -94,7 +97,7 @@ def consume(service: Service, settings: Settings) -> None:
     app = create_app(service, settings, telemetry=telemetry, serves=service.is_one_process)
     context: Context = app.extensions["kappawatt"]
     context.ready.append(lambda: None if telemetry.last_poll else "no poll of the bus yet")
-    with probes(app, settings, (service.is_one_process and settings.port) or service.work_port):
+    with probes(app, settings):
         loop = service.work(app, context)
         context.ready.append(loop.standing.why_not_ready)
         if not context.alive:  # a loop that waits for more than the bus says itself whether it hangs

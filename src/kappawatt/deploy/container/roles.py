@@ -92,7 +92,8 @@ def serve_settings(environ: Mapping[str, str]) -> Settings:
 def worker_settings(environ: Mapping[str, str]) -> Settings:
     """Return the settings of a container that reads the bus and answers probes; SettingInvalid as above."""
     settings = _settings(environ)
-    return replace(settings, probe_port=settings.probe_port or PORT)
+    is_one_process = bool(environ.get("KAPPAWATT_SERVICE")) and _service(environ).is_one_process
+    return replace(settings, probe_port=settings.probe_port or (is_one_process and settings.port) or PORT)
 
 
 def train(environ: Mapping[str, str]) -> int:

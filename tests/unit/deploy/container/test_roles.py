@@ -10,12 +10,16 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
 from kappawatt.deploy.container.entry import ROLES, main
 from kappawatt.deploy.container.health import health, ports
 from kappawatt.deploy.container.roles import serve_settings, worker_settings
 from kappawatt.errors import SettingInvalid
+from kappawatt.serving.consume import probes
+from kappawatt.serving.service import Context, find_service
 from kappawatt.settings import Settings
+from kappawatt.telemetry import Telemetry
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +79,43 @@ def test_our_own_ports_are_listened_on_where_no_platform_says_another() -> None:
 
     assert serve_settings(environment).port == 9001
     assert worker_settings(environment).probe_port == 9002
+
+
+@pytest.mark.parametrize(
+    ("service", "given", "port"),
+    [
+        ("sink", {"KAPPAWATT_PORT": "9001"}, 9001),
+        ("sink", {"KAPPAWATT_PORT": "9001", "KAPPAWATT_PROBE_PORT": "9002"}, 9002),
+        ("sink", {}, 8080),
+        ("plant-power", {"KAPPAWATT_PORT": "9001"}, 8080),
+    ],
+)
+def test_a_worker_listens_on_the_port_of_serve_only_where_one_process_does_both(
+    service: str, given: Mapping[str, str], port: int
+) -> None:
+    assert worker_settings({"KAPPAWATT_SERVICE": service, **given}).probe_port == port
+
+
+@pytest.mark.parametrize(
+    ("service", "given", "variable"),
+    [
+        ("sink", {"KAPPAWATT_PORT": "PORT"}, "KAPPAWATT_PORT"),
+        ("sink", {"KAPPAWATT_PROBE_PORT": "PORT"}, "KAPPAWATT_PROBE_PORT"),
+        ("plant-power", {"KAPPAWATT_PORT": "1", "KAPPAWATT_PROBE_PORT": "PORT"}, "KAPPAWATT_PROBE_PORT"),
+    ],
+)
+def test_a_port_that_is_taken_is_said_with_the_variable_that_was_set(
+    service: str, given: Mapping[str, str], variable: str, somebody: HTTPServer
+) -> None:
+    port = somebody.server_port
+    settings = worker_settings(
+        {"KAPPAWATT_SERVICE": service, **{name: text.replace("PORT", str(port)) for name, text in given.items()}}
+    )
+    app = Flask("sink")
+    app.extensions["kappawatt"] = Context(find_service(service), settings, Telemetry(service))
+
+    with pytest.raises(SettingInvalid, match=rf"^{variable}: got 0\.0\.0\.0:{port}"), probes(app, settings):
+        pass
 
 
 @pytest.mark.parametrize(
