@@ -12,10 +12,12 @@ not give its own example answer. Nothing is ever unpickled.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ __all__ = [
     "versions",
     "write_whole",
 ]
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -205,8 +209,27 @@ FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def versions(root: Path) -> list[str]:
-    """Return the versions stored under `root`, oldest name first."""
+    """Return the versions stored under `root` whose manifests can be read, oldest name first."""
+    return [artifact.path.name for artifact in _readable(root)]
+
+
+def _stored(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob(f"*/{MANIFEST}"))
+
+
+def _readable(root: Path) -> list[Artifact]:
+    found = []
+    for name in _stored(root):
+        try:
+            found.append(open_artifact(root / name))
+        except (ArtifactInvalid, ModelNotFound) as error:
+            _say_left_out(str(error))
+    return found
+
+
+@lru_cache(maxsize=256)  # once each, not with every request
+def _say_left_out(reason: str) -> None:
+    log.warning("model version left out", extra={"error": reason})
 
 
 def current_version(root: Path) -> str:
@@ -232,7 +255,9 @@ def find_artifact(root: Path, version: str | None = None) -> Artifact:
     Raises
     ------
     ModelNotFound
-        There is none; the message names those there are.
+        There is none; the message names those there are, without those that cannot be read.
+    ArtifactInvalid
+        The version itself is damaged.
     """
     if (root / MANIFEST).exists():
         artifact = open_artifact(root)
@@ -240,10 +265,9 @@ def find_artifact(root: Path, version: str | None = None) -> Artifact:
             return artifact
         raise _not_found(str(version), [artifact])
     wanted = version or current_version(root)
-    known = versions(root)
-    if wanted in known:
+    if wanted in _stored(root):
         return open_artifact(root / wanted)
-    found = [open_artifact(root / name) for name in known]
+    found = _readable(root)
     of_kind = [artifact for artifact in found if artifact.manifest.kind == wanted]
     if not of_kind:
         raise _not_found(wanted, found)

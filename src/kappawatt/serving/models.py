@@ -70,9 +70,9 @@ class Models(Generic[M]):
         return find_artifact(self._root, self.current.version)
 
     def versions(self) -> list[str]:
-        """Return all versions that can be asked for, the current one first."""
-        current = self.current.version
-        return [current, *(v for v in versions(self._root) if v != current)]
+        """Return all versions that can be asked for, the current one first if it is open."""
+        first = [] if self._current is None else [self._current.version]
+        return [*first, *(v for v in versions(self._root) if v not in first)]
 
     def get(self, version: str | None) -> M:
         """Return a version, or the newest of a kind.
@@ -80,22 +80,29 @@ class Models(Generic[M]):
         Raises
         ------
         ModelNotFound
-            There is none of that name.
+            There is none of that name, or it is damaged.
         ExtraMissing
             It needs a package that is not installed here.
         """
-        if version is None or version == self.current.version:
+        if version is None:
             return self.current
+        current = self._current
+        if current is not None and version == current.version:
+            return current
         with self._lock:
             if version in self._others:
                 return self._others[version]
-            artifact = find_artifact(self._root, version)
-            found = artifact.manifest.version  # of a kind
-            if found == self.current.version:
-                return self.current
-            if found not in self._others:
-                model = open_with(self._open, artifact)
-                if len(self._others) >= MOST_VERSIONS:
-                    self._others.pop(next(iter(self._others)))
-                self._others[found] = model
+            try:
+                artifact = find_artifact(self._root, version)
+                found = artifact.manifest.version  # of a kind
+                if current is not None and found == current.version:
+                    return current
+                if found not in self._others:
+                    model = open_with(self._open, artifact)
+                    if len(self._others) >= MOST_VERSIONS:
+                        self._others.pop(next(iter(self._others)))
+                    self._others[found] = model
+            except ArtifactInvalid as error:  # its path is for the log, not for whoever asks
+                log.error("model does not load", extra={"version": version[:80], "error": str(error)})
+                raise ModelNotFound(f"version: got {version[:80]!r}, which is damaged, allowed another") from None
             return self._others[found]

@@ -114,6 +114,22 @@ def test_a_kind_means_the_newest_version_of_it(tmp_path: Path) -> None:
         find_artifact(tmp_path / "baseline-z", "default")
 
 
+def test_a_damaged_version_is_left_out_where_another_or_a_kind_is_looked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made(tmp_path, "baseline-a", "baseline", "2026-01-01T00:00:00+00:00")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "manifest.json").write_text("{")
+
+    assert versions(tmp_path) == ["baseline-a"]
+    assert find_artifact(tmp_path, "baseline").manifest.version == "baseline-a"
+    with pytest.raises(ModelNotFound, match="got 'none', allowed baseline-a, or a kind"):
+        find_artifact(tmp_path, "none")
+    with pytest.raises(ArtifactInvalid, match=r"broken/manifest\.json"):
+        find_artifact(tmp_path, "broken")
+    assert [record.message for record in caplog.records] == ["model version left out"]
+
+
 def test_a_version_that_is_called_like_a_kind_is_that_version(tmp_path: Path) -> None:
     made(tmp_path, "baseline", "default", "2026-01-01T00:00:00+00:00")
     made(tmp_path, "baseline-a", "baseline", "2026-02-01T00:00:00+00:00")

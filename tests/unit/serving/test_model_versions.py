@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,6 +125,45 @@ def test_a_pinned_version_whose_package_is_not_installed_is_501_at_every_door_an
     ready = client.get("/readyz")
     assert ready.status_code == 503
     assert "pip install 'kappawatt[onnx]'" in ready.get_json()["detail"]
+
+
+@pytest.mark.usefixtures("no_onnxruntime")
+def test_the_other_versions_answer_where_the_pinned_one_has_no_package() -> None:
+    client = create_app(find_service("smart-meter"), pinned("baseline")).test_client()
+
+    card = client.get("/params?version=default")
+
+    assert (card.status_code, card.get_json()["kind"]) == (200, "default")
+    for path in (
+        "/params?version={}",
+        "/v2/models/smart-meter/versions/{}",
+        "/v2/models/smart-meter/versions/{}/ready",
+    ):
+        assert client.get(path.format(card.get_json()["version"])).status_code == 200, path
+        assert client.get(path.format("none")).status_code == 404, path
+        assert client.get(path.format("baseline")).status_code == 501, path
+
+
+def test_a_damaged_version_is_404_without_its_path_and_spoils_no_other(tmp_path: Path) -> None:
+    service = find_service("plant-power")
+    root = Path(shutil.copytree(service.folder / "artifacts", tmp_path / "artifacts"))
+    shutil.copytree(root / "baseline-2a711ed0", root / "spoilt")
+    manifest = json.loads((root / "spoilt" / "manifest.json").read_bytes()) | {"version": "spoilt", "kind": "other"}
+    (root / "spoilt" / "manifest.json").write_text(json.dumps(manifest))
+    for name in manifest["files"]:
+        (root / "spoilt" / name).write_bytes(b"")
+    (root / "broken").mkdir()
+    (root / "broken" / "manifest.json").write_text("{")
+    client = create_app(service, pinned("baseline", artifacts=root)).test_client()
+
+    assert client.get("/readyz").status_code == 200
+    assert client.get("/params?version=default").status_code == 200
+    for version in ("broken", "spoilt", "none"):
+        for path in (f"/params?version={version}", f"/v2/models/plant-power/versions/{version}"):
+            answer = client.get(path)
+            assert answer.status_code == 404, path
+            assert str(tmp_path) not in answer.text
+    assert "broken" not in client.get("/v2/models/plant-power").get_json()["versions"]
 
 
 @pytest.mark.parametrize("package", ["xgboost"])
