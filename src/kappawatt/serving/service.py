@@ -231,14 +231,15 @@ class Service:
         ModelNotFound
             There is no such version, or no current one.
         SettingInvalid
-            The version that settings pin is not there, or they name a service that is not.
+            The version that settings pin is not there, or they name a service that is not, or has no model.
         """
         root = self.artifacts(settings)
         if version is not None:
             return find_artifact(root, version)
-        unknown = {name for name in settings.pins() if name is not None} - set(service_names())
-        if unknown:
-            raise SettingInvalid.of(f"{PIN}: service", repr(min(unknown)), ", ".join(service_names()))
+        for name in settings.pins():
+            if name not in (None, self.name) and not _has_model(name):
+                allowed = ", ".join(name for name in service_names() if _has_model(name))
+                raise SettingInvalid.of(f"{PIN}: service", repr(name), allowed)
         pinned = settings.pinned(self.name)
         try:
             return find_artifact(root, pinned)
@@ -304,6 +305,10 @@ def find_service(name: str) -> Service:
     if not isinstance(service, Service) or service.name != name:
         raise SettingInvalid.of(f"service {name}", repr(getattr(service, "name", service)), "a Service of that name")
     return service
+
+
+def _has_model(name: str) -> bool:
+    return name in service_names() and find_service(name).model is not None
 
 
 def _own_names() -> set[str]:

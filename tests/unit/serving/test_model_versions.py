@@ -49,7 +49,12 @@ def test_a_pin_holds_for_the_services_it_names(text: str, kinds: tuple[str, ...]
     [
         ("none", "KAPPAWATT_MODEL_VERSION (--model): plant-power version: got 'none', allowed baseline-2a711ed0, "),
         ("plant-power=none", "KAPPAWATT_MODEL_VERSION (--model): plant-power version: got 'none', allowed baseline-"),
-        ("plantpower=baseline", "KAPPAWATT_MODEL_VERSION (--model): service: got 'plantpower', allowed gateway, "),
+        ("plantpower=baseline", "KAPPAWATT_MODEL_VERSION (--model): service: got 'plantpower', allowed hourly-load, "),
+        (
+            "gateway=1",
+            "KAPPAWATT_MODEL_VERSION (--model): service: got 'gateway', allowed hourly-load, mlp-regressor, ",
+        ),
+        ("baseline,sink=x", "KAPPAWATT_MODEL_VERSION (--model): service: got 'sink', allowed hourly-load, "),
         ("plant-power=", "KAPPAWATT_MODEL_VERSION: got 'plant-power=', allowed VERSION, a kind"),
         ("=baseline", "KAPPAWATT_MODEL_VERSION: got '=baseline', allowed VERSION, a kind"),
         ("baseline,,", "KAPPAWATT_MODEL_VERSION: got 'baseline,,', allowed VERSION, a kind"),
