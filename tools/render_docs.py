@@ -42,7 +42,8 @@ def events_page() -> str:
         "",
         "Two encodings, told apart by the header `content-type`: single events as `application/json` (or one CSV",
         "row, `text/csv`), and blocks of many rows as `application/vnd.apache.arrow.stream`. Without the header the",
-        "first bytes decide.",
+        "first bytes decide. Where `KAPPAWATT_ENVELOPES` says that a topic's messages are wrapped, those with the",
+        "header `kappawatt-envelope: none`, as kappawatt's own are written, are not.",
         "",
     ]
     lines += ["A page a stream: " + ", ".join(f"[{s.name}](streams/{s.name}.md)" for s in STREAMS) + ".\n"]

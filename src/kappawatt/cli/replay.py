@@ -37,10 +37,12 @@ def replay(service: Service, start: str, to: str, promote: bool, reason: str, as
     from tqdm import tqdm
 
     from kappawatt.bus import connect_as
+    from kappawatt.messages.envelopes import check_topics
     from kappawatt.worker import replay as replaying
 
     kind, stream = service.modelled(), service.streamed()
     settings = Settings.read(**given)
+    check_topics(settings.envelopes)
     bus = connect_as(settings)
     source = stream.readings.name
     model = service.open(settings)

@@ -29,6 +29,7 @@ from kappawatt.messages.checked import (
     maybe,
     parsed,
 )
+from kappawatt.messages.envelopes import is_bare
 from kappawatt.messages.ids import message_id
 from kappawatt.messages.keys import key_text
 from kappawatt.messages.readings import content_type
@@ -77,7 +78,7 @@ def dead_letter_message(
         "timestamp": records.timestamps[at],
         "key": None if key is None else key_text(key)[:LONGEST_NAME],
         "content_type": content_type(records.headers[at], value)[:LONGEST_NAME],
-        **({"envelope": records.envelope} if records.envelope else {}),
+        **({"envelope": records.envelope} if records.envelope and not is_bare(records.headers[at]) else {}),
         "model": model,
         "version": version,
     }

@@ -1,7 +1,8 @@
 """What other systems wrap readings in: CloudEvents, Kafka Connect's `{schema, payload}`, and a schema registry's frame.
 
-A setting says which topic has which; nothing is guessed from what a message looks like. What is inside is read as if it
-had come alone; an envelope that is broken is a refused message, whose field is the envelope's.
+A setting says which topic has which; nothing is guessed from what a message looks like. Readings that kappawatt itself
+writes say in a header that they have none, so that its ingestor may write to the same topic. What is inside is read as
+if it had come alone; an envelope that is broken is a refused message, whose field is the envelope's.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from kappawatt.columns.content import JSON, READABLE, ManyDecoded, bare_type
 from kappawatt.columns.json_rows import decode_objects, decode_parsed
 from kappawatt.columns.schema import SHORTEST, Schema, shorten
 from kappawatt.columns.strict_json import load_json
-from kappawatt.errors import PayloadInvalid
+from kappawatt.errors import PayloadInvalid, SettingInvalid
+from kappawatt.streams.table import STREAMS
 
-__all__ = ["decode_enveloped", "enveloped_kind", "is_enveloped"]
+__all__ = ["BARE", "check_topics", "decode_enveloped", "enveloped_kind", "is_bare", "is_enveloped"]
 
 log = logging.getLogger(__name__)
 
+BARE = ("kappawatt-envelope", b"none")  # the header
 OF_ENVELOPE = "application/vnd.kappawatt.envelope."
 CONNECT, REGISTRY = f"{OF_ENVELOPE}connect", f"{OF_ENVELOPE}registry"
 EVENT, EVENTS = "application/cloudevents+json", "application/cloudevents-batch+json"
@@ -35,13 +38,24 @@ ATTRIBUTES = ("specversion", "id", "source", "type")  # that every event has
 FRAME = 5  # bytes: a zero, and the id of a schema
 
 
+def check_topics(envelopes: Mapping[str, str]) -> None:
+    """Raise SettingInvalid if a topic that is said to have an envelope holds no readings: nobody would open it."""
+    allowed = [stream.readings.name for stream in STREAMS]
+    for topic in envelopes:
+        if topic not in allowed:
+            raise SettingInvalid.of("KAPPAWATT_ENVELOPES: topic", repr(topic[:80]), ", ".join(allowed))
+
+
 def enveloped_kind(envelope: str, headers: Headers) -> str | None:
-    """Return the kind of message that `decode_enveloped` opens; None where a binary event's data is the whole value.
+    """Return the kind of message that `decode_enveloped` opens; None where the whole value is readings: of a message
+    that says so, and of a binary event.
 
     References
     ----------
     https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
     """
+    if is_bare(headers):
+        return None
     if envelope != "cloudevents":
         return f"{OF_ENVELOPE}{envelope}"
     named = bare_type((header(headers, "content-type") or b"").decode("latin-1"))
@@ -51,6 +65,11 @@ def enveloped_kind(envelope: str, headers: Headers) -> str | None:
         if not header(headers, f"ce_{name}"):
             return f"{BROKEN_EVENT}{name}"
     return None
+
+
+def is_bare(headers: Headers) -> bool:
+    """Whether a message says that it has no envelope, whatever the others on its topic have."""
+    return header(headers, BARE[0]) == BARE[1]
 
 
 def is_enveloped(kind: str) -> bool:

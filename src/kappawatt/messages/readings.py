@@ -20,7 +20,7 @@ from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded, bare_type, without_mark
 from kappawatt.columns.plain import json_bytes, plain_values
 from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Schema
-from kappawatt.messages.envelopes import decode_enveloped, enveloped_kind, is_enveloped
+from kappawatt.messages.envelopes import BARE, decode_enveloped, enveloped_kind, is_enveloped
 from kappawatt.messages.keys import BINARY, key_text
 from kappawatt.messages.portions import portions
 from kappawatt.streams.rules import by_key
@@ -66,8 +66,8 @@ def reading_messages(
         From so many rows of one key on they travel as Arrow blocks of at most 10,000 rows; 0 never.
     """
     messages: list[Outgoing] = []
-    events = (("content-type", JSON.encode()), *headers)  # the same ones, however many messages there are
-    blocks = (("content-type", ARROW.encode()), *headers)
+    events = (("content-type", JSON.encode()), BARE, *headers)  # the same ones, however many messages there are
+    blocks = (("content-type", ARROW.encode()), BARE, *headers)
     for name, rows in by_key(stream, batch, key):
         columns = given_columns(stream, batch, rows)
         is_block = block_rows and len(rows) >= block_rows

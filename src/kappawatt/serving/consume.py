@@ -14,6 +14,7 @@ from typing import Any
 from flask import Flask
 
 from kappawatt.errors import SettingInvalid
+from kappawatt.messages.envelopes import check_topics
 from kappawatt.serving.app import create_app
 from kappawatt.serving.server.limits import Limits
 from kappawatt.serving.server.loop import Loop
@@ -92,6 +93,7 @@ def consume(service: Service, settings: Settings) -> None:
     """Run the service's loop until SIGTERM, with its probes beside it."""
     if service.work is None:
         raise SettingInvalid.of("service", f"{service.name}, which reads no topic", "one that does")
+    check_topics(settings.envelopes)
     telemetry = Telemetry(service.name)
     telemetry.will_poll()
     app = create_app(service, settings, telemetry=telemetry, serves=service.is_one_process)

@@ -11,6 +11,7 @@ import orjson
 from kappawatt.bus.interface import Bus, Outgoing
 from kappawatt.columns.content import JSON
 from kappawatt.messages.dead_letters import read_dead_letters
+from kappawatt.messages.envelopes import BARE
 from kappawatt.messages.forecasts import read_documents
 from kappawatt.messages.predictions import read_predictions
 from kappawatt.streams.stream import Stream
@@ -75,7 +76,7 @@ def send_probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float)
     producer = bus.producer()
     try:
         started = time.monotonic()
-        headers = (("content-type", JSON.encode()),)
+        headers = (("content-type", JSON.encode()), BARE)
         producer.publish([Outgoing(stream.readings.name, orjson.dumps(stream.example_row()), PROBE_KEY, headers)])
         sent = time.monotonic() - started
         while time.monotonic() - started < seconds:

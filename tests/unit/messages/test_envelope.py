@@ -32,6 +32,7 @@ from kappawatt.messages.checked import (
     numbers,
 )
 from kappawatt.messages.dead_letters import dead_letter_message, read_dead_letters
+from kappawatt.messages.envelopes import BARE
 from kappawatt.messages.keys import key_text
 from kappawatt.messages.predictions import Prediction, prediction_block, prediction_event, read_predictions
 from kappawatt.messages.readings import (
@@ -293,7 +294,7 @@ def test_readings_of_one_key_are_events_or_blocks_and_read_back_as_they_were() -
         sent = reading_messages(STREAM, batch, "plant-1", headers=(("a", b"b"),), block_rows=block_rows)
         assert len(sent) == messages
         assert {(m.key, m.topic) for m in sent} == {(b"plant-1", STREAM.readings.name)}
-        assert {m.headers for m in sent} == {(("content-type", kind.encode()), ("a", b"b"))}
+        assert {m.headers for m in sent} == {(("content-type", kind.encode()), BARE, ("a", b"b"))}
         found = decode_records([arrived(sent)], kind, READING).batch
         assert found.valid.tolist() == [True] * 5
         for name in EXAMPLE:

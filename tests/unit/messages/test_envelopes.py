@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from flask import Flask
 
 from kappawatt.bus.interface import Headers, Records
+from kappawatt.cli.main import main
+from kappawatt.columns.batch import Rejection
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import JSON
-from kappawatt.messages.readings import decoded_messages
-from kappawatt.settings import Settings
+from kappawatt.deploy.aws.lambda_function import make_handler
+from kappawatt.errors import SettingInvalid
+from kappawatt.messages.dead_letters import dead_letter_message
+from kappawatt.messages.envelopes import BARE
+from kappawatt.messages.readings import decoded_messages, reading_messages
+from kappawatt.serving.consume import consume
+from kappawatt.serving.server.server import serve
+from kappawatt.serving.service import find_service
+from kappawatt.settings import ENVELOPES, Settings
 from kappawatt.streams.plant import READING as SCHEMA
+from kappawatt.streams.plant import STREAM
 
 ROW = {"ambient_temperature": 14.96, "exhaust_vacuum": 41.76, "ambient_pressure": 1024.07, "relative_humidity": 73.17}
 OTHER = ROW | {"ambient_temperature": 0.1 + 0.2, "event_time": "2026-01-01T00:00:00.123Z"}
@@ -154,10 +168,54 @@ def test_a_topic_without_a_setting_opens_nothing() -> None:
     assert rows_of(wrapped("", ((), text(CONNECT)))) == []
 
 
-@pytest.mark.parametrize("text_", ["plant.readings=avro", "plant.readings", "=connect", "a=connect,a=registry"])
-def test_an_envelope_that_cannot_be_is_refused(text_: str) -> None:
-    with pytest.raises(Exception, match="KAPPAWATT_ENVELOPES: got"):
+@pytest.mark.parametrize("envelope", ENVELOPES)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_what_kappawatt_writes_itself_is_read_bare_beside_what_is_wrapped(envelope: str, rows: int) -> None:
+    batch = decode(text([ROW] * rows), JSON, SCHEMA).batch
+    sent = reading_messages(STREAM, batch, "plant-1", block_rows=2)
+
+    found = rows_of(wrapped(envelope, *((message.headers, message.value) for message in sent)))
+
+    assert len(found) == rows
+
+
+def test_the_dead_letter_of_a_bare_message_names_no_envelope() -> None:
+    records = wrapped("connect", ((BARE,), b"{"), ((), b"{"))
+    refused = [Rejection(0, "malformed", None, None, "rows")]
+
+    letters = [json.loads(dead_letter_message("t.dead", records, at, refused, "m", "1").value) for at in (0, 1)]
+
+    assert [letter.get("envelope") for letter in letters] == [None, "connect"]
+
+
+@pytest.mark.parametrize(
+    ("text_", "allowed"),
+    [
+        ("plant.readings=avro", "an envelope being cloudevents, connect, registry"),
+        ("plant.readings", "an envelope being"),
+        ("=connect", "an envelope being"),
+        ("load.readings=connect,load.readings=registry", "each topic once: load.readings is there twice"),
+    ],
+)
+def test_an_envelope_that_cannot_be_is_refused_with_what_is_allowed(text_: str, allowed: str) -> None:
+    with pytest.raises(SettingInvalid, match=rf"^KAPPAWATT_ENVELOPES: got '{text_}', allowed .*{allowed}"):
         Settings.read({"KAPPAWATT_ENVELOPES": text_})
+
+
+@pytest.mark.parametrize("topic", ["plant.readngs", "plant/readings", "plant.predictions", "plant.readings.dead"])
+def test_an_envelope_for_a_topic_without_readings_stops_every_process_that_reads(topic: str, tmp_path: Path) -> None:
+    environ = {"KAPPAWATT_ENVELOPES": f"{topic}=connect", "KAPPAWATT_BUS": f"embedded:{tmp_path}/bus.sqlite"}
+    settings = Settings.read(environ)
+    said = re.escape(f"KAPPAWATT_ENVELOPES: topic: got {topic!r}, allowed plant.readings, load.readings, ")
+
+    with pytest.raises(SettingInvalid, match=said):
+        consume(find_service("plant-power"), settings)
+    with pytest.raises(SettingInvalid, match=said):
+        serve(find_service("plant-power"), settings, lambda: Flask("never"))
+    with pytest.raises(SettingInvalid, match=said):
+        make_handler(environ | {"KAPPAWATT_SERVICE": "plant-power"})
+    replay = CliRunner().invoke(main, ["replay", "plant-power", "--to", "plant.again"], env=environ)
+    assert re.search(said, replay.output)
 
 
 def test_envelopes_are_read_by_topic() -> None:

@@ -25,6 +25,7 @@ from kappawatt.columns.schema import shorten
 from kappawatt.deploy.aws.api_gateway import REFUSED, Reply, Request, read_event, send, to_environ
 from kappawatt.deploy.aws.cross_origin import CrossOrigin
 from kappawatt.errors import ArtifactInvalid, KappawattError, NotReady, PayloadInvalid, PayloadTooLarge, SettingInvalid
+from kappawatt.messages.envelopes import check_topics
 from kappawatt.models.s3 import S3Model, StoredModel
 from kappawatt.serving.app import MODELS, create_app
 from kappawatt.serving.service import OpenedModels, Service, find_service
@@ -61,6 +62,7 @@ def make_handler(environ: Mapping[str, str] = os.environ) -> Function:
     if service.model is None:
         raise SettingInvalid(f"KAPPAWATT_SERVICE: {name} has no model")
     settings = function_settings(environ)
+    check_topics(settings.envelopes)
     logs.set_up(settings)
     function = Function(service, settings, has_bus=bool(environ.get("KAPPAWATT_BUS")))
     if not settings.model_url:

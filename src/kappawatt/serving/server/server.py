@@ -17,6 +17,7 @@ from gunicorn.app.base import BaseApplication
 from kappawatt import logs
 from kappawatt.columns.memory import keep_few_heaps
 from kappawatt.errors import SettingInvalid
+from kappawatt.messages.envelopes import check_topics
 from kappawatt.serving.server.door import end_at_sigterm
 from kappawatt.serving.server.drain import HeldTermination
 from kappawatt.serving.server.parent import end_with_parent
@@ -103,6 +104,7 @@ def serve(service: Service, settings: Settings, make_app: Callable[[], Flask]) -
         raise SettingInvalid(
             f"service: got {service.name}, which answers while it works: kappawatt consume {service.name}"
         )
+    check_topics(settings.envelopes)
     if service.check is not None:
         service.check(settings)
     port = settings.port or service.port
