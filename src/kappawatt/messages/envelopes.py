@@ -20,8 +20,8 @@ from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.codec import decode, join_messages
 from kappawatt.columns.content import JSON, READABLE, ManyDecoded, bare_type
 from kappawatt.columns.json_rows import decode_objects, decode_parsed
-from kappawatt.columns.schema import SHORTEST, Schema, shorten
-from kappawatt.columns.strict_json import load_json
+from kappawatt.columns.schema import SHORTEST, Schema, nothing, shorten
+from kappawatt.columns.strict_json import Repeated, load_json
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.streams.table import STREAMS
 
@@ -34,6 +34,8 @@ OF_ENVELOPE = "application/vnd.kappawatt.envelope."
 CONNECT, REGISTRY = f"{OF_ENVELOPE}connect", f"{OF_ENVELOPE}registry"
 EVENT, EVENTS = "application/cloudevents+json", "application/cloudevents-batch+json"
 BROKEN_EVENT = f"{OF_ENVELOPE}cloudevents;missing="  # and the header that is not there
+OTHER_EVENT = f"{OF_ENVELOPE}cloudevents;specversion="  # and the version of the specification that nobody reads
+VERSION_1 = "1."  # of the specification: 1.0, and what is compatible with it
 ATTRIBUTES = ("specversion", "id", "source", "type")  # that every event has
 FRAME = 5  # bytes: a zero, and the id of a schema
 
@@ -64,7 +66,21 @@ def enveloped_kind(envelope: str, headers: Headers) -> str | None:
     for name in ATTRIBUTES:
         if not header(headers, f"ce_{name}"):
             return f"{BROKEN_EVENT}{name}"
-    return None
+    version = (header(headers, "ce_specversion") or b"")[:SHORTEST].decode("latin-1")
+    if not version.startswith(VERSION_1):
+        return f"{OTHER_EVENT}{version}"
+    return JSON if _is_json(named) else None
+
+
+def _is_json(kind: str) -> bool:
+    """Whether a content type declares JSON, as the specification of CloudEvents has it: json or +json behind the slash.
+
+    References
+    ----------
+    https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md#31-handling-of-data
+    """
+    subtype = kind.partition("/")[2]
+    return subtype == "json" or subtype.endswith("+json")
 
 
 def is_bare(headers: Headers) -> bool:
@@ -104,6 +120,8 @@ def _open(value: bytes, kind: str) -> Any:
     if kind.startswith(BROKEN_EVENT):
         name = kind.removeprefix(BROKEN_EVENT)
         return Rejection(0, "missing_field", f"ce_{name}", None, "this header of a CloudEvent, or a structured one")
+    if kind.startswith(OTHER_EVENT):
+        return Rejection(0, "malformed", "ce_specversion", kind.removeprefix(OTHER_EVENT), "1.0")
     try:
         if kind == REGISTRY:
             if value[:1] != b"\0" or len(value) < FRAME:
@@ -131,6 +149,8 @@ class _Events(list[Any]):
 
 def _payload(parsed: Any) -> Any:
     """Return the payload of a message of Kafka Connect's JsonConverter (`schemas.enable`)."""
+    if isinstance(parsed, Repeated):
+        return _repeated(parsed)
     if not isinstance(parsed, Mapping):
         raise PayloadInvalid.of("body", repr(shorten(parsed)), '{"schema": ..., "payload": ...}')
     for name in ("schema", "payload"):
@@ -145,19 +165,22 @@ def _payload(parsed: Any) -> Any:
 
 
 def _event(parsed: Any) -> Any:
-    """Return the data of a CloudEvent in JSON format."""
+    """Return the data of a CloudEvent in JSON format, where null is absent."""
+    if isinstance(parsed, Repeated):
+        return _repeated(parsed)
     if not isinstance(parsed, Mapping):
         raise PayloadInvalid.of("body", repr(shorten(parsed)), "a CloudEvent")
     for name in ATTRIBUTES:
         if not isinstance(parsed.get(name), str) or not parsed[name]:
             raise PayloadInvalid.of(name, repr(shorten(parsed.get(name))), f"text: the {name} of a CloudEvent")
-    if not parsed["specversion"].startswith("1."):
+    if not parsed["specversion"].startswith(VERSION_1):
         raise PayloadInvalid.of("specversion", repr(shorten(parsed["specversion"])), "1.0")
-    given = parsed.get("datacontenttype", JSON)
-    kind = bare_type(given) if isinstance(given, str) else ""
+    given = parsed.get("datacontenttype")
+    kind = JSON if given is None else bare_type(given) if isinstance(given, str) else ""
+    kind = JSON if _is_json(kind) else kind
     if kind not in READABLE:
-        raise PayloadInvalid.of("datacontenttype", repr(shorten(given)), ", ".join(READABLE))
-    if "data_base64" in parsed:
+        raise PayloadInvalid.of("datacontenttype", repr(shorten(given)), ", ".join((*READABLE, "application/*+json")))
+    if parsed.get("data_base64") is not None:
         try:
             return _Data((base64.b64decode(parsed["data_base64"], validate=True), kind))
         except (binascii.Error, TypeError, ValueError):
@@ -169,6 +192,10 @@ def _event(parsed: Any) -> Any:
     if not isinstance(data, dict | list) or kind != JSON:
         raise PayloadInvalid.of("data", repr(shorten(data)), f"rows as {kind}")
     return data
+
+
+def _repeated(parsed: Repeated) -> Rejection:
+    return Rejection(0, "duplicate_field", parsed.key[:SHORTEST], "this field twice", "each field once")
 
 
 def _batch(found: Any, value: bytes, schema: Schema) -> Batch:
@@ -192,6 +219,7 @@ def _batch(found: Any, value: bytes, schema: Schema) -> Batch:
 
 
 def _refused(schema: Schema, code: str, field: str | None, got: Any, allowed: str) -> Batch:
-    refusals = schema.refusals(1)
-    refusals.refuse(0, code, field, got, allowed)
-    return schema.check({}, 1, refusals)
+    """One row that is refused for this reason alone: its fields are not missing, they were not read."""
+    columns = {f.name: nothing(f, 1) for f in schema.fields}
+    rejection = Rejection(0, code, None if field is None else field[:SHORTEST], shorten(got), allowed)
+    return Batch(columns, np.zeros(1, dtype=np.bool_), (rejection,))
