@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kappawatt.bus import connect_as
 from kappawatt.bus.interface import Bus, Records, left_to_read
 from kappawatt.bus.reading import ends_of
 from kappawatt.bus.retrying import RetryingThread
+from kappawatt.columns.batch import Batch
 from kappawatt.errors import TopicUnknown
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.history import History
@@ -147,7 +151,7 @@ class HistoryFollower(RetryingThread):
             reader.close()
 
     def _take(self, histories: Histories, records: Records) -> None:
-        for message, batch, rows in decoded_messages(records, self._forecaster.request):
+        for message, batch, rows in self._decoded(records):
             valid = rows[batch.valid[rows]]
             if not len(valid):
                 continue
@@ -157,5 +161,27 @@ class HistoryFollower(RetryingThread):
             except MemoryError:
                 raise
             except Exception:  # a message that nobody thought of must not keep the others from being read
-                place = {"partition": records.partition, "offset": records.offsets[message]}
-                log.exception("a message could not be taken", extra={"topic": records.topic, **place})
+                _say_not_taken(records, message)
+
+    def _decoded(self, records: Records) -> Iterator[tuple[int, Batch, NDArray[np.intp]]]:
+        """Yield each message and its rows; where decoding fails the rest comes one by one, without what it fails on."""
+        first = 0
+        try:
+            for message, batch, rows in decoded_messages(records, self._forecaster.request):
+                first = message + 1
+                yield message, batch, rows
+        except MemoryError:
+            raise
+        except Exception:
+            if len(records) == 1:
+                _say_not_taken(records, 0)
+                return
+            for place in range(first, len(records)):
+                for _, batch, rows in self._decoded(records.pick([place])):
+                    yield place, batch, rows
+
+
+def _say_not_taken(records: Records, message: int) -> None:
+    """Log the exception that a message raised, and where that message is."""
+    place = {"partition": records.partition, "offset": records.offsets[message]}
+    log.exception("a message could not be taken", extra={"topic": records.topic, **place})

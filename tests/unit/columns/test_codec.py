@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import orjson
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kappawatt.columns.arrow import read_columns, write_columns
+from kappawatt.columns.arrow import read_columns, weight, write_columns
 from kappawatt.columns.codec import decode, decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, content_type_of
 from kappawatt.errors import ContentTypeUnsupported, PayloadInvalid
@@ -223,6 +224,39 @@ def test_no_damage_to_an_arrow_stream_crashes_the_decoder(place: int, noise: byt
     except PayloadInvalid:
         return
     assert len(batch) <= 3
+
+
+def of_no_unit() -> bytes:
+    """An Arrow stream of one row, whose time is counted in a unit that there is none of."""
+    columns = {n: np.array([v]) for n, v in EXAMPLE.items()}
+    ms, us = (write_columns(columns | {"event_time": np.array([t], "datetime64[us]")}) for t in (1_000, 1_001))
+    body = bytearray(ms)
+    (unit,) = (i for i, (a, b) in enumerate(zip(ms, us, strict=True)) if (a, b) == (1, 2))
+    body[unit] = 9
+    return bytes(body)
+
+
+def test_an_arrow_time_of_no_unit_is_one_malformed_message_and_weighs_nothing() -> None:
+    body = of_no_unit()
+
+    decoded = decode_many([body], ARROW, READING)
+
+    assert [(r.code, r.row) for r in decoded.batch.rejections] == [("malformed", 0)]
+    assert "unit of a time of 9, allowed 0 to 3" in decoded.batch.rejections[0].message
+    assert weight(body) == 0
+    with pytest.raises(PayloadInvalid, match="unit of a time"):
+        read_columns(body)
+
+
+@pytest.mark.parametrize("error", [KeyError, RuntimeError, RecursionError, MemoryError])
+def test_weighing_an_arrow_stream_never_raises(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(metadata: bytes) -> Any:
+        raise error
+
+    broken.__wrapped__ = broken  # type: ignore[attr-defined]
+    monkeypatch.setattr("kappawatt.columns.arrow._describe", broken)
+
+    assert weight(arrow({n: [v] for n, v in EXAMPLE.items()})) == 0
 
 
 def test_arrow_written_here_is_read_by_the_reference_implementation() -> None:

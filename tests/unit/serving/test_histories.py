@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kappawatt.bus import Bus, Outgoing, connect
+from kappawatt.bus import Bus, Outgoing, Records, connect
+from kappawatt.columns.content import ManyDecoded
+from kappawatt.columns.schema import Schema
+from kappawatt.messages import readings
+from kappawatt.messages.readings import decode_records
 from kappawatt.serving.histories import HistoryFollower
 from kappawatt.worker.forecasting import Forecasting
 from kappawatt.worker.histories import Histories
@@ -48,6 +53,29 @@ def test_a_server_takes_what_comes_behind_a_message_it_fails_on(bus: Bus, bus_ur
         assert history is not None
         assert history.clock == np.datetime64("2026-03-03T00:00", "ms")
         assert follower.failure is None
+    finally:
+        follower.stop()
+
+
+def test_a_server_takes_what_comes_behind_a_message_that_decoding_fails_on(
+    bus: Bus, bus_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(bus, messages())
+
+    def decode(records: Sequence[Records], kind: str, schema: Schema) -> ManyDecoded:
+        if b"\xff" in b"".join(value for part in records for value in part.values):
+            raise KeyError("nobody thought of it")
+        return decode_records(records, kind, schema)
+
+    monkeypatch.setattr(readings, "decode_records", decode)
+    follower = HistoryFollower(lambda: connect(bus_url), READINGS, forecast_fakes.FORECASTER)
+
+    follower.start()
+    try:
+        wait_until(lambda: follower.why_behind() is None and follower.history("PJME"))
+        history = follower.history("PJME")
+        assert history is not None
+        assert history.clock == np.datetime64("2026-03-03T00:00", "ms")
     finally:
         follower.stop()
 
