@@ -115,7 +115,8 @@ def forecasts(
         histories = follow_histories(context, forecaster, stream)
         app.extensions[EXTENSION] = histories
         models = Models(context, forecaster, lambda artifact: open_model(artifact, histories.history))
-        _add_row_doors(app, context, models, classic_door(classic, models) if classic else sagemaker.no_classic_rows)
+        rows = classic_door(classic, models, context.budget) if classic else sagemaker.no_classic_rows
+        _add_row_doors(app, context, models, rows)
         forecast.add_routes(app, context, models, forecaster, histories)
         return models
 

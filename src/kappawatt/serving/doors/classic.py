@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from kappawatt.columns.batch import Answer, Batch, Columns
+from kappawatt.columns.blocks import BLOCK_BYTES, lines_of
+from kappawatt.columns.budget import Budget
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV, JSON
 from kappawatt.columns.json_rows import decode_objects
@@ -29,8 +31,7 @@ __all__ = ["ClassicRows", "classic_door", "read_classic"]
 
 log = logging.getLogger(__name__)
 
-TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?)?(Z|[+-]\d\d:?\d\d)?")
-MOST_LINES = 1_000_000
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?)?(Z|[+-]\d\d:?\d\d)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class ClassicRows:
     time_zone: str
 
 
-def classic_door(rows: ClassicRows, models: Models[Any]) -> Callable[[bytes, str], Answer | None]:
+def classic_door(rows: ClassicRows, models: Models[Any], budget: Budget) -> Callable[[bytes, str], Answer | None]:
     """Return what answers a body in the classic form, by the regression in the current artifact; else None."""
 
     @cache
@@ -65,7 +66,7 @@ def classic_door(rows: ClassicRows, models: Models[Any]) -> Callable[[bytes, str
             return None
 
     def answer(body: bytes, kind: str) -> Answer | None:
-        batch = read_classic(body, kind, rows)
+        batch = read_classic(body, kind, rows, budget)
         if batch is None:
             return None
         model = regression()
@@ -74,29 +75,47 @@ def classic_door(rows: ClassicRows, models: Models[Any]) -> Callable[[bytes, str
     return answer
 
 
-def read_classic(body: bytes, kind: str, classic: ClassicRows) -> Batch | None:
+def read_classic(body: bytes, kind: str, classic: ClassicRows, budget: Budget) -> Batch | None:
     """Return the rows if the body is in the classic form: as many numbers a line as there are features, or one
     timestamp a line; None if it is anything else.
+
+    Of CSV the first line that is not blank says which form it may be.
+
+    Raises
+    ------
+    PayloadTooLarge
+        It is in the classic form, and has more rows than the budget allows.
     """
     if kind == JSON:
-        return _json(body, classic)
+        return _json(body, classic, budget)
     if kind != CSV:
         return None
-    lines = [line.strip() for line in body[:200_000_000].decode("utf-8", "replace").splitlines() if line.strip()]
-    if not lines or len(lines) > MOST_LINES:
+    request = classic.predictor.request
+    first = next(_lines_of(body), [""])[0]
+    if first.count(",") == len(request.csv_fields) - 1:
+        return decode(body, CSV, request, budget).batch
+    if not _is_header(first) and TIMESTAMP.fullmatch(first.strip('"')) is None:
         return None
-    fields = classic.predictor.request.csv_fields
-    if lines[-1].count(",") == len(fields) - 1:
-        return decode(body, CSV, classic.predictor.request).batch
-    if lines[0].strip('"').lower() in ("datetime", "timestamp"):
-        lines = lines[1:]
-    return _timestamps([line.strip('"') for line in lines], classic)
+    return _timestamps(body, classic, budget)
 
 
-def _json(body: bytes, classic: ClassicRows) -> Batch | None:
+def _lines_of(body: bytes) -> Iterator[list[str]]:
+    """The lines that are not blank, as many at a time as a block has; one that fills a block alone is in no form."""
+    for block in lines_of(body):
+        if len(block) > BLOCK_BYTES:
+            yield [""]
+        elif lines := [line.strip() for line in block.decode("utf-8", "replace").splitlines() if line.strip()]:
+            yield lines
+
+
+def _is_header(line: str) -> bool:
+    return line.strip('"').lower() in ("datetime", "timestamp")
+
+
+def _json(body: bytes, classic: ClassicRows, budget: Budget) -> Batch | None:
     if b'"features"' not in body:
         return None
-    document = load_json(body)
+    document = load_json(body, budget)
     instances = document.get("instances") if isinstance(document, dict) else None
     if not isinstance(instances, list) or not instances:
         return None
@@ -107,27 +126,45 @@ def _json(body: bytes, classic: ClassicRows) -> Batch | None:
         if not isinstance(values, list) or len(values) != len(fields):
             return None
         rows.append({f.name: value for f, value in zip(fields, values, strict=True)})
-    return decode_objects(rows, classic.predictor.request)
+    return decode_objects(rows, classic.predictor.request, budget)
 
 
-def _timestamps(lines: list[str], classic: ClassicRows) -> Batch | None:
+def _timestamps(body: bytes, classic: ClassicRows, budget: Budget) -> Batch | None:
     """Labels as a PJM file has them (local, end of the hour), or instants with a zone (start of the hour)."""
-    moments = [found for line in lines if (found := TIMESTAMP.fullmatch(line))]
-    if not lines or len(moments) < len(lines):
+    parts: list[Times] = []
+    count = 0
+    for lines in _lines_of(body):
+        if not parts and _is_header(lines[0]):
+            lines = lines[1:]
+        labels = _labels([line.strip('"') for line in lines], classic.time_zone)
+        if labels is None:
+            return None
+        count += len(labels)
+        budget.allow_rows(count)
+        parts.append(labels)
+    if count == 0:
         return None
+    request = classic.predictor.request
+    return request.check(classic.features_of(np.concatenate(parts)), count, request.refusals(count, budget.listed))
+
+
+def _labels(lines: list[str], time_zone: str) -> Times | None:
+    """Local ends of hours; None if a line is no timestamp."""
     labels = np.empty(len(lines), dtype="datetime64[ms]")
     try:
-        for i, (line, found) in enumerate(zip(lines, moments, strict=True)):
+        for i, line in enumerate(lines):
+            found = TIMESTAMP.fullmatch(line)
+            if found is None:
+                return None
             zone = found.group(5)
             moment = as_instant(line.removesuffix(zone or "").replace(" ", "T"))
             if zone is not None:
                 moment = moment - _offset(zone) + HOUR
-                moment = to_local(np.array([moment]), classic.time_zone)[0]
+                moment = to_local(np.array([moment]), time_zone)[0]
             labels[i] = moment
     except ValueError:
         return None
-    columns = classic.features_of(labels)
-    return classic.predictor.request.check(columns, len(labels))
+    return labels
 
 
 def _offset(zone: str) -> np.timedelta64:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +92,59 @@ def test_rows_in_no_known_form_are_refused_by_name(app: Flask, body: str, said: 
 
     assert response.status_code in (400, 422)
     assert said in response.text
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """The most memory that a call takes at a time [bytes]."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "line", [b"aa\n", b"2018-01-01\n", b"\n", b"\r", b"2018-01-01\r", b"1,1,1,1,2018,1,1,1\n"], ids=repr
+)
+def test_classic_lines_take_eight_times_the_largest_body_at_most(settings: Settings, line: bytes) -> None:
+    largest = 2**20
+    small = create_app(SERVICE, replace(settings, max_body_bytes=largest))
+    door = small.test_client()
+    door.post("/invocations", data=b"2018-01-01\n", content_type=CSV)
+    body = line * (largest // len(line))
+
+    def post() -> None:
+        status.append(door.post("/invocations", data=body, content_type=CSV).status_code)
+
+    status: list[int] = []
+    assert peak_of(post) < 8 * largest
+    assert status[0] in (400, 413)
+
+
+def test_classic_rows_beyond_the_budget_are_refused_and_those_within_it_answered(settings: Settings) -> None:
+    small = create_app(SERVICE, replace(settings, max_body_bytes=32 * 1_000)).test_client()
+
+    def status(body: bytes) -> int:
+        return small.post("/invocations", data=body, content_type=CSV).status_code
+
+    assert status(b"Datetime\n" + b"2018-01-01\n" * 1_000) == 200
+    assert status(b"Datetime\n" + b"2018-01-01\n" * 1_001) == 413
+    assert status(b"1,1,1,1,2018,1,1,1\n" * 1_001) == 413
+
+
+def test_classic_rows_that_are_refused_are_counted_and_the_first_named(app: Flask) -> None:
+    instances = [{"features": [25, 1, 1, 1, 2018, 1, 1, 1]}] * 300
+    bodies: list[dict[str, Any]] = [
+        {"json": {"instances": instances}},
+        {"data": b"3018-01-01\n" * 300, "content_type": CSV},
+        {"data": b"25,1,1,1,2018,1,1,1\n" * 300, "content_type": CSV},
+    ]
+    for body in bodies:
+        problem = app.test_client().post("/invocations", **body).json
+
+        assert (len(problem["errors"]), problem["more_errors"]) == (100, 200)
 
 
 def test_the_same_door_still_forecasts_from_a_history(app: Flask, settings: Settings) -> None:
