@@ -63,7 +63,8 @@ class Budget:
         """
         if len(text) * NEVER_MORE * copies <= self.unpacked:
             return
-        letters = len(text) if text.isascii() else 4 * len(text)  # one letter beyond Latin makes all of a text wide
+        is_narrow = text.isascii() and rb"\u" not in text  # one letter beyond Latin makes all of a text wide
+        letters = len(text) if is_narrow else 4 * len(text)
         taken = letters + 64 * text.count(b"[") + 184 * text.count(b"{") + 50 * text.count(b":")
         taken += 41 * text.count(b",") + 28 * text.count(b'"')
         if taken * copies > self.unpacked:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from kappawatt.columns.refusals import Refusals
 from kappawatt.columns.schema import Field, Kind, Schema
 
-__all__ = ["CALENDAR", "column_of", "moments_of", "parse_microseconds", "parse_timestamp"]
+__all__ = ["CALENDAR", "LONGEST_TIME", "column_of", "moments_of", "parse_microseconds", "parse_timestamp"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 CALENDAR = (-62_135_596_800_000, 253_402_300_799_999)  # ms since the epoch: the years 1 to 9999, of 4 digits
+LONGEST_TIME = 64  # characters of a time as text; half of them write every digit and zone there is
 NOT_A_TIME = np.iinfo(np.int64).min  # NaT as a number
 
 
@@ -115,8 +116,10 @@ def parse_microseconds(value: Any) -> int | None:
     Digits of a second beyond the sixth are cut.
     """
     if isinstance(value, str):
+        if len(value) > LONGEST_TIME:
+            return None
         if value.isascii() and value.isdigit():
-            value = int(value[:16])
+            value = int(value)
         else:
             try:
                 moment = datetime.fromisoformat(value)

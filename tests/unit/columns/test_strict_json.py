@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kappawatt.columns.budget import Budget
 from kappawatt.columns.codec import decode, decode_many
 from kappawatt.columns.content import ARROW, JSON, NDJSON
 from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP
 from kappawatt.columns.strict_json import MOST_DEPTH, dump_json, load_document, load_json
-from kappawatt.errors import PayloadInvalid
+from kappawatt.columns.values import parse_microseconds
+from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 from kappawatt.streams import load, plant
 from tests.fakes import EXAMPLE
 from tests.unit.columns.test_codec import arrow
@@ -186,6 +188,20 @@ def test_times_of_no_calendar_are_refused_with_the_range(moment: object) -> None
 
     assert (refused.code, refused.field) == ("not_a_timestamp", "event_time")
     assert "1970 to 2261" in refused.allowed
+
+
+@pytest.mark.parametrize("text", ["2016-07-01T04:00:00." + "0" * 44 + "Z", "a" * 65, "1" * 65])
+def test_a_text_longer_than_any_time_is_none(text: str) -> None:
+    assert parse_microseconds(text) is None
+
+
+def test_escapes_count_as_the_wide_letters_they_may_be() -> None:
+    budget = Budget.of(1_000_000)
+    plain, escaped = (b'{"a":"' + b"a" * 900_000 + end + b'"}' for end in (b"", rb"\ud83d\ude00"))
+
+    budget.allow_objects(plain)
+    with pytest.raises(PayloadTooLarge, match="4 MB"):
+        budget.allow_objects(escaped)
 
 
 @pytest.mark.parametrize("moment", [MIN_TIMESTAMP, MAX_TIMESTAMP, "1970-01-01T00:00:00Z", "2261-12-31T23:59:59.999Z"])

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from kappawatt import __version__
 from kappawatt.columns.batch import Answer, Batch, RowsRejected
-from kappawatt.columns.budget import Budget
+from kappawatt.columns.budget import Account, Budget
 from kappawatt.columns.content import Decoded
 from kappawatt.columns.plain import plain_values
 from kappawatt.columns.refusals import Refusals
 from kappawatt.columns.schema import Field, Kind, Schema, shorten
 from kappawatt.columns.strict_json import load_json
-from kappawatt.columns.values import column_of, moments_of
+from kappawatt.columns.values import LONGEST_TIME, column_of, moments_of
 from kappawatt.errors import KappawattError, ModelNotFound, NotReady, PayloadInvalid
 from kappawatt.serving.body import read_body
 from kappawatt.serving.doors.predict import answer_valid, count
@@ -52,6 +52,7 @@ DATATYPES: dict[str, Any] = {
     "FP64": np.float64,
 }
 MANY = 1_000  # values of a tensor from which on they are written without a list of them
+A_TEXT = 58  # bytes of an empty text and its place in a list
 LONGEST_ID = 1_000  # characters; it is sent back
 OF_KIND = {Kind.TEXT: "BYTES", Kind.BOOLEAN: "BOOL", Kind.INTEGER: "INT64", Kind.TIMESTAMP: "INT64"}
 ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
@@ -299,6 +300,7 @@ def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema, budget: B
     columns: dict[str, NDArray[Any]] = {}
     refusals: Refusals | None = None
     lengths: dict[str, int] = {}
+    account = budget.account()
     for tensor in inputs:
         if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
             raise PayloadInvalid.of("inputs", repr(shorten(tensor)), "tensors with a name")
@@ -316,7 +318,7 @@ def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema, budget: B
             refusals = schema.refusals(n, budget.listed)
         size = _parameters(tensor).get("binary_data_size")
         if size is not None:
-            columns[name], raw = _binary(tensor, field, n, size, raw, refusals)
+            columns[name], raw = _binary(tensor, field, n, size, raw, refusals, account)
         else:
             columns[name] = _listed(tensor, field, n, refusals)
         lengths[name] = n
@@ -351,13 +353,13 @@ def _listed(tensor: dict[str, Any], field: Field, n: int, refusals: Refusals) ->
 
 
 def _binary(
-    tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes, refusals: Refusals
+    tensor: dict[str, Any], field: Field, n: int, size: Any, raw: bytes, refusals: Refusals, account: Account
 ) -> tuple[NDArray[Any], bytes]:
     datatype = _datatype(tensor)
     if datatype == "BYTES" and field.kind in (Kind.TEXT, Kind.TIMESTAMP):
         if type(size) is not int or not 0 <= size <= len(raw):
             raise PayloadInvalid.of(field.name, f"binary_data_size {shorten(size)!r}", f"0 to {len(raw)}")
-        return column_of(list(_elements(field.name, n, raw[:size])), field, refusals), raw[size:]
+        return column_of(_elements(field, n, raw[:size], account), field, refusals), raw[size:]
     if datatype not in DATATYPES or field.kind is Kind.TEXT:
         raise _no_datatype(field, datatype)
     dtype = np.dtype(DATATYPES[datatype]).newbyteorder("<")
@@ -437,21 +439,25 @@ def _raw(column: NDArray[Any]) -> bytes:
     return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
-def _elements(name: str, n: int, content: bytes) -> list[str]:
-    """The n elements of a BYTES tensor."""
+def _elements(field: Field, n: int, content: bytes, account: Account) -> list[str]:
+    """The n elements of a BYTES tensor; one that is too long for the field is cut, and still too long."""
+    most = 4 * (LONGEST_TIME if field.kind is Kind.TIMESTAMP else field.lengths[1])  # bytes, a letter has 4 at most
     found, at = [], 0
     try:
         for _ in range(n):
             (length,) = struct.unpack_from("<I", content, at)
-            element = content[at + 4 : at + 4 + length]
-            if len(element) != length:
-                raise struct.error
-            found.append(element.decode())
+            element = content[at + 4 : at + 4 + min(length, most + 4)]
             at += 4 + length
+            if at > len(content):
+                raise struct.error
+            wide = 1 if element.isascii() else 4
+            account.spend(wide * len(element) + A_TEXT, f"text of {field.name!r}")
+            found.append(element.decode(errors="replace" if length > most + 4 else "strict"))
     except (struct.error, UnicodeDecodeError):
         at = -1
     if at != len(content):
-        raise PayloadInvalid.of(name, f"{len(content)} bytes", f"{n} UTF-8 texts, each after its length in 4 bytes")
+        got, allowed = f"{len(content)} bytes", f"{n} UTF-8 texts, each after its length in 4 bytes"
+        raise PayloadInvalid.of(field.name, got, allowed)
     return found
 
 
