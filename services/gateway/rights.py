@@ -14,6 +14,7 @@ from .proxy.forward import Proxy
 __all__ = ["FORWARD", "Rights"]
 
 FORWARD = "forward"  # endpoint of the way to services
+FOUND = "kappawatt.route"  # in the environ of a request, so that all ask the same description of a service
 NOWHERE = Route(Right.READ, False)  # whoever has a key may hear that there is nothing
 
 
@@ -38,7 +39,13 @@ class Rights:
         return rule is not None and rule.endpoint != FORWARD and self.of(asked).access is Right.OPEN
 
     def of(self, asked: Request) -> Route:
-        """Return what a request needs; raise what keeps its service from saying so."""
+        """Return what a request needs, the same each time; raise what keeps its service from saying so."""
+        found: Route | None = asked.environ.get(FOUND)
+        if found is None:
+            found = asked.environ[FOUND] = self._found(asked)
+        return found
+
+    def _found(self, asked: Request) -> Route:
         rule, parts = asked.url_rule, asked.view_args or {}
         if rule is None:
             return NOWHERE
@@ -51,7 +58,7 @@ class Rights:
 
     def why_strict(self, asked: Request) -> str | None:
         """Return why a request needs the highest right although nobody said so."""
-        if asked.url_rule is None or asked.url_rule.endpoint != FORWARD or self.of(asked) != UNDESCRIBED:
+        if asked.url_rule is None or asked.url_rule.endpoint != FORWARD or self.of(asked) is not UNDESCRIBED:
             return None
         target = self._proxy.targets.get((asked.view_args or {})["name"])
         unknown = None if target is None else self._descriptions.why_unknown(target)

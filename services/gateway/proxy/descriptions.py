@@ -55,7 +55,7 @@ class Route:
     repeatable: bool
 
 
-UNDESCRIBED = Route(Right.ADMIN, False)
+UNDESCRIBED = Route(Right.ADMIN, False)  # itself, and no equal one, where nothing was said
 
 
 class Description:
@@ -90,7 +90,7 @@ class Description:
         found = [route for fits, route in self._routes.get(method, ()) if fits(path)]
         if not found and method == "HEAD":
             return self.route("GET", path)
-        if not found:
+        if not found or any(route is UNDESCRIBED for route in found):
             return UNDESCRIBED
         strictest = max((route.access for route in found), key=RANK.index)
         return Route(strictest, all(route.repeatable for route in found))

@@ -13,6 +13,9 @@ from flask import Flask, Response, request
 
 from kappawatt.errors import SettingInvalid
 from kappawatt.services.gateway.access import Role, is_loopback, read_access, read_keys
+from kappawatt.services.gateway.proxy.descriptions import Route
+from kappawatt.services.gateway.rights import Rights
+from kappawatt.services.gateway.wiring import EXTENSION
 from kappawatt.serving.app import create_app
 from kappawatt.serving.openapi import Right, operation
 from kappawatt.serving.service import Context, Service
@@ -306,6 +309,32 @@ def test_a_described_route_with_a_parameter_grants_nothing_at_one_that_is_not_de
         assert asked(path) == (403, "not described")
     for path in ("/jobs/a", "/files/a", "/files/a/b/c", "/b/end"):
         assert asked(path) == (200, "described")
+
+
+def test_who_is_refused_hears_that_a_route_is_not_described_only_if_it_is_not(
+    open_gateway: Gateways, serve: Any, keys: Path
+) -> None:
+    def add_routes(app: Flask, context: Context) -> None:
+        described = operation("Purge", tag="any", answers={200: {}}, access=Right.ADMIN)
+        app.post("/purge", endpoint="purge")(described(lambda: Response("{}")))
+
+    service = create_app(Service(name="any", summary="Any.", port=1, routes=add_routes), Settings())
+    client = open_gateway(api_keys=keys, services=f"any={serve(service)}").test_client()
+    details = [client.post(f"/api/any/{path}", headers={"X-API-Key": "r-key"}).get_json()["detail"]
+               for path in ("purge", "other")]  # fmt: skip
+
+    assert ["the service does not describe this route" in detail for detail in details] == [False, True]
+
+
+def test_what_a_request_needs_is_asked_once(open_gateway: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_gateway(services="any=http://127.0.0.1:1")
+    gateway = app.extensions[EXTENSION]
+    said = iter([Route(Right.READ, True), Route(Right.ADMIN, False)])
+    monkeypatch.setattr(gateway.descriptions, "route", lambda *_: next(said))
+    rights = Rights(app, gateway.proxy, gateway.descriptions)
+
+    with app.test_request_context("/api/any/predict", method="POST") as context:
+        assert rights.of(context.request) is rights.of(context.request)
 
 
 def test_of_two_routes_with_one_template_the_stricter_is_published() -> None:
