@@ -12,10 +12,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 
 import orjson
 
+from kappawatt.clock import is_within, machine_seconds
 from kappawatt.errors import SettingInvalid
 
 __all__ = ["TokenMissing", "TokenSource", "expiry_of", "read_extensions"]
@@ -49,7 +51,10 @@ class TokenSource:
         self.extensions = dict(extensions or {})
         self._lock = threading.Lock()
         self._token: tuple[str, float] | None = None
-        self._renew = 0.0
+        self._renew = 0.0  # s since the epoch
+        self._ahead = 0.0  # s; the most that `_renew` can be ahead
+        self._taken: float | None = None  # machine's s
+        self._used = 0.0  # s from then on
 
     @property
     def name(self) -> str:
@@ -64,12 +69,20 @@ class TokenSource:
         TokenMissing
         """
         with self._lock:
-            if self._token is None or time.time() > self._renew or self._file:
+            if self._token is None or self._is_due() or self._file:
                 text = self._read() if self._file else self._run()
-                if self._token is None or text != self._token[0] or time.time() > self._renew:
+                if self._token is None or text != self._token[0] or self._is_due():
                     self._take(text)
             assert self._token is not None
             return self._token
+
+    def _is_due(self) -> bool:
+        """Whether another token is asked for: by the machine's clock, as the time of day may have been set meanwhile,
+        and by that one too, which says when a token ends.
+        """
+        if not is_within(self._used, self._taken, machine_seconds()):
+            return True
+        return not 0 <= self._renew - time.time() <= self._ahead
 
     def _take(self, text: str) -> None:
         if not text or not PRINTABLE.issuperset(text.encode()):
@@ -77,10 +90,13 @@ class TokenSource:
                 f"{self.name}: got {len(text)} characters, allowed a token of printable ASCII characters"
             )
         now = time.time()
-        end = expiry_of(text) or now + LIFE_SECONDS
+        said = expiry_of(text)
+        end = said or now + LIFE_SECONDS
         if end <= now:
             raise TokenMissing(f"{self.name}: ended {now - end:.0f} s ago")
         self._token, self._renew = (text, end), end - EARLY * (end - now)
+        self._ahead = inf if said else end - now
+        self._taken, self._used = machine_seconds(), self._renew - now
 
     def _read(self) -> str:
         try:
