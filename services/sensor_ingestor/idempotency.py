@@ -111,12 +111,15 @@ class Idempotency:
             )
         return Verdict.GO_AHEAD
 
-    def finish(self, key: str, answer: Stored) -> None:
-        """Keep the answer to the request that claimed `key`."""
+    def finish(self, key: str, print_: str, answer: Stored) -> None:
+        """Keep the answer to the request that claimed `key`, from now on; also where its claim is gone meanwhile."""
         with self._write() as connection:
             connection.execute(
-                "UPDATE answer SET status = ?, content_type = ?, body = ?, log = ? WHERE key = ?",
-                (answer.status, answer.content_type, answer.body, answer.log, key),
+                "INSERT INTO answer (key, fingerprint, started, status, content_type, body, log)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET started = excluded.started,"
+                " status = excluded.status, content_type = excluded.content_type, body = excluded.body,"
+                " log = excluded.log WHERE fingerprint = excluded.fingerprint",
+                (key, print_, time.time(), answer.status, answer.content_type, answer.body, answer.log),
             )
 
     def forget(self, key: str) -> None:
@@ -131,8 +134,13 @@ class Idempotency:
 
     def _clean(self, connection: sqlite3.Connection, now: float) -> None:
         # By the time of day, as answers outlive the machine. Set back, it has some kept for longer; from further ahead
-        # than answers are kept they are of a clock that was wrong.
-        connection.execute("DELETE FROM answer WHERE started NOT BETWEEN ? AND ?", (now - self._kept, now + self._kept))
+        # than answers are kept they are of a clock that was wrong. Requests in progress go by the machine's clock.
+        machine = machine_seconds()
+        connection.execute(
+            "DELETE FROM answer WHERE started NOT BETWEEN ? AND ?"
+            " AND NOT (status IS NULL AND leased IS NOT NULL AND leased > ? AND leased <= ?)",
+            (now - self._kept, now + self._kept, machine - self._lease, machine),
+        )
         if is_within(COUNT_SECONDS, self._counted, machine_seconds()):
             return
         self._counted = machine_seconds()

@@ -240,24 +240,24 @@ class _Post:
             rows = self._read(key, content_type, body, known)
             self._publish(rows)
         except DeliveryLate as late:
-            late.outcome.add_done_callback(lambda outcome: self._decided(claim, rows, outcome.result()))
+            late.outcome.add_done_callback(lambda outcome: self._decided(claim, print_, rows, outcome.result()))
             raise
         except BaseException:
             _survive(lambda: self._answers.forget(claim))
             raise
-        self._remember(claim, rows)
+        self._remember(claim, print_, rows)
         return _response(rows.answer)
 
-    def _decided(self, claim: str, rows: _Read, is_stored: bool) -> None:
+    def _decided(self, claim: str, print_: str, rows: _Read, is_stored: bool) -> None:
         """The bus has said at last what became of a request that was answered 503; repeats were answered 409."""
         if is_stored:
             self._count(rows)
-            self._remember(claim, rows)
+            self._remember(claim, print_, rows)
         else:
             _survive(lambda: self._answers.forget(claim))
 
-    def _remember(self, claim: str, rows: _Read) -> None:
-        _survive(lambda: self._answers.finish(claim, replace(rows.answer, log=self._log_id())))
+    def _remember(self, claim: str, print_: str, rows: _Read) -> None:
+        _survive(lambda: self._answers.finish(claim, print_, replace(rows.answer, log=self._log_id())))
 
     def _log_id(self) -> str:
         return self._door.log_id(self._stream.readings.name)

@@ -69,11 +69,45 @@ def test_a_lease_of_before_the_machine_started_has_ended(tmp_path: Path, monkeyp
 def test_a_clock_set_back_an_hour_forgets_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Idempotency(tmp_path / "keys")
     store.begin("k", "f")
-    store.finish("k", ANSWER)
+    store.finish("k", "f", ANSWER)
 
     set_clock(monkeypatch, -3600)
 
     assert store.begin("k", "f") == ANSWER
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+def test_a_clock_that_is_set_by_days_forgets_no_request_in_progress_nor_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    store = Idempotency(tmp_path / "keys")
+    store.begin("k", "f")
+
+    set_clock(monkeypatch, days * 24 * 3600)
+    assert store.begin("k", "f") is Verdict.IN_PROGRESS
+    store.finish("k", "f", ANSWER)
+
+    assert store.begin("k", "f") == ANSWER
+
+
+def test_an_answer_is_kept_where_its_claim_is_gone(tmp_path: Path) -> None:
+    store = Idempotency(tmp_path / "keys")
+    store.begin("k", "f")
+    store.forget("k")
+
+    store.finish("k", "f", ANSWER)
+
+    assert store.begin("k", "f") == ANSWER
+    assert store.begin("k", "other") is Verdict.OTHER_REQUEST
+
+
+def test_an_answer_that_comes_late_is_none_to_another_request(tmp_path: Path) -> None:
+    store = Idempotency(tmp_path / "keys")
+    store.begin("k", "another")
+
+    store.finish("k", "f", ANSWER)
+
+    assert store.begin("k", "another") is Verdict.IN_PROGRESS
 
 
 def test_answers_of_a_clock_that_was_years_ahead_are_not_kept_for_years(
@@ -81,7 +115,7 @@ def test_answers_of_a_clock_that_was_years_ahead_are_not_kept_for_years(
 ) -> None:
     store = Idempotency(tmp_path / "keys")
     store.begin("k", "f")
-    store.finish("k", ANSWER)
+    store.finish("k", "f", ANSWER)
 
     set_clock(monkeypatch, -10 * 365 * 24 * 3600)
 
@@ -91,7 +125,7 @@ def test_answers_of_a_clock_that_was_years_ahead_are_not_kept_for_years(
 def test_an_answer_is_kept_for_its_time_and_no_longer(tmp_path: Path) -> None:
     store = Idempotency(tmp_path / "keys")
     store.begin("k", "f")
-    store.finish("k", ANSWER)
+    store.finish("k", "f", ANSWER)
 
     assert store.begin("k", "f") == ANSWER
     assert Idempotency(tmp_path / "keys", kept=0.0).begin("k", "other") is Verdict.GO_AHEAD

@@ -24,14 +24,14 @@ def store(tmp_path: Path) -> Idempotency:
 
 def answered(store: Idempotency, key: str, answer: Stored = ANSWER) -> None:
     assert store.begin(key, "f") is Verdict.GO_AHEAD
-    store.finish(key, answer)
+    store.finish(key, "f", answer)
 
 
 def test_a_second_request_waits_until_the_first_is_answered_and_gets_its_answer(store: Idempotency) -> None:
     assert store.begin("k", "f") is Verdict.GO_AHEAD
     assert store.begin("k", "f") is Verdict.IN_PROGRESS
 
-    store.finish("k", ANSWER)
+    store.finish("k", "f", ANSWER)
 
     assert store.begin("k", "f") == ANSWER
     assert store.begin("other", "f") is Verdict.GO_AHEAD
@@ -41,7 +41,7 @@ def test_a_second_request_waits_until_the_first_is_answered_and_gets_its_answer(
 def test_a_key_is_of_one_request_whether_it_was_answered_or_not(store: Idempotency, is_answered: bool) -> None:
     store.begin("k", "f")
     if is_answered:
-        store.finish("k", ANSWER)
+        store.finish("k", "f", ANSWER)
 
     assert store.begin("k", "another") is Verdict.OTHER_REQUEST
 
@@ -122,7 +122,7 @@ def test_a_lease_and_an_age_end_to_the_second(store: Idempotency, monkeypatch: p
     assert store.begin("k", "f") is Verdict.IN_PROGRESS
     monkeypatch.setattr(idempotency, "machine_seconds", lambda: machine + 151.0)
     assert store.begin("k", "f") is Verdict.GO_AHEAD
-    store.finish("k", ANSWER)
+    store.finish("k", "f", ANSWER)
 
     day = idempotency.time.time() + 24 * 3600
     monkeypatch.setattr(idempotency.time, "time", lambda: day - 1.0)
