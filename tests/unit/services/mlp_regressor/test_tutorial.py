@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+from kappawatt.serving.app import create_app
+from kappawatt.serving.service import Service
+from kappawatt.settings import Settings
 
 ROOT = Path(__file__).parents[4]
 PAGE = (ROOT / "docs/adding-a-service.md").read_text()
@@ -41,6 +46,18 @@ def test_every_file_of_the_stream_of_its_own_stands_there_as_it_is() -> None:
     assert shown.keys() == files - {"wind_power/__init__.py"}
     for name, text in shown.items():
         assert text == (folder / name).read_text(), name
+
+
+def test_the_route_it_shows_is_published_with_the_right_it_names() -> None:
+    _, _, section = PAGE.partition("\n## Who may ask\n")
+    code = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    app = create_app(Service(name="any", summary="Any.", port=1, routes=names["add_routes"]), Settings())
+
+    described = app.test_client().get("/openapi.json").get_json()["paths"]["/explain"]["post"]
+
+    assert (described["x-kappawatt-access"], described["x-kappawatt-repeatable"]) == ("read", True)
 
 
 def test_the_extras_it_shows_are_those_of_the_project() -> None:
