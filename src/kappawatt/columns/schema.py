@@ -90,7 +90,8 @@ class Field:
             shortest, longest = self.lengths
             return f"text of {shortest} to {longest} characters"
         if self.kind is Kind.TIMESTAMP:
-            return "an ISO 8601 time with zone, or milliseconds since the epoch, in the years 1970 to 2261"
+            milliseconds = "milliseconds since the epoch (no text of 8 digits)"
+            return f"an ISO 8601 time with zone, or {milliseconds}, in the years 1970 to 2261"
         if self.kind is Kind.BOOLEAN:
             return "true or false"
         noun = "an integer" if self.kind is Kind.INTEGER else "a number"

@@ -19,6 +19,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 CALENDAR = (-62_135_596_800_000, 253_402_300_799_999)  # ms since the epoch: the years 1 to 9999, of 4 digits
 LONGEST_TIME = 64  # characters of a time as text; half of them write every digit and zone there is
+MOST_DIGITS = 15  # of a number of ms, as the end of the calendar has
+BASIC_DATE = len("20160701")  # digits: a date to ISO 8601, 1970-01-01 as ms, and so neither
 NOT_A_TIME = np.iinfo(np.int64).min  # NaT as a number
 
 
@@ -113,12 +115,14 @@ def parse_timestamp(value: Any) -> int | None:
 def parse_microseconds(value: Any) -> int | None:
     """Return microseconds since the epoch of an ISO 8601 time with zone or of a number of ms; None if it is neither.
 
-    Digits of a second beyond the sixth are cut.
+    Digits of a second beyond the sixth are cut. A text of 8 digits may be a date as well as ms, and is refused.
     """
     if isinstance(value, str):
         if len(value) > LONGEST_TIME:
             return None
         if value.isascii() and value.isdigit():
+            if len(value) == BASIC_DATE or len(value) > MOST_DIGITS:
+                return None
             value = int(value)
         else:
             try:

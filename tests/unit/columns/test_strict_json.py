@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kappawatt.columns.budget import Budget
 from kappawatt.columns.codec import decode, decode_many
-from kappawatt.columns.content import ARROW, JSON, NDJSON
+from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON
 from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP
 from kappawatt.columns.strict_json import MOST_DEPTH, dump_json, load_document, load_json
 from kappawatt.columns.values import parse_microseconds
@@ -193,6 +193,24 @@ def test_times_of_no_calendar_are_refused_with_the_range(moment: object) -> None
 @pytest.mark.parametrize("text", ["2016-07-01T04:00:00." + "0" * 44 + "Z", "a" * 65, "1" * 65])
 def test_a_text_longer_than_any_time_is_none(text: str) -> None:
     assert parse_microseconds(text) is None
+
+
+@pytest.mark.parametrize("text", ["00000000000000001467345600000", "0001467345600000", "20160701", "00000001"])
+def test_digits_that_are_cut_or_may_be_a_date_are_no_time(text: str) -> None:
+    bodies = [(json.dumps(EXAMPLE | {"event_time": text}).encode(), JSON)]
+    csv = ",".join(EXAMPLE) + ",event_time\n" + ",".join(map(str, EXAMPLE.values())) + f",{text}\n"
+    for body, kind in [*bodies, (csv.encode(), CSV)]:
+        (refused,) = decode(body, kind, plant.READING).batch.rejections
+
+        assert (refused.code, refused.field) == ("not_a_timestamp", "event_time")
+        assert "no text of 8 digits" in refused.allowed
+
+
+@pytest.mark.parametrize(
+    ("moment", "ms"), [(20160701, 20160701), ("020160701", 20160701), ("1467345600000", 1467345600000)]
+)
+def test_milliseconds_are_read_as_numbers_of_any_digits_and_as_text_that_is_no_date(moment: object, ms: int) -> None:
+    assert parse_microseconds(moment) == ms * 1000
 
 
 def test_escapes_count_as_the_wide_letters_they_may_be() -> None:
