@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import tracemalloc
 from typing import Any
@@ -76,3 +77,30 @@ def test_an_element_as_long_as_a_time_may_be_is_read(app: Flask) -> None:
     assert infer(app, ("event_time", "BYTES", element("2016-07-01T04:00:00.000Z"))) == (200, "")
     assert infer(app, ("event_time", "BYTES", element("2016-07-01T04:00:00." + "0" * 43 + "Z"))) == (200, "")
     assert infer(app, ("event_time", "BYTES", element("2016-07-01T04:00:00." + "0" * 44 + "Z")))[0] == 422
+
+
+@pytest.mark.parametrize("name", ["ambient_temperature", "event_time"])
+def test_booleans_are_no_numbers_and_no_times(app: Flask, name: str) -> None:
+    status, error = infer(app, (name, "BOOL", b"\x01"))
+
+    assert status == 400
+    assert error.startswith(f"{name}: got datatype 'BOOL', allowed UINT8")
+
+
+@pytest.mark.parametrize("moment", [math.nan, math.inf, 1.5])
+def test_a_binary_time_that_is_no_whole_number_is_refused(app: Flask, moment: float) -> None:
+    status, error = infer(app, ("event_time", "FP64", struct.pack("<d", moment)))
+
+    assert status == 422
+    assert error.startswith("row 0: event_time: got")
+
+
+def test_a_binary_time_that_is_a_whole_number_is_read(app: Flask) -> None:
+    assert infer(app, ("event_time", "FP64", struct.pack("<d", 1467345600000.0))) == (200, "")
+
+
+def test_bytes_behind_the_last_tensor_are_refused(app: Flask) -> None:
+    status, error = infer(app, behind=b"trailing")
+
+    assert status == 400
+    assert "8 bytes behind the last tensor" in error

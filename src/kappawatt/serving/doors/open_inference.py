@@ -322,6 +322,8 @@ def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema, budget: B
         else:
             columns[name] = _listed(tensor, field, n, refusals)
         lengths[name] = n
+    if raw:
+        raise PayloadInvalid.of("body", f"{len(raw)} bytes behind the last tensor", "none")
     return schema.check(columns, n, refusals)
 
 
@@ -360,7 +362,7 @@ def _binary(
         if type(size) is not int or not 0 <= size <= len(raw):
             raise PayloadInvalid.of(field.name, f"binary_data_size {shorten(size)!r}", f"0 to {len(raw)}")
         return column_of(_elements(field, n, raw[:size], account), field, refusals), raw[size:]
-    if datatype not in DATATYPES or field.kind is Kind.TEXT:
+    if datatype not in DATATYPES or field.kind is Kind.TEXT or (datatype == "BOOL" and field.kind is not Kind.BOOLEAN):
         raise _no_datatype(field, datatype)
     dtype = np.dtype(DATATYPES[datatype]).newbyteorder("<")
     if type(size) is not int or size != n * dtype.itemsize or size > len(raw):
@@ -369,6 +371,7 @@ def _binary(
         )
     values: NDArray[Any] = np.frombuffer(raw, dtype=dtype, count=n).astype(np.float64)
     if field.kind is Kind.TIMESTAMP:
+        refusals.refuse_all(values != np.floor(values), "not_a_timestamp", field.name, values, field.allowed)  # or NaN
         return moments_of(values, field, refusals), raw[size:]
     return values, raw[size:]
 
@@ -379,7 +382,8 @@ def _datatype(tensor: dict[str, Any]) -> str:
 
 
 def _no_datatype(field: Field, got: str) -> PayloadInvalid:
-    return PayloadInvalid.of(field.name, f"datatype {shorten(got)!r}", ", ".join(DATATYPES))
+    allowed = [name for name in DATATYPES if name != "BOOL" or field.kind is Kind.BOOLEAN]
+    return PayloadInvalid.of(field.name, f"datatype {shorten(got)!r}", ", ".join(allowed))
 
 
 def _answer(document: dict[str, Any], answer: Answer, schema: Schema) -> Response:
