@@ -50,6 +50,7 @@ BATCH_ROWS, BATCH_NODES, BATCH_BUFFERS, BATCH_COMPRESSION = 4, 6, 8, 10
 NULL, INTEGER, FLOAT, TEXT, BOOLEAN, TIMESTAMP, LARGE_TEXT = 1, 2, 3, 5, 6, 10, 20
 LZ4, ZSTANDARD = 0, 1
 MOST_SECONDS = 2**63 // 1000 - 1  # of a time, so that it can be counted in ms
+BEFORE_ALL = np.datetime64(-(10**17), "us")  # before the year 1, so that it is refused
 UNITS = {0: "s", 1: "ms", 2: "us", 3: "ns"}
 
 
@@ -353,6 +354,7 @@ def _values(column: _Column, rows: int, nulls: int, buffers: list[memoryview], a
         if column.unit == "s":  # what has no place in ms must not wrap around to a time that looks right
             values = np.clip(values, -MOST_SECONDS, MOST_SECONDS)
         moments = values.astype(f"datetime64[{column.unit}]").astype(f"datetime64[{kept}]")
+        moments[np.isnat(moments)] = BEFORE_ALL.astype(moments.dtype)  # NumPy's NaT is a number to Arrow, and no null
         moments[missing] = np.datetime64("NaT")
         return moments
     if missing.any():

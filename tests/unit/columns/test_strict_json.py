@@ -237,3 +237,19 @@ def test_times_of_arrow_out_of_range_are_refused_and_never_wrap(unit: str, numbe
     assert batch.valid.tolist() == [True, False]
     assert batch.rejections[0].field == "event_time"
     assert np.isnat(batch.columns["event_time"][1]) or batch.rejections[0].code == "out_of_range"
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_the_least_number_of_an_arrow_time_is_no_time_and_not_absent(unit: str) -> None:
+    body = bytearray(arrow({n: [v] * 3 for n, v in EXAMPLE.items()} | {
+        "event_time": pa.array([5, 0x0123456789ABCDEF, None], pa.timestamp(unit)),
+    }))  # fmt: skip
+    number = (0x0123456789ABCDEF).to_bytes(8, "little")
+    assert body.count(number) == 1
+
+    batch = decode(
+        bytes(body.replace(number, (-(2**63)).to_bytes(8, "little", signed=True))), ARROW, plant.READING
+    ).batch
+
+    assert batch.valid.tolist() == [True, False, True]
+    assert [(r.row, r.code, r.field) for r in batch.rejections] == [(1, "not_a_timestamp", "event_time")]
