@@ -69,6 +69,7 @@ def _is_plain(environ: Mapping[str, Any]) -> bool:
         and not environ.get("QUERY_STRING")
         and environ.get("HTTP_ACCEPT") in PLAIN_ACCEPT
         and "HTTP_INFERENCE_HEADER_CONTENT_LENGTH" not in environ
+        and "HTTP_CONTENT_ENCODING" not in environ
         and length.isdigit()
         and 0 < int(length) <= LARGEST
     )
