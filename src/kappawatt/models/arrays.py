@@ -62,8 +62,6 @@ def _read(content: bytes) -> dict[str, NDArray[Any]]:
         sizes = {member.filename: _size_of(archive, member) for member in members}
         if len(sizes) != len(members):
             raise ValueError("got two arrays of one name, allowed each once")
-        if sum(sizes.values()) > claimed:
-            raise ValueError(f"got arrays of {sum(sizes.values())} bytes, allowed the {claimed} there are")
         found = {}
         for member in members:
             with archive.open(member) as file:
@@ -79,4 +77,9 @@ def _size_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
         shape, _, dtype = read(file)
     if dtype.hasobject:
         raise ValueError(f"{member.filename}: got objects, which only a pickle holds, allowed numbers and text")
-    return math.prod(shape) * dtype.itemsize
+    if any(length < 0 for length in shape):
+        raise ValueError(f"{member.filename}: got the shape {str(shape)[:80]}, allowed lengths from 0 up")
+    size = math.prod(shape) * dtype.itemsize
+    if size > member.file_size:
+        raise ValueError(f"{member.filename}: got an array of {size} bytes, allowed the {member.file_size} there are")
+    return size
