@@ -29,7 +29,7 @@ from kappawatt.columns.budget import STANDARD, Account, Budget
 from kappawatt.columns.times import unit_of
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["MARK", "MEDIA_TYPE", "read_columns", "weight", "write_columns"]
+__all__ = ["MARK", "MEDIA_TYPE", "read_columns", "read_with_whole", "weight", "write_columns"]
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 CONTINUATION = 0xFFFFFFFF
@@ -93,6 +93,11 @@ def read_columns(body: bytes, budget: Budget = STANDARD) -> dict[str, NDArray[An
     PayloadTooLarge
         It would become more than the budget has.
     """
+    return read_with_whole(body, budget)[0]
+
+
+def read_with_whole(body: bytes, budget: Budget = STANDARD) -> tuple[dict[str, NDArray[Any]], frozenset[str]]:
+    """Return what `read_columns` does, and which columns hold whole numbers, also where a null makes them float64."""
     try:
         return _read(memoryview(body), budget)
     except PayloadInvalid:
@@ -171,7 +176,7 @@ class _Layout:
     codec: int | None
 
 
-def _read(body: memoryview, budget: Budget) -> dict[str, NDArray[Any]]:
+def _read(body: memoryview, budget: Budget) -> tuple[dict[str, NDArray[Any]], frozenset[str]]:
     schema: tuple[_Column, ...] | None = None
     parts: list[dict[str, NDArray[Any]]] = []
     rows = 0
@@ -187,11 +192,12 @@ def _read(body: memoryview, budget: Budget) -> dict[str, NDArray[Any]]:
             raise _damaged("no schema before its rows, or a second one")
     if schema is None:
         raise _damaged("no schema")
+    whole = frozenset(column.name for column in schema if column.kind == INTEGER)
     if len(parts) == 1:
-        return parts[0]
+        return parts[0], whole
     if not parts:
-        return {column.name: np.zeros(0) for column in schema}
-    return {c.name: np.concatenate([part[c.name] for part in parts]) for c in schema}
+        return {column.name: np.zeros(0) for column in schema}, whole
+    return {c.name: np.concatenate([part[c.name] for part in parts]) for c in schema}, whole
 
 
 def _messages(body: memoryview) -> Iterator[tuple[tuple[_Column, ...] | _Layout, memoryview]]:

@@ -92,23 +92,23 @@ def _bulk(values: Sequence[bytes], content_type: str, schema: Schema) -> Batch |
 
 
 def _decode_arrow(body: bytes, schema: Schema, budget: Budget) -> Batch:
-    found = arrow.read_columns(body, budget)
+    found, whole = arrow.read_with_whole(body, budget)
     refuse_unknown(found, schema)
     n = len(next(iter(found.values())))
     if n == 0:
         raise PayloadInvalid.of("rows", "0", f"1 to {budget.rows}")
     refusals = schema.refusals(n, budget.listed)
-    columns = {name: _arrow_column(c, schema.field(name), refusals) for name, c in found.items()}
+    columns = {name: _arrow_column(c, schema.field(name), refusals, name in whole) for name, c in found.items()}
     return schema.check(columns, n, refusals)
 
 
-def _arrow_column(column: NDArray[Any], field: Field, refusals: Refusals) -> NDArray[Any]:
+def _arrow_column(column: NDArray[Any], field: Field, refusals: Refusals, is_whole: bool) -> NDArray[Any]:
     kind = column.dtype.kind
     if kind == "O" and not (column != None).any():  # noqa: E711 (elementwise)
         return nothing(field, len(column))
     if field.kind is Kind.TEXT and kind == "O":
         return texts_of(column.tolist(), field, refusals)
-    if field.kind is Kind.TIMESTAMP and kind in "Mi":
+    if field.kind is Kind.TIMESTAMP and (kind == "M" or is_whole):  # every ms of the calendar is a float64 of its own
         return moments_of(column, field, refusals)
     if field.kind not in (Kind.TEXT, Kind.TIMESTAMP) and kind in "fiu":
         return column.astype(np.float64)

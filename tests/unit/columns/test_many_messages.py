@@ -134,6 +134,27 @@ def test_whole_numbers_are_numbers_and_milliseconds_are_times_in_arrow() -> None
     ]
 
 
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64()], ids=str)
+def test_whole_numbers_beside_a_null_are_times_to_the_millisecond_in_arrow(kind: pa.DataType) -> None:
+    last = 9_214_646_399_999
+    beyond = 2**63 - 1 if kind == pa.int64() else 2**64 - 1
+    columns = hour(interval_start=[0] * 4, load=[1.0] * 4, issue_time=pa.array([1, None, beyond, last], kind))
+
+    batch = decode(columns, ARROW, load.READING).batch
+
+    assert batch.valid.tolist() == [True, True, False, True]
+    assert [(r.row, r.code, r.field) for r in batch.rejections] == [(2, "not_a_timestamp", "issue_time")]
+    known = batch.columns["issue_time"].astype("datetime64[ms]").astype(np.int64)
+    assert known[[0, 3]].tolist() == [1, last]
+    assert np.isnat(batch.columns["issue_time"][1])
+
+
+def test_numbers_of_64_bits_without_a_sign_are_times_in_arrow() -> None:
+    body = hour(issue_time=pa.array([2**64 - 1, 9_214_646_399_999], pa.uint64()))
+
+    assert decode(body, ARROW, load.READING).batch.valid.tolist() == [False, True]
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
