@@ -10,22 +10,35 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-from collections.abc import Mapping, Sequence
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kappawatt.bus.interface import Headers, header
 from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.blocks import joined
+from kappawatt.columns.budget import STANDARD, said
 from kappawatt.columns.codec import decode, join_messages
 from kappawatt.columns.content import JSON, READABLE, ManyDecoded, bare_type
 from kappawatt.columns.json_rows import decode_objects, decode_parsed
 from kappawatt.columns.schema import SHORTEST, Schema, nothing, shorten
 from kappawatt.columns.strict_json import Repeated, load_json
-from kappawatt.errors import PayloadInvalid, SettingInvalid
+from kappawatt.errors import PayloadInvalid, PayloadTooLarge, SettingInvalid
 from kappawatt.streams.table import STREAMS
 
-__all__ = ["BARE", "check_topics", "decode_enveloped", "enveloped_kind", "is_bare", "is_enveloped"]
+__all__ = [
+    "BARE",
+    "PACKED",
+    "check_topics",
+    "decode_enveloped",
+    "enveloped_kind",
+    "is_bare",
+    "is_enveloped",
+    "packed_in",
+]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +51,9 @@ OTHER_EVENT = f"{OF_ENVELOPE}cloudevents;specversion="  # and the version of the
 VERSION_1 = "1."  # of the specification: 1.0, and what is compatible with it
 ATTRIBUTES = ("specversion", "id", "source", "type")  # that every event has
 FRAME = 5  # bytes: a zero, and the id of a schema
+PACKED = re.compile(rb"(?i)base64|csv|\\u")  # stands in each event whose rows do not show in its text
+KEPT = STANDARD.unpacked * 2 // 3  # bytes that rows of a message's events take together; the rest is the next one's
+AN_EVENT = 2_048  # bytes that rows take beside their columns, if they are read alone
 
 
 def check_topics(envelopes: Mapping[str, str]) -> None:
@@ -103,9 +119,18 @@ def decode_enveloped(values: Sequence[bytes], kind: str, schema: Schema) -> Many
     return join_messages([_batch(found, value, schema) for found, value in zip(opened, values, strict=True)], schema)
 
 
+def packed_in(value: bytes, headers: Headers) -> Iterator[bytes]:
+    """Yield what stands in a message's CloudEvents as base64 or text, opened; nothing if it cannot be."""
+    kind = bare_type((header(headers, "content-type") or b"").decode("latin-1"))
+    opened = _open(value, kind) if kind in (EVENT, EVENTS) else None
+    for found in opened if isinstance(opened, _Events) else [opened]:
+        if isinstance(found, _Data):
+            yield found[0]
+
+
 def _rows(opened: Sequence[Any], schema: Schema) -> Batch | None:
     """All messages at once, where each is one row; None if they have to be looked at one by one."""
-    if not all(type(found) is dict and found.keys() != {"columns"} for found in opened):
+    if not _are_plain(opened):
         return None
     try:
         return decode_objects(opened, schema)
@@ -113,6 +138,11 @@ def _rows(opened: Sequence[Any], schema: Schema) -> Batch | None:
         raise
     except Exception:  # one by one it shows which of them it is
         return None
+
+
+def _are_plain(opened: Sequence[Any]) -> bool:
+    """Whether each is a row of parsed JSON."""
+    return all(type(found) is dict and found.keys() != {"columns"} for found in opened)
 
 
 def _open(value: bytes, kind: str) -> Any:
@@ -203,7 +233,7 @@ def _batch(found: Any, value: bytes, schema: Schema) -> Batch:
         if isinstance(found, Rejection):
             return _refused(schema, found.code, found.field, found.got, found.allowed)
         if isinstance(found, _Events):
-            return join_messages([_batch(each, value, schema) for each in found], schema).batch
+            return _together(found, value, schema)
         if isinstance(found, _Data):
             return decode(*found, schema).batch
         return decode_parsed(found, schema).batch
@@ -216,6 +246,36 @@ def _batch(found: Any, value: bytes, schema: Schema) -> Batch:
         log.exception("an envelope cannot be read", extra={"bytes": len(value)})
         allowed = f"rows that can be read (could not be read: {type(error).__name__}: {str(error)[:400]})"
         return _refused(schema, "internal", None, value[:SHORTEST], allowed)
+
+
+def _together(events: _Events, value: bytes, schema: Schema) -> Batch:
+    """The rows of all events of a message, which have the budget of one.
+
+    Raises
+    ------
+    PayloadTooLarge
+        They are too many, or would take more memory.
+    """
+    if _are_plain(events):
+        return decode_objects(events, schema, STANDARD)
+    batches: list[Batch] = []
+    rows = kept = 0
+    for found in events:
+        batch = _batch(found, value, schema)
+        rows += len(batch)
+        STANDARD.allow_rows(rows)
+        kept += _size(batch)
+        if kept > KEPT:
+            raise PayloadTooLarge.of("body", f"events whose rows take {said(kept)} or more", said(KEPT))
+        batches.append(batch)
+    return joined(batches, schema, STANDARD.listed)
+
+
+def _size(batch: Batch) -> int:
+    """Bytes that rows take while other events are read."""
+    columns = batch.columns.values()
+    texts = {text for column in columns if column.dtype == object for text in column.tolist()}
+    return AN_EVENT + sum(column.nbytes for column in columns) + sum(map(sys.getsizeof, texts))
 
 
 def _refused(schema: Schema, code: str, field: str | None, got: Any, allowed: str) -> Batch:

@@ -8,6 +8,7 @@ from kappawatt.bus.interface import Records
 from kappawatt.columns import arrow
 from kappawatt.columns.budget import STANDARD, Budget
 from kappawatt.columns.memory import give_back
+from kappawatt.messages.envelopes import PACKED, packed_in
 
 __all__ = ["portions"]
 
@@ -22,8 +23,9 @@ def portions(polled: Sequence[Records], budget: Budget = STANDARD) -> Iterator[S
     """
     most = budget.unpacked // TOGETHER
     if not any(value.startswith(arrow.MARK) for records in polled for value in records.values):
-        count = sum(map(len, polled))
-        if OF_ROW * count + _of_text(b"".join(value for records in polled for value in records.values)) <= most:
+        text = b"".join(value for records in polled for value in records.values)
+        is_packed = any(records.envelope for records in polled) and PACKED.search(text)
+        if not is_packed and OF_ROW * sum(map(len, polled)) + _of_text(text) <= most:
             yield polled
             return
     portion: list[Records] = []
@@ -31,7 +33,9 @@ def portions(polled: Sequence[Records], budget: Budget = STANDARD) -> Iterator[S
     for records in polled:
         first = 0
         for place, value in enumerate(records.values):
-            weight = arrow.weight(value) if value.startswith(arrow.MARK) else OF_ROW + _of_text(value)
+            weight = _weight(value)
+            if records.envelope and PACKED.search(value):
+                weight += sum(map(_weight, packed_in(value, records.headers[place])))
             if weight > left and left < most:
                 if place > first:
                     portion.append(records.pick(range(first, place)))
@@ -42,6 +46,10 @@ def portions(polled: Sequence[Records], budget: Budget = STANDARD) -> Iterator[S
         portion.append(records if first == 0 else records.pick(range(first, len(records))))
     give_back()
     yield portion
+
+
+def _weight(value: bytes) -> int:
+    return arrow.weight(value) if value.startswith(arrow.MARK) else OF_ROW + _of_text(value)
 
 
 def _of_text(value: bytes) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from flask import Flask
@@ -16,12 +17,14 @@ from flask import Flask
 from kappawatt.bus.interface import Headers, Records
 from kappawatt.cli.main import main
 from kappawatt.columns.batch import Rejection
+from kappawatt.columns.budget import STANDARD
 from kappawatt.columns.codec import decode
-from kappawatt.columns.content import JSON
+from kappawatt.columns.content import ARROW, JSON
 from kappawatt.deploy.aws.lambda_function import make_handler
 from kappawatt.errors import SettingInvalid
 from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.envelopes import BARE
+from kappawatt.messages.portions import portions
 from kappawatt.messages.readings import decoded_messages, reading_messages
 from kappawatt.serving.consume import consume
 from kappawatt.serving.server.server import serve
@@ -29,6 +32,7 @@ from kappawatt.serving.service import find_service
 from kappawatt.settings import ENVELOPES, Settings
 from kappawatt.streams.plant import READING as SCHEMA
 from kappawatt.streams.plant import STREAM
+from tests.hostile.arrow_bodies import of as arrow
 
 ROW = {"ambient_temperature": 14.96, "exhaust_vacuum": 41.76, "ambient_pressure": 1024.07, "relative_humidity": 73.17}
 OTHER = ROW | {"ambient_temperature": 0.1 + 0.2, "event_time": "2026-01-01T00:00:00.123Z"}
@@ -197,6 +201,63 @@ def test_messages_keep_their_places_beside_broken_ones() -> None:
     found = rows_of(wrapped("connect", good, bad, good))
 
     assert [message for message, _ in found] == [0, 2]
+
+
+def packed(data: bytes, kind: str = ARROW) -> Any:
+    """An event with its data in base64."""
+    return event(datacontenttype=kind, data_base64=base64.b64encode(data).decode())
+
+
+def zeros(rows: int) -> bytes:
+    """So many rows in few bytes."""
+    return arrow(**{name: pa.array(np.full(rows, value)) for name, value in ROW.items()})
+
+
+def test_all_events_of_a_message_have_the_rows_that_one_body_may_have() -> None:
+    some = STANDARD.rows // 2
+
+    within, beyond = (
+        wrapped("cloudevents", (BATCH, text([packed(zeros(n)), packed(zeros(some))]))) for n in (some, some + 1)
+    )
+
+    assert len(rows_of(within)) == STANDARD.rows
+    code, field, message = refusals(beyond)[0]
+    assert (code, field) == ("malformed", "body")
+    assert f"{STANDARD.rows:,} rows in one body" in message
+
+
+def test_all_events_of_a_message_have_the_reasons_of_one() -> None:
+    for bad in (ROW | {"relative_humidity": 300}, [ROW | {"relative_humidity": 300}]):
+        message = (BATCH, text([event(data=bad)] * 300))
+        ((_, batch, _),) = decoded_messages(wrapped("cloudevents", message), SCHEMA)
+
+        assert (len(batch), len(batch.rejections), batch.unlisted) == (300, 100, {"out_of_range": 200})
+
+
+def test_events_whose_rows_take_more_than_a_message_may_are_refused() -> None:
+    many = [event(data=[{}])] * 9_000
+
+    _, field, message = refusals(wrapped("cloudevents", (BATCH, text(many))))[0]
+
+    assert field == "body"
+    assert "events whose rows take" in message
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        packed(zeros(150_000)),
+        packed(b"1\n" * 80_000, "text/csv"),
+        event(datacontenttype="text/csv", data="1\n" * 80_000),
+    ],
+    ids=["Arrow", "CSV in base64", "CSV"],
+)
+def test_a_poll_is_cut_by_what_is_inside_of_events(inside: Any) -> None:
+    polled = wrapped("cloudevents", *[(STRUCTURED, text(inside))] * 4)
+
+    found = [[len(records) for records in portion] for portion in portions([polled])]
+
+    assert found == [[1]] * 4
 
 
 def test_a_topic_without_a_setting_opens_nothing() -> None:
