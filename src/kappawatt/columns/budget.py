@@ -7,13 +7,14 @@ body itself and what is made of its rows a process then grows by at most eight t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kappawatt.errors import PayloadTooLarge
 
-__all__ = ["FILES", "STANDARD", "Account", "Budget", "said"]
+__all__ = ["FILES", "LISTED", "LISTED_TOGETHER", "STANDARD", "Account", "Budget", "said"]
 
 LISTED = 100  # reasons that are kept of one body; a person reads no more, and the others are counted
+LISTED_TOGETHER = 10_000  # reasons kept of messages that are read together; beyond them the first of each is
 BYTES_A_ROW = 32  # of the largest body for each row: four numbers of Arrow; the shortest row of CSV has fewer
 UNPACKED = 3  # times the largest body, for what is decoded of one; the rest is the body, its columns and the answer
 MEGABYTE = 2**20
@@ -45,6 +46,10 @@ class Budget:
     def of(cls, body: int) -> Budget:
         """Return the budget where bodies have at most `body` bytes."""
         return cls(body, body // BYTES_A_ROW, UNPACKED * body)
+
+    def terse(self) -> Budget:
+        """Return the same, where only the first rejection is kept."""
+        return replace(self, listed=1)
 
     def account(self) -> Account:
         """Return what is left for one body."""

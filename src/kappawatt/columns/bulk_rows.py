@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from kappawatt.columns.batch import Batch
+from kappawatt.columns.budget import LISTED_TOGETHER
 from kappawatt.columns.json_rows import decode_objects, objects_at_once
 from kappawatt.columns.schema import Field, Kind, Schema
 
@@ -18,7 +19,7 @@ NUMBER_CHARACTERS = b"0123456789+-.eE,"
 def bulk_json(values: Sequence[bytes], schema: Schema) -> Batch | None:
     """Many messages of one flat object each; None if any of them is anything else."""
     rows = objects_at_once(values)
-    return None if rows is None else decode_objects(rows, schema)
+    return None if rows is None else few_refused(decode_objects(rows, schema, listed=LISTED_TOGETHER))
 
 
 def bulk_csv(values: Sequence[bytes], schema: Schema) -> Batch | None:
@@ -26,7 +27,13 @@ def bulk_csv(values: Sequence[bytes], schema: Schema) -> Batch | None:
     joined = b"\n".join(values)
     if joined.translate(None, NUMBER_CHARACTERS) != b"\n" * (len(values) - 1):
         return None
-    return plain_rows(joined, len(values), schema.csv_fields, schema)
+    rows = plain_rows(joined, len(values), schema.csv_fields, schema, LISTED_TOGETHER)
+    return None if rows is None else few_refused(rows)
+
+
+def few_refused(rows: Batch) -> Batch | None:
+    """Rows of many messages, each one row; None if they have so many rejections that some may not be in the list."""
+    return rows if len(rows.rejections) < LISTED_TOGETHER else None
 
 
 def plain_rows(

@@ -8,8 +8,8 @@ Both return validated `Batch`es, so nothing behind them meets a value it has to 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kappawatt.columns import arrow
 from kappawatt.columns.batch import Batch
 from kappawatt.columns.blocks import joined
-from kappawatt.columns.budget import STANDARD, Budget
+from kappawatt.columns.budget import LISTED_TOGETHER, STANDARD, Budget
 from kappawatt.columns.bulk_rows import bulk_csv, bulk_json
 from kappawatt.columns.content import ARROW, BYTE_ORDER_MARK, CSV, JSON, NDJSON, Decoded, ManyDecoded, without_mark
 from kappawatt.columns.csv_rows import decode_csv
@@ -27,9 +27,11 @@ from kappawatt.columns.schema import SHORTEST, Field, Kind, Schema, nothing
 from kappawatt.columns.values import moments_of, refuse_unknown, texts_of
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["decode", "decode_many", "join_messages"]
+__all__ = ["decode", "decode_many", "join_messages", "read_each"]
 
 log = logging.getLogger(__name__)
+
+V = TypeVar("V")
 
 
 def decode(body: bytes, content_type: str, schema: Schema, budget: Budget = STANDARD) -> Decoded:
@@ -77,8 +79,19 @@ def decode_many(values: Sequence[bytes], content_type: str, schema: Schema, budg
         if bulk is not None:
             every = np.arange(len(values), dtype=np.intp)
             return ManyDecoded(bulk, every, np.zeros(len(values), dtype=np.intp))
-    batches = [_one_message(value, content_type, schema, budget) for value in values]
-    return join_messages(batches, schema)
+    return join_messages(
+        read_each(values, lambda value, its: _one_message(value, content_type, schema, its), budget), schema
+    )
+
+
+def read_each(values: Iterable[V], read: Callable[[V, Budget], Batch], budget: Budget) -> list[Batch]:
+    """Read messages one by one; once they have very many rejections together, of each only the first is kept."""
+    batches = []
+    room = LISTED_TOGETHER
+    for value in values:
+        batches.append(read(value, budget if room > 0 else budget.terse()))
+        room -= len(batches[-1].rejections)
+    return batches
 
 
 def _bulk(values: Sequence[bytes], content_type: str, schema: Schema) -> Batch | None:

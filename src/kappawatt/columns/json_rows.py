@@ -118,18 +118,21 @@ def _line(line: bytes, budget: Budget) -> Any:
         return _Unread(line, str(error))
 
 
-def decode_objects(rows: Sequence[Any], schema: Schema, budget: Budget | None = None) -> Batch:
-    """Validate rows that are parsed JSON already; without a budget every rejection is kept."""
+def decode_objects(
+    rows: Sequence[Any], schema: Schema, budget: Budget | None = None, listed: int | None = None
+) -> Batch:
+    """Validate rows that are parsed JSON already; without a budget so many rejections are kept (None: all)."""
     if len(rows) == 1 and type(rows[0]) is dict:
         batch = schema.plain_row(rows[0])
         if batch is not None:
             return batch
     if budget is not None:
         budget.allow_rows(len(rows))
+        listed = budget.listed
     plain = _plain_objects(rows, schema)
     if plain is not None:
-        return schema.check(plain, len(rows), _refusals(schema, len(rows), budget))
-    refusals = _refusals(schema, len(rows), budget)
+        return schema.check(plain, len(rows), schema.refusals(len(rows), listed))
+    refusals = schema.refusals(len(rows), listed)
     if not {type(row) for row in rows} <= {dict}:
         rows = [_checked_row(i, row, schema, refusals) for i, row in enumerate(rows)]
     if not set().union(*rows) <= set(schema.names):
@@ -137,10 +140,6 @@ def decode_objects(rows: Sequence[Any], schema: Schema, budget: Budget | None = 
             _refuse_unknown_fields(i, row, schema, refusals)
     columns = {f.name: column_of([row.get(f.name) for row in rows], f, refusals) for f in schema.fields}
     return schema.check(columns, len(rows), refusals)
-
-
-def _refusals(schema: Schema, n: int, budget: Budget | None) -> Refusals:
-    return schema.refusals(n, None if budget is None else budget.listed)
 
 
 def _refuse_unknown_fields(i: int, row: dict[str, Any], schema: Schema, refusals: Refusals) -> None:

@@ -20,8 +20,9 @@ import numpy as np
 from kappawatt.bus.interface import Headers, header
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.blocks import joined
-from kappawatt.columns.budget import STANDARD, said
-from kappawatt.columns.codec import decode, join_messages
+from kappawatt.columns.budget import LISTED_TOGETHER, STANDARD, Budget, said
+from kappawatt.columns.bulk_rows import few_refused
+from kappawatt.columns.codec import decode, join_messages, read_each
 from kappawatt.columns.content import JSON, READABLE, ManyDecoded, bare_type
 from kappawatt.columns.json_rows import decode_objects, decode_parsed
 from kappawatt.columns.schema import SHORTEST, Schema, nothing, shorten
@@ -116,7 +117,8 @@ def decode_enveloped(values: Sequence[bytes], kind: str, schema: Schema) -> Many
     if rows is not None:
         every = np.arange(len(values), dtype=np.intp)
         return ManyDecoded(rows, every, np.zeros(len(values), dtype=np.intp))
-    return join_messages([_batch(found, value, schema) for found, value in zip(opened, values, strict=True)], schema)
+    both = zip(opened, values, strict=True)
+    return join_messages(read_each(both, lambda one, budget: _batch(*one, schema, budget), STANDARD), schema)
 
 
 def packed_in(value: bytes, headers: Headers) -> Iterator[bytes]:
@@ -133,7 +135,7 @@ def _rows(opened: Sequence[Any], schema: Schema) -> Batch | None:
     if not _are_plain(opened):
         return None
     try:
-        return decode_objects(opened, schema)
+        return few_refused(decode_objects(opened, schema, listed=LISTED_TOGETHER))
     except MemoryError:
         raise
     except Exception:  # one by one it shows which of them it is
@@ -228,15 +230,15 @@ def _repeated(parsed: Repeated) -> Rejection:
     return Rejection(0, "duplicate_field", parsed.key[:SHORTEST], "this field twice", "each field once")
 
 
-def _batch(found: Any, value: bytes, schema: Schema) -> Batch:
+def _batch(found: Any, value: bytes, schema: Schema, budget: Budget) -> Batch:
     try:
         if isinstance(found, Rejection):
             return _refused(schema, found.code, found.field, found.got, found.allowed)
         if isinstance(found, _Events):
-            return _together(found, value, schema)
+            return _together(found, value, schema, budget)
         if isinstance(found, _Data):
-            return decode(*found, schema).batch
-        return decode_parsed(found, schema).batch
+            return decode(*found, schema, budget).batch
+        return decode_parsed(found, schema, budget).batch
     except PayloadInvalid as error:
         allowed = f"rows of {schema.name} in an envelope ({str(error)[:400]})"
         return _refused(schema, "malformed", error.field, value[:SHORTEST], allowed)
@@ -248,7 +250,7 @@ def _batch(found: Any, value: bytes, schema: Schema) -> Batch:
         return _refused(schema, "internal", None, value[:SHORTEST], allowed)
 
 
-def _together(events: _Events, value: bytes, schema: Schema) -> Batch:
+def _together(events: _Events, value: bytes, schema: Schema, budget: Budget) -> Batch:
     """The rows of all events of a message, which have the budget of one.
 
     Raises
@@ -257,18 +259,18 @@ def _together(events: _Events, value: bytes, schema: Schema) -> Batch:
         They are too many, or would take more memory.
     """
     if _are_plain(events):
-        return decode_objects(events, schema, STANDARD)
+        return decode_objects(events, schema, budget)
     batches: list[Batch] = []
     rows = kept = 0
     for found in events:
-        batch = _batch(found, value, schema)
+        batch = _batch(found, value, schema, budget)
         rows += len(batch)
-        STANDARD.allow_rows(rows)
+        budget.allow_rows(rows)
         kept += _size(batch)
         if kept > KEPT:
             raise PayloadTooLarge.of("body", f"events whose rows take {said(kept)} or more", said(KEPT))
         batches.append(batch)
-    return joined(batches, schema, STANDARD.listed)
+    return joined(batches, schema, budget.listed)
 
 
 def _size(batch: Batch) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from kappawatt.bus.interface import Records
@@ -13,6 +14,8 @@ from kappawatt.messages.envelopes import PACKED, packed_in
 __all__ = ["portions"]
 
 OF_TEXT, OF_ROW = 4, 96  # bytes that a byte of JSON or CSV, and a row in it, become as columns and rejections
+OF_COMMA = 24  # a row of columns has several; of one alone, a portion has as many rows as a body may have
+COLUMNS = re.compile(rb'"columns"|\\u')  # stands in each JSON of columns
 TOGETHER = 3  # a portion of several messages has a third of what a single one may have: its answers wait with it
 
 
@@ -53,5 +56,6 @@ def _weight(value: bytes) -> int:
 
 
 def _of_text(value: bytes) -> int:
-    """What text becomes; a row is a line or an object, at most."""
-    return OF_TEXT * len(value) + OF_ROW * (value.count(b"\n") + value.count(b"{"))
+    """What text becomes; a row is a line or an object at most, or what a comma of columns ends."""
+    commas = value.count(b",") if COLUMNS.search(value) else 0
+    return OF_TEXT * len(value) + OF_ROW * (value.count(b"\n") + value.count(b"{")) + OF_COMMA * commas

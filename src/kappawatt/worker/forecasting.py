@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from kappawatt.bus.interface import Bus, Headers, Outgoing, Records
 from kappawatt.bus.reading import read_span
 from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.budget import LISTED, LISTED_TOGETHER
 from kappawatt.errors import HistoriesBehind, HistoryInsufficient
 from kappawatt.forecasting.calendar import DAY, Times, issue_time, local_date, parse_clock
 from kappawatt.forecasting.fan import naive_values
@@ -181,14 +182,15 @@ class Forecasting:
                 outcome.unlisted.update(batch.unlisted)
                 seen = batch
             unread[message] += int((~batch.valid[rows]).sum())
+            first = len(refused)
             for rejection in rejections_of(batch, rows):
-                refused.append((message, rejection.at(rejection.row - int(rows[0]))))
+                self._list(message, rejection.at(rejection.row - int(rows[0])), refused, first, outcome)
             valid = rows[batch.valid[rows]]
             for found in self._answer_message(records, message, batch, valid, state, quiet) if len(valid) else ():
                 if isinstance(found, Outgoing):
                     outcome.outgoing.append(found)
                 else:
-                    refused.append((message, found.at(found.row - int(rows[0]))))
+                    self._list(message, found.at(found.row - int(rows[0])), refused, first, outcome)
                     others[message].add(found.row)
             outcome.event_times.append(np.array([records.timestamps[message]], dtype=np.int64))
         state.next_offset = records.next_offset
@@ -201,6 +203,17 @@ class Forecasting:
             outcome.outgoing.append(
                 dead_letter_message(self._dead, records, message, reasons, self.model.name, self.model.version, count)
             )
+
+    @staticmethod
+    def _list(
+        message: int, rejection: Rejection, refused: list[tuple[int, Rejection]], first: int, outcome: Outcome
+    ) -> None:
+        """Keep one more reason of a message, whose own begin at `first`, or count it if there are very many."""
+        own = len(refused) - first
+        if own >= LISTED or (own and len(refused) >= LISTED_TOGETHER):
+            outcome.unlisted[rejection.code] += 1
+        else:
+            refused.append((message, rejection))
 
     def _answer_message(
         self,

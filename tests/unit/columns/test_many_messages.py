@@ -11,7 +11,7 @@ import pytest
 
 from kappawatt.columns import codec
 from kappawatt.columns.batch import Batch
-from kappawatt.columns.budget import Budget
+from kappawatt.columns.budget import LISTED_TOGETHER, Budget
 from kappawatt.columns.codec import decode, decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, NDJSON, Decoded
 from kappawatt.columns.schema import Schema
@@ -98,6 +98,22 @@ def test_good_messages_alone_are_the_same_rows(kind: str) -> None:
     assert found.row.tolist() == [0, 0, 0]
     assert found.batch.valid.all()
     assert found.batch.columns["exhaust_vacuum"].tolist() == [40.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"), [(JSON, b"{}"), (JSON, b"[{}]"), (NDJSON, b"{}"), (CSV, b"1000,1000,0,1000")]
+)
+def test_very_many_refused_messages_keep_their_first_reasons_and_count_the_others(kind: str, refused: bytes) -> None:
+    alone = decode_many([refused], kind, READING).batch
+    reasons = len(alone.rejections)
+
+    batch = decode_many([refused] * LISTED_TOGETHER, kind, READING).batch
+
+    assert reasons > 1
+    assert len(batch.rejections) < 2 * LISTED_TOGETHER
+    assert len(batch.rejections) + sum(batch.unlisted.values()) == reasons * LISTED_TOGETHER
+    assert {r.row for r in batch.rejections} == set(range(LISTED_TOGETHER))
+    assert batch.rejections[-1].at(0) == alone.rejections[0]
 
 
 def hour(**columns: object) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 
 from kappawatt.bus import Bus, Outgoing, Records
 from kappawatt.columns.arrow import write_columns
+from kappawatt.columns.budget import LISTED_TOGETHER
 from kappawatt.columns.content import ARROW
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, as_instant, day_intervals, issue_time, parse_clock
 from kappawatt.forecasting.fan import LEVELS
@@ -250,6 +251,18 @@ def test_a_model_that_fails_publishes_the_seasonal_naive_marked_so(bus: Bus, tmp
     assert document["fallback"] is True
     assert "poison" in document["fallback_reason"]
     assert document["quantiles"]["0.50"] == loads(TARGETS - 7 * DAY).tolist()
+
+
+def test_of_very_many_bad_rows_the_first_reasons_are_kept_and_the_others_counted(bus: Bus, tmp_path: Path) -> None:
+    early = [event(DATE + np.timedelta64(365, "D") + i * HOUR, 1.0) for i in range(150)]
+    publish(bus, [b"[" + b",".join(early) + b"]"] * 150)
+
+    outcome = forecasting(bus, tmp_path).answer(everything(bus, READINGS))
+
+    assert outcome.refused_rows == 150 * 150
+    assert len(outcome.outgoing) == 150
+    assert len(outcome.refused) == LISTED_TOGETHER + 50  # a hundred of each message, then one
+    assert len(outcome.refused) + outcome.unlisted["out_of_range"] == 150 * 150
 
 
 def test_bad_rows_are_dead_letters_and_the_series_goes_on(bus: Bus, tmp_path: Path) -> None:
