@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.errors import SettingInvalid
-from kappawatt.forecasting.calendar import Times, same_local_time
+from kappawatt.forecasting.calendar import DAY, Times, same_local_time
 from kappawatt.forecasting.history import Past
 
 __all__ = [
@@ -115,7 +115,7 @@ def naive_values(past: Past, targets: Times) -> NDArray[np.float64]:
     found = np.full(len(targets), np.nan)
     for weeks in range(1, MOST_WEEKS + 1):
         open_ = np.isnan(found)
-        if not open_.any():
+        if not open_.any() or past.start > targets[-1] + DAY - WEEK * weeks * DAY:  # all is younger
             break
         found[open_] = past.at(same_local_time(targets[open_], past.time_zone, WEEK * weeks))
     return found

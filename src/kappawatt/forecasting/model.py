@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from kappawatt.columns.batch import Answer, Batch, Rejection
 from kappawatt.columns.budget import LISTED
 from kappawatt.columns.schema import Kind, nothing
-from kappawatt.errors import ArtifactInvalid, FieldError, HistoryInsufficient, PayloadInvalid, SettingInvalid
+from kappawatt.errors import (
+    ArtifactInvalid,
+    FieldError,
+    HistoryInsufficient,
+    PayloadInvalid,
+    PayloadTooLarge,
+    SettingInvalid,
+)
 from kappawatt.forecasting.calendar import HOUR, Instant, Times, zone_named
 from kappawatt.forecasting.fan import level_name
 from kappawatt.forecasting.forecaster import EVER, UNNAMED, Forecaster, Issued, Lookup, iso
@@ -24,6 +31,7 @@ from kappawatt.models.opening import opening
 
 __all__ = ["ForecastModel", "grid_of", "history_of", "open_forecaster"]
 
+MOST_TOGETHER = 1_000  # forecasts of a request, of all its series: each takes some milliseconds
 EXAMPLE_TOLERANCE = 1e-5  # relative; another CPU may round a sum differently
 
 
@@ -57,10 +65,19 @@ class ForecastModel:
         -------
         Answer
             As many rows as the batch.
+
+        Raises
+        ------
+        PayloadTooLarge
+            It asks for more forecasts than one request may.
         """
         answer = _Rows(self, batch)
         keys = batch.columns[self.predictor.key]
         valid = np.flatnonzero(batch.valid)
+        unknown = valid[np.isnan(batch.columns[self.predictor.target][valid])]
+        asked = len({keys[row] or UNNAMED for row in unknown.tolist()})
+        if asked > MOST_TOGETHER:
+            raise PayloadTooLarge.of("body", f"{asked:,} series to forecast", f"{MOST_TOGETHER:,} in a request")
         groups: dict[str, list[int]] = {}
         for row in valid.tolist():
             groups.setdefault(keys[row] or UNNAMED, []).append(row)
@@ -113,6 +130,7 @@ class _Rows:
         self._valid = batch.valid.copy()
         self._rejections: list[Rejection] = list(batch.rejections)
         self._unlisted = Counter(batch.unlisted)
+        self._asked = 0
 
     def result(self) -> Answer:
         rejections = tuple(sorted(self._rejections, key=lambda r: r.row))
@@ -148,6 +166,10 @@ class _Rows:
         if count > window.most:
             self._refuse_count(wanted, count)
             return
+        self._asked += count
+        if self._asked > MOST_TOGETHER:
+            got = f"{self._asked:,} {window.noun} or more to forecast, of all series"
+            raise PayloadTooLarge.of("body", got, f"{MOST_TOGETHER:,} in a request")
         for own, issue, dates, member in asked:
             for i, date in enumerate(dates):
                 targets = window.targets(date, issue, history.time_zone, history.step)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Answer
 from kappawatt.columns.json_rows import decode_objects
-from kappawatt.errors import ArtifactInvalid, HistoryInsufficient, PayloadInvalid, SettingInvalid
+from kappawatt.errors import ArtifactInvalid, HistoryInsufficient, PayloadInvalid, PayloadTooLarge, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, as_instant, day_intervals, issue_time, parse_clock
 from kappawatt.forecasting.fan import LEVELS, Fan, level_name, naive_values
 from kappawatt.forecasting.history import History, Past
-from kappawatt.forecasting.model import ForecastModel, open_forecaster
+from kappawatt.forecasting.model import MOST_TOGETHER, ForecastModel, open_forecaster
 from kappawatt.forecasting.request import example_request, read_forecast_request
 from tests import forecast_fakes as fakes
 from tests.forecast_fakes import FORECASTER, POISON, ZONE, loads
@@ -80,6 +80,33 @@ def test_history_by_name_gives_the_bits_that_history_inline_gives(tmp_path: Path
     by_name = answer(model, rows_of(times[:0], []))
 
     assert by_name.columns["load"].tolist() == inline.columns["load"][-24:].tolist()
+
+
+def test_a_request_has_at_most_a_thousand_series_to_forecast(model: ForecastModel) -> None:
+    known = [{"load_zone": f"K{i}", "interval_start": f"{BEGIN - DAY}Z", "load": 1.0} for i in range(MOST_TOGETHER)]
+    asked = [{"load_zone": f"Z{i}", "interval_start": f"{BEGIN}Z"} for i in range(MOST_TOGETHER)]
+    one_more = [{"load_zone": "ONE MORE", "interval_start": f"{BEGIN}Z"}]
+
+    assert {r.code for r in answer(model, known + asked).rejections} == {"history_missing"}
+    with pytest.raises(PayloadTooLarge, match="body: got 1,001 series to forecast, allowed 1,000 in a request"):
+        answer(model, known + asked + one_more)
+
+
+def test_a_request_has_at_most_a_thousand_days_of_all_series(model: ForecastModel) -> None:
+    days = [{"interval_start": f"{BEGIN + i * DAY}Z"} for i in range(50)]
+    rows = [{"load_zone": f"Z{n}", "interval_start": f"{BEGIN - DAY}Z", "load": 1.0} for n in range(21)]
+    rows += [{"load_zone": f"Z{n}"} | day for n in range(21) for day in days]
+
+    with pytest.raises(PayloadTooLarge, match="body: got 1,050 days or more to forecast, of all series, allowed 1,000"):
+        answer(model, rows)
+
+
+def test_a_history_younger_than_a_week_costs_no_look_at_the_weeks_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = History("PJME", ZONE, 3600)
+    known.add(past_hours(2), loads(past_hours(2)))
+    monkeypatch.setattr("kappawatt.forecasting.fan.same_local_time", None)
+
+    assert np.isnan(naive_values(known.until(BEGIN), TARGETS)).all()
 
 
 def test_nothing_after_the_issue_time_is_used(model: ForecastModel) -> None:
