@@ -262,6 +262,16 @@ class History:
         result: NDArray[np.bool_] = off
         return result
 
+    def growth(self, starts: Times) -> int:
+        """Return how many intervals it would keep more than now, with what is from the first to the last of these."""
+        numbers = np.asarray(starts, "datetime64[ms]").astype(np.int64) // self._unit
+        oldest, newest = int(numbers.min()), int(numbers.max())
+        length = len(self._target.values)
+        if length == 0:
+            return min(newest + 1 - oldest, self._most)
+        more = max(0, self._base - oldest) + max(0, newest + 1 - self._base - length)
+        return min(more, max(0, self._most + AHEAD_INTERVALS - length))
+
     def _start_of(self, number: int) -> Instant:
         return np.datetime64(number * self._unit + (self._phase or 0), "ms")
 

@@ -23,10 +23,16 @@ __all__ = ["CORRECTABLE", "Entry", "Histories", "Step"]
 AHEAD_MOST = DAY  # a measurement of an interval that begins later than this after it arrived is a wrong clock
 COVARIATES_AHEAD = 15 * DAY
 CORRECTABLE = 4 * DAY  # forecasts issued so long ago are still corrected, so their history is kept
+ROOM = 32 * 2**20  # bytes that one message may have all its series grow by; gaps between values take as much as values
+A_SERIES = 2_500  # bytes of a new one beside its values
+NUMBER = 8  # bytes of a value
 INSTANT = np.timedelta64(1, "ms")
 NOT_EARLY = (
     f"an interval that begins at most {AHEAD_MOST / HOUR:g} hours after its message arrives "
     f"({COVARIATES_AHEAD / DAY:g} days if it has no measurement)"
+)
+ROOM_SAID = (
+    f"series that one message has grow by {ROOM // 2**20} MB in all, from the first interval to the last of each"
 )
 
 
@@ -106,15 +112,21 @@ class Histories:
                 yield Rejection(int(rows[place]), "out_of_range", self._forecaster.key, shorten(key), allowed)
                 continue
             places.setdefault(own_key or key or UNNAMED, []).append(place)
+        left = ROOM
         for name, own_places in places.items():
             own = rows[own_places]
             columns = {n: column[own] for n, column in batch.columns.items()}
             try:
                 entry = self._entry(name, columns)
+                size = self._growth(name, entry, columns["interval_start"])
+                if size > left:
+                    raise PayloadInvalid.of("interval_start", f"{len(places):,} series with gaps", ROOM_SAID)
             except (PayloadInvalid, SettingInvalid) as error:
                 for row in own.tolist():
                     yield Rejection.of(row, "out_of_range", error)
                 continue
+            left -= size
+            self._entries[name] = entry
             refused = np.zeros(len(own), np.bool_)
             step = entry.history.step
             for mask, allowed in (
@@ -135,11 +147,13 @@ class Histories:
         return result
 
     def _entry(self, name: str, columns: Columns) -> Entry:
-        """The series' entry; errors as in `grid_of`."""
-        entry = self._entries.get(name)
-        if entry is None:
-            entry = self._entries[name] = Entry(self._new(name, columns))
-        return entry
+        """The series' entry, or a new one; errors as in `grid_of`."""
+        return self._entries.get(name) or Entry(self._new(name, columns))
+
+    def _growth(self, name: str, entry: Entry, starts: Times) -> int:
+        """Bytes that these intervals would have a series take more than now."""
+        values = NUMBER * (1 + len(self._forecaster.covariates)) * entry.history.growth(starts)
+        return values + (0 if name in self._entries else A_SERIES)
 
     def _note(self, name: str, entry: Entry, columns: Columns) -> Step:
         forecaster = self._forecaster
