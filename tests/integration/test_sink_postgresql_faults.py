@@ -166,6 +166,15 @@ def test_a_guard_holds_back_what_rests_on_something_else(settings: Settings, ser
         ("id TEXT PRIMARY KEY, value TEXT", "database: table values_of, column value: got type text"),
         ("id TEXT PRIMARY KEY, words JSONB", "database: table values_of, column words: got type jsonb"),
         ("id TEXT PRIMARY KEY, mine TEXT NOT NULL", "database: table values_of, column mine: got NOT NULL"),
+        (
+            "id TEXT PRIMARY KEY, value NUMERIC(18, 3)",
+            "database: table values_of, column value: got type numeric(18,3), allowed DOUBLE PRECISION",
+        ),
+        ("id TEXT, value DOUBLE PRECISION", "database: table values_of, column id: got "),
+        (
+            "id TEXT PRIMARY KEY, value DOUBLE PRECISION GENERATED ALWAYS AS (1.0) STORED",
+            "database: table values_of, column value: got GENERATED",
+        ),
     ],
 )
 def test_a_column_that_cannot_be_used_is_named_in_one_line(

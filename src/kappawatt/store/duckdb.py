@@ -103,11 +103,13 @@ class DuckDBStore:
         done: list[Change] = []
         connection.execute("BEGIN")
         if not self._is_current:
-            done = migrate(lambda sql: connection.execute(sql).fetchall(), connection.execute, self._layout)
+            done = migrate(
+                lambda sql: connection.execute(sql).fetchall(), connection.execute, self._layout, _is_lasting
+            )
         for table in self._layout.tables:
             connection.execute(table.ddl)
         if not self._is_current:
-            refuse_unusable(lambda sql: connection.execute(sql).fetchall(), self._layout)
+            refuse_unusable(lambda sql: connection.execute(sql).fetchall(), self._layout, _is_lasting)
         how = "CREATE VIEW IF NOT EXISTS" if self._is_current else "CREATE OR REPLACE VIEW"
         for view in self._layout.views:
             connection.execute(f"{how} {quoted(view.name)} AS {view.sql}")
@@ -202,6 +204,13 @@ def _unavailable(error: duckdb.Error | OSError, where: str) -> StoreUnavailable:
     if isinstance(error, (duckdb.IOException, OSError)) and any(text in str(error) for text in LOCKED):
         return StoreBusy(f"{where}: locked by another process ({reason})")
     return StoreFailed(f"{where}: {reason}")
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Whether an error is of how the tables are: not of the file, the disk or somebody else at work."""
+    if not isinstance(error, duckdb.Error) or isinstance(error, duckdb.OperationalError):
+        return False
+    return isinstance(_unavailable(error, ""), StoreFailed)
 
 
 def _reason(error: BaseException) -> str:

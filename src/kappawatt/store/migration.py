@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from kappawatt.errors import SettingInvalid
 from kappawatt.store.table import Column, Layout, Table, Type, quoted
 
-__all__ = ["Change", "changes", "log_changes", "migrate", "refuse_unusable"]
+__all__ = ["Change", "changes", "holds", "log_changes", "migrate", "refuse_unusable"]
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,12 @@ WHERE table_schema = current_schema() AND table_catalog = current_database()"""
 VIEWS = COLUMNS.replace(
     "table_name, column_name FROM information_schema.columns", "table_name FROM information_schema.views"
 )
-DETAILS = COLUMNS.replace("column_name", "column_name, data_type, is_nullable, column_default", 1)
+DETAILS = COLUMNS.replace(
+    "column_name",
+    "column_name, data_type, numeric_precision, numeric_scale, is_nullable, column_default, "
+    "COALESCE(identity_generation, is_generated)",
+    1,
+)
 USABLE = {  # what either database calls types that take the values of a column
     Type.TEXT: ("text", "character varying", "varchar"),
     Type.NUMBER: ("double precision", "double", "numeric", "decimal"),
@@ -35,6 +41,8 @@ USABLE = {  # what either database calls types that take the values of a column
     Type.BOOLEAN: ("boolean",),
     Type.TIME: ("timestamp with time zone",),
 }
+DECIMALS = ("numeric", "decimal")
+DIGITS = {Type.INTEGER: 10, Type.BIGINT: 19}  # of the largest whole number
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,9 @@ def changes(tables: Iterable[Table], there: Iterable[tuple[str, str]]) -> list[C
     return found
 
 
-def migrate(ask: Callable[[str], Any], run: Callable[[str], Any], layout: Layout) -> list[Change]:
+def migrate(
+    ask: Callable[[str], Any], run: Callable[[str], Any], layout: Layout, is_lasting: Callable[[Exception], bool]
+) -> list[Change]:
     """Rename and add columns inside the caller's transaction; return what was done, to be logged once it is committed.
 
     Parameters
@@ -103,38 +113,86 @@ def migrate(ask: Callable[[str], Any], run: Callable[[str], Any], layout: Layout
         SQL to rows.
     run : callable
         Executes SQL.
+    is_lasting : callable
+        Whether an error of the database is one that does not pass by itself.
 
     Raises
     ------
     SettingInvalid
-        A table cannot be made: there is a view of its name.
+        A table cannot be made, as there is a view of its name, or it cannot be changed; the message names it.
     """
     names = {table.name for table in layout.tables}
     for (name,) in ask(VIEWS):
         if name in names:
             raise SettingInvalid.of(f"database: table {name}", "a view of that name", "a table, or nothing yet")
     done = []
-    for change in changes(layout.tables, ask(COLUMNS)):
+    there = ask(COLUMNS)
+    _refuse_other_letters(layout.tables, there)
+    for change in changes(layout.tables, there):
         [(rows,)] = ask(f"SELECT count(*) FROM {quoted(change.table)}")  # noqa: S608 (our own names)
         for statement in change.statements:
-            run(statement)
+            with _naming(change.table, is_lasting, f"one that takes {statement}"):
+                run(statement)
         done.append(Change(change.table, change.renamed, change.added, rows))
     return done
 
 
-def refuse_unusable(ask: Callable[[str], Any], layout: Layout) -> None:
+@contextmanager
+def _naming(where: str, is_lasting: Callable[[Exception], bool], allowed: str) -> Iterator[None]:
+    """Have an error of the database that lasts be SettingInvalid which names the table."""
+    try:
+        yield
+    except Exception as error:
+        if not is_lasting(error):
+            raise
+        reason = str(error).split("\n", 1)[0][:300]
+        raise SettingInvalid(f"database: table {where}: got {reason!r}, allowed {allowed}") from error
+
+
+def _refuse_other_letters(tables: Iterable[Table], there: Iterable[tuple[str, str]]) -> None:
+    """Raise SettingInvalid for a column that only capitals keep from being one that is needed."""
+    known = set(there)
+    for table in tables:
+        names = {name for table_name, name in known if table_name == table.name}
+        for column in table.columns:
+            wanted = (column.name, *column.former)
+            if names.isdisjoint(wanted):
+                others = sorted(name for name in names if name.lower() in wanted)
+                if others:
+                    raise SettingInvalid.of(f"database: table {table.name}, column", others[0], others[0].lower())
+
+
+def refuse_unusable(ask: Callable[[str], Any], layout: Layout, is_lasting: Callable[[Exception], bool]) -> None:
     """Raise SettingInvalid, naming table and column, where rows cannot be written to a table as it is."""
     tables = {table.name: {column.name: column for column in table.columns} for table in layout.tables}
-    for table, name, type_, is_nullable, default in ask(DETAILS):
+    for table, name, type_, precision, scale, is_nullable, default, is_generated in ask(DETAILS):
         if table not in tables:
             continue
         where = f"database: table {table}, column {name}"
         column = tables[table].get(name)
         if column is None:
-            if is_nullable == "NO" and default is None:
+            if is_nullable == "NO" and default is None and is_generated not in ("ALWAYS", "BY DEFAULT"):
                 raise SettingInvalid(f"{where}: got NOT NULL without a default, allowed one that may be left out")
-        elif type_.lower().split("(")[0] not in USABLE[column.type]:
-            raise SettingInvalid(f"{where}: got type {type_}, allowed {column.type}")
+        elif is_generated == "ALWAYS":
+            raise SettingInvalid(f"{where}: got GENERATED, allowed one that is written to")
+        elif not holds(column.type, type_.lower().split("(")[0], precision, scale):
+            is_shown = "(" in type_ or precision is None or type_.lower() not in DECIMALS
+            shown = type_ if is_shown else f"{type_}({precision},{scale})"
+            raise SettingInvalid(f"{where}: got type {shown}, allowed {column.type}")
+    for each in layout.tables:  # planned, and not executed
+        nothing = ", ".join(["NULL"] * len(each.columns))
+        with _naming(f"{each.name}, column id", is_lasting, "PRIMARY KEY, in a table that takes rows"):
+            ask(f"EXPLAIN INSERT INTO {quoted(each.name)} ({each.listed}) VALUES ({nothing}) {each.overwrite}")  # noqa: S608
+
+
+def holds(type_: Type, given: str, precision: int | None, scale: int | None) -> bool:
+    """Whether a type of the database takes every value of a column as it is."""
+    if given not in USABLE[type_]:
+        return False
+    if given not in DECIMALS or precision is None:  # PostgreSQL's, of any precision
+        return True
+    digits, decimals = DIGITS.get(type_), scale or 0
+    return digits is not None and decimals >= 0 and precision - decimals >= digits
 
 
 def log_changes(done: Iterable[Change]) -> None:

@@ -39,6 +39,8 @@ SCHEMA_LOCK = 7_355_608  # two sinks that start at once make the tables one afte
 REFUSED = ("21", "22", "23", "44", "54", "P0")  # data, constraints, a check option, limits of a row, somebody's trigger
 BUSY = ("08", "40", "53", "55006", "55P03", "57", "25006")  # connections, deadlocks, resources, locks, ends, a standby
 FULL = ("53100",)
+LASTING = ("0A", "22", "23", "2B", "42")  # what cannot be done, data, constraints, what stands on it, names and types
+RIGHTS = "42501"
 DROPPED = ("57P04",)
 
 
@@ -136,6 +138,12 @@ def _unavailable(error: psycopg.Error) -> StoreUnavailable:
     return StoreFailed(f"database: {reason}")
 
 
+def _is_lasting(error: Exception) -> bool:
+    """Whether an error is of how the tables are: not of the connection or the server, nor a right that may be given."""
+    state = (isinstance(error, psycopg.Error) and error.sqlstate) or ""
+    return state.startswith(LASTING) and state != RIGHTS
+
+
 def _is_about_rows(error: psycopg.Error) -> bool:
     if error.sqlstate is None:  # the client itself: text that the server's encoding has not
         return isinstance(error, psycopg.DataError)
@@ -165,10 +173,10 @@ def _prepare(connection: psycopg.Connection[Any], layout: Layout) -> None:
 
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
-        done = migrate(ask, connection.execute, layout)
+        done = migrate(ask, connection.execute, layout, _is_lasting)
         for table in layout.tables:
             connection.execute(table.ddl)
-        refuse_unusable(ask, layout)
+        refuse_unusable(ask, layout, _is_lasting)
         there = ask(COLUMNS)
         for view in layout.views:
             _make_view(connection, view, {column for name, column in there if name == view.name})

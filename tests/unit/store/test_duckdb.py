@@ -22,6 +22,7 @@ from kappawatt.store.cleaning import afterwards
 from kappawatt.store.duckdb import DuckDBStore
 from kappawatt.store.interface import Guard, RowsRefused, StoreBusy, StoreChanged, StoreFailed, StoreFull
 from kappawatt.store.limits import checked
+from kappawatt.store.migration import holds
 from kappawatt.store.table import Column, Layout, Table, Type
 
 VALUES = Table(
@@ -229,6 +230,16 @@ def test_missing_columns_are_added(path: Path) -> None:
         ("id TEXT PRIMARY KEY, moment TIMESTAMP", "database: table values_of, column moment: got type TIMESTAMP"),
         ("id BIGINT PRIMARY KEY", "database: table values_of, column id: got type BIGINT"),
         ("id TEXT PRIMARY KEY, mine TEXT NOT NULL", "database: table values_of, column mine: got NOT NULL"),
+        (
+            "id TEXT PRIMARY KEY, value DECIMAL(18, 3)",
+            "database: table values_of, column value: got type DECIMAL(18,3), allowed DOUBLE PRECISION",
+        ),
+        ("id TEXT, value DOUBLE", "database: table values_of, column id: got "),
+        (
+            "id TEXT PRIMARY KEY, value DOUBLE AS (1.0)",
+            "database: table values_of, column value: got GENERATED, allowed",
+        ),
+        ('id TEXT PRIMARY KEY, "Value" DOUBLE', "database: table values_of, column: got Value, allowed value"),
     ],
 )
 def test_a_column_that_cannot_be_used_is_named_in_one_line(path: Path, columns: str, said: str) -> None:
@@ -239,6 +250,43 @@ def test_a_column_that_cannot_be_used_is_named_in_one_line(path: Path, columns: 
 
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("columns", ["id TEXT UNIQUE", "id TEXT PRIMARY KEY, twice TEXT AS (id || id)"])
+def test_a_table_that_takes_rows_is_used_as_it_is(path: Path, columns: str) -> None:
+    make(path, columns)
+
+    DuckDBStore(str(path), LAYOUT).write(rows(3))
+
+
+def test_a_migration_that_fails_names_its_table_in_one_line(path: Path) -> None:
+    make(path, "id TEXT PRIMARY KEY, value DOUBLE, was TEXT")
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE INDEX mine ON values_of (was)")
+    table = Table("values_of", (Column("id", Type.TEXT), Column("words", Type.TEXT, ("was",))))
+
+    with pytest.raises(SettingInvalid, match=r"^database: table values_of: got .*RENAME COLUMN.*$") as error:
+        DuckDBStore(str(path), Layout((table,))).prepare()
+
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("type_", "given", "is_right"),
+    [
+        (Type.BIGINT, ("numeric", 20, 0), True),
+        (Type.BIGINT, ("numeric", 20, 2), False),
+        (Type.BIGINT, ("decimal", 4, 0), False),
+        (Type.INTEGER, ("decimal", 10, 0), True),
+        (Type.NUMBER, ("numeric", None, None), True),
+        (Type.NUMBER, ("numeric", 38, 10), False),
+        (Type.NUMBER, ("double precision", 53, None), True),
+    ],
+)
+def test_a_decimal_holds_whole_numbers_that_fit_and_no_other(
+    type_: Type, given: tuple[str, int | None, int | None], is_right: bool
+) -> None:
+    assert holds(type_, *given) == is_right
 
 
 def test_a_view_in_the_place_of_a_table_is_named(path: Path) -> None:
