@@ -27,6 +27,7 @@ from kappawatt.bus.kafka_clients import (
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.logs import KnownLogs
 from kappawatt.bus.standing import say_away
+from kappawatt.bus.wrapped_keys import bare_keys
 from kappawatt.errors import BatchUnreadable, BusError, BusUnreachable, LogRenewed
 
 __all__ = ["ClusterConsumer", "Reader"]
@@ -234,16 +235,17 @@ class ClusterConsumer:
             share = [message for message in share if message.offset() >= self._at[place]]
             if not share:
                 continue
+            envelope = self._cluster.options.envelopes.get(place[0], "")
             records = Records(
                 *place,
                 [message.offset() for message in share],
                 [message.timestamp()[1] for message in share],
-                [message.key() for message in share],
+                bare_keys([message.key() for message in share], envelope),
                 [message.value() or b"" for message in share],
                 [_headers(message.headers()) for message in share],
                 self._logs[place[0]],
                 self._at[place],
-                self._cluster.options.envelopes.get(place[0], ""),
+                envelope,
             )
             self._at[place] = records.next_offset
             self._moved.add(place)

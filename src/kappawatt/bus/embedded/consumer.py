@@ -11,6 +11,7 @@ from kappawatt.bus.embedded.file import IDLE_SECONDS, File, Log, decode_headers,
 from kappawatt.bus.embedded.membership import Membership
 from kappawatt.bus.interface import POLL_BYTES, Offsets, Records, Start, TopicPartition
 from kappawatt.bus.logs import beyond_end
+from kappawatt.bus.wrapped_keys import bare_keys
 from kappawatt.errors import BusError, LogRenewed
 
 __all__ = ["GroupConsumer", "Reader"]
@@ -64,12 +65,13 @@ class _Consumer:
                     break
             if rows:
                 offsets, timestamps, keys, values, headers = zip(*rows, strict=True)
+                envelope = self._envelopes.get(topic, "")
                 found.append(
                     Records(
-                        topic, partition, offsets, timestamps, keys, values,
+                        topic, partition, offsets, timestamps, bare_keys(keys, envelope), values,
                         [decode_headers(encoded) for encoded in headers],
                         self._logs[topic].id,
-                        envelope=self._envelopes.get(topic, ""),
+                        envelope=envelope,
                     )
                 )  # fmt: skip
                 room -= len(rows)

@@ -28,6 +28,7 @@ from kappawatt.bus.kafka_clients import (
 from kappawatt.bus.kafka_settings import Role
 from kappawatt.bus.logs import KnownLogs
 from kappawatt.bus.standing import say_away
+from kappawatt.bus.wrapped_keys import bare_keys
 from kappawatt.errors import BatchUnreadable, BusError, LogRenewed
 
 __all__ = ["CONSUMER", "ClusterConsumer", "Reader", "ms"]
@@ -232,17 +233,18 @@ class ClusterConsumer:
 
     def _take(self, place: Place, messages: Sequence[Any]) -> Records:
         offsets = [message.offset for message in messages]
+        envelope = self._cluster.options.envelopes.get(place.topic, "")
         records = Records(
             place.topic,
             place.partition,
             offsets,
             [message.timestamp for message in messages],
-            [message.key for message in messages],
+            bare_keys([message.key for message in messages], envelope),
             [message.value or b"" for message in messages],  # no value is a tombstone of a compacted topic
             [_headers(message.headers) if message.headers else () for message in messages],
             self._logs[place.topic],
             self._at.get(place),
-            self._cluster.options.envelopes.get(place.topic, ""),
+            envelope,
         )
         self._moved[place] = self._at[place] = records.next_offset
         return records

@@ -18,6 +18,7 @@ from typing import Any
 
 from kappawatt.bus.interface import Bus, Headers, Producer, Records
 from kappawatt.bus.promotions import PromotionFollower, Serving
+from kappawatt.bus.wrapped_keys import bare_keys
 from kappawatt.columns.schema import shorten
 from kappawatt.errors import BusError, PayloadInvalid
 from kappawatt.models.opening import AnyModel
@@ -98,7 +99,10 @@ class EventSource:
                 raise PayloadInvalid(f"topic: got {records.topic!r}, allowed {source!r}")
         bus, producer = self._connected()
         known = bus.log_id(source)  # the event does not say it
-        polled = [replace(records, log=known, envelope=self._envelopes.get(source, "")) for records in polled]
+        envelope = self._envelopes.get(source, "")
+        polled = [
+            replace(records, log=known, envelope=envelope, keys=bare_keys(records.keys, envelope)) for records in polled
+        ]
         output = self._stream.answers.name
         answers = self._kind.answers(model, bus, self._stream, output, block_rows=self._block_rows)
         outcome = answers.answer(polled)
