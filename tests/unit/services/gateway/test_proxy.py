@@ -62,11 +62,11 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def quick(app: Flask, address: str) -> Any:
-    """A client of `app` whose proxy waits 0.3 s, and asks a service what its routes are when it needs to know."""
+def quick(app: Flask, address: str, read_seconds: float = 20) -> Any:
+    """A client of `app` whose proxy tries for 0.3 s, and asks a service what its routes are when it needs to know."""
     app.extensions[EXTENSION].descriptions.stop()
     targets = parse_services(f"plant-power={address}")
-    proxy = Proxy(targets, connect_seconds=0.3, read_seconds=0.3, refused_seconds=0.3)
+    proxy = Proxy(targets, connect_seconds=0.3, read_seconds=read_seconds, refused_seconds=0.3)
     own = app.extensions[EXTENSION].proxy
     own.targets, own._timeout, own._refused_seconds = proxy.targets, proxy._timeout, proxy._refused_seconds
     return app.test_client()
@@ -249,7 +249,7 @@ def test_unreachable_service_is_502(open_gateway: Gateways, closed_port: int) ->
 
 
 def test_silent_service_is_504_and_asked_once(open_gateway: Gateways, silent: str) -> None:
-    client = quick(open_gateway(), silent)
+    client = quick(open_gateway(), silent, read_seconds=0.3)
     began = time.monotonic()
 
     answer = client.get("/api/plant-power/params")
