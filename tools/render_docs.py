@@ -146,9 +146,10 @@ anybody:
   as decimals.
 - Times are in the years 1970 to 2261: Kafka has no earlier ones, and the nanoseconds of pandas, Arrow and Parquet end
   in April 2262. A reading without a time of its own has that of its record, which has to be one of those years.
-- A key that is text names its series as it is. One that is not UTF-8, or holds control characters as Kafka's integers
-  do, is `hex:` and its bytes in hexadecimal digits (`hex:0000002a`); so is a text that begins with `hex:`. It has at most
-  200 characters so. Headers that go on to an answer (`traceparent`, `tracestate`) have at most 1,024 bytes.
+- A key that is text names its series as it is. One that is not UTF-8, or holds control characters as Kafka's
+  integers do, is `hex:` and its bytes in hexadecimal digits (`hex:0000002a`); so is a text that begins with `hex:`.
+  It has at most 200 characters so. Headers that go on to an answer (`traceparent`, `tracestate`)
+  have at most 1,024 bytes.
 - A worker refuses what it cannot answer, as a dead letter with its bytes. Should answering a poll fail in a way that
   nobody thought of, the poll is halved until the message is found; a worker that can answer none of ten messages in a
   row says so at `/readyz`.

@@ -67,7 +67,12 @@ def _woken(call: Callable[[int], object]) -> int:
     """Return the descriptor that wakes a thread, which calls `call(number)` then."""
     read, write = os.pipe()
     os.set_blocking(write, False)
-    threading.Thread(target=lambda: call(os.read(read, 1)[0]), name="signals", daemon=True).start()
+
+    def wait() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # they are the main thread's, see `_ignore`
+        call(os.read(read, 1)[0])
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
     return write
 
 
@@ -77,5 +82,7 @@ def _wake(write: int, number: int) -> None:
 
 
 def _ignore() -> None:
+    # One that comes between a handler and the next would be complained of on stderr.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
