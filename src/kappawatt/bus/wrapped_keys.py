@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
-__all__ = ["bare_keys"]
+__all__ = ["FRAME", "bare_keys"]
 
-FRAME = 5  # bytes before JSON: a zero, and the id of a schema
+FRAME = 5  # bytes before JSON, of a key as of a value: a zero, and the id of a schema
 MOST = 10_000  # bytes of a key with its schema; a longer one stays as it is
 
 

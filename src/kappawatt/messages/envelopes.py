@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from kappawatt.bus.interface import Headers, header
+from kappawatt.bus.wrapped_keys import FRAME
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.blocks import joined
 from kappawatt.columns.budget import LISTED_TOGETHER, STANDARD, Budget, said
@@ -51,7 +52,6 @@ BROKEN_EVENT = f"{OF_ENVELOPE}cloudevents;missing="  # and the header that is no
 OTHER_EVENT = f"{OF_ENVELOPE}cloudevents;specversion="  # and the version of the specification that nobody reads
 VERSION_1 = "1."  # of the specification: 1.0, and what is compatible with it
 ATTRIBUTES = ("specversion", "id", "source", "type")  # that every event has
-FRAME = 5  # bytes: a zero, and the id of a schema
 PACKED = re.compile(rb"(?i)base64|csv|\\u")  # stands in each event whose rows do not show in its text
 KEPT = STANDARD.unpacked * 2 // 3  # bytes that rows of a message's events take together; the rest is the next one's
 AN_EVENT = 2_048  # bytes that rows take beside their columns, if they are read alone

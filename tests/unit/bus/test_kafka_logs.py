@@ -149,7 +149,7 @@ class Scene:
         self.client: Any = client({A: 50, B: 100}, {A: 0, B: 0})
         cluster: Any = package.cluster.Cluster("127.0.0.1:1", BusOptions())
         cluster.logs = self.look_up
-        cluster.log_ends = lambda places: {place: self.client.ends[tuple(place)] for place in places}
+        cluster.ends = lambda places, is_all: {place: self.client.ends[tuple(place)] for place in places}
         self.member: Any = package.member.Member(cluster, ("a", "b"), "g", None, Start.EARLIEST, 500)
         self.member._attendance._next = time.monotonic() + 3600
         self.member._logs.learn()

@@ -102,15 +102,10 @@ class Cluster:
                 raise self.unknown(topic)
             time.sleep(0.2)
 
-    def ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return up to where each partition can be read."""
+    def ends(self, places: Iterable[TopicPartition], *, is_all: bool = False) -> dict[TopicPartition, int]:
+        """Return up to where each partition can be read, or where its log ends, transactions under way with it."""
         wanted = dict.fromkeys((Place(*place) for place in places), administration.OffsetSpec.latest())
-        return self.look_up(wanted, END_SECONDS) if wanted else {}
-
-    def log_ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return where each partition's log ends, transactions that are under way with it."""
-        wanted = dict.fromkeys((Place(*place) for place in places), administration.OffsetSpec.latest())
-        return self.look_up(wanted, END_SECONDS, is_all=True) if wanted else {}
+        return self.look_up(wanted, END_SECONDS, is_all=is_all) if wanted else {}
 
     def look_up(
         self, wanted: dict[Place, Any], patience: float | None = None, *, is_all: bool = False
@@ -230,6 +225,7 @@ class Cluster:
 
     def close(self) -> None:
         with self._lock:
+            self._leave_the_parents()
             clients, self._clients = self._clients, {}
         for client, _ in clients.values():
             if isinstance(client, Consumer):
@@ -258,9 +254,7 @@ class Cluster:
 
     def _connected(self, group: str | None, deadline: float) -> tuple[Any, Trouble]:
         with self._lock:
-            if self._clients_pid != os.getpid():
-                self._clients = {}  # a client does not live on in a child
-                self._clients_pid = os.getpid()
+            self._leave_the_parents()
             if group not in self._clients:
                 trouble = Trouble()
                 if group is None:
@@ -270,6 +264,12 @@ class Cluster:
                 self.await_broker(client, trouble, deadline)
                 self._clients[group] = client, trouble
             return self._clients[group]
+
+    def _leave_the_parents(self) -> None:
+        """Forget clients that do not live on in a child, where closing them would wait for ever."""
+        if self._clients_pid != os.getpid():
+            self._clients = {}
+            self._clients_pid = os.getpid()
 
 
 def read_share(assignment: bytes) -> set[TopicPartition]:

@@ -161,7 +161,7 @@ class Member(ClusterConsumer):
             begin, end = client.get_watermark_offsets(Place(topic, number), timeout=ANSWER_SECONDS)
             fresh[topic, number] = begin if self._start is Start.EARLIEST else end
         known = {named: offset for named, offset in starts.items() if offset >= 0}
-        ends = self._cluster.log_ends(known)
+        ends = self._cluster.ends(known, is_all=True)
         for place in [place for place, offset in known.items() if offset > ends[place]]:
             log.warning(beyond_end(self._group, place, known[place], ends[place]))
             fresh[place], _ = client.get_watermark_offsets(Place(*place), timeout=ANSWER_SECONDS)

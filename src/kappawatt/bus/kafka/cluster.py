@@ -86,16 +86,10 @@ class Cluster:
                 raise self.unknown(topic) if is_unknown(error) else BusError(f"{topic}: {error.__name__}")
             time.sleep(0.2)
 
-    def ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return up to where each partition can be read."""
+    def ends(self, places: Iterable[TopicPartition], *, is_all: bool = False) -> dict[TopicPartition, int]:
+        """Return up to where each partition can be read, or where its log ends, transactions under way with it."""
         wanted = dict.fromkeys((Place(*place) for place in places), OffsetSpec.LATEST)
-        found = self.look_up(wanted, END_SECONDS) if wanted else {}
-        return {(place.topic, place.partition): offset for place, offset in found.items()}
-
-    def log_ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return where each partition's log ends, transactions that are under way with it."""
-        wanted = dict.fromkeys((Place(*place) for place in places), OffsetSpec.LATEST)
-        found = self.look_up(wanted, END_SECONDS, is_all=True) if wanted else {}
+        found = self.look_up(wanted, END_SECONDS, is_all=is_all) if wanted else {}
         return {(place.topic, place.partition): offset for place, offset in found.items()}
 
     def look_up(

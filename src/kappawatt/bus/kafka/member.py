@@ -178,7 +178,7 @@ class Member(ClusterConsumer):
 
     def _beyond(self, committed: Mapping[Place, int]) -> list[Place]:
         """Return partitions that end before what is committed of them."""
-        ends = self._cluster.log_ends(committed)
+        ends = self._cluster.ends(committed, is_all=True)
         beyond = [place for place, offset in committed.items() if offset > ends[place]]
         for place in beyond:
             log.warning(beyond_end(self._group, place, committed[place], ends[place]))
