@@ -215,9 +215,7 @@ class Access:
         if window.hit(self._limit, client):
             return
         reset = window.get_window_stats(self._limit, client).reset_time
-        raise Overloaded(
-            f"got more than {self._limit} from {client}, allowed {self._limit}", max(1.0, reset - time.time())
-        )
+        raise Overloaded(f"got more than {self._limit} from {client}, allowed {self._limit}", reset - time.time())
 
     def sign_in(self, presented: str, response: Response) -> Key:
         """Set the session cookie for a known key; Unauthorized for any other."""

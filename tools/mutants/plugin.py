@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import coverage
 import pytest
@@ -81,11 +83,13 @@ class Forks:
     ) -> None:
         self._root, self._files, self._mutants, self._say = root, files, mutants, say
         self._items: list[pytest.Item] = []
+        self._caches: list[Any] = []  # each test begins without what others have left in them
         self._left_out: set[int] = set()  # tests that fail anyway, such as by a machine that is busy
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self._items = session.items
+        self._caches = list(_caches([self._root / file for file in self._files]))
         before = self._baseline()
         functions = {file: _live_functions(self._root / file) for file in self._files}
         gc.collect()
@@ -124,6 +128,7 @@ class Forks:
             seconds, failed = [], []
 
             def begin(test: int) -> None:
+                self._forget()
                 seconds.append(time.monotonic())
                 measured.switch_context(str(test))
 
@@ -160,6 +165,11 @@ class Forks:
 
     def _run(self, tests: Sequence[int], seconds: Sequence[float], mutate: Callable[[], None]) -> Verdict:
         read, write = os.pipe()
+
+        def begin(test: int) -> None:
+            self._forget()
+            os.write(write, b"%d\n" % test)
+
         child = os.fork()
         if child == 0:
             os.close(read)
@@ -167,7 +177,7 @@ class Forks:
             resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
             with _quiet():
                 mutate()
-                failed = _run_tests(self._items, tests, lambda test: os.write(write, b"%d\n" % test), stop=True)
+                failed = _run_tests(self._items, tests, begin, stop=True)
                 os.write(write, b"failed\n" if failed else b"passed\n")
             os._exit(0)
         os.close(write)
@@ -178,6 +188,10 @@ class Forks:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
+
+    def _forget(self) -> None:
+        for cache in self._caches:
+            cache.cache_clear()
 
     def _watch(self, read: int, seconds: Sequence[float]) -> Verdict:
         """Follow a fork by the tests it begins; each has its own deadline."""
@@ -238,6 +252,14 @@ def _live_functions(path: Path) -> list[types.FunctionType]:
     """All functions there are of a file, also those inside decorators and closures."""
     names = {n for n in {c.__code__.co_filename for c in _functions()} if os.path.realpath(n) == str(path.resolve())}
     return [f for f in _functions() if f.__code__.co_filename in names]
+
+
+def _caches(paths: Sequence[Path]) -> Iterator[Any]:
+    """Yield the cached functions of files: lines behind one are else run by the first test that asks, by no other."""
+    own = {str(path.resolve()) for path in paths}
+    for cache in [o for o in gc.get_objects() if type(o) is functools._lru_cache_wrapper]:
+        if os.path.realpath(cache.__wrapped__.__code__.co_filename) in own:
+            yield cache
 
 
 def _functions() -> Iterator[types.FunctionType]:

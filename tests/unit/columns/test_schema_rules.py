@@ -110,6 +110,13 @@ def test_a_required_time_or_text_that_is_missing_is_named_and_an_optional_one_is
     assert named.check({"name": np.array(["a", "b"], dtype=object)}, 2).valid.all()
 
 
+def test_a_required_number_whose_whole_column_is_absent_is_named() -> None:
+    batch = NUMBERS.check({"share": np.array([0.5, 0.5])}, 2)
+
+    assert [(r.row, r.code, r.field) for r in batch.rejections] == [(i, "missing_field", "power") for i in range(2)]
+    assert not batch.valid.any()
+
+
 def test_columns_that_are_all_missing_have_the_kind_of_their_field() -> None:
     for n in (1, 3):
         assert nothing(START, n).dtype == np.dtype("datetime64[us]")
