@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 
-from tools.mutants.operators import operators
+from tools.mutants.operators import WORDS, operators
 
 __all__ = ["Mutant", "mutants_of"]
 
@@ -99,8 +99,8 @@ def _is_star(node: Any) -> bool:
 
 
 def _left_alone(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
-    """Yield where that begins and ends which nothing can notice: annotations, aliases of types, imports for them, and
-    what a correct program never comes upon (`strict`, `frozen`, `slots`).
+    """Yield where that begins and ends which nothing can notice: annotations, aliases of types, imports for them, lines
+    for people, and what a correct program never comes upon (`strict`, `frozen`, `slots`).
     """
     for node in ast.walk(tree):
         part: ast.expr | ast.stmt | None = None
@@ -108,7 +108,7 @@ def _left_alone(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
             part = node.annotation
         elif isinstance(node, ast.FunctionDef):
             part = node.returns
-        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        elif _is_words(node) or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
             part = node
         elif isinstance(node, ast.keyword) and node.arg in GUARDS:
             part = node.value
@@ -117,6 +117,10 @@ def _left_alone(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
             part = node if name[:1].isupper() and name != name.upper() else None
         if part is not None:
             yield (part.lineno, part.col_offset), (part.end_lineno or 0, part.end_col_offset or 0)
+
+
+def _is_words(node: ast.AST) -> TypeGuard[ast.expr]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func).startswith(WORDS)
 
 
 def _statement(tree: ast.AST, line: int) -> tuple[int, int]:

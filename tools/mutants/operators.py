@@ -15,7 +15,7 @@ import parso.python.tree
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator
 
-__all__ = ["operators"]
+__all__ = ["WORDS", "operators"]
 
 ARITHMETIC = ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "FloorDiv_Mul", "Mod_FloorDiv", "Pow_Mul",
               "BitOr_BitAnd", "BitAnd_BitOr", "BitXor_BitOr", "LShift_RShift", "RShift_LShift")  # fmt: skip

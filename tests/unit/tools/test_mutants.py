@@ -25,7 +25,7 @@ Row = tuple[int | None, str]
 class Kept:
     def put(self, values: list[int | None], *, most: int | None = None) -> int | None:
         """Put."""
-        log.info("put")
+        log.info("put", exc_info=True)
         self.values = max(values)
         try:
             return values[0] < 3

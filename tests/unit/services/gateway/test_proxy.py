@@ -487,11 +487,12 @@ def test_services_that_cannot_be_read_stop_the_start(text: str) -> None:
 
 
 def test_services_are_read_with_default_ports_and_blanks() -> None:
-    found = parse_services(" a=http://x:1 , b=https://[::1]/ ,")
+    found = parse_services(" a=http://x:1 , b=https://[::1]/ , c=http://y,")
 
     assert found == {
         "a": Target("a", "http", "x", 1, found["a"].breaker),
         "b": Target("b", "https", "::1", 443, found["b"].breaker),
+        "c": Target("c", "http", "y", 80, found["c"].breaker),
     }
     assert found["b"].netloc == "[::1]:443"
 

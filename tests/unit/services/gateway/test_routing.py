@@ -182,6 +182,12 @@ def test_one_more_instance_takes_its_share_of_keys_and_no_other_key_moves() -> N
     assert 50 < len(moved) < 100
 
 
+def test_of_many_instances_three_are_tried_before_the_services_address() -> None:
+    found = target(("a.svc", 80), *((f"10.0.0.{n}", 8080) for n in range(5))).addresses("a key")
+
+    assert (len(set(found)), found[3]) == (4, ("a.svc", 80))
+
+
 def test_every_gateway_chooses_alike() -> None:
     """The choice is part of no process: a literal that another release must choose too."""
     found = target(("a.svc", 80), ("10.0.0.1", 8080), ("10.0.0.2", 8080), ("fd00::3", 8080))
