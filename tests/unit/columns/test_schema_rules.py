@@ -92,7 +92,8 @@ def test_a_plain_row_may_hold_whole_numbers_and_no_time() -> None:
     plain = NUMBERS.plain_row({"power": 10})
     assert plain is not None
     assert plain.columns["power"].dtype == np.float64
-    assert ROW.plain_row({"start": 1, "power": 10}) is None
+    for time in (1, math.inf):
+        assert ROW.plain_row({"start": time, "power": 10}) is None
 
 
 def test_a_required_time_or_text_that_is_missing_is_named_and_an_optional_one_is_not() -> None:
@@ -111,10 +112,41 @@ def test_a_required_time_or_text_that_is_missing_is_named_and_an_optional_one_is
 
 
 def test_a_required_number_whose_whole_column_is_absent_is_named() -> None:
-    batch = NUMBERS.check({"share": np.array([0.5, 0.5])}, 2)
+    schema = Schema("S", "", (Field("other", "", "other"), POWER, SHARE))
+
+    batch = schema.check({"other": np.array([1.0, 1.0]), "share": np.array([0.5, 0.5])}, 2)
 
     assert [(r.row, r.code, r.field) for r in batch.rejections] == [(i, "missing_field", "power") for i in range(2)]
     assert not batch.valid.any()
+
+
+@pytest.mark.parametrize("minimum", [None, 0.0])
+@pytest.mark.parametrize("maximum", [None, 10.0])
+def test_a_range_may_be_open_at_each_end(minimum: float | None, maximum: float | None) -> None:
+    schema = Schema("S", "", (Field("x", "", "x", minimum=minimum, maximum=maximum),))
+
+    for value in (-1e308, -0.001, 0.0, 5.0, 10.0, 10.001, 1e308, math.inf, -math.inf, math.nan):
+        is_taken = (-1e308 if minimum is None else minimum) <= value <= (maximum or 1e308)
+        assert schema.check({"x": np.array([value])}, 1).valid.tolist() == [is_taken]
+        assert (schema.plain_row({"x": value}) is not None) == is_taken
+
+
+def test_a_time_that_is_missing_does_not_hide_one_that_is_out_of_range() -> None:
+    times = np.array(["NaT", "1969-12-31T23:59:59.999999", "1970-01-01"], "datetime64[us]")
+
+    batch = ROW.check({"start": times, "power": np.array([1.0, 1.0, 1.0])}, 3)
+
+    assert [(r.row, r.code, r.field) for r in batch.rejections] == [
+        (0, "missing_field", "start"),
+        (1, "out_of_range", "start"),
+    ]
+
+
+def test_schemas_of_the_same_fields_are_one() -> None:
+    again = Schema(NUMBERS.name, NUMBERS.meaning, NUMBERS.fields)
+
+    assert {NUMBERS, again} == {NUMBERS}
+    assert again != Schema(NUMBERS.name, NUMBERS.meaning, (POWER,))
 
 
 def test_columns_that_are_all_missing_have_the_kind_of_their_field() -> None:

@@ -16,6 +16,7 @@ from kappawatt.bus import Bus, Outgoing, Records
 from kappawatt.bus.partitioner import partition_for
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.content import ARROW, CSV
+from kappawatt.columns.schema import MAX_TIMESTAMP
 from kappawatt.errors import DeliveryFailed
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.predictions import read_predictions
@@ -162,6 +163,40 @@ def test_blocks_and_events_say_the_same(tmp_path: Path, block_rows: int) -> None
         return sorted(plain, key=lambda p: p["source_offset"])
 
     assert flat(blocks) == flat(events)
+
+
+@pytest.mark.parametrize("block_rows", [0, 1, 3])
+def test_each_answer_has_the_key_of_its_reading_whatever_is_polled_with_it(tmp_path: Path, block_rows: int) -> None:
+    keys = [[b"a"] * 3, [b"a", b"b", None, b"b", b"a"], [b"c"], [b"b", b"c", b"b"]]
+    rows = iter(fakes.json_rows(range(12)))
+    polled = [records(*[next(rows) for _ in part], keys=list(part)) for part in keys]
+
+    outcome = answering(tmp_path, block_rows).answer(polled)
+
+    answers = [
+        (message.key, round((500.0 - p["net_power"]) / 2))
+        for message in outcome.outgoing
+        for p in read_predictions([as_records([message], PREDICTIONS)])
+    ]
+    expected = dict(enumerate(key for part in keys for key in part))
+    assert len(answers) == len(expected)
+    assert {number: key for key, number in answers} == expected
+
+
+@pytest.mark.parametrize("at", [-1, 0, MAX_TIMESTAMP, MAX_TIMESTAMP + 1])
+def test_a_reading_without_a_time_that_came_at_none_is_refused(tmp_path: Path, at: int) -> None:
+    came = Records(READINGS, 3, [100], [at], [b"p"], fakes.json_rows([1.0]), [()], LOG)
+
+    outcome = answering(tmp_path).answer([came])
+
+    is_time = 0 <= at <= MAX_TIMESTAMP
+    assert len(read_predictions([as_records(outcome.outgoing, PREDICTIONS)])) == is_time
+    fields = [x["field"] for x in read_dead_letters([as_records(outcome.outgoing, DEAD)])]
+    assert fields == ([] if is_time else ["event_time"])
+
+
+def test_a_worker_that_answers_row_by_row_keeps_no_histories(tmp_path: Path) -> None:
+    assert answering(tmp_path).series == 0
 
 
 def test_mixed_content_types_in_one_poll_are_all_answered_in_order(tmp_path: Path) -> None:

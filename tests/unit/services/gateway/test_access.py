@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response, request
 
+from kappawatt.clock import machine_seconds
 from kappawatt.errors import SettingInvalid
 from kappawatt.services.gateway.access import is_loopback, read_access, read_keys
 from kappawatt.services.gateway.proxy.descriptions import Route
@@ -210,6 +211,21 @@ def test_a_clock_that_is_set_locks_nobody_out(
     assert 1 <= int(client.get("/api/summary", headers=mine).headers["Retry-After"]) <= 60
 
 
+def test_time_that_passes_is_no_clock_that_is_set(
+    open_gateway: Gateways, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_gateway(api_keys=keys, rate_limit="3/minute").test_client()
+    mine = {"X-API-Key": "r-key"}
+    assert [client.get("/api/summary", headers=mine).status_code for _ in range(3)] == [200, 200, 200]
+
+    set_clock(monkeypatch, 20.0)
+    monkeypatch.setattr("kappawatt.services.gateway.access.machine_seconds", lambda: machine_seconds() + 20.0)
+    answer = client.get("/api/summary", headers=mine)
+
+    assert answer.status_code == 429
+    assert 35 <= int(answer.headers["Retry-After"]) <= 40
+
+
 def test_guessing_keys_is_limited_by_address(open_gateway: Gateways, keys: Path) -> None:
     client = open_gateway(api_keys=keys, rate_limit="3/minute").test_client()
 
@@ -280,6 +296,22 @@ def test_key_file_that_cannot_be_read_stops_the_start(tmp_path: Path, text: str)
     path.write_text(text)
 
     with pytest.raises(SettingInvalid, match="KAPPAWATT_API_KEYS"):
+        read_keys(path)
+
+
+def test_a_key_file_that_is_not_there_or_no_text_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(b"reader:\xff")
+
+    for name in ("missing", "bytes"):
+        with pytest.raises(SettingInvalid, match=f"KAPPAWATT_API_KEYS: cannot read '{tmp_path}/{name}'"):
+            read_keys(tmp_path / name)
+
+
+def test_the_line_of_a_key_file_that_is_wrong_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("\n".join(["# who may do what", line("reader", "r-key"), "reader:abc:me"]))
+
+    with pytest.raises(SettingInvalid, match=r"keys line 3, allowed reader\|writer\|admin:"):
         read_keys(path)
 
 
