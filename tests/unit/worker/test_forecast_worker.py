@@ -16,8 +16,9 @@ from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.budget import LISTED_TOGETHER
 from kappawatt.columns.content import ARROW
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, as_instant, day_intervals, issue_time, parse_clock
-from kappawatt.forecasting.fan import LEVELS
+from kappawatt.forecasting.fan import LEVELS, Fan
 from kappawatt.forecasting.history import History
+from kappawatt.forecasting.window import NextIntervals
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
 from kappawatt.settings import Settings
@@ -153,6 +154,58 @@ def test_late_data_is_corrected_as_if_it_had_been_in_time(bus: Bus, tmp_path: Pa
     in_time = fakes.forecast(0.0, known.until(NOON), TARGETS).median
     assert corrected["quantiles"]["0.50"] == [float(f"{v:.7g}") for v in in_time]
     assert first["quantiles"]["0.50"] != corrected["quantiles"]["0.50"]
+
+
+def test_two_late_hours_that_come_at_once_are_corrected_together_and_one_by_one(bus: Bus, tmp_path: Path) -> None:
+    times = month_and_day(NOON + 3 * HOUR)
+    late = np.array([LATE, LATE - HOUR])
+    before, after = (times[(times < NOON) == is_before] for is_before in (True, False))
+    publish(bus, [block(before[~np.isin(before, late)])], headers=(("content-type", ARROW.encode()),))
+    publish(bus, [*events(after), *events(late)])
+
+    found = run(forecasting(bus, tmp_path), everything(bus, READINGS))[FORECASTS]
+
+    own = [d for d in found if d["issue_time"] == "2016-07-19T16:00:00Z"]
+    assert [(d["filled"], d["corrected"]) for d in own] == [(2, False), (1, True), (0, True)]
+    known = History("PJME", ZONE, 3600)
+    known.add(times, loads(times))
+    in_time = fakes.forecast(0.0, known.until(NOON), TARGETS).median
+    assert own[-1]["quantiles"]["0.50"] == [float(f"{v:.7g}") for v in in_time]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 24), (-2, 3), (20, 30), (0, 30), (-2, 30)])
+def test_a_block_brings_the_truth_of_those_intervals_it_shares_with_a_forecast(
+    bus: Bus, tmp_path: Path, first: int, last: int
+) -> None:
+    times = TARGETS[0] + np.arange(first, last) * HOUR
+    publish(bus, [block(month_and_day(NOON)), block(times)], headers=(("content-type", ARROW.encode()),))
+
+    own = run(forecasting(bus, tmp_path), everything(bus, READINGS))[ERRORS]
+
+    scored = [e["target_time"] for e in own if e["issue_time"] == "2016-07-19T16:00:00Z"]
+    assert scored == [f"{t}Z".replace(".000", "") for t in times if t in TARGETS]
+
+
+@pytest.mark.parametrize(("ahead", "is_issued"), [(0, True), (1, True), (2, True), (3, False)])
+def test_a_forecast_of_which_nothing_is_to_come_is_not_issued(
+    bus: Bus, tmp_path: Path, ahead: int, is_issued: bool
+) -> None:
+    """It is of three hours; the clock jumps behind some of them at once."""
+    blocks = [block(month_and_day(NOON - HOUR)), block(NOON + np.arange(-1, ahead) * HOUR)]
+    publish(bus, blocks, headers=(("content-type", ARROW.encode()),))
+    answering = forecasting(bus, tmp_path)
+    short = replace(
+        answering.model.predictor, window=NextIntervals(3), forecast=lambda _, past, targets: naive(targets)
+    )
+    answering.model = replace(answering.model, predictor=short)
+
+    found = run(answering, everything(bus, READINGS))[FORECASTS]
+
+    assert ("2016-07-19T16:00:00Z" in [d["issue_time"] for d in found]) == is_issued
+
+
+def naive(targets: Times) -> Fan:
+    return Fan(loads(targets)[:, None] + np.arange(len(LEVELS)))
 
 
 def test_the_realised_error_is_published_when_the_truth_comes_in(bus: Bus, tmp_path: Path) -> None:
