@@ -173,6 +173,7 @@ def test_a_block_is_read_row_by_row_and_what_is_infinite_is_nothing() -> None:
     [
         ({"source_offset": np.array([7.0, 8.0])}, {}),
         ({"source_offset": np.array([-1, 8])}, {}),
+        ({"source_offset": np.array([8, -1])}, {}),
         ({"source_offset": np.array([2**63, 8], np.uint64)}, {}),
         ({"source_offset": None}, {}),
         ({"source_row": np.array(["a", "b"], object)}, {}),
@@ -275,6 +276,18 @@ def test_a_record_time_that_is_none_stands_in_for_no_time_of_an_event(stamp: int
     assert decoded.batch.valid.tolist() == [True, False]
     assert decoded.batch.rejections[0].field == "event_time"
     assert "1970 to 2261" in decoded.batch.rejections[0].allowed
+
+
+@pytest.mark.parametrize("places", [[0, 1, 2, 3], [0, 3], [1, 2]])
+def test_one_record_time_that_is_none_among_others_is_found(places: list[int]) -> None:
+    stamps = [0, 9_214_646_399_999, 9_214_646_400_000, -1]
+    n = len(stamps)
+    whole = Records("plant.readings", 0, range(n), stamps, [b"k"] * n, [orjson.dumps(EXAMPLE)] * n, [()] * n)
+    parts = [whole.pick(places)]
+
+    decoded = with_known_times(decode_records(parts, "application/json", READING), parts, "event_time")
+
+    assert decoded.batch.valid.tolist() == [place < 2 for place in places]
 
 
 def test_only_short_headers_go_on_and_few() -> None:

@@ -67,6 +67,7 @@ def test_the_message_it_fails_on_is_refused_and_the_others_are_answered_in_order
         ("internal", offsets[i], "poison") for i in places
     ]
     assert all("ZeroDivisionError: nobody thought of it" in x["message"] for x in letters)
+    assert all([error["row"] for error in x["errors"]] == [0] and x["rejected_rows"] == 1 for x in letters)
     assert outcome.internal == len(places)
     assert outcome.rows == 8
 
