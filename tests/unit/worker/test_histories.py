@@ -176,6 +176,15 @@ def test_a_value_is_known_when_it_says_so_unless_the_clock_has_passed_it() -> No
     assert known_from(histories, NOW) == NOW + 9 * HOUR
 
 
+def test_the_newest_value_is_revised_after_the_clock_has_come_to_its_end() -> None:
+    histories = Histories(FAKE)
+    take(histories, *[(NOW - n * HOUR, 1.0) for n in range(48, 0, -1)])
+
+    take(histories, (NOW - HOUR, 2.0))
+
+    assert known_from(histories, NOW - HOUR) == NOW + np.timedelta64(1, "ms")
+
+
 def test_weather_of_hours_to_come_is_known_from_the_clock_on_or_later_if_it_says_so() -> None:
     histories = Histories(FAKE)
     take(histories, *[(NOW - n * HOUR, 1.0) for n in range(48, 0, -1)])

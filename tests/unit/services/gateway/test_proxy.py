@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import socket
 import threading
 import time
@@ -11,12 +13,13 @@ from typing import Any
 
 import orjson
 import pytest
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
+from werkzeug.test import create_environ
 
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.messages.tracing import trace_parent
 from kappawatt.services.gateway.proxy.breaker import Breaker, CircuitOpen
-from kappawatt.services.gateway.proxy.forward import Proxy, Target, parse_services, path_below
+from kappawatt.services.gateway.proxy.forward import Proxy, Target, _below, _request_headers, parse_services, path_below
 from kappawatt.services.gateway.wiring import EXTENSION
 
 Gateways = Callable[..., Flask]
@@ -236,6 +239,42 @@ def test_redirects_are_not_followed_and_stay_below_the_service(open_gateway: Gat
 
     assert answer.status_code == 302
     assert answer.headers["Location"].endswith("/api/plant-power/new")
+
+
+@pytest.mark.parametrize(
+    ("location", "seen"),
+    [
+        ("/new?a=b", "/api/any/new?a=b"),
+        ("http://any.svc:80/new", "/api/any/new"),
+        ("http://any.svc:801/new", "http://any.svc:801/new"),
+        ("https://any.svc:80/new", "https://any.svc:80/new"),
+        ("//other.example/new", "//other.example/new"),
+        ("new", "new"),
+    ],
+)
+def test_a_redirect_within_the_service_stays_there_and_any_other_is_as_it_was(location: str, seen: str) -> None:
+    assert _below(location, Target("any", "http", "any.svc", 80, Breaker("any"))) == seen
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_what_a_service_has_compressed_is_passed_on_as_it_is(open_gateway: Gateways, serve: Any, size: int) -> None:
+    service, packed = Flask("packed"), gzip.compress(os.urandom(size))
+    service.get("/x")(lambda: Response(packed, headers={"Content-Encoding": "gzip"}))
+    client = open_gateway(services=f"any={serve(service)}").test_client()
+
+    answer = client.get("/api/any/x", headers={"Accept-Encoding": "gzip"})
+
+    assert (answer.headers["Content-Encoding"], answer.data) == ("gzip", packed)
+
+
+def test_a_client_without_a_name_is_named_and_asks_for_nothing_compressed() -> None:
+    environ = create_environ("/api/any/x")
+    environ.pop("HTTP_USER_AGENT", None)
+
+    headers = _request_headers(Request(environ), "any", "abc-1", "trace")
+
+    assert headers["User-Agent"] == "kappawatt-gateway"
+    assert headers["Accept-Encoding"] == "identity"
 
 
 def test_unreachable_service_is_502(open_gateway: Gateways, closed_port: int) -> None:
