@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")  # one of them, and urllib3 encodes all others once more
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+PORTS = {"http": 80, "https": 443}
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 30.0
 TRIES = 3
@@ -170,9 +171,9 @@ def _target(name: str, url: str, entry: str) -> Target:
     except ValueError:
         parts, port = urlsplit(""), None
     plain = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username or parts.password)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+    if parts.scheme not in PORTS or not parts.hostname or not plain:
         raise SettingInvalid(f"KAPPAWATT_SERVICES: got {entry!r}, allowed name=http://host:port")
-    return Target(name, parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), Breaker(name))
+    return Target(name, parts.scheme, parts.hostname, port or PORTS[parts.scheme], Breaker(name))
 
 
 def path_below(rest: str) -> str:
@@ -388,9 +389,12 @@ def _response(answer: urllib3.BaseHTTPResponse, target: Target, method: str) -> 
 
 
 def _below(location: str, target: Target) -> str:
-    """A redirect within the service stays below its prefix."""
+    """A redirect within the service stays below its prefix; a service may leave out the port that its scheme has."""
+    path = location
     own = f"{target.scheme}://{target.netloc}"
-    path = location.removeprefix(own) if location.startswith(own + "/") else location
+    for name in (own, own.removesuffix(f":{PORTS[target.scheme]}")):
+        if location.startswith(f"{name}/"):
+            path = location.removeprefix(name)
     return f"/api/{target.name}{path}" if path.startswith("/") and not path.startswith("//") else location
 
 

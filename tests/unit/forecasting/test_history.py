@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, as_instant
-from kappawatt.forecasting.history import History
+from kappawatt.forecasting.history import AHEAD_INTERVALS, History
 from tests.forecast_fakes import ZONE, hours, loads
 
 START = as_instant("2016-01-01")
@@ -257,6 +257,77 @@ def test_a_weather_forecast_read_after_the_weather_it_foretold_right_was_still_k
 
     assert known.until(START + 10 * HOUR).covariate("temperature", noon).tolist() == [1.0]
     assert np.isnan(known.until(START + 5 * HOUR).covariate("temperature", noon)).all()
+
+
+@pytest.mark.parametrize("minutes", [0, 30])
+@pytest.mark.parametrize(
+    "before", [2 * HOUR, HOUR, HOUR / 2, np.timedelta64(1, "ms"), 0 * HOUR, np.timedelta64(-1, "ms"), -HOUR / 2, -HOUR]
+)
+def test_weather_is_known_from_the_millisecond_it_became_known_wherever_its_interval_ends(
+    minutes: int, before: np.timedelta64
+) -> None:
+    """Half an hour after the hour is where hours begin in a zone of UTC+5:30."""
+    history, begin = History("Delhi", "Asia/Kolkata", 3600), START + np.timedelta64(minutes, "m")
+    times = begin + np.arange(24) * HOUR
+    history.add(times, loads(times))
+    known = times[12:13] + HOUR - before
+
+    history.add(times[12:13], np.array([np.nan]), known, {"temperature": np.array([7.0])})
+
+    def read(at: np.datetime64) -> float:
+        return float(history.until(begin + DAY, at).covariate("temperature", times[12:13])[0])
+
+    assert read(known[0]) == 7.0
+    assert np.isnan(read(known[0] - np.timedelta64(1, "ms")))
+
+
+def test_weather_of_hours_before_a_past_begins_stands_nowhere_in_it() -> None:
+    history, times = History("PJME", ZONE, 3600), hours("2016-01-01", 24)
+    history.add(times, loads(times), np.where(times == START, START + 9 * DAY, times + HOUR))
+    history.add(times[:1], np.array([np.nan]), times[2:3], {"temperature": np.array([7.0])})
+
+    past = history.until(START + DAY)
+
+    assert past.start == START + HOUR
+    assert np.isnan(past.covariate("temperature", times[1:])).all()
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked", "more"),
+    [
+        (0, [0], 1),
+        (0, [0, 9], 10),
+        (0, [0, 99], 100),
+        (0, [0, 5000], 100),  # no more than it keeps
+        (48, [0, 47], 0),
+        (48, [20, 30], 0),
+        (48, [48], 1),
+        (48, [60], 13),
+        (48, [-3], 3),
+        (48, [-3, 50], 6),
+        (48, [20, 50], 3),
+        (48, [-3, 20], 3),
+        (48, [5000], 100 + AHEAD_INTERVALS - 48),
+    ],
+)
+@pytest.mark.parametrize("minutes", [0, 30])
+def test_a_history_would_grow_by_all_intervals_between_what_it_has_and_what_comes(
+    kept: int, asked: list[int], more: int, minutes: int
+) -> None:
+    known, begin = History("Delhi", "Asia/Kolkata", 3600, most=100), START + np.timedelta64(minutes, "m")
+    times = begin + np.arange(kept) * HOUR
+    known.add(times, loads(times))
+
+    assert known.growth(begin + np.array(asked) * HOUR) == more
+
+
+def test_a_history_that_forgets_as_much_as_comes_does_not_grow() -> None:
+    known = history(100, most=100)
+    for n in range(100, 200 + AHEAD_INTERVALS, 24):
+        times = START + np.arange(n, n + 24) * HOUR
+        known.add(times, loads(times))
+
+    assert known.growth(times[-1:] + 20 * DAY) == 0
 
 
 def test_a_start_off_the_grid_is_named() -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -246,14 +247,25 @@ def test_redirects_are_not_followed_and_stay_below_the_service(open_gateway: Gat
     [
         ("/new?a=b", "/api/any/new?a=b"),
         ("http://any.svc:80/new", "/api/any/new"),
+        ("http://any.svc/new", "/api/any/new"),
         ("http://any.svc:801/new", "http://any.svc:801/new"),
+        ("http://any.svc.example/new", "http://any.svc.example/new"),
         ("https://any.svc:80/new", "https://any.svc:80/new"),
         ("//other.example/new", "//other.example/new"),
+        ("http://any.svc//other.example", "http://any.svc//other.example"),
         ("new", "new"),
     ],
 )
 def test_a_redirect_within_the_service_stays_there_and_any_other_is_as_it_was(location: str, seen: str) -> None:
     assert _below(location, Target("any", "http", "any.svc", 80, Breaker("any"))) == seen
+
+
+def test_only_the_port_of_the_scheme_may_be_left_out_of_a_redirect() -> None:
+    target = Target("any", "https", "::1", 8443, Breaker("any"))
+
+    assert _below("https://[::1]/new", target) == "https://[::1]/new"
+    assert _below("https://[::1]:8443/new", target) == "/api/any/new"
+    assert _below("https://[::1]/new", replace(target, port=443)) == "/api/any/new"
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])
