@@ -36,7 +36,6 @@ __all__ = ["AT_IMPORT", "Baseline", "Forks", "Verdict"]
 AT_IMPORT = "at import"  # no verdict yet: for a process of its own
 LEAST_SECONDS = 10.0  # a test may take, and SLOWER times what it takes without a fault
 SLOWER = 6.0
-QUICK = 0.3  # tests below it [s] are run before all others
 MOST_FAILING = 2  # tests without a mutant
 MOST_MEMORY = 3 << 30  # a mutant that gathers without end [bytes]
 
@@ -102,7 +101,7 @@ class Forks:
             first, last = mutant.statement
             lines = before.tests[mutant.file]
             running = {test for line in range(first, last + 1) for test in lines.get(line, ())}
-            tests = sorted(running - self._left_out, key=lambda t: (before.seconds[t] > QUICK, t))
+            tests = sorted(running - self._left_out, key=lambda t: before.seconds[t])
             if not tests:
                 self._say(i, Verdict("not covered"))
                 continue
@@ -112,7 +111,7 @@ class Forks:
     def _constant(self, mutant: Mutant, seconds: Sequence[float]) -> Verdict:
         if not (change := _other_constant(self._root, mutant)):
             return Verdict(AT_IMPORT)
-        tests = sorted(set(range(len(self._items))) - self._left_out, key=lambda t: (seconds[t] > QUICK, t))
+        tests = sorted(set(range(len(self._items))) - self._left_out, key=lambda t: seconds[t])
         verdict = self._run(tests, seconds, change)
         return Verdict(AT_IMPORT) if verdict.outcome == "survived" else verdict
 

@@ -28,7 +28,7 @@ def history(n: int = 48, most: int = 500_000) -> History:
 def test_until_ends_with_the_last_interval_that_ended_by_then() -> None:
     past = history().until(START + 10 * HOUR + HOUR / 2)
 
-    assert len(past) == 10
+    assert (len(past), past.filled) == (10, 0)
     assert past.end == START + 10 * HOUR
     assert np.array_equal(past.values, loads(past.times))
 
@@ -110,7 +110,7 @@ def test_a_revision_leaves_what_was_known_before_it() -> None:
     assert known.measured([place]) == {place: 7.0}
 
 
-@pytest.mark.parametrize("minutes", [0, 15])
+@pytest.mark.parametrize("minutes", [0, 15, 45])
 def test_the_truth_of_intervals_is_their_newest_value_and_nothing_where_there_is_none(minutes: int) -> None:
     starts = START + np.arange(-1, 5) * HOUR + minutes * np.timedelta64(60_000, "ms")
     before, first, unknown, third, last, after = starts
@@ -128,6 +128,15 @@ def test_the_same_value_again_changes_nothing() -> None:
 
     assert len(known.add(times, loads(times))) == 0
     assert len(known.add(times[3:4], loads(times[3:4]), np.array([START + 90 * HOUR]))) == 0
+
+
+def test_of_a_message_that_holds_old_and_new_hours_only_the_new_ones_change() -> None:
+    known = history(10)
+    times = hours("2016-01-01", 12)
+
+    assert known.add(times, loads(times)).tolist() == times[10:].tolist()
+    revised = known.add(times[8:], np.where(times[8:] == times[9], 7.0, loads(times[8:])))
+    assert revised.tolist() == times[9:10].tolist()
 
 
 def test_it_is_bounded_and_forgets_the_oldest() -> None:
