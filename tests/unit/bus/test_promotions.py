@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from kappawatt.bus import Bus, Outgoing, connect
 from kappawatt.bus.promotions import PROMOTIONS, PromotionFollower, Serving, group_of, promote
 from kappawatt.streams.plant import PLANT_READINGS
+from kappawatt.streams.table import TOPICS
 from tests.conftest import everything, publish
 
 FIRST = Serving("plant", "plant.predictions.new", "2", {0: 5, 1: 7}, "better in summer", 1_700_000_000_000)
@@ -177,6 +181,55 @@ def test_a_follower_sees_each_promotion_once(bus: Bus) -> None:
     follower.close()
     assert follower.read() == SECOND  # closed, it begins anew
     follower.close()
+
+
+@pytest.mark.parametrize("ask", [PromotionFollower.read, PromotionFollower.poll])
+def test_a_topic_that_was_made_again_is_read_from_its_beginning(
+    bus: Bus, bus_url: str, ask: Callable[[PromotionFollower], Serving | None]
+) -> None:
+    promote(bus, FIRST, "plant-power", PLANT_READINGS.name)
+    follower = PromotionFollower(bus, "plant")
+    assert ask(follower) == FIRST
+
+    for file in Path(bus_url.removeprefix("embedded:")).parent.glob("bus.sqlite*"):
+        file.unlink()
+    bus.ensure([*TOPICS, PROMOTIONS])
+    for each in (FIRST, SECOND):
+        promote(bus, each, "plant-power", PLANT_READINGS.name)
+
+    assert ask(follower) == SECOND
+    follower.close()
+
+
+def test_a_promotion_is_found_behind_those_of_other_streams(bus: Bus) -> None:
+    follower = PromotionFollower(bus, "plant")
+    for stream in ("meter", "plant", "load"):
+        say(bus, written(stream=stream), stream)
+
+    assert follower.read() == Serving("plant", "t", "2", {0: 5}, "", 1)
+    follower.close()
+
+
+def test_what_was_opened_is_closed(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    for name in ("producer", "reader"):
+        make = getattr(bus, name)
+
+        def opened(*given: Any, make: Any = make, name: str = name, **how: Any) -> Any:
+            found = make(*given, **how)
+            close = found.close
+            monkeypatch.setattr(found, "close", lambda: closed.append(name) or close())
+            return found
+
+        monkeypatch.setattr(bus, name, opened)
+
+    promote(bus, FIRST, "plant-power", PLANT_READINGS.name)
+    assert closed == ["producer"]
+    follower = PromotionFollower(bus, "plant")
+    follower.read()
+    follower.close()
+    follower.close()
+    assert closed == ["producer", "reader"]
 
 
 def test_on_a_bus_without_the_topic_nothing_was_promoted(bus_url: str) -> None:

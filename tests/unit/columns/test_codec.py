@@ -43,6 +43,8 @@ SAME_ROWS = {
     "json object": (orjson.dumps(EXAMPLE), JSON),
     "json list": (orjson.dumps([EXAMPLE]), JSON),
     "json columns": (orjson.dumps({"columns": {n: [v] for n, v in EXAMPLE.items()}}), JSON),
+    "json with a byte order mark": (b"\xef\xbb\xbf" + orjson.dumps(EXAMPLE), JSON),
+    "ndjson with a byte order mark": (b"\xef\xbb\xbf" + orjson.dumps(EXAMPLE), NDJSON),
     "ndjson": (orjson.dumps(EXAMPLE) + b"\n\n", NDJSON),
     "csv without header": (b"14.96,41.76,1024.07,73.17", CSV),
     "csv with the file's header": (b"AT,V,AP,RH\n14.96,41.76,1024.07,73.17\n", CSV),

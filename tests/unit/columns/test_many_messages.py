@@ -116,6 +116,29 @@ def test_very_many_refused_messages_keep_their_first_reasons_and_count_the_other
     assert batch.rejections[-1].at(0) == alone.rejections[0]
 
 
+@pytest.mark.parametrize(("before", "listed"), [(LISTED_TOGETHER - 1, 5), (LISTED_TOGETHER, 1)])
+def test_of_a_message_all_reasons_are_kept_while_there_is_room_for_one(before: int, listed: int) -> None:
+    good, bad = MESSAGES[CSV][0], b"1000,40,1024,73"
+    assert len(decode_many([bad], CSV, READING).batch.rejections) == 1
+
+    batch = decode_many([good, *[bad] * before, b"\n".join([bad] * 5)], CSV, READING).batch
+
+    assert len(batch.rejections) == before + listed
+    assert sum(batch.unlisted.values()) == 5 - listed
+
+
+@pytest.mark.parametrize("kind", [JSON, NDJSON, CSV])
+def test_a_byte_order_mark_before_some_messages_changes_none(kind: str) -> None:
+    values = [MESSAGES[kind][i] for i in (0, 2, 0)]
+    marked = [values[0], *(b"\xef\xbb\xbf" + value for value in values[1:])]
+
+    plain, found = (decode_many(each, kind, READING) for each in (values, marked))
+
+    assert found.message.tolist() == plain.message.tolist()
+    assert found.batch.rejections == plain.batch.rejections
+    assert found.batch.columns["exhaust_vacuum"].tolist() == plain.batch.columns["exhaust_vacuum"].tolist()
+
+
 def hour(**columns: object) -> bytes:
     return arrow({"interval_start": pa.array([0, 3_600_000], pa.timestamp("ms", "UTC"))} | columns)
 

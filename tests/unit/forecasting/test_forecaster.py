@@ -278,6 +278,14 @@ def test_a_model_that_fails_falls_back_to_the_seasonal_naive(model: ForecastMode
     assert np.allclose(found.columns["load"][-24:], loads(TARGETS - 7 * DAY))
 
 
+def test_a_process_without_memory_is_no_model_that_fails() -> None:
+    def without_memory(*_: Any) -> Fan:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        replace(FORECASTER, forecast=without_memory).issue(0.0, history_until(BEGIN), TARGETS)
+
+
 def test_less_than_a_week_is_refused_with_the_hours_the_naive_needs(model: ForecastModel) -> None:
     times = past_hours(3)
 

@@ -72,6 +72,13 @@ def test_the_message_it_fails_on_is_refused_and_the_others_are_answered_in_order
     assert outcome.rows == 8
 
 
+def test_it_keeps_as_many_histories_as_what_it_isolates() -> None:
+    fragile = Fragile()
+    fragile.series = 7  # type: ignore[attr-defined]
+
+    assert isolating(fragile).series == 7  # type: ignore[arg-type]
+
+
 def test_what_comes_all_day_is_answered_at_once() -> None:
     fragile = Fragile()
 

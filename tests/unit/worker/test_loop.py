@@ -214,6 +214,52 @@ def test_a_bus_that_is_away_for_longer_than_it_is_waited_for_ends_the_worker(
     assert now[0] == 1000.0 + 10.0 + 40.0
 
 
+def test_lag_and_promotions_are_looked_at_once_a_second(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, looks = iter([0.0, 0.0, 0.5, 0.99, 1.0, 1.0, 1.5, 2.0, 2.0]), []
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    polls = Bound(worker, *[[]] * 6)
+    monkeypatch.setattr(polls, "lag", lambda: looks.append(len(polls.polls)) or {})
+
+    worker._answer_until_promoted(polls, polls, Says())  # type: ignore[arg-type]
+
+    assert looks == [5, 2, 0]  # polls that were left: at 0 s, 1 s and 2 s
+    assert next(now, None) is None
+
+
+def test_a_promotion_that_cannot_be_followed_is_tried_once(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Serving] = []
+    promotions = iter([Serving(PREDICTIONS, READINGS, "2", {})])
+    monkeypatch.setattr(loop, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(worker._follower, "poll", lambda: next(promotions, None))
+    monkeypatch.setattr(worker, "_follow", lambda promoted: tried.append(promoted))
+    polls = Bound(worker, [], [], [])
+
+    worker._answer_until_promoted(polls, polls, Says())  # type: ignore[arg-type]
+
+    assert len(tried) == 1
+
+
+def test_a_promotion_is_tried_again_when_the_bus_fails_meanwhile(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Serving] = []
+    promotions = iter([Serving(PREDICTIONS, "side", "2", {})])
+
+    def follow(promoted: Serving) -> Says | None:
+        tried.append(promoted)
+        if len(tried) == 1:
+            raise BusUnreachable("away")
+        return Says()
+
+    monkeypatch.setattr(loop, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(worker._follower, "poll", lambda: next(promotions, None))
+    monkeypatch.setattr(worker, "_follow", follow)
+    polls, before = Bound(worker, [], [], []), Says()
+
+    assert worker._answer_until_promoted(polls, polls, before) is not before  # type: ignore[arg-type]
+    assert len(tried) == 2
+
+
 def test_everything_it_opened_is_closed_in_the_end(
     bus: Bus, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
