@@ -31,10 +31,12 @@ class Polls:
     def __init__(self, *polls: Sequence[Records] | Exception) -> None:
         self.polls = list(polls)
         self.calls: list[str] = []
+        self.waited: list[float] = []
         self.published: list[Outgoing] = []
 
     def poll(self, seconds: float) -> Sequence[Records]:
         self.calls.append("poll")
+        self.waited.append(seconds)
         found = self.polls.pop(0)
         if isinstance(found, Exception):
             raise found
@@ -95,6 +97,7 @@ def test_a_step_says_how_many_messages_came_and_commits_even_none(worker: Worker
 
     assert [step(worker, polls) for _ in range(2)] == [3, 0]
     assert polls.calls == ["poll", "publish", "commit", "poll", "commit"]
+    assert polls.waited == [0.5, 0.5]  # so long at most, with nothing to do
 
 
 def test_a_worker_is_not_ready_after_ten_messages_in_a_row_that_it_could_not_answer(worker: Worker) -> None:
