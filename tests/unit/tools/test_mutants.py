@@ -10,9 +10,11 @@ import pytest
 
 pytest.importorskip("cosmic_ray", reason="make mutants installs it")
 
+from kappawatt.columns import schema
 from tools.mutants.__main__ import PLACE, ROOT, targets
 from tools.mutants.judged import read_judged
 from tools.mutants.mutation import mutants_of
+from tools.mutants.plugin import _caches
 
 SOURCE = '''"""A module."""
 from dataclasses import dataclass
@@ -62,6 +64,12 @@ def test_a_mutant_names_its_function_and_the_lines_of_its_statement(tmp_path: Pa
     (plus, *_) = [m for m in mutants_of(tmp_path, "a.py") if m.after == "c - 1"]
 
     assert (plus.function, plus.line, plus.statement) == ("A.b", 4, (3, 5))
+
+
+def test_cached_functions_are_found_by_their_file() -> None:
+    own = ROOT / "src" / "kappawatt" / "columns" / "schema.py"
+
+    assert {cache.__wrapped__ for cache in _caches([own])} == {schema._nothing_for_one.__wrapped__}
 
 
 def test_every_target_has_its_files_and_tests() -> None:

@@ -84,7 +84,9 @@ def telemetry() -> Telemetry:
 
 
 @pytest.fixture
-def worker(bus: Bus, settings: Settings, telemetry: Telemetry) -> Worker:
+def worker(bus: Bus, settings: Settings, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """One that waits for a hundredth of a second when the bus fails."""
+    monkeypatch.setattr(loop, "random", SimpleNamespace(uniform=lambda *_: 0.01))
     return make_worker(bus, settings, telemetry=telemetry)
 
 
