@@ -174,6 +174,7 @@ def test_histories_are_read_in_slices_and_nothing_is_taken_twice(bus: Bus, tmp_p
     times = np.arange(NOON - 300 * DAY, NOON, HOUR)
     publish(bus, events(times))
     single = cut(everything(bus, "load.readings"), 1)
+    whole = Forecasting(bus, fakes.model(tmp_path / "a"), STREAM, output=FORECASTS).answer([single[-1]])  # in one slice
     answering = Forecasting(bus, fakes.model(tmp_path / "a"), STREAM, output=FORECASTS, slice_seconds=0.0)
 
     tries = 0
@@ -187,6 +188,7 @@ def test_histories_are_read_in_slices_and_nothing_is_taken_twice(bus: Bus, tmp_p
 
     (document,) = (orjson.loads(m.value) for m in outcome.outgoing if m.topic == FORECASTS)
     assert document["issue_time"] == "2016-07-19T16:00:00Z"
+    assert outcome.outgoing == whole.outgoing
     assert tries > 1
 
 

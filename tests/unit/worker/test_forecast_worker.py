@@ -268,6 +268,38 @@ def test_a_rewind_gives_the_same_ids_and_values_again(bus: Bus, tmp_path: Path) 
     assert run(answering, records) == run(answering, records)
 
 
+def test_a_rewind_into_a_poll_gives_what_a_restart_there_gives(bus: Bus, tmp_path: Path) -> None:
+    publish(bus, story())
+    (records,) = everything(bus, READINGS)
+    answering = forecasting(bus, tmp_path)
+    run(answering, [records.pick(range(730))])
+
+    again = [records.pick(range(700, len(records)))]
+
+    assert run(answering, again) == run(forecasting(bus, tmp_path), again)
+
+
+def test_what_was_taken_of_a_poll_that_failed_is_taken_anew(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(bus, story())
+    (records,) = everything(bus, READINGS)
+    answering = forecasting(bus, tmp_path)
+    polled = [records.pick(range(600)), records.pick(range(600, len(records)))]
+
+    def without_memory(*_: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(answering.model), "issue", without_memory)
+        with pytest.raises(MemoryError):
+            answering.answer(polled)
+    assert answering.series == 0
+
+    outcome = answering.answer(polled)
+    assert outcome.outgoing == forecasting(bus, tmp_path).answer(polled).outgoing
+
+
 def test_two_versions_give_different_ids(bus: Bus, tmp_path: Path) -> None:
     publish(bus, story())
     records = everything(bus, READINGS)

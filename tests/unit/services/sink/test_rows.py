@@ -82,6 +82,25 @@ def test_a_record_time_is_taken_from_the_first_day_of_a_store_to_its_last() -> N
     assert landing.rows == 4
 
 
+def test_a_rejection_was_published_at_any_time_that_a_store_takes() -> None:
+    stamps = [FIRST, LAST - 1]
+
+    landing = landed(records("plant.predictions", b"no", b"no", timestamps=stamps))
+
+    assert [row["published"] for row in rows_of(landing, "rejections")] == [np.datetime64(at, "ms") for at in stamps]
+
+
+@pytest.mark.parametrize(
+    "topic", ["plant.predictions", "load.forecasts", "load.forecast-errors", "plant.readings.dead"]
+)
+def test_a_rejection_says_what_is_wrong_in_the_words_of_the_field(topic: str) -> None:
+    landing = landed(records(topic, b'{"id": 7}', b"no"))
+
+    messages = [row["message"] for row in rows_of(landing, "rejections")]
+    assert messages[0] == "id: got 7, allowed text of 1 to 400 characters"
+    assert messages[1].startswith("got malformed JSON")
+
+
 def test_a_rejection_says_what_came_where_and_why() -> None:
     landing = landed(records("plant.predictions", b'{"id": 7}'))
 
@@ -144,11 +163,12 @@ def test_a_dead_letter_without_counts_is_of_one_row_and_one_of_too_many_is_malfo
 
 
 def test_readings_are_under_their_own_key_else_their_messages_and_texts_are_storable() -> None:
-    row = {"interval_start": "2016-07-01T04:00:00Z", "load": 1.0}
+    row = {"interval_start": "2016-07-01T04:00:00Z", "load": 1.0, "time_zone": "Mars\x00"}
     named = [row | {"load_zone": "DOM"}, row | {"load_zone": "D\x00M"}, row]
 
     landing = landed(records("load.readings", *map(orjson.dumps, named), keys=[b"PJME"] * 3))
 
+    assert {r["time_zone"] for r in rows_of(landing, "load_readings")} == {"Mars\N{REPLACEMENT CHARACTER}"}
     assert [r["key"] for r in rows_of(landing, "load_readings")] == ["DOM", "D\N{REPLACEMENT CHARACTER}M", "PJME"]
     assert not landing.refused
 
@@ -203,6 +223,9 @@ def test_what_a_side_topic_holds_shows_in_the_first_message_that_says_so() -> No
 
     assert [row["net_power"] for row in rows_of(landing, "predictions")] == [1.0, 2.0, 3.0]
     assert landing.refused == Counter({"malformed": 2})
+    assert rows_of(landing, "rejections")[0]["message"].startswith("got malformed JSON")
+    [alone] = rows_of(landed(as_records([unreadable])), "rejections")
+    assert alone["message"].startswith("source_topic: got no topic of readings")
 
 
 @pytest.mark.parametrize("source", ["plant.predictions", "nowhere", "plant.readings.dead"])
