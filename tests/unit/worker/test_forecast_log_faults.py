@@ -174,7 +174,9 @@ def test_histories_are_read_in_slices_and_nothing_is_taken_twice(bus: Bus, tmp_p
     times = np.arange(NOON - 300 * DAY, NOON, HOUR)
     publish(bus, events(times))
     single = cut(everything(bus, "load.readings"), 1)
-    whole = Forecasting(bus, fakes.model(tmp_path / "a"), STREAM, output=FORECASTS).answer([single[-1]])  # in one slice
+    told: list[int] = []
+    at_once = Forecasting(bus, fakes.model(tmp_path / "a"), STREAM, output=FORECASTS, alive=lambda: told.append(1))
+    whole = at_once.answer([single[-1]])
     answering = Forecasting(bus, fakes.model(tmp_path / "a"), STREAM, output=FORECASTS, slice_seconds=0.0)
 
     tries = 0
@@ -190,6 +192,7 @@ def test_histories_are_read_in_slices_and_nothing_is_taken_twice(bus: Bus, tmp_p
     assert document["issue_time"] == "2016-07-19T16:00:00Z"
     assert outcome.outgoing == whole.outgoing
     assert tries > 1
+    assert len(told) == 1 + tries  # at the beginning, and after each slice
 
 
 def test_a_request_off_the_local_clock_or_without_its_step_is_refused() -> None:
