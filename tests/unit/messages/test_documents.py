@@ -290,6 +290,16 @@ def test_one_record_time_that_is_none_among_others_is_found(places: list[int]) -
     assert decoded.batch.valid.tolist() == [place < 2 for place in places]
 
 
+@pytest.mark.parametrize(("arrival", "said"), [("event_time", "event_time"), ("", "event_time"), ("taken", "taken")])
+def test_a_time_that_is_missing_is_named_as_the_stream_calls_it(arrival: str, said: str) -> None:
+    parts = [on_topic(orjson.dumps(EXAMPLE), timestamp=-1)]
+
+    decoded = with_known_times(decode_records(parts, "application/json", READING), parts, arrival)
+
+    [rejection] = decoded.batch.rejections
+    assert (rejection.field, rejection.got) == (said, f"no {said}, and a record time of -1 ms")
+
+
 def test_only_short_headers_go_on_and_few() -> None:
     headers: Headers = (("traceparent", b"a"), ("tracestate", b"b" * 2_000), *((("tracestate", b"c"),) * 900))
 

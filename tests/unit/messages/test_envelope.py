@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +13,11 @@ import orjson
 import pytest
 
 from kappawatt.bus.interface import Outgoing, Records
+from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.batch import Rejection
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, JSON
+from kappawatt.columns.values import parse_microseconds
 from kappawatt.messages.checked import (
     FLAG,
     LONGEST_WORDS,
@@ -299,6 +302,30 @@ def test_readings_of_one_key_are_events_or_blocks_and_read_back_as_they_were() -
         assert found.valid.tolist() == [True] * 5
         for name in EXAMPLE:
             assert found.columns[name].tolist() == [EXAMPLE[name]] * 5
+
+
+def test_of_readings_only_what_is_there_goes_out() -> None:
+    rows = [EXAMPLE, EXAMPLE | {"net_power": 470.0}]
+    batch = decode(orjson.dumps(rows), JSON, READING).batch
+
+    [block] = reading_messages(STREAM, batch, "plant-1", block_rows=1)
+    [bare] = reading_messages(STREAM, decode(orjson.dumps(rows[:1]), JSON, READING).batch, "plant-1", block_rows=1)
+
+    assert set(read_columns(bare.value)) == set(EXAMPLE)
+    assert set(read_columns(block.value)) == {*EXAMPLE, "net_power"}
+
+
+def test_readings_without_a_time_beside_one_that_has_one_are_of_now() -> None:
+    rows = [EXAMPLE | {"event_time": "2026-03-01T00:00:00Z"}, EXAMPLE]
+    batch = decode(orjson.dumps(rows), JSON, READING).batch
+
+    before = time.time_ns() // 1_000_000
+    given, absent = (
+        orjson.loads(message.value)["event_time"] for message in reading_messages(STREAM, batch, "plant-1")
+    )
+
+    assert given == "2026-03-01T00:00:00.000Z"
+    assert before <= parse_microseconds(absent) // 1000 <= time.time_ns() // 1_000_000
 
 
 def test_a_block_has_ten_thousand_rows_at_most() -> None:

@@ -54,6 +54,7 @@ RIGHT: list[dict[str, Any]] = [
     {"target_time": HOURS[:1000], "quantiles": {"0.50": [1.0] * 1000}},
     {"quantiles": dict(list(LEVELS.items())[:200])},
     {"quantiles": {"0." + "1" * 18: [1.0, 2.0]}},
+    {"target_time": ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000001Z"]},
     {"day": None},
     {"day": {}},
     {"day": {str(i): {"0.5": 1.0} for i in range(50)}},
@@ -80,6 +81,7 @@ WRONG: list[dict[str, Any]] = [
     {"day": {"peak": dict.fromkeys(LEVELS, 1.0)}},
     {"day": {"peak": {"0.5": None}}},
     {"day": {"peak": {"2": 1.0}}},
+    {"day": {"peak": {"0.5": 1.0, "2": 1.0}}},
     {"day": {"peak": [1.0]}},
     {"day": {"": {"0.5": 1.0}}},
 ]

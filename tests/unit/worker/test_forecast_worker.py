@@ -24,6 +24,7 @@ from kappawatt.messages.forecasts import read_documents
 from kappawatt.settings import Settings
 from kappawatt.telemetry import Telemetry
 from kappawatt.worker.forecasting import Forecasting
+from kappawatt.worker.histories import Histories
 from kappawatt.worker.loop import Worker
 from kappawatt.worker.replay import Report, compare
 from tests import forecast_fakes as fakes
@@ -323,6 +324,54 @@ def test_a_history_with_a_hole_is_refused_as_a_dead_letter_that_names_the_hours(
     assert letter["reason"] == "history_gap"
     assert "(30 h)" in letter["message"]
     assert letter["original"] == events(times[-1:])[0].decode()
+
+
+def test_a_forecast_that_was_refused_for_a_hole_is_published_when_the_hole_is_filled(bus: Bus, tmp_path: Path) -> None:
+    times = month_and_day(NOON + HOUR)
+    hole = (times >= NOON - 50 * HOUR) & (times < NOON - 24 * HOUR)
+    publish(bus, [*events(times[~hole]), *events(times[hole][:4])])
+
+    found = run(forecasting(bus, tmp_path), everything(bus, READINGS))
+
+    own = [d for d in found[FORECASTS] if d["issue_time"] == "2016-07-19T16:00:00Z"]
+    assert found[DEAD][-1]["reason"] == "history_gap"  # at noon, with 26 hours missing
+    assert [(d["filled"], d["corrected"]) for d in own] == [(n, True) for n in (25, 24, 23, 22)]
+
+
+def test_all_refused_rows_of_a_message_are_counted_whoever_refused_them(bus: Bus, tmp_path: Path) -> None:
+    times = month_and_day(NOON)[:5]
+    rows = [orjson.loads(value) for value in events(times)]
+    rows[1]["load"] = rows[2]["load"] = 2e9  # by the schema
+    rows[4]["interval_start"] = f"{times[4] + HOUR / 4}Z"  # by the series' grid
+    publish(bus, [orjson.dumps(rows)])
+
+    outcome = forecasting(bus, tmp_path).answer(everything(bus, READINGS))
+
+    [letter] = (orjson.loads(m.value) for m in outcome.outgoing if m.topic == DEAD)
+    assert (outcome.rows, outcome.refused_rows, letter["rejected_rows"]) == (5, 3, 3)
+    assert sorted(error["row"] for error in letter["errors"]) == [1, 2, 4]
+
+
+def test_a_message_that_nobody_thought_of_is_refused_and_the_series_goes_on(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = month_and_day(NOON)
+    publish(bus, events(times))
+    note = Histories._note
+
+    def fragile(self: Histories, name: str, entry: Any, columns: Any) -> Any:
+        if columns["interval_start"][0] == times[100]:
+            raise ZeroDivisionError("nobody thought of it " + "x" * 500)
+        return note(self, name, entry, columns)
+
+    monkeypatch.setattr(Histories, "_note", fragile)
+    found = run(forecasting(bus, tmp_path), everything(bus, READINGS))
+
+    [letter] = found[DEAD]
+    assert (letter["reason"], letter["offset"]) == ("internal", 100)
+    reason = "could not be answered: ZeroDivisionError: nobody thought of it " + "x" * 500
+    assert letter["allowed"] == f"a message that can be answered ({reason[:400]})"
+    assert found[FORECASTS][-1]["issue_time"] == "2016-07-19T16:00:00Z"
 
 
 def test_a_model_that_fails_publishes_the_seasonal_naive_marked_so(bus: Bus, tmp_path: Path) -> None:

@@ -197,6 +197,15 @@ def test_weather_of_hours_to_come_is_known_from_the_clock_on_or_later_if_it_says
     assert known_from(histories, later, "temperature") == NOW + 3 * HOUR
 
 
+def test_weather_measured_with_its_load_is_known_at_the_end_of_its_interval() -> None:
+    histories = Histories(FAKE)
+    take(histories, *[(NOW - n * HOUR, 1.0) for n in range(48, 0, -1)])
+
+    take(histories, (NOW, 1.0, 20.0))
+
+    assert known_from(histories, NOW, "temperature") == NOW + HOUR
+
+
 def test_weather_before_any_load_is_known_from_its_own_beginning() -> None:
     histories = Histories(FAKE)
 
