@@ -47,6 +47,7 @@ from kappawatt.messages.readings import (
     reading_messages,
     rejections_of,
 )
+from kappawatt.streams.load import STREAM as LOAD
 from kappawatt.streams.plant import READING, STREAM
 from tests.fakes import EXAMPLE
 
@@ -313,6 +314,10 @@ def test_of_readings_only_what_is_there_goes_out() -> None:
 
     assert set(read_columns(bare.value)) == set(EXAMPLE)
     assert set(read_columns(block.value)) == {*EXAMPLE, "net_power"}
+
+    hour = {"load_zone": "PJME", "interval_start": "2016-07-01T04:00:00Z", "load": 1.0}
+    [named] = reading_messages(LOAD, decode(orjson.dumps(hour), JSON, LOAD.schema).batch, "", block_rows=1)
+    assert (named.key, set(read_columns(named.value))) == (b"PJME", {"interval_start", "load"})
 
 
 def test_readings_without_a_time_beside_one_that_has_one_are_of_now() -> None:
