@@ -1,4 +1,4 @@
-"""The forecaster of hourly load: what it is asked, how it is loaded, how far it looks back."""
+"""The forecaster of load: what it is asked, how it is loaded, how far it looks back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from kappawatt.streams import load as events
 
 from .features import FEATURE_NAMES
 from .inference import CLASSIC_FILES, HISTORY, Classic, Fitted, unpack, unpack_classic
+from .wall_clock import STEP
+from .within_hour import forecast_within
 
 TIME_ZONE = "America/New_York"
 
@@ -22,8 +24,10 @@ def load(artifact: Artifact) -> Fitted | Classic:
 
 
 def forecast(fitted: Fitted | Classic, past: Past, targets: Times) -> Fan:
-    """Return quantiles of the load [MW] of each hour."""
-    return fitted.forecast(past, targets)
+    """Return quantiles of the load [MW] of each interval."""
+    if past.step == STEP:
+        return fitted.forecast(past, targets)
+    return forecast_within(fitted.forecast, past, targets)
 
 
 FORECASTER = Forecaster(

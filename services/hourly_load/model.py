@@ -28,6 +28,7 @@ from .features import calendar_features, rows_of_cells
 from .inference import CALIBRATION_DAYS, Classic, Fitted, Member
 from .linear import fit_hourly
 from .wall_clock import HOURS, WallClock, wall_clock
+from .within_hour import hours_of
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -94,7 +95,7 @@ def fit(pasts: Sequence[Past], leads: Sequence[int] = LEADS, progress: Progress 
     Parameters
     ----------
     pasts : sequence of Past
-        What is known of each series, hourly, gaps filled.
+        What is known of each series, of any step that divides an hour, gaps filled. What is learned is of hours.
     leads : sequence of int
         Hours from the issue time to the start of the target day, one model each.
     progress : callable, optional
@@ -104,7 +105,7 @@ def fit(pasts: Sequence[Past], leads: Sequence[int] = LEADS, progress: Progress 
     SettingInvalid
         There is too little to fit.
     """
-    clocks = [wall_clock(past) for past in pasts]
+    clocks = [wall_clock(hours_of(past)) for past in pasts]
     held_from = _held_from(clocks)
     members = []
     for lead in sorted(set(leads)):

@@ -53,10 +53,8 @@ class WallClock:
         return result.astype(np.int64)
 
     def origins(self, issue_times: Times) -> Cells:
-        """Return the first cell that is not wholly known at each issue time: cells before it are."""
-        moments = np.asarray(issue_times, "datetime64[ms]").astype(np.int64)
-        unknown = (moments // (STEP * 1000) * (STEP * 1000)).astype("datetime64[ms]")  # the interval that runs then
-        return self.cells(unknown)
+        """Return the first cell that is not wholly known at each issue time, that of the hour which runs then."""
+        return self.cells(issue_times)
 
 
 def wall_clock(past: Past) -> WallClock:
