@@ -31,7 +31,7 @@ from kappawatt.bus import Bus, Outgoing, connect
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.content import ARROW
 from kappawatt.forecasting.calendar import DAY, day_intervals
-from kappawatt.forecasting.history import AHEAD_INTERVALS
+from kappawatt.forecasting.history import intervals_ahead
 from kappawatt.serving.service import Service, find_service
 from kappawatt.streams.series import INTERVAL_SECONDS
 from kappawatt.streams.table import TOPICS
@@ -56,7 +56,7 @@ def publish(bus: Bus, service: Service, count: int, step: int, days: int) -> Non
     """Publish the history of `count` series as two blocks each, then `days` days as one block each."""
     stream, forecaster = service.streamed(), service.modelled().predictor
     zone = forecaster.time_zone  # type: ignore[attr-defined]
-    room = int(np.ceil(AHEAD_INTERVALS * step / 86_400)) + 1  # days that arrays grow by before they forget
+    room = int(np.ceil(intervals_ahead(step) * step / 86_400)) + 1  # days that arrays grow by before they forget
     back = int((service.modelled().looks_back + KEPT_MORE) / DAY) + room
     edges = [FIRST_LIVE - back, FIRST_LIVE - room, *(FIRST_LIVE + np.arange(days + 1))]
     spans = list(itertools.pairwise(edges))

@@ -14,7 +14,7 @@ from .inference import CLASSIC_FILES, HISTORY, Classic, Fitted, unpack, unpack_c
 from .wall_clock import STEP
 from .within_hour import forecast_within
 
-TIME_ZONE = "America/New_York"
+TIME_ZONE = events.STREAM.time_zone
 
 
 def load(artifact: Artifact) -> Fitted | Classic:
@@ -37,7 +37,8 @@ FORECASTER = Forecaster(
     key=events.LOAD_ZONE.name,
     target=events.LOAD.name,
     covariates=(events.TEMPERATURE.name,),
-    steps=(3600,),
+    steps=events.STREAM.steps,
+    usual_step=events.STREAM.usual_step,
     time_zone=TIME_ZONE,
     issue_times=("12:00", "00:00"),
     depth=HISTORY * HOUR,

@@ -52,7 +52,7 @@ def classic_columns(labels: Times) -> Columns:
 
 SERVICE = forecasts(
     FORECASTER,
-    summary="Load of a zone for the whole next day, hour by hour, in quantiles.",
+    summary="Load of a zone for the whole next day, at 5, 15, 30 or 60 minutes as it is metered, in quantiles.",
     port=8083,
     stream=events.STREAM,
     train=train,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import Times, to_local, zone_named
 from kappawatt.forecasting.fan import checked_levels, level_text
+from kappawatt.forecasting.grid import shown_most
 from kappawatt.messages.forecasts import dated, instant, instants, with_available_at
 from kappawatt.streams.stream import Stream
 
@@ -23,7 +24,8 @@ __all__ = ["KeptFan", "Series", "available", "read_error", "read_fan"]
 KEPT_DAYS = 10  # of measured values
 # Of all but the newest forecast only these quantiles are kept, and the outer ones.
 BANDS = (0.05, 0.25, 0.5, 0.75, 0.95)
-MOST_INTERVALS = 300  # of one forecast: 25 hours of quarter hours are 100
+MOST_INTERVALS = 300  # of one forecast: 25 hours of five minutes
+ISSUES = 2  # a day, whose errors of ten days are kept however short intervals are
 DAY_SECONDS = 86_400
 LARGEST = float(np.finfo(np.float32).max)
 ROOM = 128  # errors; arrays grow by half, and by so many at least
@@ -168,6 +170,12 @@ class Series:
         return self._errors[: self._n_errors]
 
     @property
+    def step_seconds(self) -> int:
+        """Length of an interval [s]: as forecasts or readings say, else as what was measured shows."""
+        shown = None if self.step else shown_most(self.times.astype("datetime64[s]"), self.stream.steps)
+        return self.step or shown or self.stream.supposed_step
+
+    @property
     def newest(self) -> KeptFan | None:
         """The forecast that was issued last."""
         return self.fans[-1] if self.fans else None
@@ -207,7 +215,7 @@ class Series:
         self._newest_error = max(self._newest_error, target_time)
         if self._n_errors == len(self._errors):
             kept = self.errors
-            most = self.stream.view.kept_errors
+            most = max(self.stream.view.kept_errors, ISSUES * KEPT_DAYS * DAY_SECONDS // self.step_seconds)
             if len(kept) >= most:
                 kept = kept[len(kept) - most + most // 8 :]  # make room for some, not for each
             room = np.empty(min(most, max(len(kept) * 3 // 2, len(kept) + ROOM)), ERROR)
@@ -290,7 +298,7 @@ class Series:
         """Return the end of the newest measured interval."""
         if not len(self.times):
             return None
-        return instant(np.datetime64(int(self.times[-1]) + (self.step or self.stream.steps[0]), "s"))
+        return instant(np.datetime64(int(self.times[-1]) + self.step_seconds, "s"))
 
     def _clocks(self, seconds: Seconds) -> list[str]:
         """The local time of day of each instant, `12:00`."""

@@ -289,7 +289,7 @@ class ForecastsView:
             "target": self._target.name,
             "unit": self._target.unit,
             "time_zone": series.time_zone,
-            "step_seconds": series.step or self.stream.steps[0],
+            "step_seconds": series.step_seconds,
             **{name: facts.get(name) for name in LISTED},
             "measured_until": series.measured_until(),
             "score": self._score([series], self._version_of(series)),

@@ -77,7 +77,10 @@ class Forecaster:
     covariates : tuple of str
         Optional request fields that may be known ahead.
     steps : tuple of int
-        Interval lengths it can forecast [s]; the first is taken where a series does not show its own.
+        Interval lengths it can forecast [s].
+    usual_step : int or None
+        The one that is supposed where a series neither says nor shows its own; the only one if there is one. None: it
+        has to be said or shown.
     time_zone : str
         IANA name of the zone of series that do not say theirs.
     issue_times : tuple of str
@@ -115,12 +118,20 @@ class Forecaster:
     sees_unknown_end: bool = False
     levels: tuple[float, ...] = LEVELS
     window: Window = NEXT_DAY
+    usual_step: int | None = None
 
     def __post_init__(self) -> None:
         names = {self.target, *map(level_name, checked_levels(self.levels))}
         if not names <= set(self.response.names):
             missing = ", ".join(sorted(names - set(self.response.names)))
             raise SettingInvalid(f"response of {self.name}: allowed a field for the target and each level: {missing}")
+        if self.usual_step not in (None, *self.steps):
+            raise SettingInvalid.of(f"usual_step of {self.name}", self.usual_step, f"one of {self.steps}")
+
+    @property
+    def supposed_step(self) -> int | None:
+        """Length of an interval [s] of a series that neither says nor shows its own; None if it has to."""
+        return self.steps[0] if len(self.steps) == 1 else self.usual_step
 
     def issue(self, fitted: Any, past: Past, targets: Times) -> Issued:
         """Forecast the intervals of one window from what was known: gap policy, model, fallback.

@@ -18,12 +18,18 @@ from numpy.typing import NDArray
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid
 from kappawatt.forecasting.calendar import Instant, Times, as_instant, utc_offset
 
-__all__ = ["AHEAD_INTERVALS", "History", "Past"]
+__all__ = ["AHEAD_INTERVALS", "History", "Past", "intervals_ahead"]
 
 Vector = NDArray[np.float64]
 MOST_INTERVALS = 500_000  # of one series in memory: 57 years of hours, 14 of quarter hours
-AHEAD_INTERVALS = 1_500  # covariates known ahead, at most: 15 days of quarter hours
+AHEAD_INTERVALS = 1_500  # covariates known ahead: 15 days of quarter hours
+AHEAD_DAYS = 15  # of shorter intervals
 BEGINNING = np.iinfo(np.int64).min  # "was always known"
+
+
+def intervals_ahead(step: int) -> int:
+    """Return how many intervals of a length [s] covariates are kept ahead of the last value, at most."""
+    return max(AHEAD_INTERVALS, AHEAD_DAYS * 86_400 // step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +173,7 @@ class History:
         self.time_zone = time_zone
         self.step = step
         self._most = most
+        self._ahead = intervals_ahead(step)
         self._unit = step * 1000  # ms
         self._phase: int | None = None  # ms after a multiple of the step: half hours in a zone of UTC+5:30
         self._base = 0  # number of the interval at position 0, counted from the epoch
@@ -270,7 +277,7 @@ class History:
         if length == 0:
             return min(newest + 1 - oldest, self._most)
         more = max(0, self._base - oldest) + max(0, newest + 1 - self._base - length)
-        return min(more, max(0, self._most + AHEAD_INTERVALS - length))
+        return min(more, max(0, self._most + self._ahead - length))
 
     def _start_of(self, number: int) -> Instant:
         return np.datetime64(number * self._unit + (self._phase or 0), "ms")
@@ -301,7 +308,7 @@ class History:
         return np.array(changed, np.int64)
 
     def _add_covariate(self, name: str, numbers: NDArray[np.int64], values: Vector, known: Times | None) -> None:
-        has = np.flatnonzero(~np.isnan(values) & (numbers < self._end + AHEAD_INTERVALS))
+        has = np.flatnonzero(~np.isnan(values) & (numbers < self._end + self._ahead))
         if not len(has):
             return
         ahead = int(numbers[has].max()) + 1 - self._base - len(self._target.values)
@@ -334,7 +341,7 @@ class History:
         """Add positions at the end, and forget the oldest beyond the bound."""
         by = max(by, 86_400 // self.step)  # a day at a time: arrays are copied
         length = len(self._target.values)
-        drop = max(0, length + by - self._most - AHEAD_INTERVALS)
+        drop = max(0, length + by - self._most - self._ahead)
         if drop >= length:
             self._base += length + by - min(by, self._most)
             by = min(by, self._most)

@@ -24,12 +24,13 @@ from kappawatt.errors import (
 from kappawatt.forecasting.calendar import HOUR, Instant, Times, zone_named
 from kappawatt.forecasting.fan import level_name
 from kappawatt.forecasting.forecaster import EVER, UNNAMED, Forecaster, Issued, Lookup, iso
+from kappawatt.forecasting.grid import length_of, listed, off_clock, said_length
 from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.request import read_forecast_request
 from kappawatt.models.artifact import Artifact, Manifest
 from kappawatt.models.opening import opening
 
-__all__ = ["ForecastModel", "grid_of", "history_of", "open_forecaster"]
+__all__ = ["ForecastModel", "history_of", "open_forecaster", "zone_of"]
 
 MOST_TOGETHER = 1_000  # forecasts of a request, of all its series: each takes some milliseconds
 EXAMPLE_TOLERANCE = 1e-5  # relative; another CPU may round a sum differently
@@ -185,9 +186,12 @@ class _Rows:
                 raise HistoryInsufficient.of(
                     forecaster.key, key, "a series whose history is known here, or rows that bring it"
                 )
-            zone = _time_zone(columns, forecaster, known.time_zone)
+            zone = zone_of(columns, forecaster, known.time_zone)
             if zone != known.time_zone:
                 raise PayloadInvalid.of("time_zone", zone, f"{known.time_zone}, which the series has")
+            said = said_length(columns.get("interval_seconds"), forecaster.steps)
+            if said not in (None, known.step):
+                raise PayloadInvalid.of("interval_seconds", f"{said}", f"{known.step}, which the series has")
             return known
         return history_of(key, columns, forecaster)
 
@@ -263,12 +267,18 @@ def history_of(key: str, columns: Mapping[str, NDArray[Any]], forecaster: Foreca
     PayloadInvalid, SettingInvalid
         The rows are on no grid of an interval that can be forecast, or name no time zone.
     """
-    history = History(key, *grid_of(columns, forecaster))
+    zone, step = zone_of(columns, forecaster), _step(columns, forecaster)
+    history = History(key, zone, step)
     says = [name for name in (forecaster.target, *forecaster.covariates) if name in columns]
     rows = np.flatnonzero(np.any([~np.isnan(columns[name]) for name in says], axis=0))
     known = columns.get("available_at")
+    starts = columns["interval_start"][rows]
+    off = off_clock(starts, step, zone)
+    if off.any():
+        allowed = f"whole multiples of {step} s by the clock of {zone}"
+        raise PayloadInvalid.of("interval_start", f"{iso(starts[off][0])}", allowed)
     history.add(
-        columns["interval_start"][rows],
+        starts,
         columns[forecaster.target][rows],
         None if known is None else known[rows],
         {name: columns[name][rows] for name in forecaster.covariates if name in columns},
@@ -276,29 +286,25 @@ def history_of(key: str, columns: Mapping[str, NDArray[Any]], forecaster: Foreca
     return history
 
 
-def grid_of(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> tuple[str, int]:
-    """Return time zone and interval [s] of rows of one series; errors as in `history_of`."""
-    return _time_zone(columns, forecaster), _step(columns, forecaster)
+def zone_of(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster, absent: str | None = None) -> str:
+    """Return the time zone that rows of one series name first, else `absent`, else the forecaster's.
 
-
-def _time_zone(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster, absent: str | None = None) -> str:
+    Raises
+    ------
+    SettingInvalid
+        There is no such zone.
+    """
     named = [zone for zone in columns.get("time_zone", ()) if zone is not None]
     return zone_named(named[0]) if named else absent or forecaster.time_zone
 
 
 def _step(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> int:
-    """The interval the rows say, or else show, or else the forecaster's own."""
+    """The interval [s] the rows say, or else show, or else the forecaster's usual one."""
+    is_measured = ~np.isnan(columns[forecaster.target])
     given = columns.get("interval_seconds")
-    if given is not None and np.isfinite(given).any():
-        step = int(given[np.isfinite(given)][0])
-    else:
-        starts = np.unique(columns["interval_start"])
-        step = forecaster.steps[0]
-        if len(forecaster.steps) > 1:
-            if len(starts) < 2:
-                lengths = " or ".join(map(str, forecaster.steps))
-                raise PayloadInvalid.of("interval_seconds", "nothing", f"{lengths}: a single row does not show it")
-            step = int(np.diff(starts).min() / np.timedelta64(1, "s"))
-    if step not in forecaster.steps:
-        raise PayloadInvalid.of("interval", f"{step} s", f"{' or '.join(map(str, forecaster.steps))} s")
+    step, _ = length_of(columns["interval_start"], given, is_measured, forecaster.steps)
+    step = step or forecaster.supposed_step
+    if step is None:
+        allowed = f"{listed(forecaster.steps)}: these rows do not show it"
+        raise PayloadInvalid.of("interval_seconds", "nothing", allowed)
     return step

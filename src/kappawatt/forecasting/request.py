@@ -14,6 +14,7 @@ from kappawatt.columns.values import column_of, parse_timestamp
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, zone_named
 from kappawatt.forecasting.forecaster import UNNAMED, Forecaster, Lookup
+from kappawatt.forecasting.grid import listed
 from kappawatt.forecasting.history import History
 
 __all__ = ["example_request", "read_forecast_request", "request_schema"]
@@ -124,9 +125,8 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
         if zone != known.time_zone:
             raise PayloadInvalid.of("time_zone", repr(zone), f"{known.time_zone}, which the series has")
         return known
-    own = forecaster.steps[0] if len(forecaster.steps) == 1 else None  # of several, the request has to say
     track = _object(brought, "history")
-    step = _step(track.get("step_seconds", own), forecaster.steps)
+    step = _step(track.get("step_seconds", forecaster.supposed_step), forecaster.steps)
     starts, values = _track(track, "history", forecaster.request.field(forecaster.target), step)
     history = History(key or UNNAMED, _time_zone(document.get("time_zone"), forecaster.time_zone), step)
     history.add(starts, values)
@@ -162,7 +162,7 @@ def _object(given: Any, name: str) -> dict[str, Any]:
 def _step(given: Any, steps: Sequence[int]) -> int:
     if type(given) not in (int, float) or given not in steps:
         got = "nothing" if given is None else repr(shorten(given))
-        raise PayloadInvalid.of("history.step_seconds", got, " or ".join(map(str, steps)))
+        raise PayloadInvalid.of("history.step_seconds", got, listed(steps))
     return int(given)
 
 
@@ -209,7 +209,8 @@ def _target_date(value: Any) -> np.datetime64 | None:
 
 def example_request(forecaster: Forecaster, key: str, seed: int = 0) -> dict[str, Any]:
     """Return a request that is accepted: three made-up weeks of days and weeks, up to a midnight in summer."""
-    step = np.timedelta64(forecaster.steps[0] * 1000, "ms")
+    seconds = forecaster.supposed_step or forecaster.steps[0]
+    step = np.timedelta64(seconds * 1000, "ms")
     end = day_start(np.array(["2016-07-06"], "datetime64[D]"), forecaster.time_zone)[0]
     times = np.arange(end - EXAMPLE_DAYS * DAY, end, step)
     level = float(forecaster.request.field(forecaster.target).example)
@@ -221,7 +222,7 @@ def example_request(forecaster: Forecaster, key: str, seed: int = 0) -> dict[str
         forecaster.key: key,
         "history": {
             "start": f"{times[0]}Z",
-            "step_seconds": forecaster.steps[0],
+            "step_seconds": seconds,
             "values": np.maximum(values, 0).tolist(),
         },
     }

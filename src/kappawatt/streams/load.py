@@ -1,11 +1,18 @@
-"""Load: the hourly mean load of a zone as it is metered, and its forecast."""
+"""Load: the mean load of a zone as it is metered, by the hour or finer, and its forecast."""
 
 from __future__ import annotations
 
 from kappawatt.bus.topic import DAY, Topic
 from kappawatt.columns.schema import Field, Kind, Schema
 from kappawatt.streams import rules
-from kappawatt.streams.series import AVAILABLE_AT, INTERVAL_START, ISSUE_TIME, TIME_ZONE, forecast_schema
+from kappawatt.streams.series import (
+    AVAILABLE_AT,
+    INTERVAL_START,
+    ISSUE_TIME,
+    TIME_ZONE,
+    forecast_schema,
+    interval_seconds,
+)
 from kappawatt.streams.stream import NAME_OR_PART, Demo, Key, Stream, View
 
 __all__ = [
@@ -31,7 +38,7 @@ LOAD_ZONE = Field(
 LOAD = Field(
     "load",
     "MW",
-    "mean load of the hour; absent in rows that are to be forecast",
+    "mean load of the interval; absent in rows that are to be forecast",
     minimum=-1_000_000,
     maximum=1_000_000,
     column="load",
@@ -41,7 +48,7 @@ LOAD = Field(
 TEMPERATURE = Field(
     "temperature",
     "degC",
-    "air temperature, measured or, for hours to come, forecast",
+    "air temperature, measured or, for intervals to come, forecast",
     minimum=-80,
     maximum=65,
     column="temperature",
@@ -49,15 +56,18 @@ TEMPERATURE = Field(
     example=21.5,
 )
 
+STEPS = (300, 900, 1800, 3600)  # s
+LENGTH = interval_seconds(STEPS, example=3600)
+
 READING = Schema(
     "LoadReading",
-    "One hour of a load zone: its load, or what is known of an hour to come. In a request, rows with a load are the "
+    "One interval of a load zone: its load, or what is known of one to come. In a request, rows with a load are the "
     "history and rows without one are forecast.",
-    (LOAD_ZONE, INTERVAL_START, LOAD, TEMPERATURE, AVAILABLE_AT, TIME_ZONE, ISSUE_TIME),
+    (LOAD_ZONE, INTERVAL_START, LOAD, TEMPERATURE, AVAILABLE_AT, TIME_ZONE, LENGTH, ISSUE_TIME),
 )
 FORECAST = forecast_schema(
     "LoadForecast",
-    "The load a model expects in one hour, with quantiles; null in rows that are history.",
+    "The load a model expects in one interval, with quantiles; null in rows that are history.",
     LOAD,
 )
 
@@ -69,7 +79,7 @@ LOAD_READINGS = Topic(
     1_300 * DAY,  # a forecast looks back on three years
     ("sensor-ingestor",),
     ("hourly-load", "sink", "gateway"),
-    "hourly load of zones as it is metered, late and corrected hours too, and weather known ahead",
+    "load of zones as it is metered, interval by interval, late and corrected ones too, and weather known ahead",
 )
 LOAD_FORECASTS = Topic(
     "load.forecasts",
@@ -89,13 +99,13 @@ LOAD_ERRORS = Topic(
     90 * DAY,
     ("hourly-load",),
     ("gateway", "sink"),
-    "what became of each forecast hour once its load was metered",
+    "what became of each forecast interval once its load was metered",
 )
 
 STREAM = Stream(
     name="load",
     service="hourly-load",
-    title="an hour of a load zone",
+    title="an interval of a load zone",
     key=Key(LOAD_ZONE.name, "load zone", "PJME", NAME_OR_PART),
     target=LOAD.name,
     readings=LOAD_READINGS,
@@ -104,7 +114,9 @@ STREAM = Stream(
     path="load",
     rules=rules.OF_SERIES,
     values=(LOAD.name, TEMPERATURE.name),
-    steps=(3600,),
+    steps=STEPS,
+    usual_step=3600,  # rows of hours need not say so
+    time_zone="America/New_York",
     files="kappawatt.datasets.pjm:FILES",
     view=View("Load", kept_answers=20, kept_errors=2_000),  # ten days, noon and midnight
     demo=Demo("kappawatt.datasets.named:load_zones", history_days=62 * 7),

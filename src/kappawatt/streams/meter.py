@@ -5,7 +5,14 @@ from __future__ import annotations
 from kappawatt.bus.topic import DAY, Topic
 from kappawatt.columns.schema import Field, Kind, Schema
 from kappawatt.streams import rules
-from kappawatt.streams.series import AVAILABLE_AT, INTERVAL_START, ISSUE_TIME, TIME_ZONE, forecast_schema
+from kappawatt.streams.series import (
+    AVAILABLE_AT,
+    INTERVAL_START,
+    ISSUE_TIME,
+    TIME_ZONE,
+    forecast_schema,
+    interval_seconds,
+)
 from kappawatt.streams.stream import NAME_OR_PART, Demo, Key, Stream, View
 
 __all__ = [
@@ -38,21 +45,14 @@ CONSUMPTION = Field(
     required=False,
     example=0.24,
 )
-INTERVAL_SECONDS = Field(
-    "interval_seconds",
-    "s",
-    "length of the interval, 900 or 1800; what the rows show if absent",
-    minimum=900,
-    maximum=1800,
-    required=False,
-    example=900,
-)
+STEPS = (900, 1800, 3600)  # s
+LENGTH = interval_seconds(STEPS, example=900)
 
 READING = Schema(
     "MeterReading",
     "One interval of a smart meter. In a request, rows with a consumption are the history and rows without one are "
     "forecast.",
-    (METER_ID, INTERVAL_START, CONSUMPTION, AVAILABLE_AT, TIME_ZONE, INTERVAL_SECONDS, ISSUE_TIME),
+    (METER_ID, INTERVAL_START, CONSUMPTION, AVAILABLE_AT, TIME_ZONE, LENGTH, ISSUE_TIME),
 )
 DAY_FIGURES = (
     Field("daily_consumption", "kWh", "energy of the whole local day", example=22.9),
@@ -108,7 +108,8 @@ STREAM = Stream(
     path="meters",
     rules=rules.OF_SERIES,
     values=(CONSUMPTION.name,),
-    steps=(900, 1800),
+    steps=STEPS,
+    time_zone="America/Chicago",
     files="kappawatt.datasets.meter_exports:FILES",
     view=View(
         "Meters",

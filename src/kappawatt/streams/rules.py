@@ -12,7 +12,8 @@ from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.schema import shorten
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import zone_named
-from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, ISSUE_TIME, TIME_ZONE
+from kappawatt.streams.intervals import is_on_the_grid
+from kappawatt.streams.series import ISSUE_TIME, TIME_ZONE
 from kappawatt.streams.stream import Rule, Stream
 
 __all__ = ["OF_SERIES", "by_key", "rules_of", "screened"]
@@ -86,23 +87,6 @@ def _is_wrong(name: str | None, key: str, stream: Stream) -> bool:
     if key:
         return name is not None and name != key
     return name is None or not stream.key.pattern.fullmatch(name)
-
-
-def is_on_the_grid(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
-    """An interval begins on a whole multiple of its length, which is one that the stream knows."""
-    columns = batch.columns
-    starts = columns[INTERVAL_START.name].astype("datetime64[ms]").astype(np.int64)
-    step = np.full(len(batch), stream.steps[0])
-    if INTERVAL_SECONDS in columns:
-        given = columns[INTERVAL_SECONDS]
-        known = np.isin(given, stream.steps)
-        for row in np.flatnonzero(~known & ~np.isnan(given)).tolist():
-            allowed = f"{' or '.join(map(str, stream.steps))} s"
-            yield Rejection(row, "out_of_range", INTERVAL_SECONDS, float(given[row]), allowed)
-        step = np.where(known, given, step).astype(np.int64)
-    for row in np.flatnonzero(starts % (step * 1000) != 0).tolist():
-        got = shorten(columns[INTERVAL_START.name][row])
-        yield Rejection(row, "out_of_range", INTERVAL_START.name, got, f"a whole multiple of {step[row]} s")
 
 
 def has_a_value(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from kappawatt.columns.schema import Field, Kind, Schema
 from kappawatt.forecasting.fan import LEVELS, level_name
 
-__all__ = ["AVAILABLE_AT", "INTERVAL_SECONDS", "INTERVAL_START", "ISSUE_TIME", "TIME_ZONE", "forecast_schema"]
+__all__ = [
+    "AVAILABLE_AT",
+    "INTERVAL_SECONDS",
+    "INTERVAL_START",
+    "ISSUE_TIME",
+    "TIME_ZONE",
+    "forecast_schema",
+    "interval_seconds",
+]
 
 INTERVAL_SECONDS = "interval_seconds"  # field of streams that know several lengths
 
@@ -41,6 +49,27 @@ ISSUE_TIME = Field(
     finest="ms",
     required=False,
 )
+
+
+def interval_seconds(steps: tuple[int, ...], example: int) -> Field:
+    """Return the field in which a row says how long its interval is.
+
+    Parameters
+    ----------
+    steps : tuple of int
+        Lengths that the stream knows [s], several.
+    example : int
+    """
+    *most, last = sorted(steps)
+    return Field(
+        INTERVAL_SECONDS,
+        "s",
+        f"length of the interval, {', '.join(map(str, most))} or {last}; what the rows show if absent",
+        minimum=min(steps),
+        maximum=max(steps),
+        required=False,
+        example=example,
+    )
 
 
 def forecast_schema(

@@ -159,7 +159,12 @@ class Stream:
     levels : tuple of float
         Quantile levels of forecasts, those of the service's forecaster.
     steps : tuple of int
-        Lengths of an interval [s]: `interval_start` is a multiple of the first.
+        Lengths of an interval that its forecaster knows [s].
+    usual_step : int or None
+        The one that is supposed of a series whose rows neither say nor show theirs; the only one if there is one.
+        None: it has to be said or shown.
+    time_zone : str
+        IANA name of the zone of series that do not say theirs, the forecaster's own; empty if there is none.
     arrival : str or None
         Time field whose absence means the time of arrival.
     files : str
@@ -191,6 +196,8 @@ class Stream:
     values: tuple[str, ...] = ()
     levels: tuple[float, ...] = LEVELS
     steps: tuple[int, ...] = ()
+    usual_step: int | None = None
+    time_zone: str = ""
     arrival: str | None = None
     files: str = ""
     readings_table: str = ""
@@ -205,7 +212,7 @@ class Stream:
         fields = self.schema.names
         target_in = fields if self.errors is not None else (*fields, *self.answer.names)
         examples = [field.name for field in self.schema.required if field.example is None]
-        interval = {"interval_start", "time_zone", "issue_time"}
+        interval, several = {"interval_start", "time_zone", "issue_time"}, "interval_seconds"
         for field, got, allowed, is_well in (
             ("name", self.name, "a-z 0-9 -, a letter first", STREAM_NAME.fullmatch(self.name)),
             ("path", self.path, "A-Z a-z 0-9 . _ ~ -", NAME.fullmatch(self.path)),
@@ -214,10 +221,17 @@ class Stream:
             ("values", self.values, "fields of a reading", set(self.values) <= set(fields)),
             ("readings", examples, "an example for each required field: the probe sends them", not examples),
             ("steps", self.steps, f"none without {', '.join(interval)}", not self.steps or interval <= set(fields)),
+            ("steps", self.steps, f"one, or several with {several}", len(self.steps) < 2 or several in fields),
+            ("usual_step", self.usual_step, f"one of {self.steps}", self.usual_step in (None, *self.steps)),
             ("errors", self.errors, "none without steps", self.errors is None or self.steps),
         ):
             if not is_well:
                 raise SettingInvalid.of(f"stream {self.name}: {field}", got, allowed)
+
+    @property
+    def supposed_step(self) -> int:
+        """Length of an interval [s] while nothing is known of a series: the usual one, else the shortest."""
+        return self.usual_step or min(self.steps)
 
     @property
     def schema(self) -> Schema:

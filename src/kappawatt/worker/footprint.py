@@ -6,7 +6,7 @@ import numpy as np
 
 from kappawatt.forecasting.calendar import DAY
 from kappawatt.forecasting.forecaster import Forecaster
-from kappawatt.forecasting.history import AHEAD_INTERVALS
+from kappawatt.forecasting.history import intervals_ahead
 from kappawatt.worker.histories import CORRECTABLE
 
 __all__ = ["series_bytes"]
@@ -32,7 +32,7 @@ def series_bytes(forecaster: Forecaster, step: int, *, in_worker: bool) -> int:
     """
     interval = np.timedelta64(step, "s")
     day = int(DAY / interval)
-    kept = int((forecaster.depth + CORRECTABLE) / interval) + AHEAD_INTERVALS + day
+    kept = int((forecaster.depth + CORRECTABLE) / interval) + intervals_ahead(step) + day
     history = kept * NUMBER * (1 + len(forecaster.covariates)) + OBJECTS
     if not in_worker:
         return int(ALLOCATED * history)

@@ -1,9 +1,15 @@
-"""The histories of many series, fed row by row from a topic of readings. A worker and a server keep the same ones."""
+"""The histories of many series, fed row by row from a topic of readings. A worker and a server keep the same ones.
+
+A series keeps the length of interval that its rows said or showed first: what contradicts it is refused, and what
+begins to go on in shorter intervals as a whole, since the one row in four that fits would pass for an hour. Only within
+the first day of a series whose rows do not say their length may it turn out to be another than was supposed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,8 +20,9 @@ from kappawatt.columns.schema import shorten
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Times
 from kappawatt.forecasting.forecaster import UNNAMED, Forecaster
+from kappawatt.forecasting.grid import COARSER, FINER, length_of, shown_most, spaced_otherwise, usual_or_fitting
 from kappawatt.forecasting.history import History
-from kappawatt.forecasting.model import grid_of
+from kappawatt.forecasting.model import zone_of
 from kappawatt.messages.keys import key_text
 
 __all__ = ["CORRECTABLE", "Entry", "Histories", "Step"]
@@ -26,6 +33,7 @@ CORRECTABLE = 4 * DAY  # forecasts issued so long ago are still corrected, so th
 ROOM = 32 * 2**20  # bytes that one message may have all its series grow by; gaps between values take as much as values
 A_SERIES = 2_500  # bytes of a new one beside its values
 NUMBER = 8  # bytes of a value
+MOST_NOTED = 300  # messages of a series' first day; of the shortest intervals there are 288
 INSTANT = np.timedelta64(1, "ms")
 NOT_EARLY = (
     f"an interval that begins at most {AHEAD_MOST / HOUR:g} hours after its message arrives "
@@ -37,11 +45,38 @@ ROOM_SAID = (
 
 
 @dataclass(slots=True)
+class _Young:
+    """What is kept of a series within its first day, while its rows do not say how long their intervals are.
+
+    Parameters
+    ----------
+    starts : ndarray of datetime64[ms]
+        Of everything measured, also of what was refused for being beside the grid.
+    noted : list
+        Columns of the rows that the history was made of, and what `_note` was told of each message.
+    """
+
+    starts: Times = field(default_factory=lambda: np.empty(0, "datetime64[ms]"))
+    noted: list[Columns] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Entry:
-    """One series: its history, and whatever its keeper notes beside it."""
+    """One series: its history, and whatever its keeper notes beside it.
+
+    Parameters
+    ----------
+    young : _Young or None
+        None once the length of its intervals stands.
+    recent : list of int
+        Starts of the intervals that were measured last [ms], refused ones too: rows of a shorter length show so even
+        if they come one by one.
+    """
 
     history: History
     notes: dict[str, Any] = field(default_factory=dict)
+    young: _Young | None = None
+    recent: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +163,11 @@ class Histories:
             left -= size
             self._entries[name] = entry
             refused = np.zeros(len(own), np.bool_)
-            step = entry.history.step
+            step, early = entry.history.step, self._early(columns, arrived)
+            if entry.young is not None:
+                self._see(entry.young, columns, early)
             for mask, allowed in (
-                (self._early(columns, arrived), NOT_EARLY),
+                (early, NOT_EARLY),
                 (entry.history.off_grid(columns["interval_start"]), f"whole multiples of {step} s by the local clock"),
             ):
                 for place in np.flatnonzero(mask & ~refused).tolist():
@@ -147,8 +184,72 @@ class Histories:
         return result
 
     def _entry(self, name: str, columns: Columns) -> Entry:
-        """The series' entry, or a new one; errors as in `grid_of`."""
-        return self._entries.get(name) or Entry(self._new(name, columns))
+        """The series' entry, or a new one.
+
+        Raises
+        ------
+        PayloadInvalid, SettingInvalid
+            The rows say or show a length of interval that is not the series', or name no time zone.
+        """
+        forecaster = self._forecaster
+        starts, is_measured = columns["interval_start"], ~np.isnan(columns[forecaster.target])
+        length, is_said = length_of(starts, columns.get("interval_seconds"), is_measured, forecaster.steps)
+        known = self._entries.get(name)
+        if known is None or (known.young is not None and known.history.clock is None):
+            zone = zone_of(columns, forecaster)
+            telling = starts[is_measured] if is_measured.any() else starts
+            supposed = length or usual_or_fitting(telling, forecaster.steps, forecaster.supposed_step, zone)
+            return Entry(self._new(name, zone, supposed), young=None if is_said else _Young())
+        if known.young is not None:
+            return self._grown(name, known, columns, length if is_said else None)
+        self._require_same(known, starts[is_measured], length if is_said else None)
+        return known
+
+    def _require_same(self, entry: Entry, measured: Times, said: int | None) -> None:
+        """Raise PayloadInvalid if rows are of another length than the series, whose length stands."""
+        step = entry.history.step
+        if said not in (None, step):
+            allowed = f"{step}, which the series has (of another length it is another series, with a name of its own)"
+            raise PayloadInvalid.of("interval_seconds", f"{said}", allowed)
+        if not len(measured):
+            return
+        moments = measured.astype(np.int64)
+        starts = np.unique(moments).tolist() if len(moments) > 1 else moments.tolist()
+        together = starts
+        if not entry.recent or starts[0] > entry.recent[-1]:
+            together = entry.recent + starts
+            entry.recent = together[-FINER:]
+        if len(together) <= FINER:
+            return
+        if len(together) <= COARSER and all(b - a >= step * 1000 for a, b in pairwise(together)):
+            return  # what comes all day
+        other = spaced_otherwise(np.array(together, "datetime64[ms]"), step, self._forecaster.steps)
+        if other is not None:
+            allowed = f"{step} s, the length of the series' intervals"
+            raise PayloadInvalid.of("interval_start", f"rows {other:g} s apart", allowed)
+
+    def _grown(self, name: str, entry: Entry, columns: Columns, said: int | None) -> Entry:
+        """The entry of a series within its first day, made again if its rows say or show another length by now."""
+        young = entry.young
+        assert young is not None
+        forecaster, history = self._forecaster, entry.history
+        measured = columns["interval_start"][~np.isnan(columns[forecaster.target])]
+        starts = np.unique(np.concatenate([young.starts, measured]))
+        length = said or shown_most(starts, forecaster.steps)
+        if length is None:
+            length = usual_or_fitting(starts, forecaster.steps, forecaster.supposed_step, history.time_zone)
+        if length == history.step:
+            if said is not None:
+                entry.young = None
+            return entry
+        again = Entry(self._new(name, history.time_zone, length), entry.notes)
+        for noted in young.noted:
+            fits = ~again.history.off_grid(noted["interval_start"])
+            if fits.any():
+                self._note(name, again, {n: column[fits] for n, column in noted.items()})
+        if said is None:
+            again.young = young
+        return again
 
     def _growth(self, name: str, entry: Entry, starts: Times) -> int:
         """Bytes that these intervals would have a series take more than now."""
@@ -170,10 +271,24 @@ class Histories:
         known = np.where(late | ahead, np.fmax(known, moment), known)
         known = np.where(np.isnat(known), starts + interval, known)
         covariates = {n: columns[n] for n in forecaster.covariates if n in columns}
+        self._grow_up(entry, columns)
         changed = history.add(starts, columns[forecaster.target], known, covariates)
         return Step(name, entry, before, history.clock, changed, moment)
 
-    def _new(self, name: str, columns: Columns) -> History:
-        time_zone, step = grid_of(columns, self._forecaster)
+    def _see(self, young: _Young, columns: Columns, early: NDArray[np.bool_]) -> None:
+        """Keep where a young series' intervals begin, whatever of them fits by now."""
+        is_measured = ~np.isnan(columns[self._forecaster.target])
+        young.starts = np.unique(np.concatenate([young.starts, columns["interval_start"][is_measured & ~early]]))
+
+    def _grow_up(self, entry: Entry, columns: Columns) -> None:
+        """Keep rows of a series' first day; at the end of it the length of its intervals stands."""
+        young = entry.young
+        if young is None:
+            return
+        young.noted.append(columns)
+        if len(young.noted) > MOST_NOTED or (len(young.starts) and young.starts[-1] - young.starts[0] >= DAY):
+            entry.young = None
+
+    def _new(self, name: str, time_zone: str, step: int) -> History:
         kept = self._forecaster.depth + CORRECTABLE
         return History(name, time_zone, step, most=int(kept / np.timedelta64(step * 1000, "ms")))
