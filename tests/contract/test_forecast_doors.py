@@ -70,19 +70,30 @@ class Case:
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-@pytest.fixture(scope="module", params=["fake-load", *FORECASTERS])
+def steps_of(name: str) -> tuple[int, ...]:
+    """Every length of interval that a service forecasts [s]."""
+    rolling = find_service(name).modelled().rolling
+    assert rolling is not None
+    return rolling.forecaster.steps
+
+
+CASES = [("fake-load", 3600), *((name, step) for name in FORECASTERS for step in steps_of(name))]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=[f"{name}-{step}" for name, step in CASES])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    name, step = request.param
     folder = tmp_path_factory.mktemp("case")
     settings = Settings.read({}, bus=f"embedded:{folder}/none.sqlite")
-    if request.param == "fake-load":
+    if name == "fake-load":
         forecast_fakes.write_artifact(folder / "artifacts")
         settings = Settings.read({}, bus=f"embedded:{folder}/none.sqlite", artifacts=folder / "artifacts")
-    service = forecast_fakes.SERVICE if request.param == "fake-load" else find_service(request.param)
+    service = forecast_fakes.SERVICE if name == "fake-load" else find_service(name)
     forecaster = service.modelled().predictor
     assert isinstance(forecaster, Forecaster)
     model = service.open(settings)
     assert isinstance(model, ForecastModel)
-    body = example_request(forecaster, "a", seed=7)
+    body = example_request(forecaster, "a", seed=7, step_seconds=step)
     history, targets, issue_time = read_forecast_request(body, forecaster)
     return Case(service, forecaster, create_app(service, settings), model, body, history, targets, issue_time)
 

@@ -5,6 +5,7 @@ For every stream that is forecast, of other packages too.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,9 @@ from kappawatt.worker.histories import Histories
 
 FORECAST = [stream for stream in STREAMS if stream.errors is not None]
 ZONES = ("Asia/Kolkata", "Asia/Kathmandu", "America/St_Johns", "Europe/Berlin", "America/New_York")
-DATE = np.datetime64("2026-06-01")
+DATE = np.datetime64("2016-06-01")
 CASES = [(stream, step) for stream in FORECAST for step in stream.steps]
-ARRIVED = 1_782_864_000_000  # 2026-07-01
+ARRIVED = 1_467_331_200_000  # 2016-07-01
 by_name = pytest.mark.parametrize("stream", FORECAST, ids=lambda stream: stream.name)
 by_step = pytest.mark.parametrize(("stream", "step"), CASES, ids=[f"{s.name}-{step}" for s, step in CASES])
 
@@ -173,6 +174,23 @@ def test_intervals_that_begin_beside_the_named_clock_are_refused_with_422(
     assert answer.status_code == 422
     assert answer.json["accepted"] == 0
     assert answer.json["errors"][0]["allowed"] == f"a whole multiple of {step} s by the clock of {zone}"
+
+
+@by_name
+def test_measurements_of_next_week_are_refused_with_422_and_weather_is_not(client: FlaskClient, stream: Stream) -> None:
+    now = np.datetime64(int(time.time()) // 3600 * 3600, "s").astype("datetime64[ms]")
+    soon, later = now + np.timedelta64(20, "h"), now + np.timedelta64(48, "h")
+    made = [*rows(stream, [soon], time_zone="UTC"), *rows(stream, [later], time_zone="UTC")]
+    ahead = {"interval_start": f"{later}Z", "time_zone": "UTC"} | dict.fromkeys(stream.values[1:], 20.0)
+
+    answer = client.post(f"/{stream.path}/a", json=made)
+
+    assert (answer.status_code, answer.json["accepted"]) == (422, 1)
+    [error] = answer.json["errors"]
+    assert (error["row"], error["field"]) == (1, "interval_start")
+    assert error["allowed"].startswith("an interval that begins at most 24 hours after its message arrives")
+    if stream.values[1:]:
+        assert client.post(f"/{stream.path}/a", json=ahead).status_code == 202
 
 
 @st.composite

@@ -15,6 +15,7 @@ from kappawatt.bus.interface import Records
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import Times, zone_named
 from kappawatt.forecasting.forecaster import UNNAMED
+from kappawatt.forecasting.grid import AHEAD_MOST
 from kappawatt.messages.dead_letters import read_dead_letters
 from kappawatt.messages.forecasts import read_documents
 from kappawatt.messages.keys import key_text
@@ -22,7 +23,6 @@ from kappawatt.messages.portions import portions
 from kappawatt.messages.readings import decode_records, runs_of_content_type
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
 from kappawatt.streams.stream import Form, Stream
-from kappawatt.worker.histories import AHEAD_MOST
 
 from .forecast_score import add_up, score, sums
 from .forecast_series import KeptFan, Series, available, read_error, read_fan

@@ -7,6 +7,7 @@ The door, the worker and requests ask here, so that they agree on what a row mea
 - One series has one length. Rows that show another one than is allowed, or several, are refused together: leaving out
   those that do not fit would thin a series, and nobody would see it.
 - A single row beside the grid is that row's fault alone.
+- A measurement of an interval that begins a day after it arrived, or later, comes from a wrong clock.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.errors import PayloadInvalid
-from kappawatt.forecasting.calendar import Times, utc_offset
+from kappawatt.forecasting.calendar import DAY, HOUR, Instant, Times, utc_offset
 
 __all__ = [
+    "AHEAD_MOST",
     "COARSER",
     "FINER",
+    "NOT_EARLY",
     "length_of",
     "listed",
     "off_clock",
@@ -29,6 +32,7 @@ __all__ = [
     "shown_length",
     "shown_most",
     "spaced_otherwise",
+    "too_early",
     "usual_or_fitting",
 ]
 
@@ -39,6 +43,12 @@ START = "interval_start"
 FINER = 3  # equal distances in a row below the length: two rows beside the grid at least, so no slip of one row
 COARSER = 8  # the same above it: what is lost at random does not leave so many equal gaps in a row
 UNIFORM = 24  # rows that are all equally far apart, farther than any length: a length of its own, and no late values
+AHEAD_MOST = DAY  # of a measured interval's beginning, after it arrived
+COVARIATES_AHEAD = 15 * DAY
+NOT_EARLY = (
+    f"an interval that begins at most {AHEAD_MOST / HOUR:g} hours after its message arrives "
+    f"({COVARIATES_AHEAD / DAY:g} days if it has no measurement)"
+)
 OFFSETS = 900  # s: every offset from UTC is a multiple of it
 
 
@@ -205,6 +215,12 @@ def off_clock(starts: Times, step: int, time_zone: str | None) -> NDArray[np.boo
     if time_zone is None:
         return np.asarray(moments % (min(step, OFFSETS) * 1000) != 0)
     return np.asarray((moments + utc_offset(starts, time_zone)) % (step * 1000) != 0)
+
+
+def too_early(starts: Times, is_measured: NDArray[np.bool_], arrived: Instant) -> NDArray[np.bool_]:
+    """Return True where an interval begins so long after it arrived that the clock must be wrong; see `NOT_EARLY`."""
+    ahead = starts - arrived
+    return np.asarray(np.where(is_measured, ahead > AHEAD_MOST, ahead > COVARIATES_AHEAD))
 
 
 def usual_or_fitting(starts: Times, steps: Sequence[int], usual: int | None, time_zone: str) -> int:

@@ -207,9 +207,15 @@ def _target_date(value: Any) -> np.datetime64 | None:
     raise PayloadInvalid.of("target_date", repr(shorten(value)), "YYYY-MM-DD")
 
 
-def example_request(forecaster: Forecaster, key: str, seed: int = 0) -> dict[str, Any]:
-    """Return a request that is accepted: three made-up weeks of days and weeks, up to a midnight in summer."""
-    seconds = forecaster.supposed_step or forecaster.steps[0]
+def example_request(forecaster: Forecaster, key: str, seed: int = 0, step_seconds: int | None = None) -> dict[str, Any]:
+    """Return a request that is accepted: three made-up weeks of days and weeks, up to a midnight in summer.
+
+    Parameters
+    ----------
+    step_seconds : int, optional
+        Length of an interval; the usual one of the forecaster, else its first, if absent.
+    """
+    seconds = step_seconds or forecaster.supposed_step or forecaster.steps[0]
     step = np.timedelta64(seconds * 1000, "ms")
     end = day_start(np.array(["2016-07-06"], "datetime64[D]"), forecaster.time_zone)[0]
     times = np.arange(end - EXAMPLE_DAYS * DAY, end, step)

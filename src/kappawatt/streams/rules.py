@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,8 +13,9 @@ from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.schema import shorten
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import zone_named
+from kappawatt.forecasting.grid import NOT_EARLY, too_early
 from kappawatt.streams.intervals import is_on_the_grid
-from kappawatt.streams.series import ISSUE_TIME, TIME_ZONE
+from kappawatt.streams.series import INTERVAL_START, ISSUE_TIME, TIME_ZONE
 from kappawatt.streams.stream import Rule, Stream
 
 __all__ = ["OF_SERIES", "by_key", "rules_of", "screened"]
@@ -105,6 +107,15 @@ def asks_nothing(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
         yield Rejection(row, "unknown_field", ISSUE_TIME.name, shorten(moments[row]), allowed)
 
 
+def is_not_ahead(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
+    """A measured interval begins within a day from now, one that is not measured within fifteen."""
+    starts = batch.columns[INTERVAL_START.name].astype("datetime64[ms]")
+    is_measured = ~np.isnan(batch.columns[stream.target])
+    now = np.datetime64(time.time_ns() // 1_000_000, "ms")
+    for row in np.flatnonzero(batch.valid & too_early(starts, is_measured, now)).tolist():
+        yield Rejection(row, "out_of_range", INTERVAL_START.name, shorten(starts[row]), NOT_EARLY)
+
+
 def is_in_a_time_zone(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
     """A time zone that is named exists."""
     allowed: dict[str, str | None] = {}  # None: it exists
@@ -124,4 +135,4 @@ def _why_no_zone(zone: str) -> str | None:
     return None
 
 
-OF_SERIES: tuple[Rule, ...] = (is_on_the_grid, has_a_value, asks_nothing, is_in_a_time_zone)
+OF_SERIES: tuple[Rule, ...] = (is_on_the_grid, is_not_ahead, has_a_value, asks_nothing, is_in_a_time_zone)

@@ -18,27 +18,30 @@ from numpy.typing import NDArray
 from kappawatt.columns.batch import Batch, Columns, Rejection
 from kappawatt.columns.schema import shorten
 from kappawatt.errors import PayloadInvalid, SettingInvalid
-from kappawatt.forecasting.calendar import DAY, HOUR, Times
+from kappawatt.forecasting.calendar import DAY, Times
 from kappawatt.forecasting.forecaster import UNNAMED, Forecaster
-from kappawatt.forecasting.grid import COARSER, FINER, length_of, shown_most, spaced_otherwise, usual_or_fitting
+from kappawatt.forecasting.grid import (
+    COARSER,
+    FINER,
+    NOT_EARLY,
+    length_of,
+    shown_most,
+    spaced_otherwise,
+    too_early,
+    usual_or_fitting,
+)
 from kappawatt.forecasting.history import History
 from kappawatt.forecasting.model import zone_of
 from kappawatt.messages.keys import key_text
 
 __all__ = ["CORRECTABLE", "Entry", "Histories", "Step"]
 
-AHEAD_MOST = DAY  # a measurement of an interval that begins later than this after it arrived is a wrong clock
-COVARIATES_AHEAD = 15 * DAY
 CORRECTABLE = 4 * DAY  # forecasts issued so long ago are still corrected, so their history is kept
 ROOM = 32 * 2**20  # bytes that one message may have all its series grow by; gaps between values take as much as values
 A_SERIES = 2_500  # bytes of a new one beside its values
 NUMBER = 8  # bytes of a value
 MOST_NOTED = 300  # messages of a series' first day; of the shortest intervals there are 288
 INSTANT = np.timedelta64(1, "ms")
-NOT_EARLY = (
-    f"an interval that begins at most {AHEAD_MOST / HOUR:g} hours after its message arrives "
-    f"({COVARIATES_AHEAD / DAY:g} days if it has no measurement)"
-)
 ROOM_SAID = (
     f"series that one message has grow by {ROOM // 2**20} MB in all, from the first interval to the last of each"
 )
@@ -178,10 +181,8 @@ class Histories:
                 yield self._note(name, entry, {n: column[~refused] for n, column in columns.items()})
 
     def _early(self, columns: Columns, arrived: int) -> NDArray[np.bool_]:
-        ahead = columns["interval_start"] - np.datetime64(arrived, "ms")
         is_measured = ~np.isnan(columns[self._forecaster.target])
-        result: NDArray[np.bool_] = np.where(is_measured, ahead > AHEAD_MOST, ahead > COVARIATES_AHEAD)
-        return result
+        return too_early(columns["interval_start"], is_measured, np.datetime64(arrived, "ms"))
 
     def _entry(self, name: str, columns: Columns) -> Entry:
         """The series' entry, or a new one.
