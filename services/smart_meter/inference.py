@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from kappawatt.errors import ArtifactInvalid
 from kappawatt.forecasting.calendar import Times, local_date
 from kappawatt.forecasting.fan import LEVELS, Fan
+from kappawatt.forecasting.grid import off_clock
 from kappawatt.forecasting.history import Past
 from kappawatt.models.arrays import read_arrays
+from kappawatt.streams.meter import STREAM
 
 from .features import DAY_FEATURE_NAMES, FEATURE_NAMES, FIGURES, expand, inputs
 
@@ -74,7 +76,7 @@ class Fitted:
     figures : mapping of str to tuple of Network
         The same for each of `FIGURES`.
     seen : ndarray of uint64, shape (n_days,)
-        A hash of each meter day in training, to know a meter again under whatever name.
+        Hashes of each meter day in training, to know a meter again under whatever name and at whatever length.
     seen_until : ndarray of datetime64[ms], shape (n_days,)
         The end of the training data of the meter that day is of.
     """
@@ -121,19 +123,33 @@ class Fitted:
 
 
 def fingerprints(past: Past) -> NDArray[np.uint64]:
-    """Return a hash of each known local day of a series, of date and energies, in order.
+    """Return hashes of each known local day of a series, of date and energies: as it is, and by longer intervals.
 
-    Days on which nothing changes (an empty house's zeros) are left out: many meters share them.
+    A meter is known again whether it comes by the quarter hour or was added up to hours. Days on which nothing changes
+    (an empty house's zeros) are left out: many meters share them.
     """
     dates = local_date(past.times, past.time_zone)
     edges = np.flatnonzero(dates[1:] != dates[:-1]) + 1
     hashes = []
     for first, last in zip(np.append(0, edges).tolist(), np.append(edges, len(dates)).tolist(), strict=True):
-        energies = np.round(past.values[first:last] * 1000)  # Wh: what files keep, whatever made the float
-        if len(energies) and np.isfinite(energies).all() and (energies != energies[0]).any():
-            content = f"{dates[first]}".encode() + energies.astype("<i8").tobytes()
-            hashes.append(int.from_bytes(hashlib.sha256(content).digest()[:8], "little"))
+        energies = past.values[first:last]
+        for together in _lengths(past, first, last):
+            sums = np.round(energies.reshape(-1, together).sum(axis=1) * 1000)  # Wh: what files keep
+            if np.isfinite(sums).all() and (sums != sums[0]).any():
+                content = f"{dates[first]}".encode() + sums.astype("<i8").tobytes()
+                hashes.append(int.from_bytes(hashlib.sha256(content).digest()[:8], "little"))
     return np.array(hashes, dtype=np.uint64)
+
+
+def _lengths(past: Past, first: int, last: int) -> list[int]:
+    """How many intervals are added up to one, for each length that a day's intervals are whole multiples of."""
+    begin = np.array([past.start + first * past.interval])
+    found = []
+    for length in STREAM.steps:
+        n, rest = divmod(length, past.step)
+        if n and not rest and (last - first) % n == 0 and not off_clock(begin, length, past.time_zone)[0]:
+            found.append(n)
+    return found
 
 
 def pack(fitted: Fitted) -> dict[str, bytes]:

@@ -163,6 +163,32 @@ def test_a_model_is_not_started_from_one_that_knows_the_meters_future(fitted: Fi
     assert any("later days" in line for line in told)
 
 
+@pytest.mark.parametrize(("step", "longer"), [(900, 1800), (900, 3600), (1800, 3600)])
+def test_a_meter_added_up_to_longer_intervals_is_known_again(step: int, longer: int) -> None:
+    past = household(30, step=step)
+    trained = Fitted(seen=fingerprints(past), seen_until=np.full(len(fingerprints(past)), past.end))
+    sums = past.values.reshape(-1, longer // step).sum(axis=1)
+    added_up = replace(past, step=longer, values=sums, issue_time=past.end - DAY)
+
+    assert trained.knows_future_of(added_up)
+    assert trained.knows_future_of(added_up.last(20 * 86_400 // longer + 1))
+    assert not trained.knows_future_of(replace(added_up, issue_time=past.end))
+    assert not trained.knows_future_of(replace(added_up, values=sums * 1.01))
+
+
+@pytest.mark.parametrize("zone", ["America/Chicago", "Asia/Kolkata", "Europe/London"])
+def test_a_meter_of_hours_is_forecast_in_the_size_of_hours(fitted: Fitted, zone: str) -> None:
+    halves = household(70, seed=3, zone=zone)
+    hours = replace(halves, step=3600, values=halves.values.reshape(-1, 2).sum(axis=1))
+
+    fan, other = (fitted.forecast(past, next_day(past)) for past in (hours, halves))
+
+    assert fan.quantiles.shape == (24, len(LEVELS))
+    assert fan.day["daily_consumption"][MEDIAN] == pytest.approx(other.day["daily_consumption"][MEDIAN], rel=0.15)
+    assert fan.median.sum() == pytest.approx(other.median.sum(), rel=0.25)
+    assert other.day["daily_peak"][MEDIAN] < fan.day["daily_peak"][MEDIAN] < 2 * other.day["daily_peak"][MEDIAN]
+
+
 def test_going_on_from_another_model_keeps_what_it_has_seen(fitted: Fitted) -> None:
     past = household(30, seed=5)
 
