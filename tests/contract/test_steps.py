@@ -79,6 +79,7 @@ def test_a_stream_takes_no_length_that_its_forecaster_cannot_forecast() -> None:
     for stream in FORECAST:
         assert set(stream.steps) <= set(forecaster_of(stream).steps)
         assert stream.usual_step in (None, forecaster_of(stream).supposed_step)
+        assert stream.time_zone in ("", forecaster_of(stream).time_zone)
 
 
 @by_step

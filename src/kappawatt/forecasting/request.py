@@ -34,9 +34,12 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
         "required": ["start", "values"],
         "additionalProperties": False,
     }
+    step: dict[str, Any] = {"type": "integer", "enum": list(forecaster.steps)}
+    if forecaster.supposed_step is not None:
+        step["default"] = forecaster.supposed_step
     history = {
         **track,
-        "properties": {**track["properties"], "step_seconds": {"type": "integer", "enum": list(forecaster.steps)}},
+        "properties": {**track["properties"], "step_seconds": step},
         "description": f"{forecaster.target} of consecutive intervals, null where unknown; "
         "absent: the history known from the bus",
     }

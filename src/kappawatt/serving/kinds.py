@@ -161,8 +161,6 @@ def forecasts(
         rolling=None if fit is None else Rolling(forecaster, fit, retrain),
         series_bytes=footprint,
     )
-    if stream is not None:
-        _check_intervals(forecaster, stream)
     return _service(forecaster.name, kind, stream, given, forecaster.levels)
 
 
@@ -199,13 +197,3 @@ def _check_stream(name: str, predictor: Described, stream: Stream, levels: tuple
     ):
         if got != allowed:
             raise SettingInvalid.of(f"stream {stream.name}: {field}", got, f"{allowed}, which {name} has")
-
-
-def _check_intervals(forecaster: Forecaster, stream: Stream) -> None:
-    """Refuse a stream whose doors would take what its forecaster cannot use, or would take it for something else."""
-    for field, got, allowed, is_well in (
-        ("steps", stream.steps, forecaster.steps, set(stream.steps) <= set(forecaster.steps)),
-        ("time_zone", stream.time_zone, forecaster.time_zone, stream.time_zone in ("", forecaster.time_zone)),
-    ):
-        if not is_well:
-            raise SettingInvalid.of(f"stream {stream.name}: {field}", got, f"{allowed}, which {forecaster.name} has")

@@ -167,11 +167,12 @@ class Histories:
             self._entries[name] = entry
             refused = np.zeros(len(own), np.bool_)
             step, early = entry.history.step, self._early(columns, arrived)
+            on_the_grid = f"whole multiples of {step} s by the local clock ({entry.history.time_zone})"
             if entry.young is not None:
                 self._see(entry.young, columns, early)
             for mask, allowed in (
                 (early, NOT_EARLY),
-                (entry.history.off_grid(columns["interval_start"]), f"whole multiples of {step} s by the local clock"),
+                (entry.history.off_grid(columns["interval_start"]), on_the_grid),
             ):
                 for place in np.flatnonzero(mask & ~refused).tolist():
                     start = f"{columns['interval_start'][place]}Z"

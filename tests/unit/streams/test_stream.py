@@ -59,6 +59,7 @@ def stream(**changes: Any) -> Stream:
         ({"arrival": "event_time"}, "arrival: got event_time"),
         ({"values": ("head",)}, "values: got"),
         ({"steps": (900,)}, "steps: got"),
+        ({"usual_step": 900}, "usual_step: got 900"),
         ({"errors": topic("pump.forecast-errors", FLOW)}, "errors: got"),
         ({"readings": replace(topic("pump.readings"), message=None)}, "got no schema, allowed one"),
         (
@@ -128,6 +129,16 @@ def as_documents(answering: Answering, polled: Any) -> dict[str, Any]:
 
 def test_tables_of_a_name_with_a_hyphen_have_an_underscore() -> None:
     assert (stream().readings_name, stream().answers_name) == ("water_pump_readings", "water_pump_predictions")
+
+
+def test_a_stream_of_several_lengths_has_rows_that_may_say_theirs() -> None:
+    fields = tuple(field for field in load.STREAM.schema.fields if field.name != "interval_seconds")
+    readings = replace(load.LOAD_READINGS, message=replace(load.STREAM.schema, fields=fields))
+
+    with pytest.raises(SettingInvalid, match=r"steps: got .*, allowed one, or several with interval_seconds"):
+        replace(load.STREAM, readings=readings)
+    assert replace(load.STREAM, readings=readings, steps=(3600,)).supposed_step == 3600
+    assert (load.STREAM.supposed_step, meter.STREAM.supposed_step) == (3600, 900)
 
 
 def test_a_service_with_another_services_stream_is_refused() -> None:
