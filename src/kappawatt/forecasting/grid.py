@@ -117,10 +117,14 @@ def shown_length(starts: Times, steps: Sequence[int]) -> int | None:
     >>> shown_length(np.arange("2016-07-01T00:00", "2016-07-01T02:00", 15, dtype="datetime64[m]"), (900, 3600))
     900
     """
-    off = off_clock(starts, min(steps), None)  # no interval at all begins there
-    gaps = _gaps(starts[~off] if 2 * off.sum() < len(off) else starts)
+    gaps = _gaps(starts)
     if not len(gaps):
         return None
+    if (gaps != gaps[0]).any():
+        off = off_clock(starts, min(steps), None)  # no interval at all begins there
+        gaps = _gaps(starts[~off]) if 2 * off.sum() < len(off) else gaps
+        if not len(gaps):
+            return None
     lengths, counts = np.unique(gaps, return_counts=True)
     common = int(lengths[np.argmax(counts)])  # the smallest of those that are equally frequent
     allowed = np.isin(lengths, np.array(steps) * 1000)

@@ -22,6 +22,8 @@ from kappawatt.streams.stream import Stream
 __all__ = ["is_on_the_grid"]
 
 UNKNOWN = 0  # length of a series whose rows neither say nor show it: its other rows do
+REFUSED = -1
+FEW = 4  # rows: fewer show no second length
 Integers = NDArray[np.int64]
 
 
@@ -37,9 +39,8 @@ def is_on_the_grid(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection
     if not len(rows):
         return
     body = _Body(stream, batch, rows, key)
-    rejections, lengths = body.lengths()
-    yield from rejections
-    yield from body.off_grid(lengths)
+    yield from body.judged()
+    yield from body.off_grid()
 
 
 class _Body:
@@ -58,6 +59,7 @@ class _Body:
         self._given = _column(batch, INTERVAL_SECONDS, self._rows)
         values = batch.columns[stream.target][self._rows]
         self._is_measured = ~np.isnan(values)
+        self._lengths = np.full(len(self._first), UNKNOWN)  # of each series [s]
         self._zones, self._zone_of = self._time_zones(batch)
 
     def _time_zones(self, batch: Batch) -> tuple[list[str | None], Integers]:
@@ -84,8 +86,8 @@ class _Body:
         first = int(self._first[series])
         return slice(first, first + int(self._counts[series]))
 
-    def lengths(self) -> tuple[list[Rejection], Integers]:
-        """Return rejections of series that are none, and the length of each series [s]; -1 is one that is refused."""
+    def judged(self) -> Iterator[Rejection]:
+        """Find the length of each series, and yield the rows of those that are none, one after another."""
         said_least = np.fmin.reduceat(self._given, self._first)
         said_most = np.fmax.reduceat(self._given, self._first)
         says = ~np.isnan(said_least)
@@ -94,31 +96,32 @@ class _Body:
         most = np.maximum.reduceat(gaps, self._first)
         least = np.minimum.reduceat(np.where(gaps > 0, gaps, np.iinfo(np.int64).max), self._first)
         is_single = most == 0
-        is_even = ~is_single & (most == least) & np.isin(most, np.array(self._stream.steps) * 1000)
-        is_even &= np.logical_and.reduceat(self._is_measured, self._first)
+        is_even = (most == least) & np.logical_and.reduceat(self._is_measured, self._first)
+        is_known = is_even & np.isin(most, np.array(self._stream.steps) * 1000)
+        is_far = is_even & (most > max(self._stream.steps) * 1000) & (self._counts < FEW)
         said = np.where(says, said_most, 0).astype(np.int64)
-        lengths = np.where(says, said, np.where(is_even, most // 1000, UNKNOWN))
-        is_plain = (~says | (said_least == said_most)) & (is_single | (is_even & (~says | (said * 1000 == most))))
-        rejections: list[Rejection] = []
+        self._lengths = np.where(says, said, np.where(is_known, most // 1000, UNKNOWN))
+        agrees = (said_least == said_most) & (is_single | (said * 1000 == most) | (self._counts < FEW))
+        is_plain = np.where(says, agrees, is_single | is_known | is_far)
         for series in np.flatnonzero(~is_plain).tolist():
             own = self._slice(series)
             try:
                 length, _ = length_of(self._starts[own], self._given[own], self._is_measured[own], self._stream.steps)
-                lengths[series] = UNKNOWN if length is None else length
+                self._lengths[series] = UNKNOWN if length is None else length
             except PayloadInvalid as error:
-                lengths[series] = -1
-                rejections += [Rejection.of(row, "out_of_range", error) for row in self._rows[own].tolist()]
-        return rejections, lengths
+                self._lengths[series] = REFUSED
+                for row in self._rows[own].tolist():
+                    yield Rejection.of(row, "out_of_range", error)
 
-    def off_grid(self, lengths: Integers) -> Iterator[Rejection]:
-        """Yield rows that no interval of their series can begin with."""
+    def off_grid(self) -> Iterator[Rejection]:
+        """Yield rows that no interval of their series can begin with, once all are `judged`."""
         finest = min(self._stream.steps)
-        per_row = np.repeat(lengths, self._counts)
+        per_row = np.repeat(self._lengths, self._counts)
         zone = np.repeat(self._zone_of, self._counts)
         step = np.where(per_row == UNKNOWN, finest, per_row)
         for place, name in enumerate(self._zones):
             for length in np.unique(step[zone == place]).tolist():
-                if length < 0:
+                if length == REFUSED:
                     continue
                 own = np.flatnonzero((zone == place) & (step == length))
                 off = off_clock(self._starts[own], length, name)

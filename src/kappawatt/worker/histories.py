@@ -56,7 +56,7 @@ class _Young:
     starts : ndarray of datetime64[ms]
         Of everything measured, also of what was refused for being beside the grid.
     noted : list
-        Columns of the rows that the history was made of, and what `_note` was told of each message.
+        Columns of the rows that the history was made of, message by message.
     """
 
     starts: Times = field(default_factory=lambda: np.empty(0, "datetime64[ms]"))

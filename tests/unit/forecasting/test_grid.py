@@ -74,6 +74,8 @@ def test_a_row_where_no_interval_begins_is_left_to_itself_unless_half_of_them_ar
     assert shown_length(at(0, 1, 15), METER) == 900
     with pytest.raises(PayloadInvalid, match="rows 60 s apart"):
         shown_length(at(0, 1), METER)
+    with pytest.raises(PayloadInvalid, match="rows 450 s apart"):
+        shown_length(every(450, 5), METER)
 
 
 def test_one_row_shows_nothing() -> None:
