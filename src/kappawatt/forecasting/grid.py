@@ -120,7 +120,7 @@ def shown_length(starts: Times, steps: Sequence[int]) -> int | None:
     gaps = _gaps(starts)
     if not len(gaps):
         return None
-    if (gaps != gaps[0]).any():
+    if len(gaps) == 1 or (gaps != gaps[0]).any():  # at one distance throughout, none of them is a slip
         off = off_clock(starts, min(steps), None)  # no interval at all begins there
         gaps = _gaps(starts[~off]) if 2 * off.sum() < len(off) else gaps
         if not len(gaps):

@@ -72,6 +72,7 @@ def test_a_few_rows_far_apart_show_nothing_and_a_day_of_them_a_length_of_their_o
 
 def test_a_row_where_no_interval_begins_is_left_to_itself_unless_half_of_them_are_so() -> None:
     assert shown_length(at(0, 1, 15), METER) == 900
+    assert shown_length(at(0, 31, 0), METER) is None
     with pytest.raises(PayloadInvalid, match="rows 60 s apart"):
         shown_length(at(0, 1), METER)
     with pytest.raises(PayloadInvalid, match="rows 450 s apart"):
