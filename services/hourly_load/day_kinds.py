@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kappawatt.forecasting.calendar import zone_meant, zone_table
 
 __all__ = ["ORDINARY", "DayKinds", "Place", "day_kinds", "place_of", "solar_elevation"]
 
@@ -63,30 +64,20 @@ class DayKinds:
 
 @lru_cache(maxsize=256)
 def place_of(zone: str) -> Place:
-    """Return country and coordinates of a time zone, from the zone database's own table (`zone.tab`).
+    """Return country and coordinates of a time zone, by whatever name, from the zone database's table `zone.tab`.
 
     Examples
     --------
-    >>> place_of("America/New_York").country
-    'US'
+    >>> place_of("America/New_York").country, place_of("US/Eastern") == place_of("America/New_York")
+    ('US', True)
     """
-    for line in _zone_table().splitlines():
+    meant = zone_meant(zone)
+    for line in zone_table("zone.tab").splitlines():
         parts = line.split("\t")
-        if len(parts) >= 3 and parts[2] == zone:
+        if len(parts) >= 3 and parts[2] == meant:
             latitude, longitude = re.findall(r"[+-]\d+", parts[1])
             return Place(parts[0], _degrees(latitude, 2), _degrees(longitude, 3))
     return Place(None, float("nan"), float("nan"))
-
-
-def _zone_table() -> str:
-    try:
-        return (resources.files("tzdata") / "zoneinfo" / "zone.tab").read_text(encoding="utf-8")
-    except (ModuleNotFoundError, OSError):
-        from pathlib import Path
-        from zoneinfo import TZPATH
-
-        tables = [Path(folder) / "zone.tab" for folder in TZPATH]
-        return next((table.read_text(encoding="utf-8") for table in tables if table.is_file()), "")
 
 
 def _degrees(text: str, digits: int) -> float:

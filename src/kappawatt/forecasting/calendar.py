@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
-from zoneinfo import ZoneInfo, available_timezones
+from importlib import resources
+from pathlib import Path
+from zoneinfo import TZPATH, ZoneInfo, available_timezones
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ __all__ = [
     "Instant",
     "Times",
     "as_instant",
+    "clock_changes",
     "day_intervals",
     "day_start",
     "issue_time",
@@ -30,8 +33,10 @@ __all__ = [
     "to_local",
     "to_utc",
     "utc_offset",
+    "zone_meant",
     "zone_named",
     "zone_names",
+    "zone_table",
 ]
 
 Instant = np.datetime64  # UTC, to the millisecond; a calendar day where it is called a date
@@ -41,6 +46,22 @@ HOUR = np.timedelta64(3_600_000, "ms")
 DAY = np.timedelta64(86_400_000, "ms")
 NO_ZONES = ("localtime", "posixrules", "Factory")
 FIRST_YEAR, LAST_YEAR = 1970, 2100
+CLOCKS = frozenset({"CET", "EET", "EST", "HST", "MET", "MST", "WET"})
+"""Links that name a clock and no place: who says CET is not in Brussels for it, nor in Panama for EST."""
+MERGED = {
+    "Africa/Asmera": "Africa/Asmara",
+    "Africa/Timbuktu": "Africa/Bamako",
+    "America/Coral_Harbour": "America/Atikokan",
+    "America/Virgin": "America/St_Thomas",
+    "Antarctica/South_Pole": "Antarctica/McMurdo",
+    "Atlantic/Jan_Mayen": "Arctic/Longyearbyen",
+    "Iceland": "Atlantic/Reykjavik",
+    "Pacific/Ponape": "Pacific/Pohnpei",
+    "Pacific/Truk": "Pacific/Chuuk",
+    "Pacific/Yap": "Pacific/Chuuk",
+}
+"""Old names of places whose zone was merged with one of another country: their link leads there (Iceland's to Abidjan).
+The names are those that comments of the database's file `backward` give, which its compiled form leaves out."""
 
 
 @cache
@@ -70,6 +91,43 @@ def zone_named(name: str) -> str:
     return name
 
 
+@cache
+def zone_table(name: str) -> str:
+    """Return a table of the zone database, such as `zone.tab`: of the package tzdata, else of the system; else ""."""
+    try:
+        return (resources.files("tzdata") / "zoneinfo" / name).read_text(encoding="utf-8")
+    except (ModuleNotFoundError, OSError):
+        tables = (Path(folder) / name for folder in TZPATH)
+        return next((table.read_text(encoding="utf-8") for table in tables if table.is_file()), "")
+
+
+@cache
+def zone_meant(name: str) -> str:
+    """Return the zone that a name means: itself if it is one, else the zone its link leads to.
+
+    A name that `zone.tab` lists is a zone of its own, though its clock may be another's (Amsterdam's is that of
+    Brussels): country and sun are not. All other names of one zone are the same zone.
+
+    Examples
+    --------
+    >>> zone_meant("US/Eastern"), zone_meant("Europe/Amsterdam")
+    ('America/New_York', 'Europe/Amsterdam')
+    """
+    places, links = _places_and_links()
+    meant = MERGED.get(name, name)
+    while meant not in places and meant not in CLOCKS and meant in links:
+        meant = links[meant]
+    return meant
+
+
+@cache
+def _places_and_links() -> tuple[frozenset[str], dict[str, str]]:
+    """Names of `zone.tab`, and links with what they lead to (lines `L TARGET NAME` of `tzdata.zi`)."""
+    rows = (line.split("\t") for line in zone_table("zone.tab").splitlines() if not line.startswith("#"))
+    links = (line.split() for line in zone_table("tzdata.zi").splitlines() if line.startswith("L "))
+    return frozenset(row[2] for row in rows if len(row) > 2), {name: target for _, target, name in links}
+
+
 @lru_cache(maxsize=1024)  # more than there are: one costs 20 ms, and a body may name them all
 def _changes(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The instants [ms, UTC] at which the zone's offset changes, and the offset [ms] from each of them on."""
@@ -94,6 +152,27 @@ def _changes(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         instants.append(high)
         offsets.append(offset(high))
     return np.array(instants, dtype=np.int64) * 1000, np.array(offsets, dtype=np.int64) * 1000
+
+
+def clock_changes(zone: str, first: Instant, last: Instant) -> tuple[Times, NDArray[np.timedelta64]]:
+    """Return the instants between two at which a zone's clock is changed, and by how much.
+
+    Returns
+    -------
+    instants : ndarray of datetime64[ms], shape (n,)
+        UTC.
+    shifts : ndarray of timedelta64[ms], shape (n,)
+        Positive where the clock skips, negative where it shows a time twice.
+
+    Examples
+    --------
+    >>> str(clock_changes("Europe/Berlin", np.datetime64("2024-01-01"), np.datetime64("2024-06-01"))[0][0])
+    '2024-03-31T01:00:00.000'
+    """
+    instants, offsets = _changes(zone)
+    moments = instants[1:].astype("datetime64[ms]")
+    inside = (moments > as_instant(first)) & (moments < as_instant(last))
+    return moments[inside], np.diff(offsets)[inside].astype("timedelta64[ms]")
 
 
 def utc_offset(times: Times, zone: str) -> NDArray[np.int64]:

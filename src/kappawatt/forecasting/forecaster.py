@@ -20,6 +20,7 @@ from kappawatt.forecasting.calendar import DAY, HOUR, Times
 from kappawatt.forecasting.fan import LEVELS, Fan, checked_levels, level_name, naive_fan
 from kappawatt.forecasting.gaps import MOST_MISSING, fill_gaps, fill_inside, missing_lately, name_spans
 from kappawatt.forecasting.history import History, Past
+from kappawatt.forecasting.registers import never_falls
 from kappawatt.forecasting.window import LocalDays, Window
 from kappawatt.models.artifact import Artifact
 
@@ -144,8 +145,8 @@ class Forecaster:
         Raises
         ------
         HistoryInsufficient
-            Too much of the last week is missing, or not even the seasonal naive has what it needs; the message
-            names the hours.
+            Too much of the last week is missing, the values are a register's, or not even the seasonal naive has
+            what it needs; the message names the hours.
         """
         missing = missing_lately(past)
         if len(missing) * past.interval > MOST_MISSING:
@@ -155,6 +156,12 @@ class Forecaster:
                 self.target,
                 f"{hours:g} hours missing in the last 7 days before {iso(past.issue_time)} ({spans})",
                 f"{MOST_MISSING / HOUR:g} at most",
+            )
+        if self.request.field(self.target).minimum == 0 and never_falls(past.values, int(DAY / past.interval)):
+            raise HistoryInsufficient.of(
+                self.target,
+                f"a last day that never falls, up to {np.nanmax(past.values):g}, as a register's readings do",
+                "what each interval added: the difference of two readings",
             )
         fill = fill_inside if self.sees_unknown_end else fill_gaps
         known = fill(past.last(int(self.depth / past.interval)))

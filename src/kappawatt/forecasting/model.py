@@ -21,7 +21,7 @@ from kappawatt.errors import (
     PayloadTooLarge,
     SettingInvalid,
 )
-from kappawatt.forecasting.calendar import HOUR, Instant, Times, zone_named
+from kappawatt.forecasting.calendar import HOUR, Instant, Times, zone_meant, zone_named
 from kappawatt.forecasting.fan import level_name
 from kappawatt.forecasting.forecaster import EVER, UNNAMED, Forecaster, Issued, Lookup, iso
 from kappawatt.forecasting.grid import length_of, listed, off_clock, said_length
@@ -187,7 +187,7 @@ class _Rows:
                     forecaster.key, key, "a series whose history is known here, or rows that bring it"
                 )
             zone = zone_of(columns, forecaster, known.time_zone)
-            if zone != known.time_zone:
+            if zone_meant(zone) != zone_meant(known.time_zone):
                 raise PayloadInvalid.of("time_zone", zone, f"{known.time_zone}, which the series has")
             said = said_length(columns.get("interval_seconds"), forecaster.steps)
             if said not in (None, known.step):

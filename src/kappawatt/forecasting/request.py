@@ -12,7 +12,7 @@ from kappawatt.columns.refusals import Refusals
 from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Field, Kind, shorten
 from kappawatt.columns.values import column_of, parse_timestamp
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
-from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, zone_named
+from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, zone_meant, zone_named
 from kappawatt.forecasting.forecaster import UNNAMED, Forecaster, Lookup
 from kappawatt.forecasting.grid import listed
 from kappawatt.forecasting.history import History
@@ -125,7 +125,7 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
                 forecaster.key, repr(shorten(key)), "a series whose history is known here; or bring it as history"
             )
         zone = _time_zone(document.get("time_zone"), known.time_zone)
-        if zone != known.time_zone:
+        if zone_meant(zone) != zone_meant(known.time_zone):
             raise PayloadInvalid.of("time_zone", repr(zone), f"{known.time_zone}, which the series has")
         return known
     track = _object(brought, "history")

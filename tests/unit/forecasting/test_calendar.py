@@ -21,7 +21,10 @@ from kappawatt.forecasting.calendar import (
     to_local,
     to_utc,
     utc_offset,
+    zone_meant,
     zone_named,
+    zone_names,
+    zone_table,
 )
 
 ZONES = [
@@ -174,3 +177,39 @@ def test_a_zone_or_a_link_to_one_is_a_name(name: str) -> None:
 def test_an_issue_time_that_is_none_is_named(text: str) -> None:
     with pytest.raises(SettingInvalid, match="HH:MM"):
         parse_clock(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "zone"),
+    [
+        ("US/Pacific", "America/Los_Angeles"),
+        ("Asia/Calcutta", "Asia/Kolkata"),
+        ("GB", "Europe/London"),
+        ("Australia/South", "Australia/Adelaide"),
+        ("America/Buenos_Aires", "America/Argentina/Buenos_Aires"),
+        ("Iceland", "Atlantic/Reykjavik"),  # whose clock is Abidjan's
+        ("Europe/Amsterdam", "Europe/Amsterdam"),  # whose clock is that of Brussels
+        ("CET", "CET"),
+        ("UTC", "Etc/UTC"),
+    ],
+)
+def test_a_name_means_the_zone_its_link_leads_to(name: str, zone: str) -> None:
+    assert zone_meant(name) == zone
+
+
+def test_all_names_of_one_zone_have_its_clock() -> None:
+    times = np.arange("1975-01-01", "2030-01-01", 24 * 7 + 5, dtype="datetime64[h]").astype("datetime64[ms]")
+    links = sorted(name for name in zone_names() if zone_meant(name) != name)
+    assert len(links) > 100
+    for name in links[::4]:
+        assert (utc_offset(times, name) == utc_offset(times, zone_meant(name))).all(), name
+
+
+def test_every_link_to_a_place_leads_to_one() -> None:
+    places = {line.split("\t")[2] for line in zone_table("zone.tab").splitlines() if not line.startswith("#")}
+    nowhere = {name for name in zone_names() if zone_meant(name) not in places}
+
+    assert {name for name in nowhere if not name.startswith("Etc/")} <= {
+        *("CET", "EET", "EST", "HST", "MET", "MST", "WET", "CST6CDT", "EST5EDT", "MST7MDT", "PST8PDT"),
+        *("GMT", "GMT+0", "GMT-0", "GMT0", "Greenwich", "UCT", "UTC", "Universal", "Zulu"),
+    }

@@ -151,6 +151,32 @@ def test_a_zone_without_a_place_has_no_holidays_and_no_sun() -> None:
     assert set(column(rows.matrix, "off").tolist()) <= {0.0, 1.0}
 
 
+@pytest.mark.parametrize(
+    ("name", "zone", "country"),
+    [
+        ("US/Central", "America/Chicago", "US"),
+        ("Asia/Calcutta", "Asia/Kolkata", "IN"),
+        ("Australia/NSW", "Australia/Sydney", "AU"),
+        ("Iceland", "Atlantic/Reykjavik", "IS"),
+    ],
+)
+def test_another_name_of_a_zone_gives_the_same_bits(name: str, zone: str, country: str) -> None:
+    past = replace(made_up_load(500), time_zone=zone)
+    issue = issue_time(np.datetime64("2013-12-24"), parse_clock("00:00"), zone)
+    targets = day_intervals(np.datetime64("2013-12-25"), zone, 3600)
+    one = features(until(past, issue), targets)
+
+    other = features(until(replace(past, time_zone=name), issue), targets)
+
+    np.testing.assert_array_equal(other.matrix, one.matrix)
+    assert place_of(name).country == country
+
+
+def test_a_name_of_a_clock_is_in_no_country() -> None:
+    assert place_of("CET").country is None
+    assert place_of("Europe/Amsterdam").country == "NL"
+
+
 def test_the_sun_stands_where_an_almanac_says() -> None:
     # NOAA solar calculator, New York, equinox and solstice: noon elevation is 90 - latitude + declination.
     place = place_of(ZONE)
