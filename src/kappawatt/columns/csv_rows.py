@@ -34,6 +34,7 @@ def decode_csv(body: bytes, schema: Schema, budget: Budget = STANDARD) -> Batch:
     _require_short(end - start)
     first = _text(body[start:end], start)
     headers = [cell.strip().strip('"') for cell in first.strip().split(",")]
+    _refuse_other_separators(first.strip(), headers)
     fields: list[Field | None] = list(schema.csv_fields)
     if _is_header(headers, schema):
         fields, start = _fields_of(headers, schema), end
@@ -45,6 +46,13 @@ def decode_csv(body: bytes, schema: Schema, budget: Budget = STANDARD) -> Batch:
     if not batches:
         raise PayloadInvalid.of("body", "a header and no row", f"1 row of {schema.name} or more")
     return joined(batches, schema, budget.listed)
+
+
+def _refuse_other_separators(first: str, cells: Sequence[str]) -> None:
+    """Name the character that cuts a line into cells where it is no comma."""
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if mark in first and (len(cells) == 1 or first.count(mark) >= len(cells) - 1):
+            raise PayloadInvalid.of("header", f"{first[:80]!r}, separated by {name}", "columns separated by commas")
 
 
 def _batches(body: bytes, start: int, fields: list[Field | None], schema: Schema, budget: Budget) -> Iterator[Batch]:

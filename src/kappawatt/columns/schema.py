@@ -90,7 +90,7 @@ class Field:
             shortest, longest = self.lengths
             return f"text of {shortest} to {longest} characters"
         if self.kind is Kind.TIMESTAMP:
-            milliseconds = "milliseconds since the epoch (no text of 8 digits)"
+            milliseconds = "milliseconds since the epoch (no seconds, no digits of a date)"
             return f"an ISO 8601 time with zone, or {milliseconds}, in the years 1970 to 2261"
         if self.kind is Kind.BOOLEAN:
             return "true or false"

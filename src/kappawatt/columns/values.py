@@ -101,6 +101,8 @@ def moments_of(column: NDArray[Any], field: Field, refusals: Refusals) -> NDArra
         known = ~np.isnan(column) if column.dtype.kind == "f" else np.ones(len(column), np.bool_)
         whole = column
     inside = known & (whole >= CALENDAR[0]) & (whole <= CALENDAR[1])
+    if column.dtype.kind != "M":
+        inside &= ~looks_otherwise(np.where(inside, whole, 0))
     refusals.refuse_all(known & ~inside, "not_a_timestamp", field.name, column, field.allowed)
     moments = column if column.dtype.kind == "M" else np.where(inside, whole, 0).astype("datetime64[ms]")
     return np.where(inside, moments, np.datetime64("NaT")).astype(f"datetime64[{field.finest}]")
@@ -115,7 +117,8 @@ def parse_timestamp(value: Any) -> int | None:
 def parse_microseconds(value: Any) -> int | None:
     """Return microseconds since the epoch of an ISO 8601 time with zone or of a number of ms; None if it is neither.
 
-    Digits of a second beyond the sixth are cut. A text of 8 digits may be a date as well as ms, and is refused.
+    Digits of a second beyond the sixth are cut. What looks like seconds or a date run together is refused, and a text
+    of 8 digits always.
     """
     if isinstance(value, str):
         if len(value) > LONGEST_TIME:
@@ -134,4 +137,24 @@ def parse_microseconds(value: Any) -> int | None:
                 return None
     if type(value) not in (int, float) or not 0 <= value <= CALENDAR[1] or value != int(value):
         return None
-    return int(value) * 1000
+    return None if looks_otherwise(np.array([int(value)]))[0] else int(value) * 1000
+
+
+def looks_otherwise(whole: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which counts of milliseconds are more likely seconds (of the years 2001 to 2286) or digits of a date.
+
+    As milliseconds they are all days of 1970 and 1976, of which nobody has readings.
+
+    Examples
+    --------
+    >>> looks_otherwise(np.array([1704067200, 1704067200000, 20240101, 202401012300])).tolist()
+    [True, False, True, True]
+    """
+    count = np.asarray(whole, dtype=np.int64)
+    minutes = (count >= 10**11) & (count < 10**12)
+    date = np.where(minutes, count // 10_000, count)
+    year, month, day = date // 10_000, date // 100 % 100, date % 100
+    is_date = (year >= 1900) & (year <= 2100) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    is_date &= ~minutes | ((count // 100 % 100 < 25) & (count % 100 < 60))
+    found: NDArray[np.bool_] = is_date | ((count >= 10**9) & (count < 10**10))
+    return found

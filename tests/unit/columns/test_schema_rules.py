@@ -167,7 +167,7 @@ ALLOWED: dict[str, Field] = {
     "a number in MW": Field("x", "MW", ""),
     "text of 1 to 200 characters": NAME,
     "text of 0 to 3 characters": Field("x", "", "", kind=Kind.TEXT, minimum=0, maximum=3),
-    "an ISO 8601 time with zone, or milliseconds since the epoch (no text of 8 digits), "
+    "an ISO 8601 time with zone, or milliseconds since the epoch (no seconds, no digits of a date), "
     "in the years 1970 to 2261": START,
     "true or false": Field("x", "", "", kind=Kind.BOOLEAN),
 }

@@ -203,14 +203,19 @@ def test_digits_that_are_cut_or_may_be_a_date_are_no_time(text: str) -> None:
         (refused,) = decode(body, kind, plant.READING).batch.rejections
 
         assert (refused.code, refused.field) == ("not_a_timestamp", "event_time")
-        assert "no text of 8 digits" in refused.allowed
+        assert "no seconds, no digits of a date" in refused.allowed
 
 
 @pytest.mark.parametrize(
-    ("moment", "ms"), [(20160701, 20160701), ("020160701", 20160701), ("1467345600000", 1467345600000)]
+    ("moment", "ms"), [(86_400_000, 86_400_000), ("086400001", 86_400_001), ("1467345600000", 1467345600000)]
 )
 def test_milliseconds_are_read_as_numbers_of_any_digits_and_as_text_that_is_no_date(moment: object, ms: int) -> None:
     assert parse_microseconds(moment) == ms * 1000
+
+
+@pytest.mark.parametrize("moment", [1467345600, "1467345600", 20160701, 201607011200, "201607011200"])
+def test_seconds_and_the_digits_of_a_date_are_no_milliseconds(moment: object) -> None:
+    assert parse_microseconds(moment) is None
 
 
 def test_escapes_count_as_the_wide_letters_they_may_be() -> None:
