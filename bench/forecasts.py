@@ -29,8 +29,8 @@ from bench.forecast_job import Folds, folds_of, job
 from bench.measure import say
 from bench.processes import BenchError
 from kappawatt.cli.backtest import fingerprint
+from kappawatt.datasets.reading.read import read_file
 from kappawatt.datasets.series import SeriesFile
-from kappawatt.datasets.series_files import read_series_file
 from kappawatt.errors import SettingInvalid
 from kappawatt.evaluation.backtest import RETRAIN, Plan, Rolling, run_backtest
 from kappawatt.evaluation.days import Day, score_days
@@ -185,7 +185,7 @@ def _run_case(case: Case, given: argparse.Namespace) -> dict[str, Any]:
     try:
         service = find_service(case.service)
         rolling = rolling_of(service)
-        series = {Path(file): read_series_file(Path(file)) for file in case.files}
+        series = {Path(file): read_file(Path(file)).series for file in case.files}
         first, last = np.datetime64(case.first, "D"), np.datetime64(case.last, "D")
         plan = Plan(first, last, case.issue, given.retrain or rolling.retrain)
     except (SettingInvalid, OSError) as error:

@@ -78,7 +78,8 @@ def stream_page(stream: Stream) -> str:
         lines += ["Beyond the schema a row is refused unless:\n"]
         lines += [f"- {(rule.__doc__ or rule.__name__).splitlines()[0]}" for rule in rules] + [""]
     if stream.files:
-        lines += [f"Publishers' files are read as they are: {resolve(stream.files).layouts}.\n"]
+        known = ", ".join(layout.name for layout in resolve(stream.files))
+        lines += [f"Files are read in any layout; known by name are {known} ([your own file](../your-own-file.md)).\n"]
     lines += ["## Answers out\n"]
     if stream.form is Form.PREDICTIONS:
         lines += [stream.answer.markdown_table(), ""]

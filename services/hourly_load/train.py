@@ -16,6 +16,7 @@ from .inference import Classic, pack, pack_classic
 from .model import fit, fit_classic
 
 if TYPE_CHECKING:
+    from kappawatt.datasets.named import SeriesSet
     from kappawatt.settings import Settings
 
 __all__ = ["reproduce_published", "train"]
@@ -28,7 +29,12 @@ SPLIT = np.datetime64("2015-01-01", "ms")  # local label at which the publicatio
 
 
 def train(
-    settings: Settings, *, out: Path | None = None, report: Path | None = None, quick: bool = False
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    report: Path | None = None,
+    quick: bool = False,
+    series: SeriesSet | None = None,
 ) -> list[Path]:
     """Fit the default model to all zones and the baseline to PJME, and write both artifacts.
 
@@ -42,15 +48,17 @@ def train(
         Not used: `kappawatt backtest hourly-load` writes the report.
     quick : bool
         Skip the reproduction of the published score.
+    series : SeriesSet, optional
+        Zones to train on instead of those of the data sets.
     """
     from kappawatt.datasets import named as datasets
-    from kappawatt.datasets.series_files import past_of
+    from kappawatt.datasets.series import past_of
     from kappawatt.forecasting.training import save_trained
     from kappawatt.models.publish import Trained, make_current
 
     from .forecaster import FORECASTER
 
-    zones = datasets.load_zones(settings.data)
+    zones = series or datasets.load_zones(settings.data)
     out = out or Path(__file__).parent / "artifacts"
     metrics: dict[str, Any] = {}
     classic_zone = next((z for z in zones.series if z.key == CLASSIC_ZONE), zones.series[0])

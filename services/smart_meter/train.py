@@ -19,6 +19,7 @@ from .inference import Fitted, pack, unpack
 from .model import fit
 
 if TYPE_CHECKING:
+    from kappawatt.datasets.named import SeriesSet
     from kappawatt.models.publish import Trained
     from kappawatt.settings import Settings
 
@@ -41,7 +42,12 @@ def shipped() -> Fitted | None:
 
 
 def train(
-    settings: Settings, *, out: Path | None = None, report: Path | None = None, quick: bool = False
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    report: Path | None = None,
+    quick: bool = False,
+    series: SeriesSet | None = None,
 ) -> list[Path]:
     """Fit one model to all meters and write its artifact.
 
@@ -55,15 +61,17 @@ def train(
         Not used: `kappawatt backtest smart-meter` writes the report.
     quick : bool
         Leave the baseline out, which needs TensorFlow.
+    series : SeriesSet, optional
+        Meters to train on instead of those of the data sets.
     """
     from kappawatt.datasets import named as datasets
-    from kappawatt.datasets.series_files import past_of
+    from kappawatt.datasets.series import past_of
     from kappawatt.forecasting.training import save_trained
     from kappawatt.models.publish import Trained, make_current
 
     from .forecaster import FORECASTER
 
-    meters = datasets.meters(settings.data)
+    meters = series or datasets.meters(settings.data)
     out = out or ARTIFACTS
     pasts = [past_of(one) for one in meters.series]
     written = []

@@ -27,8 +27,9 @@ from kappawatt.columns.budget import FILES
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV
 from kappawatt.columns.schema import Schema
+from kappawatt.datasets.reading.plain import is_cut_otherwise, plain_csv
+from kappawatt.datasets.reading.read import read_file
 from kappawatt.datasets.series import SeriesFile
-from kappawatt.datasets.series_files import read_series_file
 from kappawatt.datasets.synthetic import synthetic_load, synthetic_meter
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.streams import load, meter
@@ -45,6 +46,7 @@ __all__ = [
     "plant_shuffles",
     "read_bytes",
     "read_table",
+    "series_set",
     "synthetic_plant",
 ]
 
@@ -139,7 +141,10 @@ def read_table(path: Path, schema: Schema = READING) -> dict[str, NDArray[Any]]:
     PayloadInvalid
         The file cannot be read, or a row breaks the schema; the message names file, row and field.
     """
-    batch = decode(read_bytes(path), CSV, schema, FILES).batch
+    data = read_bytes(path)
+    if is_cut_otherwise(data):
+        data, _ = plain_csv(schema, data)
+    batch = decode(data, CSV, schema, FILES).batch
     if batch.rejections:
         first = batch.rejections[0]
         raise PayloadInvalid(f"{path}: row {first.row + 1}: {first.message} ({len(batch.rejections)} such rows in all)")
@@ -254,7 +259,7 @@ def meters(folder: Path | None) -> SeriesSet:
 
 def _folder_of_series(folder: Path, name: str, stream: Stream) -> SeriesSet:
     paths = sorted(path for path in (folder / name).glob("*.csv*") if path.suffixes[-2:] in ([".csv", ".gz"], [".csv"]))
-    found = [series for path in paths for series in read_series_file(path) if series.stream is stream]
+    found = [series for path in paths for series in read_file(path).series if series.stream is stream]
     if not found:
         raise SettingInvalid(
             f"KAPPAWATT_DATA: got {str(folder)!r}, allowed a folder with {name}/*.csv.gz: {stream.title}"
@@ -266,14 +271,15 @@ def _folder_of_series(folder: Path, name: str, stream: Stream) -> SeriesSet:
                 "rows cannot be read", extra={"series": series.key, "rows": len(series.problems), "first": first}
             )
     ordered = tuple(sorted(found, key=lambda series: series.key))
-    return _series_set(ordered, f"real, folder: {name} ({', '.join(series.key for series in ordered)})")
+    return series_set(ordered, f"real, folder: {name} ({', '.join(series.key for series in ordered)})")
 
 
 def _synthetic(series: tuple[SeriesFile, ...], seed: int) -> SeriesSet:
-    return _series_set(series, f"SYNTHETIC, seed {seed}: no folder given, and no download is known that will stay")
+    return series_set(series, f"SYNTHETIC, seed {seed}: no folder given, and no download is known that will stay")
 
 
-def _series_set(series: tuple[SeriesFile, ...], source: str) -> SeriesSet:
+def series_set(series: tuple[SeriesFile, ...], source: str) -> SeriesSet:
+    """Return series as a set, with the hash of what they say."""
     digest = hashlib.sha256()
     for one in series:
         digest.update(one.key.encode())

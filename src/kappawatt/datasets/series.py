@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.columns.blocks import lines_of
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times
+from kappawatt.forecasting.gaps import fill_inside
+from kappawatt.forecasting.history import History, Past
 from kappawatt.streams.stream import Stream
 
 __all__ = [
-    "HEAD_BYTES",
     "MOST_BYTES",
     "Problem",
     "Problems",
-    "Reader",
     "SeriesFile",
-    "header_of",
-    "refuse_key",
-    "require_rows",
-    "text_lines",
+    "past_of",
 ]
 
-HEAD_BYTES = 65_536  # of a file, in which its header has to stand
 MOST_PROBLEMS = 10_000  # rows of one file that cannot be read
 MOST_BYTES = 128 * 2**20  # of one file, unpacked: 46 years of one meter
 
@@ -102,37 +93,6 @@ class SeriesFile:
         return len(self.starts)
 
 
-def require_rows(problems: tuple[Problem, ...], series: int) -> None:
-    """Raise PayloadInvalid with the first problem if a file has no series."""
-    if series == 0:
-        raise PayloadInvalid(problems[0].message if problems else "got no row, allowed 1 or more")
-
-
-def refuse_key(key: str, found: Sequence[str]) -> None:
-    """Raise PayloadInvalid if one key was given for a file of several series."""
-    if key and len(found) > 1:
-        raise PayloadInvalid(f"key: got {key!r}, allowed none for a file of several series ({', '.join(found)[:200]})")
-
-
-def text_lines(content: bytes) -> Iterator[str]:
-    """Yield the lines of a file, with their ends; its text as a whole would take up to four times its bytes.
-
-    Raises
-    ------
-    PayloadInvalid
-        It is not UTF-8; the message names the byte.
-    """
-    start = 3 if content.startswith(b"\xef\xbb\xbf") else 0
-    for block in lines_of(content, start):
-        try:
-            text = block.decode()
-        except UnicodeDecodeError as error:
-            place = start + error.start
-            raise PayloadInvalid(f"file: got byte {content[place]:#04x} at {place}, allowed UTF-8") from error
-        yield from io.StringIO(text, newline="")
-        start += len(block)
-
-
 class Problems(list[Problem]):
     """The rows of a file that cannot be read; a file of very many is none of the kind it looks like."""
 
@@ -148,33 +108,8 @@ class Problems(list[Problem]):
             self.append(problem)
 
 
-class Reader(Protocol):
-    """Who reads the files of one stream's publishers; `Stream.files` names it.
-
-    It may have `bytes_a_row`, what it takes at most for a row while it reads; else each column counts as a series.
-    """
-
-    layouts: str  # what its headers look like, for an error message
-
-    def recognises(self, header: Sequence[str]) -> bool:
-        """Whether a file with that header is one of these."""
-        ...
-
-    def read(self, content: bytes, *, key: str, time_zone: str, name: str, stream: Stream) -> list[SeriesFile]:
-        """Read a file's bytes; `name` is the file's, for a key that nothing else tells."""
-        ...
-
-
-def header_of(content: bytes) -> list[str]:
-    """Return the names in the first line of a CSV file, plain or gzip."""
-    head = content[:HEAD_BYTES]
-    if head[:2] == b"\x1f\x8b":
-        try:
-            head = zlib.decompressobj(wbits=31).decompress(head, HEAD_BYTES)
-        except zlib.error as error:
-            raise PayloadInvalid(f"gzip: {error}") from error
-    line = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].strip().decode("utf-8", "replace")
-    try:
-        return [name.strip() for name in next(csv.reader([line]), [])]
-    except csv.Error as error:
-        raise PayloadInvalid(f"line 1: {error}") from error
+def past_of(series: SeriesFile) -> Past:
+    """Return everything a file knows of a series, gaps inside it filled; not its weather: when was it known?"""
+    history = History(series.key, series.time_zone, series.step)
+    history.add(series.starts, series.values)
+    return fill_inside(history.until(history.known_until()))

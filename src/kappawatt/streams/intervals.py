@@ -101,7 +101,9 @@ class _Body:
         is_far = is_even & (most > max(self._stream.steps) * 1000) & (self._counts < FEW)
         said = np.where(says, said_most, 0).astype(np.int64)
         self._lengths = np.where(says, said, np.where(is_known, most // 1000, UNKNOWN))
-        agrees = (said_least == said_most) & (is_single | (said * 1000 == most) | (self._counts < FEW))
+        agrees = (said_least == said_most) & (
+            is_single | ((said * 1000 == most) & (least == most)) | (self._counts < FEW)
+        )
         is_plain = np.where(says, agrees, is_single | is_known | is_far)
         for series in np.flatnonzero(~is_plain).tolist():
             own = self._slice(series)

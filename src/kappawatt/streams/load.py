@@ -117,7 +117,7 @@ STREAM = Stream(
     steps=STEPS,
     usual_step=3600,  # rows of hours need not say so
     time_zone="America/New_York",
-    files="kappawatt.datasets.pjm:FILES",
+    files="kappawatt.datasets.layouts.load:LAYOUTS",
     view=View("Load", kept_answers=20, kept_errors=2_000),  # ten days, noon and midnight
     demo=Demo("kappawatt.datasets.named:load_zones", history_days=62 * 7),
     order=2,

@@ -110,7 +110,7 @@ STREAM = Stream(
     values=(CONSUMPTION.name,),
     steps=STEPS,
     time_zone="America/Chicago",
-    files="kappawatt.datasets.meter_exports:FILES",
+    files="kappawatt.datasets.layouts.meter:LAYOUTS",
     view=View(
         "Meters",
         percent=False,

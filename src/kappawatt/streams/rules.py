@@ -14,11 +14,14 @@ from kappawatt.columns.schema import shorten
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import zone_named
 from kappawatt.forecasting.grid import NOT_EARLY, too_early
+from kappawatt.forecasting.registers import never_falls
 from kappawatt.streams.intervals import is_on_the_grid
 from kappawatt.streams.series import INTERVAL_START, ISSUE_TIME, TIME_ZONE
 from kappawatt.streams.stream import Rule, Stream
 
 __all__ = ["OF_SERIES", "by_key", "rules_of", "screened"]
+
+LEAST_OF_A_DAY = 24  # intervals
 
 
 def screened(stream: Stream, batch: Batch, key: str, listed: int | None = None) -> Batch:
@@ -135,4 +138,28 @@ def _why_no_zone(zone: str) -> str | None:
     return None
 
 
-OF_SERIES: tuple[Rule, ...] = (is_on_the_grid, is_not_ahead, has_a_value, asks_nothing, is_in_a_time_zone)
+def is_no_register(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
+    """Energy of intervals falls some time in a day; a register's readings never do."""
+    if stream.schema.field(stream.target).minimum != 0:
+        return
+    starts, values = batch.columns[INTERVAL_START.name], batch.columns[stream.target]
+    for _, rows in by_key(stream, batch, key):
+        if len(rows) < LEAST_OF_A_DAY:
+            continue
+        rows = rows[np.argsort(starts[rows], kind="stable")]
+        step = np.median(np.diff(starts[rows]).astype("timedelta64[s]").astype(np.int64))
+        if step <= 0 or not never_falls(values[rows], max(int(86_400 // step), LEAST_OF_A_DAY)):
+            continue
+        allowed = "what each interval added: the difference of two readings of a register, which never fall"
+        for row in rows.tolist():
+            yield Rejection(row, "out_of_range", stream.target, float(values[row]), allowed)
+
+
+OF_SERIES: tuple[Rule, ...] = (
+    is_no_register,
+    is_on_the_grid,
+    is_not_ahead,
+    has_a_value,
+    asks_nothing,
+    is_in_a_time_zone,
+)

@@ -168,7 +168,7 @@ class Stream:
     arrival : str or None
         Time field whose absence means the time of arrival.
     files : str
-        Dotted reference to the reader of publishers' files, `module:object`; empty if there is none.
+        Dotted reference to the layouts of publishers' files, `module:object`, see `datasets.reading.meaning.Layout`.
     readings_table, answers_table : str
         Names of the sink's tables; empty is `NAME_readings` and, of predictions, `NAME_predictions`.
     scored_view : str

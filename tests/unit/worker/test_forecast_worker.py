@@ -339,16 +339,16 @@ def test_a_forecast_that_was_refused_for_a_hole_is_published_when_the_hole_is_fi
 
 
 def test_all_refused_rows_of_a_message_are_counted_whoever_refused_them(bus: Bus, tmp_path: Path) -> None:
-    times = month_and_day(NOON)[:5]
+    times = month_and_day(NOON)[:12]
     rows = [orjson.loads(value) for value in events(times)]
     rows[1]["load"] = rows[2]["load"] = 2e9  # by the schema
-    rows[4]["interval_start"] = f"{times[4] + HOUR / 4}Z"  # by the series' grid
+    rows[4]["interval_start"] = f"{times[4] + HOUR / 4}Z"  # by the series' grid, which the other rows show
     publish(bus, [orjson.dumps(rows)])
 
     outcome = forecasting(bus, tmp_path).answer(everything(bus, READINGS))
 
     [letter] = (orjson.loads(m.value) for m in outcome.outgoing if m.topic == DEAD)
-    assert (outcome.rows, outcome.refused_rows, letter["rejected_rows"]) == (5, 3, 3)
+    assert (outcome.rows, outcome.refused_rows, letter["rejected_rows"]) == (12, 3, 3)
     assert sorted(error["row"] for error in letter["errors"]) == [1, 2, 4]
 
 

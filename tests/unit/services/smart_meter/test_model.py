@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kappawatt.datasets.meter_exports import read_meter_file
+from kappawatt.datasets.reading.read import read_bytes
 from kappawatt.errors import ArtifactInvalid
 from kappawatt.forecasting.calendar import DAY, day_intervals, day_start, same_local_time
 from kappawatt.forecasting.fan import LEVELS, MEDIAN
@@ -208,7 +208,7 @@ def test_a_meter_it_never_saw_is_forecast_better_than_by_last_week(name: str) ->
     meters = {}
     for other in ("MAC000005", name):
         content = (Path(folder) / "smart_meter" / f"lcl_{other}_2013.csv.gz").read_bytes()
-        (series,) = read_meter_file(content).series
+        (series,) = read_bytes(content).series
         history = History(series.key, series.time_zone, series.step)
         history.add(series.starts, series.values)
         meters[other] = history

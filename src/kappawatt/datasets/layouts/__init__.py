@@ -1,0 +1,1 @@
+"""Publishers' layouts, a module each: what their columns mean. `STREAMS` name those of each stream."""

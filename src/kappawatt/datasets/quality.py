@@ -1,0 +1,412 @@
+"""What is wrong with a series, or looks so: missing, stuck, zero, far from its neighbours, another level, a register.
+
+Nothing here changes a value. Rows that the reader refused, and those that came twice, are its own to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.datasets.profiles import daily_means
+from kappawatt.datasets.series import SeriesFile
+from kappawatt.forecasting.calendar import DAY, Instant, Times, to_local
+
+__all__ = ["Quality", "Shift", "Shifts", "Span", "Spans", "Spikes", "examine", "without_spikes"]
+
+FLAT_SECONDS = 6 * 3600
+"""Shortest stuck run [s]. The longest run of one non-zero value in 12 years of PJM's zones is 3 h, in a year of four
+homes of Low Carbon London 5 h."""
+FLAT_FACTOR = 3.0
+"""How many times the longest run that chance makes a stuck one is. Where a share p of n neighbours is equal, the
+longest run of equal ones is about log(n (1 - p)) / log(1 / p), where n (1 - p) is the number of runs (Erdos and Renyi,
+On a new law of large numbers, 1970)."""
+FLAT_OTHERS = 5
+"""Other runs of the same value from which on they tell how long it repeats: a meter of few digits has many."""
+ZERO_SECONDS = 3 * 3600
+"""Shortest run of zeros [s] that is told as one."""
+SPIKE_DAYS = 7
+"""Neighbouring days on each side whose value at the same local time is what is usual."""
+SPIKE_LEAST = 4
+"""Neighbouring days that must be known, or nothing is usual."""
+SPIKE_SHARE = 0.99
+"""Of all distances from what is usual, those that are ordinary."""
+SPIKE_FACTOR = 4.0
+"""How many times the largest ordinary distance a spike is away. The furthest value of any real series this was tried on
+(PJM, ISO New England, Estonia, London, Texas) is 3.5 times away; an hour ten times too high is 15 and more."""
+SPIKES_AMONG = 3
+"""The furthest values that never count as ordinary, however short a series is."""
+SHIFT_DAYS = 14
+"""Days before and after a change of level: whole weeks, so that each day is compared with one of its weekday."""
+SHIFT_KNOWN = 10
+"""Of these days, how many must be known on both sides."""
+SHIFT_SHARE = 1 / 3
+"""Of the larger level, how much must change: a factor of 1.5."""
+SHIFT_LEAST = 0.4
+"""Of the median change, what each day must show at least."""
+MOST_DAYS = 150_000
+"""Days between the first and the last beyond which levels are not compared: 400 years are a stray date."""
+REGISTER_SPAN = DAY
+"""How long a register goes on without a fall; no load and no consumption does that while it rises."""
+REGISTER_RISES = 10
+"""How often it must rise in that time, since what stands still is no register."""
+REGISTER_SHARE = 0.5
+"""Of all readings, those in such spans."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Intervals in a row.
+
+    Parameters
+    ----------
+    start, end : datetime64[ms]
+        UTC; the end is the last one's.
+    count : int
+        Intervals.
+    value : float
+        That they share; NaN if they have none.
+    """
+
+    start: Instant
+    end: Instant
+    count: int
+    value: float = float("nan")
+
+    @property
+    def hours(self) -> float:
+        """Its length [h]."""
+        return float((self.end - self.start) / np.timedelta64(3_600_000, "ms"))
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Spans of one kind in order of time.
+
+    Parameters
+    ----------
+    starts : ndarray of datetime64[ms], shape (n,)
+    counts : ndarray of int, shape (n,)
+        Intervals of each.
+    values : ndarray of shape (n,)
+    step : int
+        Length of an interval [s].
+    """
+
+    starts: Times
+    counts: NDArray[np.int64]
+    values: NDArray[np.float64]
+    step: int
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def total(self) -> int:
+        """Intervals in all of them."""
+        return int(self.counts.sum())
+
+    def longest(self, most: int) -> list[Span]:
+        """Return the longest ones, longest first; of equal ones the earliest."""
+        order = np.argsort(-self.counts, kind="stable")[:most]
+        return [self._at(i) for i in order.tolist()]
+
+    def first(self, most: int) -> list[Span]:
+        """Return the first ones."""
+        return [self._at(i) for i in range(min(most, len(self)))]
+
+    def _at(self, i: int) -> Span:
+        count = int(self.counts[i])
+        length = np.timedelta64(count * self.step * 1000, "ms")
+        return Span(self.starts[i], self.starts[i] + length, count, float(self.values[i]))
+
+
+@dataclass(frozen=True, slots=True)
+class Spikes:
+    """Values far from what neighbouring days have at the same time, in order of time.
+
+    Parameters
+    ----------
+    starts : ndarray of datetime64[ms], shape (n,)
+    values : ndarray of shape (n,)
+    usual : ndarray of shape (n,)
+        Median of the neighbouring days.
+    """
+
+    starts: Times
+    values: NDArray[np.float64]
+    usual: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def furthest(self, most: int) -> list[tuple[Instant, float, float]]:
+        """Return start, value and what is usual of those furthest away."""
+        order = np.argsort(-np.abs(self.values - self.usual), kind="stable")[:most]
+        return [(self.starts[i], float(self.values[i]), float(self.usual[i])) for i in order.tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A day from which on the level is another.
+
+    Parameters
+    ----------
+    date : datetime64[D]
+        Local.
+    before, after : float
+        Median of the daily means of the two weeks on each side.
+    """
+
+    date: Instant
+    before: float
+    after: float
+
+
+Shifts = tuple[Shift, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What there is to say of a series.
+
+    Parameters
+    ----------
+    intervals : int
+        From the first to the last row.
+    known : int
+        Those with a value.
+    mean, minimum, maximum : float
+        Of what is known, in the stream's unit; NaN if nothing is.
+    missing : Spans
+    flat : Spans
+        The same non-zero value for hours.
+    zeros : Spans
+        Runs of zeros.
+    zero_count : int
+        Zeros in all, in runs or alone.
+    spikes : Spikes
+    negative_count : int
+    beyond_count : int
+        Values beyond the limits of the stream.
+    first_beyond : datetime64[ms] or None
+    limits : tuple of float
+        Of the stream.
+    register : Spans
+        Where values never fall for a day and more though they rise.
+    is_register : bool
+        Whether most of the series is so. Stuck runs, spikes and levels are then not looked for.
+    shifts : tuple of Shift
+    """
+
+    intervals: int
+    known: int
+    mean: float
+    minimum: float
+    maximum: float
+    missing: Spans
+    flat: Spans
+    zeros: Spans
+    zero_count: int
+    spikes: Spikes
+    negative_count: int
+    beyond_count: int
+    first_beyond: Instant | None
+    limits: tuple[float, float]
+    register: Spans
+    is_register: bool
+    shifts: Shifts
+
+    @property
+    def missing_share(self) -> float:
+        """Of the intervals between first and last, those without a value."""
+        return (self.intervals - self.known) / self.intervals if self.intervals else 0.0
+
+
+def examine(series: SeriesFile) -> Quality:
+    """Look a series through.
+
+    Parameters
+    ----------
+    series : SeriesFile
+        In order of time; of an interval that comes more than once the last counts.
+    """
+    is_last = np.ones(len(series), dtype=np.bool_)
+    is_last[:-1] = series.starts[1:] != series.starts[:-1]
+    starts, values, step = series.starts[is_last], series.values[is_last], series.step
+    here = np.isfinite(values)
+    times, known = starts[here], values[here]
+    place = (times - starts[0]).astype(np.int64) // (step * 1000) if len(starts) else np.zeros(0, np.int64)
+    last = int((starts[-1] - starts[0]).astype(np.int64) // (step * 1000)) if len(starts) else -1
+    register = _never_falling(times, known, step)
+    is_register = bool(len(known)) and register.total >= REGISTER_SHARE * len(known)
+    field = series.stream.schema.field(series.stream.target)
+    low, high = field.limits
+    beyond = (known < low) | (known > high)
+    nothing = Spans(times[:0], np.zeros(0, np.int64), known[:0], step)
+    return Quality(
+        intervals=last + 1,
+        known=len(known),
+        mean=float(known.mean()) if len(known) else float("nan"),
+        minimum=float(known.min()) if len(known) else float("nan"),
+        maximum=float(known.max()) if len(known) else float("nan"),
+        missing=_missing(starts, place, last, step),
+        flat=nothing if is_register else _flat(times, known, place, step),
+        zeros=_runs(times, known, place, step, known == 0, -(-ZERO_SECONDS // step)),
+        zero_count=int((known == 0).sum()),
+        spikes=Spikes(times[:0], known[:0], known[:0]) if is_register else _spikes(times, known, series),
+        negative_count=int((known < 0).sum()),
+        beyond_count=int(beyond.sum()),
+        first_beyond=times[beyond][0] if beyond.any() else None,
+        limits=(low, high),
+        register=register,
+        is_register=is_register,
+        shifts=() if is_register else _shifts(series),
+    )
+
+
+def without_spikes(series: SeriesFile, quality: Quality) -> SeriesFile:
+    """Return a series in which spikes are missing, as means and drawings want it."""
+    if not len(quality.spikes):
+        return series
+    values = series.values.copy()
+    values[np.isin(series.starts, quality.spikes.starts)] = np.nan
+    return replace(series, values=values)
+
+
+def _missing(starts: Times, place: NDArray[np.int64], last: int, step: int) -> Spans:
+    """Intervals without a value between the first row and the last."""
+    edges = np.concatenate([[-1], place, [last + 1]])
+    gaps = np.flatnonzero(np.diff(edges) > 1)
+    begins = (edges[gaps] + 1) * step * 1000
+    times = starts[:1].repeat(len(gaps)) + begins.astype("timedelta64[ms]")
+    return Spans(times, np.diff(edges)[gaps] - 1, np.full(len(gaps), np.nan), step)
+
+
+def _runs(
+    times: Times, values: NDArray[np.float64], place: NDArray[np.int64], step: int, of: NDArray[np.bool_], least: int
+) -> Spans:
+    """Runs of equal values in neighbouring intervals, of `least` intervals and more, among those that are `of`."""
+    if not len(values):
+        return Spans(times, np.zeros(0, np.int64), values, step)
+    goes_on = (values[1:] == values[:-1]) & (np.diff(place) == 1)
+    begins = np.flatnonzero(np.concatenate([[True], ~goes_on]))
+    lengths = np.diff(np.append(begins, len(values)))
+    kept = (lengths >= least) & of[begins]
+    return Spans(times[begins[kept]], lengths[kept], values[begins[kept]], step)
+
+
+def _flat(times: Times, values: NDArray[np.float64], place: NDArray[np.int64], step: int) -> Spans:
+    """Runs longer than 6 h and than chance makes them, by how the same value repeats elsewhere."""
+    least = -(-FLAT_SECONDS // step)
+    every = _runs(times, values, place, step, values != 0, 1)
+    _, code, runs = np.unique(every.values, return_inverse=True, return_counts=True)
+    length = np.bincount(code, weights=every.counts, minlength=len(runs))
+    others, long = runs[code] - 1, length[code] - every.counts  # runs of the same value, and intervals in them
+    short = every.counts < least
+    few = others < FLAT_OTHERS  # then all short runs say how often neighbours are equal
+    others = np.where(few, short.sum(), others)
+    long = np.where(few, every.counts[short].sum(), long)
+    share = np.clip(1 - others / np.maximum(long, 1), 0.0, 1 - 1e-9)
+    by_chance = np.log(np.maximum(others, 2)) / np.log(1 / np.maximum(share, 1e-9))
+    kept = (every.counts >= least) & (every.counts >= FLAT_FACTOR * by_chance)
+    return Spans(every.starts[kept], every.counts[kept], every.values[kept], step)
+
+
+def _spikes(times: Times, values: NDArray[np.float64], series: SeriesFile) -> Spikes:
+    usual = _usual(times, values, series)
+    distance = np.abs(values - usual)
+    told = np.flatnonzero(np.isfinite(distance) & (values != 0))  # runs of zeros are told as such
+    ordinary = np.sort(distance[told])
+    if len(ordinary) <= SPIKES_AMONG + SPIKE_LEAST:
+        return Spikes(times[:0], values[:0], values[:0])
+    largest = ordinary[min(int(SPIKE_SHARE * (len(ordinary) - 1)), len(ordinary) - 1 - SPIKES_AMONG)]
+    if largest <= 0:
+        return Spikes(times[:0], values[:0], values[:0])
+    found = told[distance[told] > SPIKE_FACTOR * largest]
+    return Spikes(times[found], values[found], usual[found])
+
+
+def _usual(times: Times, values: NDArray[np.float64], series: SeriesFile) -> NDArray[np.float64]:
+    """Median of the same local time of neighbouring days; NaN where too few of them are known."""
+    slot = to_local(times, series.time_zone).astype(np.int64) // (series.step * 1000)
+    order = np.argsort(slot, kind="stable")
+    slots, ordered = slot[order], values[order]
+    day = 86_400 // series.step
+    usual = np.full(len(values), np.nan)
+    for begin in range(0, len(values), 262_144):  # in parts: all neighbours at once would take 14 times the series
+        part = slot[begin : begin + 262_144]
+        beside = np.full((2 * SPIKE_DAYS, len(part)), np.inf)
+        row = 0
+        for days in range(-SPIKE_DAYS, SPIKE_DAYS + 1):
+            if not days:
+                continue
+            wanted = part + days * day
+            at = np.minimum(np.searchsorted(slots, wanted), len(slots) - 1)
+            there = slots[at] == wanted
+            beside[row, there] = ordered[at[there]]
+            row += 1
+        beside.sort(axis=0)
+        count = np.isfinite(beside).sum(axis=0)
+        column = np.arange(len(part))
+        low, high = beside[np.maximum(count - 1, 0) // 2, column], beside[count // 2 % len(beside), column]
+        with np.errstate(invalid="ignore"):
+            middle = np.where(count % 2 == 1, low, (low + high) / 2)
+        usual[begin : begin + 262_144] = np.where(count >= SPIKE_LEAST, middle, np.nan)
+    return usual
+
+
+def _never_falling(times: Times, values: NDArray[np.float64], step: int) -> Spans:
+    """Spans of a day and more in which no value is below the one before, though many are above it."""
+    if len(values) < 2:
+        return Spans(times[:0], np.zeros(0, np.int64), values[:0], step)
+    change = np.diff(values)
+    begins = np.flatnonzero(np.concatenate([[True], change < 0]))
+    lengths = np.diff(np.append(begins, len(values)))
+    ends = begins + lengths - 1
+    rises = np.concatenate([[0], np.cumsum(change > 0)])
+    kept = (times[ends] - times[begins] >= REGISTER_SPAN) & (rises[ends] - rises[begins] >= REGISTER_RISES)
+    return Spans(times[begins[kept]], lengths[kept], values[begins[kept]], step)
+
+
+def _shifts(series: SeriesFile) -> Shifts:
+    """Days from which on every day of two weeks differs, in one direction, from the same weekday before."""
+    dates, means = daily_means(series)
+    if not len(dates):
+        return ()
+    days = int((dates[-1] - dates[0]).astype(np.int64)) + 1
+    if days < 2 * SHIFT_DAYS or days > MOST_DAYS:
+        return ()
+    level = np.full(days, np.nan)
+    level[(dates - dates[0]).astype(np.int64)] = means
+    windows = np.lib.stride_tricks.sliding_window_view(level, SHIFT_DAYS)
+    before, after = windows[:-SHIFT_DAYS], windows[SHIFT_DAYS:]
+    change = np.sort(after - before, axis=1)  # NaN last
+    count = np.isfinite(change).sum(axis=1)
+    enough = count >= SHIFT_KNOWN
+    middle = np.take_along_axis(change, np.maximum(count // 2, 0)[:, None] % SHIFT_DAYS, axis=1)[:, 0]
+    lowest, highest = change[:, 0], np.take_along_axis(change, np.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
+    least = np.where(middle > 0, lowest, -highest)
+    one, other = _medians(before), _medians(after)
+    large = np.abs(middle) >= SHIFT_SHARE * np.maximum(np.abs(one), np.abs(other))
+    with np.errstate(invalid="ignore"):
+        found = np.flatnonzero(enough & large & (least >= SHIFT_LEAST * np.abs(middle)) & (middle != 0))
+    chosen: list[int] = []
+    for i in found.tolist():  # of neighbouring days the one with the largest change
+        if chosen and i - chosen[-1] <= SHIFT_DAYS:
+            if least[i] > least[chosen[-1]]:
+                chosen[-1] = i
+        else:
+            chosen.append(i)
+    return tuple(Shift(dates[0] + i + SHIFT_DAYS, float(one[i]), float(other[i])) for i in chosen)
+
+
+def _medians(windows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median of each row's known values; NaN where there is none."""
+    ordered = np.sort(windows, axis=1)
+    count = np.isfinite(ordered).sum(axis=1)
+    row = np.arange(len(ordered))
+    low, high = ordered[row, np.maximum(count - 1, 0) // 2], ordered[row, np.minimum(count // 2, ordered.shape[1] - 1)]
+    return np.asarray(np.where(count % 2 == 1, low, (low + high) / 2))

@@ -1,0 +1,524 @@
+"""A table and what its columns mean -> series in UTC, and the rows that are in none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.datasets.reading.keys import as_key
+from kappawatt.datasets.reading.labels import (
+    Change,
+    Labels,
+    changes_in,
+    interval_of,
+    starts_of,
+    tell_labels,
+    told_by_ends,
+)
+from kappawatt.datasets.reading.meaning import Form, LeftOut, Meaning, Value
+from kappawatt.datasets.reading.numbers import find_format, read_numbers
+from kappawatt.datasets.reading.options import Options
+from kappawatt.datasets.reading.row_times import published_at, read_row_times
+from kappawatt.datasets.reading.steps import differences, resampled
+from kappawatt.datasets.reading.table import Fact, Table
+from kappawatt.datasets.reading.units import ENERGY, POWER, UNITS, convert, unit_named
+from kappawatt.datasets.series import Problem, Problems, SeriesFile
+from kappawatt.errors import PayloadInvalid
+from kappawatt.forecasting.calendar import Times, to_local
+from kappawatt.forecasting.grid import spaced_otherwise
+from kappawatt.streams.stream import Stream
+from kappawatt.streams.table import STREAMS
+
+__all__ = ["Found", "Tally", "assemble"]
+
+SHOWN = 80
+MOST_KEYS = 100_000
+HOUR_SECONDS = 3600
+GRID_SHARE = 0.5  # of rows that begin on one grid, or there is none to speak of
+ZONE_ENERGY = 1e3  # kWh: energy told in MWh and more is a zone's, and becomes mean load
+HINTS = (
+    "America/New_York", "America/Chicago", "America/Los_Angeles", "Europe/Berlin", "Europe/London", "Australia/Sydney"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many rows of a series became no interval of their own.
+
+    Parameters
+    ----------
+    agreeing, contradicting : int
+        Rows of an interval that another row, which is taken, says too: with the same value or none, and with another.
+    off_grid : int
+        Rows between intervals.
+    skipped : int
+        Rows at a time that the clock never shows.
+    beyond : int
+        Rows whose value the stream cannot hold.
+    """
+
+    agreeing: int = 0
+    contradicting: int = 0
+    off_grid: int = 0
+    skipped: int = 0
+    beyond: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a file holds.
+
+    Parameters
+    ----------
+    series : list of SeriesFile
+    layout : str
+    facts : list of Fact
+        How it was read.
+    left_out : tuple of LeftOut
+    changes : dict of str to list of Change
+        How the labels of each series, by its name in the file, show changes of the clock.
+    problems : tuple of Problem
+    tallies : list of Tally
+        Of each series.
+    """
+
+    series: list[SeriesFile]
+    layout: str
+    facts: list[Fact]
+    left_out: tuple[LeftOut, ...]
+    changes: dict[str, list[Change]] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    tallies: list[Tally] = field(default_factory=list)
+
+
+def assemble(
+    table: Table, meaning: Meaning, options: Options, wanted: Stream | None, told: list[Fact] | None = None
+) -> Found:
+    """Return a table's series.
+
+    Parameters
+    ----------
+    wanted : Stream or None
+        Whose readings are wanted; None is what the units tell.
+    told : list of Fact or None
+        Where facts go as they are found, so that they stay if the table is refused.
+
+    Raises
+    ------
+    PayloadInvalid
+        Something can be meant in two ways, or the file has no rows of such a stream; the message names what, and the
+        option that settles it.
+    """
+    own = table if meaning.table is None else meaning.table
+    return _Assembly(own, meaning, options, wanted, [] if told is None else told).found()
+
+
+class _Assembly:
+    """One table on its way to series."""
+
+    def __init__(
+        self, table: Table, meaning: Meaning, options: Options, wanted: Stream | None, facts: list[Fact]
+    ) -> None:
+        self.table, self.meaning, self.options, self.wanted = table, meaning, options, wanted
+        self.time = meaning.time
+        self.problems = Problems(table.problems)
+        self.facts = facts
+        self.facts.extend((*table.facts, *meaning.facts, *_columns(table, meaning)))
+        self.tallies: list[Tally] = []
+        measured = [table.columns[value.place] for value in meaning.values if not value.field]
+        self.written = find_format(measured, table.separator, options)
+        self.facts.extend(self.written.facts)
+        is_told = self.time.zone == "UTC" or bool(meaning.days_in)  # then --time-zone says whose days are meant, only
+        clock = self.time.zone if is_told else options.time_zone or self.time.zone
+        self.times = read_row_times(table, meaning, options, clock, self.problems, self.facts)
+        self.groups = self._groups()
+        self.steps: dict[str, int] = {}
+        self.changes: dict[str, list[Change]] = {}
+        self.labels = self._labels(clock)
+        self.zone = self._zone(clock)
+        self.clock = clock or self.zone
+        self.published = published_at(self.times, self.clock)
+
+    def found(self) -> Found:
+        """Make the series."""
+        series = []
+        covariates = {v.field: self._numbers(v.place)[0] for v in self.meaning.values if v.field}
+        for value in self.meaning.values:
+            if value.field:
+                continue
+            numbers, good = self._numbers(value.place)
+            stream, factor = self._stream_of(value)
+            for key, rows in self.groups.items():
+                own = rows[good[rows]]
+                if not len(own):
+                    continue
+                one, placed = self._one(value, key, own, numbers, stream, factor)
+                series.append(replace(one, covariates={name: column[placed] for name, column in covariates.items()}))
+        kinds = sorted({one.stream.name for one in series})
+        if len(kinds) > 1:
+            raise PayloadInvalid.of("file", f"readings of {' and '.join(kinds)}", "one kind, named by --value-column")
+        problems = tuple(dict.fromkeys(sorted(self.problems, key=lambda p: (p.line, p.field))))
+        if not any(len(one) for one in series):
+            raise PayloadInvalid(problems[0].message if problems else "got no row, allowed 1 or more")
+        series = [self._finished(one) for one in self._named(series)]
+        series = [replace(one, problems=problems if i == 0 else ()) for i, one in enumerate(series)]
+        facts = list(dict.fromkeys(self.facts))
+        return Found(series, self.meaning.layout, facts, self.meaning.left_out, self.changes, problems, self.tallies)
+
+    def _tell(self, name: str, value: str, because: str = "") -> None:
+        self.facts.append(Fact(name, value, because))
+
+    def _refuse(self, row: int, place: int, allowed: str) -> None:
+        text = self.table.texts(place)[row].strip()[:SHOWN]
+        self.problems.append(Problem(int(self.table.lines[row]), self.table.header[place], text, allowed))
+
+    def _numbers(self, place: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """A column's numbers, and which rows have one or nothing; cells that hold neither are named."""
+        numbers, bad = read_numbers(self.table.columns[place], self.written)
+        good = np.ones(len(numbers), dtype=np.bool_)
+        good[bad] = False
+        texts = self.table.texts(place) if bad else []
+        for row in bad:
+            if self.times.readable[row]:
+                got = texts[row].strip()[:SHOWN]
+                self.problems.append(
+                    Problem(int(self.table.lines[row]), self.table.header[place], got, "a number, or nothing")
+                )
+        return numbers, good
+
+    # ---- what is the same for all series
+
+    def _groups(self) -> dict[str, NDArray[np.intp]]:
+        """Each series' name in the file and its readable rows, in the file's order; "" if rows name none."""
+        rows = np.flatnonzero(self.times.readable)
+        key = self.meaning.key
+        if not key:
+            return {"": rows}
+        columns = [self.table.texts(place) for place in key]
+        names = columns[0] if len(key) == 1 else list(zip(*columns, strict=True))
+        written: dict[str | tuple[str, ...], int] = {}
+        code = np.fromiter((written.setdefault(name, len(written)) for name in names), np.intp, len(self.table))
+        codes: dict[str, int] = {}
+        same = np.array([codes.setdefault(_joined(name), len(codes)) for name in written], dtype=np.intp)
+        _require_different(codes, self.table.header[key[0]])
+        if len(codes) > MOST_KEYS:
+            got = f"more than {MOST_KEYS:,} names of series"
+            raise PayloadInvalid.of(self.table.header[key[0]], got, "fewer in one file")
+        code = same[code][rows]
+        order = np.argsort(code, kind="stable")
+        ends = np.cumsum(np.bincount(code, minlength=len(codes))).tolist()
+        return {
+            name: rows[order[begin:end]]
+            for name, begin, end in zip(codes, [0, *ends], ends, strict=False)
+            if end > begin
+        }
+
+    def _labels(self, clock: str) -> Labels:
+        """What labels stand for; also the interval of each series, and how it shows changes of the clock."""
+        times, time = self.times, self.time
+        moments = times.instant if times.has_instants else times.labels
+        for key, rows in self.groups.items():
+            step = times.length or time.step or interval_of(moments[rows])
+            self.steps[key] = min(step or time.longest_step, time.longest_step) if time.longest_step else step
+            if not times.has_instants and clock:
+                self.changes[key] = changes_in(times.labels[rows], clock, self.steps[key] or HOUR_SECONDS)
+        known = moments[~np.isnat(moments)]
+        if len(known) and not times.has_instants and not clock:
+            got = f"{str(known[0].astype('datetime64[m]')).replace('T', ' ')!r}, by a clock that nothing names"
+            raise PayloadInvalid.of(
+                self.table.header[time.place], got, f"--time-zone, or times with an offset{self._hint(times.labels)}"
+            )
+        if self.options.register:
+            self._tell("labels", "the moment of a reading", "--register")
+            return Labels.START
+        if time.form in (Form.SPAN, Form.DATE_PERIOD) or time.end_place is not None:
+            period = time.form is Form.DATE_PERIOD
+            self._tell(
+                "labels", "start", f"rows say the interval's {'number in the day' if period else 'begin and end'}"
+            )
+            return Labels.START
+        if not len(known):
+            return Labels.START
+        steps = list(self.steps.values())
+        common = max(steps, key=steps.count)
+        changes = [change for found in self.changes.values() for change in found]
+        said, own = self.options.labels, time.labels
+        if said and own is not None and (own is Labels.START) != (said == "start"):
+            raise PayloadInvalid.of(
+                self.table.header[time.place], f"labels of the {own.value}", f"{said}, as --labels says"
+            )
+        labels, fact = tell_labels(times.labels, common or HOUR_SECONDS, changes, time.labels, self.options.labels)
+        if times.has_instants and labels is not None and not said and own is None:
+            other = told_by_ends(known, common or HOUR_SECONDS)
+            if other is not None and (other is Labels.START) != (labels is Labels.START):
+                labels = None  # whole days of UTC, shown by another clock
+        if labels is None:
+            got = f"labels {fact.because}, which may be those of starts or of ends"
+            raise PayloadInvalid.of(self.table.header[time.place], got, "--labels start or --labels end")
+        self.facts.append(fact)
+        return labels
+
+    def _hint(self, labels: Times) -> str:
+        """Zones whose changes of the clock the labels show."""
+        rows = next(iter(self.groups.values()), np.zeros(0, np.intp))
+        step = interval_of(labels[rows]) or HOUR_SECONDS
+        shown = {zone: changes_in(labels[rows], zone, step) for zone in HINTS}
+        fitting = [zone for zone, found in shown.items() if found and all(c.shown is not None for c in found)]
+        return f": their clock is changed on the days of {' and '.join(fitting)}" if fitting else ""
+
+    def _zone(self, clock: str) -> str:
+        """The clock that the series' days follow."""
+        said, own = self.options.time_zone, self.meaning.days_in
+        name = self.table.header[self.time.place]
+        labels = f"times follow the clock of {clock}" if clock else "times have offsets"
+        if said:
+            told = "--time-zone" if clock == said else f"--time-zone; {labels}"
+            self._tell("time zone", said, told)
+            return said
+        if own or clock not in ("", "UTC"):
+            self._tell("time zone", own or clock, f"the layout's; {labels}" if own and own != clock else "the layout's")
+            return own or clock
+        known = ~np.isnat(self.times.instant) & ~np.isnat(self.times.wall)
+        offsets = np.unique((self.times.wall[known] - self.times.instant[known]).astype(np.int64)).tolist()
+        if clock == "UTC" or offsets in ([], [0]):
+            told = f"the column {name!r}" if clock == "UTC" else "the times' offset"
+            self._tell("time zone", "UTC", f"{told}; days follow it too, unless --time-zone names another")
+            return "UTC"
+        texts = " and ".join(map(_offset_text, offsets[:3]))
+        raise PayloadInvalid.of(name, f"times with the offset {texts}", "a zone whose days they follow: --time-zone")
+
+    def _stream_of(self, value: Value) -> tuple[Stream, str]:
+        """Whose measurement a column is, and its unit ("" if nothing says)."""
+        name, streams = self.table.header[value.place], {one.name: one for one in STREAMS if one.steps}
+        unit = self.options.unit or value.unit
+        if self.options.unit and value.unit not in ("", self.options.unit):
+            raise PayloadInvalid.of(name, f"the unit {value.unit}", f"{self.options.unit}, as --unit says")
+        if unit:
+            self._tell("unit", unit, "--unit" if self.options.unit else f"the column {name!r}")
+        if self.wanted is not None and value.stream not in ("", self.wanted.name):
+            got = f"readings of {value.stream} ({self.meaning.layout})"
+            raise PayloadInvalid.of(name, got, f"those of {self.wanted.name}: {self.wanted.title}")
+        stream = self.wanted or streams.get(value.stream)
+        if stream is None and unit and not value.stream:
+            is_zones = UNITS[unit].quantity == ENERGY and UNITS[unit].factor >= ZONE_ENERGY
+            quantity = POWER if is_zones else UNITS[unit].quantity
+            stream = next((one for one in streams.values() if quantity_of(one) == quantity), None)
+        kinds = " or ".join(f"{one.schema.field(one.target).unit} ({one.title})" for one in streams.values())
+        if stream is None and value.stream:
+            raise PayloadInvalid.of(name, f"readings of {value.stream}, which no service takes", kinds)
+        if stream is None:
+            raise PayloadInvalid.of(name, f"the unit {unit}" if unit else "numbers without a unit", f"--unit: {kinds}")
+        if not unit:
+            own = stream.schema.field(stream.target).unit
+            self._tell("unit", own, f"nothing says; taken as that of {stream.title}, unless --unit names another")
+        elif convert(UNITS[unit], quantity_of(stream), HOUR_SECONDS) is None:
+            raise PayloadInvalid.of(name, f"the unit {unit}", f"one of {quantity_of(stream)}, for {stream.title}")
+        return stream, unit
+
+    # ---- one series
+
+    def _one(
+        self,
+        value: Value,
+        key: str,
+        rows: NDArray[np.intp],
+        numbers: NDArray[np.float64],
+        stream: Stream,
+        unit: str,
+    ) -> tuple[SeriesFile, NDArray[np.intp]]:
+        """A series in the stream's unit, and the row of each of its intervals."""
+        step = self.steps[key]
+        if not step:
+            told = [one for one in self.steps.values() if one]
+            if not told and stream.usual_step is None and len(stream.steps) > 1:
+                allowed = "two rows or more, which tell the interval's length"
+                raise PayloadInvalid.of(self.table.header[self.time.place], "the time of one row", allowed)
+            step = max(told, key=told.count) if told else stream.supposed_step
+            self._tell("interval", _minutes(step), f"one row tells none; that of {'others' if told else 'the stream'}")
+        factor = (convert(UNITS[unit], quantity_of(stream), step) if unit else 1.0) or 1.0
+        given = len(rows)
+        starts = self._starts(key, rows, numbers[rows], step)
+        rows, starts = rows[~np.isnat(starts)], starts[~np.isnat(starts)]
+        shown = len(rows)
+        on = self._on_the_grid(rows, starts, step)
+        rows, starts = rows[on], starts[on]
+        whole = len(rows)
+        values = numbers[rows] * factor
+        inside = self._within_limits(value, rows, values, stream, factor)
+        other = spaced_otherwise(starts, step, sorted({step, *stream.steps}))
+        if other is not None:
+            got = f"rows {_minutes(int(other))} and {_minutes(step)} apart"
+            raise PayloadInvalid.of(value.key or key or "file", got, "rows of one length: a file for each")
+        rows, starts, values = rows[inside], starts[inside], values[inside]
+        possible, before = len(rows), len(self.problems)
+        if self.options.register:
+            chosen = np.argsort(starts, kind="stable")
+        else:
+            chosen = self._last_of_each(value, rows, starts, values)
+        rows, starts, values = rows[chosen], starts[chosen], values[chosen]
+        contradicting = len(self.problems) - before
+        agreeing = possible - len(rows) - contradicting
+        self.tallies.append(Tally(agreeing, contradicting, shown - whole, given - shown, whole - possible))
+        name = as_key(value.key or key)
+        return SeriesFile(name, self.zone, step, starts, values, self.published[rows], stream=stream), rows
+
+    def _starts(self, key: str, rows: NDArray[np.intp], values: NDArray[np.float64], step: int) -> Times:
+        times = self.times
+        interval = np.timedelta64(step * 1000, "ms")
+        if not np.isnat(times.instant[rows]).all():
+            found: Times = times.instant[rows] if self.labels is Labels.START else times.instant[rows] - interval
+            for i in np.flatnonzero(np.isnat(found)).tolist():
+                self._refuse(int(rows[i]), self.time.place, "an offset such as +01:00, as other rows have")
+            return found
+        second = None if times.second is None else times.second[rows]
+        starts = starts_of(
+            times.wall[rows], step, self.labels, self.clock, values, second, is_in_order=self.time.is_in_order
+        )
+        skipped = np.flatnonzero(np.isnat(starts) & np.isfinite(values)).tolist()
+        seen = [change for change in self.changes.get(key, []) if change.seen]
+        if skipped and seen and all(change.shown is None for change in seen):
+            why = f"no label shows a change of {self.clock}'s clock: hours were filled in, or it is another clock"
+            self._tell("rows in skipped hours", f"{len(skipped)} left out", why)
+            return starts
+        for i in skipped:
+            self._refuse(int(rows[i]), self.time.place, f"no time that the clock of {self.clock} skips")
+        return starts
+
+    def _on_the_grid(self, rows: NDArray[np.intp], starts: Times, step: int) -> NDArray[np.bool_]:
+        """Which rows begin on the grid that most begin on; the others are named."""
+        phases = to_local(starts, self.zone).astype(np.int64) % (step * 1000)
+        if not len(phases):
+            return np.zeros(0, np.bool_)
+        found, counts = np.unique(phases, return_counts=True)
+        on: NDArray[np.bool_] = phases == found[np.argmax(counts)]
+        off = rows[~on].tolist()
+        if off and self.time.is_off_grid_noise:
+            self._tell("rows between intervals", f"{len(off)} left out", "the publisher's habit")
+            return on
+        if len(off) > GRID_SHARE * len(rows):
+            name = self.table.header[self.time.place]
+            raise PayloadInvalid.of(
+                name, f"rows in no regular distance ({_minutes(step)} mostly)", "intervals of one length"
+            )
+        for row in off:
+            self._refuse(row, self.time.place, f"whole intervals of {_minutes(step)}")
+        return on
+
+    def _within_limits(
+        self, value: Value, rows: NDArray[np.intp], values: NDArray[np.float64], stream: Stream, factor: float
+    ) -> NDArray[np.bool_]:
+        """Which rows have a value that the stream can hold; the others are named, in the file's own unit."""
+        field = stream.schema.field(stream.target)
+        low, high = field.limits
+        unit = self.options.unit or value.unit or field.unit
+        wrong = (values < low) | (values > high)
+        if self.options.register:  # its differences have limits, not its readings
+            return np.ones(len(values), dtype=np.bool_)
+        for row in rows[wrong].tolist():
+            allowed = f"a number from {low / factor:g} to {high / factor:g} {unit}, or nothing"
+            self._refuse(row, value.place, allowed)
+        return ~wrong
+
+    def _last_of_each(
+        self, value: Value, rows: NDArray[np.intp], starts: Times, values: NDArray[np.float64]
+    ) -> NDArray[np.intp]:
+        """Positions of the last row of each interval and publication, in their order; a contradiction is named."""
+        published = self.published[rows].astype(np.int64)  # NaT is before all others
+        order = np.lexsort((published, starts.astype(np.int64)))
+        is_last = np.ones(len(order), dtype=np.bool_)
+        before, after = order[:-1], order[1:]
+        is_last[:-1] = (starts[after] != starts[before]) | (published[after] != published[before])
+        chosen: NDArray[np.intp] = order[is_last]
+        if len(chosen) == len(order):
+            return chosen
+        group = np.cumsum(np.concatenate([[False], is_last[:-1]]))
+        for place in np.flatnonzero(~is_last).tolist():
+            earlier, last = int(order[place]), int(chosen[group[place]])
+            if np.isnan(values[last]) and not np.isnan(values[earlier]):
+                chosen[group[place]] = earlier
+            elif values[earlier] != values[last] and not np.isnan(values[earlier]):
+                twice = "interval" if np.isnat(self.published[rows[last]]) else "interval and time of publication"
+                line = int(self.table.lines[rows[last]])
+                got = self.table.texts(value.place)[rows[last]].strip()
+                self._refuse(int(rows[earlier]), value.place, f"{got}, as line {line} says of the same {twice}")
+        return chosen
+
+    # ---- at the end
+
+    def _named(self, series: list[SeriesFile]) -> list[SeriesFile]:
+        """The series under a key that was given, or their own; each has one of its own."""
+        keys, given = [one.key for one in series], self.options.key
+        if given and len(series) > 1:
+            if all(key == given or key.startswith(f"{given}:") for key in keys) and len(set(keys)) == len(keys):
+                return series  # its parts, such as what a meter gave to the grid
+            allowed = f"none for a file of several series ({', '.join(keys)[:200]})"
+            raise PayloadInvalid.of("key", repr(given), allowed)
+        if len(set(keys)) < len(keys):
+            twice = next(name for name in keys if keys.count(name) > 1)
+            allowed = "each once; --value-column names those wanted"
+            raise PayloadInvalid.of("header", f"the series {twice!r} twice", allowed)
+        if not given and not keys[0]:
+            noun = series[0].stream.key.noun
+            raise PayloadInvalid.of("key", "nothing", f"a name of the {noun}, which the file does not say")
+        return [replace(one, key=given) for one in series] if given else series
+
+    def _finished(self, series: SeriesFile) -> SeriesFile:
+        """The series as it is wanted: differences of a register, other intervals; refused if nobody forecasts such."""
+        options, stream = self.options, series.stream
+        if options.register:
+            series = differences(series, self.facts)
+        told = "--resample" if options.resample else "the distance of most rows"
+        if options.resample and options.resample != series.step:
+            is_energy = quantity_of(stream) == ENERGY
+            own = _minutes(series.step)
+            series = resampled(series, options.resample, sums=is_energy)
+            told = f"--resample: {'sums' if is_energy else 'means'} of whole intervals of {own}"
+        self._tell("interval", _minutes(series.step), told)
+        if series.step not in stream.steps:
+            known = ", ".join(map(_minutes, stream.steps))
+            allowed = f"{known}; --resample makes longer ones of shorter ones"
+            raise PayloadInvalid.of(series.key, f"intervals of {_minutes(series.step)}", allowed)
+        return series
+
+
+def quantity_of(stream: Stream) -> str:
+    """Return what a stream measures, `power` or `energy`, from its unit; "" if neither."""
+    unit = unit_named(stream.schema.field(stream.target).unit)
+    return unit.quantity if unit else ""
+
+
+def _columns(table: Table, meaning: Meaning) -> Iterator[Fact]:
+    """Which columns are read."""
+    time, names = meaning.time, table.header
+    beside = "" if time.beside is None else f": {names[time.beside]!r}"
+    yield Fact("time column", names[time.place] or "the one without a name", time.form.value + beside)
+    for place in meaning.key:
+        yield Fact("series column", names[place], "each name in it is a series")
+
+
+def _joined(names: str | Sequence[str]) -> str:
+    parts = (names,) if isinstance(names, str) else names
+    return "-".join(text for part in parts if (text := part.strip().strip("'")))
+
+
+def _require_different(names: Iterable[str], column: str) -> None:
+    """Refuse two names that make one key: their rows would be taken for one series'."""
+    keys: dict[str, str] = {}
+    for name in names:
+        other = keys.setdefault(as_key(name), name)
+        if other != name:
+            raise PayloadInvalid.of(
+                column, f"{other[:80]!r} and {name[:80]!r}", "names that differ in letters or digits"
+            )
+
+
+def _offset_text(offset: int) -> str:
+    minutes = abs(offset) // 60_000
+    return f"{'-' if offset < 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _minutes(step: int) -> str:
+    return f"{step // 60} min" if step % 60 == 0 else f"{step} s"

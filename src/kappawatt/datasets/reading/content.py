@@ -1,0 +1,150 @@
+"""A file's bytes, unpacked: gzip, zip, encodings."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import IO
+
+from kappawatt.datasets.reading.table import Fact
+from kappawatt.errors import PayloadInvalid, PayloadTooLarge
+
+__all__ = ["ARROWS", "GZIP", "Content", "text_of", "unpack"]
+
+GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
+ARROWS = (b"ARROW1", b"\xff\xff\xff\xff")
+WORKBOOK_PART = "xl/workbook.xml"
+MOST_MEMBERS = 10_000
+SHOWN = 5
+MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file holds.
+
+    Parameters
+    ----------
+    data : bytes
+    kind : str
+        `text`, `workbook`, `parquet` or `arrow`.
+    facts : tuple of Fact
+    name : str
+        Of the file inside, or the file's own.
+    """
+
+    data: bytes
+    kind: str
+    facts: tuple[Fact, ...] = ()
+    name: str = ""
+
+
+def unpack(data: bytes, name: str, most: int) -> Content:
+    """Unpack gzip and zip, whatever the name says.
+
+    Parameters
+    ----------
+    most : int
+        Bytes that may come of it.
+
+    Raises
+    ------
+    PayloadInvalid
+        It is damaged, or an archive of none or several files.
+    PayloadTooLarge
+        More than `most` bytes came of it.
+    """
+    facts: tuple[Fact, ...] = ()
+    if data[:2] == GZIP:
+        data, facts = _gunzip(data, most), (Fact("packed", "gzip"),)
+        name = name.removesuffix(".gz")
+    if data[:4] == ZIP:
+        with _archive(data) as archive:
+            if WORKBOOK_PART in archive.namelist():
+                _require_within(sum(member.file_size for member in archive.infolist()), most, "workbook")
+                return Content(data, "workbook", facts, name)
+            member = _only_member(archive)
+            facts = (*facts, Fact("packed", "zip", f"the one file in it is {member.filename}"))
+            with archive.open(member) as file:
+                data = _read(file, most, "zip")
+            name = member.filename.rpartition("/")[2]
+    if len(data) > most:
+        raise PayloadTooLarge.of("file", f"{len(data)} bytes", f"up to {most}")
+    kind = "parquet" if data[:4] == PARQUET else "arrow" if data.startswith(ARROWS) else "text"
+    return Content(data, kind, facts, name)
+
+
+def _gunzip(data: bytes, most: int) -> bytes:
+    with gzip.open(io.BytesIO(data)) as file:
+        return _read(file, most, "gzip")
+
+
+def _read(file: IO[bytes] | gzip.GzipFile, most: int, kind: str) -> bytes:
+    try:
+        found = file.read(most + 1)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        raise PayloadInvalid.of("file", f"damaged {kind} ({error})", kind) from None
+    _require_within(len(found), most, kind)
+    return bytes(found)
+
+
+def _require_within(size: int, most: int, kind: str) -> None:
+    if size > most:
+        raise PayloadTooLarge.of("file", f"{kind} that unpacks to more than {most} bytes", f"up to {most}")
+
+
+def _archive(data: bytes) -> zipfile.ZipFile:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        raise PayloadInvalid.of("file", f"damaged zip ({error})", "zip") from None
+    if len(archive.filelist) > MOST_MEMBERS:
+        raise PayloadTooLarge.of("file", f"{len(archive.filelist)} files in an archive", f"up to {MOST_MEMBERS}")
+    return archive
+
+
+def _only_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    files = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+    if len(files) != 1:
+        names = ", ".join(one.filename[:80] for one in files[:SHOWN])
+        raise PayloadInvalid.of("file", f"a zip of {len(files)} files ({names})", "a zip of one: unpack it first")
+    if files[0].flag_bits & 1:
+        raise PayloadInvalid.of("file", "a zip with a password", "one without")
+    return files[0]
+
+
+def text_of(data: bytes) -> tuple[bytes, Fact]:
+    """Return a text file's bytes as UTF-8 without a mark, and its encoding.
+
+    Bytes that are no UTF-8 are read as Windows-1252, which names of columns in western languages are written in;
+    digits are the same in both.
+
+    Raises
+    ------
+    PayloadInvalid
+        It has bytes that are no text.
+    """
+    for mark, encoding in MARKS.items():
+        if data.startswith(mark):
+            try:
+                return data[len(mark) :].decode(encoding).encode(), Fact(
+                    "encoding", encoding.upper(), "its first bytes"
+                )
+            except UnicodeDecodeError as error:
+                raise PayloadInvalid.of("file", f"byte {error.start} that is no {encoding.upper()}", "text") from None
+    if b"\0" in data:
+        raise PayloadInvalid.of("file", f"a zero byte at {data.index(0)}", "text: CSV, or a workbook, Parquet or Arrow")
+    try:
+        data.decode()
+        return data, Fact("encoding", "UTF-8")
+    except UnicodeDecodeError as error:
+        place = error.start
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError as error:
+        got = f"byte {data[error.start]:#04x} at {error.start}"
+        raise PayloadInvalid.of("file", got, "UTF-8 or Windows-1252") from None
+    return text.encode(), Fact("encoding", "Windows-1252", f"byte {data[place]:#04x} at {place} is no UTF-8")

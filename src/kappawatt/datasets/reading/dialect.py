@@ -1,0 +1,130 @@
+"""How a text is cut into cells: which character separates them, and in which line the names stand."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kappawatt.datasets.reading.times import is_time
+from kappawatt.errors import PayloadInvalid
+
+__all__ = ["SEPARATORS", "Dialect", "cells_of", "find_dialect", "is_value"]
+
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+HEAD_LINES = 200
+PREAMBLE_LINES = 30  # in which the line of names has to stand
+FOLLOWING = 5  # lines after the names that are asked
+LONGEST_NAME = 300
+SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a text is cut.
+
+    Parameters
+    ----------
+    separator : str
+    names : tuple of str
+        Of the columns, without blanks around them.
+    line : int
+        In which they stand, from 1.
+    """
+
+    separator: str
+    names: tuple[str, ...]
+    line: int
+
+
+def cells_of(line: str, separator: str) -> list[str]:
+    """Return the cells of one line."""
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return line.split(separator)
+
+
+def is_value(cell: str) -> bool:
+    """Whether a cell holds a number or a time, so that it is no name of a column."""
+    text = cell.strip().replace(" ", "")
+    if not text:
+        return False
+    digits = sum(character.isdigit() for character in text)
+    return (digits > 0 and digits + sum(c in "+-.,'eE%" for c in text) == len(text)) or is_time(cell.strip())
+
+
+def find_dialect(head: Sequence[str], separator: str = "") -> Dialect:
+    """Return how a file is cut, from its first lines.
+
+    The names stand in the line without a number or a time after which most lines hold one and have as many cells; of
+    several such lines, in the first with the most names. If there is no such line, they stand in the first with two
+    names or more, and rows of another width are refused later, with what they look like.
+
+    Parameters
+    ----------
+    head : sequence of str
+        The first lines, without their ends.
+    separator : str
+        The one that is known; "" is to be found.
+
+    Raises
+    ------
+    PayloadInvalid
+        There is no line of names, or two separators are as good as each other.
+
+    Examples
+    --------
+    >>> find_dialect(["timestamp;load_mw", "2022-01-01 00:00;336,02"])
+    Dialect(separator=';', names=('timestamp', 'load_mw'), line=1)
+    """
+    candidates = [separator] if separator else list(SEPARATORS)
+    found = [one for one in (_by(head, mark) for mark in candidates) if one is not None]
+    even = [one for one in found if one[1]]
+    best = even or found
+    if not best:
+        first = next((line for line in head if line.strip()), "")
+        allowed = f"a line of names separated by {separator!r}" if separator else "a table: names, then rows"
+        raise PayloadInvalid.of("header", repr(first[:SHOWN]), allowed)
+    widest = max(len(one.names) for one, _ in best)
+    chosen = [one for one, _ in best if len(one.names) == widest]
+    if len(chosen) > 1:
+        marks = " and ".join(SEPARATORS.get(one.separator, one.separator) for one in chosen)
+        raise PayloadInvalid.of("header", f"{head[0][:SHOWN]!r}, which {marks} cut alike", "one with --sep")
+    return chosen[0]
+
+
+def _by(head: Sequence[str], separator: str) -> tuple[Dialect, bool] | None:
+    """The dialect by one separator, and whether the lines after the names are as wide as they are."""
+    rows = [cells_of(line, separator) for line in head[:HEAD_LINES]]
+    even: Dialect | None = None
+    uneven: Dialect | None = None
+    for i, names in enumerate(rows[:PREAMBLE_LINES]):
+        if len(names) < 2 or any(is_value(name) or len(name) > LONGEST_NAME for name in names):
+            continue
+        if not any(name.strip() for name in names):
+            continue
+        following = [row for row in rows[i + 1 :] if any(cell.strip() for cell in row)][:FOLLOWING]
+        if not following:
+            continue
+        dialect = Dialect(separator, tuple(name.strip() for name in _without_blank_end(names)), i + 1)
+        if 2 * sum(any(map(is_value, row)) for row in following) < len(following):
+            continue
+        width = len(dialect.names)
+        if 2 * sum(len(_without_blank_end(row)) in (width, len(names)) for row in following) >= len(following):
+            if even is None or _told(dialect) > _told(even):  # a preamble of names and values is narrower
+                even = dialect
+        else:
+            uneven = uneven or dialect
+    found = even or uneven
+    return None if found is None else (found, even is not None)
+
+
+def _told(dialect: Dialect) -> int:
+    """How many columns have a name."""
+    return sum(1 for name in dialect.names if name)
+
+
+def _without_blank_end(cells: list[str]) -> list[str]:
+    """A row without the empty cell that a separator at its end makes."""
+    return cells[:-1] if len(cells) > 1 and not cells[-1].strip() else cells

@@ -1,0 +1,342 @@
+"""What the columns of a table mean that no publisher's layout knows: by their names and by what stands in them.
+
+Whatever can be meant in two ways is refused with the option that settles it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import islice, pairwise
+
+from kappawatt.datasets.reading.labels import Labels
+from kappawatt.datasets.reading.meaning import Form, LeftOut, Meaning, TimeColumn, Value
+from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
+from kappawatt.datasets.reading.options import Options
+from kappawatt.datasets.reading.table import Table
+from kappawatt.datasets.reading.times import ABBREVIATIONS, is_time, read_clock, split_span
+from kappawatt.datasets.reading.units import Unit, is_rate, multiple_in, unit_in, unit_named
+from kappawatt.errors import PayloadInvalid
+
+__all__ = ["FORECAST", "GENERIC", "generic_meaning", "key_of_column", "key_of_file", "word_of_labels"]
+
+GENERIC = "no publisher's; by its names and cells"
+ASKED_ROWS = 500
+FORECAST = re.compile(
+    r"forecast|fcst|frcst|predict|prognos|vorhersage|pr[ée]vision|day.?ahead|schedul|fahrplan|pron[oó]stico"
+    r"|(?:^|[_\W])(?:da|plan|planned|budget|yhat\w*)(?:$|[_\W])",
+    re.IGNORECASE,
+)
+WORD_START = re.compile(r"begin|start|anfang|from\b|(?:^|[_\W])(?:von|d[ée]but|desde|inicio)(?:$|[_\W])", re.IGNORECASE)
+WORD_END = re.compile(
+    r"ending|intervallende|(?<!week)(?<!week[ _-])(?:^|[_\W])"
+    r"(?:end(?:e|s|time|zeit\w*)?|he|bis|until|till|fin|hasta|slut\w*|stop)(?:$|[_\W])",
+    re.IGNORECASE,
+)
+WORD_UTC = re.compile(r"(?:^|[_\W])(?:utc|gmt)(?:$|[_\W])", re.IGNORECASE)
+WORD_OFFSET = re.compile(r"(?:utc|gmt) *([+-]) *(\d{1,2})(?![\d:])", re.IGNORECASE)
+WORD_NO_UTC = re.compile(r"local|lokal|not |nicht|bst|ce[st]t?(?![a-z])|mez|mesz|/|[+-] *\d", re.IGNORECASE)
+WORD_GENERATION = re.compile(
+    r"solar|wind|generation|erzeugung|einspeisung|feed.?in|(?:^|[_\W])(?:pv|gen)(?:$|[_\W])", re.IGNORECASE
+)
+WORD_UNIT = re.compile(r"(?:unit|units|einheit|uom|eenheid|unit[ée])", re.IGNORECASE)
+WORD_HOUR = re.compile(r"(?:^|[_\W])(?:hour|hr|he|stunde|hour.?ending|hour.?end)(?:$|[_\W])", re.IGNORECASE)
+WORD_KEY = re.compile(
+    r"(?:^|[_\W])(?:zone|area|region|id|name|meter|meter_id|load_zone|load_area|key|series|unique_id|lclid|nmi|prm|esiid|station)(?:$|[_\W])",
+    re.IGNORECASE,
+)
+WORD_LOAD = re.compile(r"(?:^|[_\W])(?:load|demand|netzlast|last)(?:$|[_\W])", re.IGNORECASE)
+WORD_METER = re.compile(r"(?:^|[_\W])(?:consumption|usage|verbrauch|consumo|consommation)(?:$|[_\W])", re.IGNORECASE)
+WORD_TEMPERATURE = re.compile(r"(?:air_?)?temperature(?:_?c)?|temp_c", re.IGNORECASE)
+COLUMN_KEY = re.compile(r"(.+?)[_\s\-(\[]+(?:[kMG]?Wh?)[)\]]?", re.IGNORECASE)
+# What a column of measurements is called that does not say whose they are.
+COMMON = frozenset(
+    [
+        "actual", "actual_load", "carga", "consumo", "consumption", "demand", "electricity", "energy",
+        "energy_kwh", "gw", "kw", "kwh", "last", "lastgang", "leistung", "load", "load_actual",
+        "measurement", "mw", "mwh", "netzlast", "power", "power_mw", "puissance", "reading", "readings",
+        "system_load", "target", "total", "total_load", "usage", "usage_kwh", "valeur", "value", "values",
+        "verbrauch", "wert", "wh", "y",
+    ]
+)  # fmt: skip
+STEM = re.compile(r"_hourly.*|_quarter.?hour.*|[-_. ]?\d{4}[-_]\d{2}.*", re.IGNORECASE)
+UNNAMED = ("", "unnamed: 0", "index", "level_0")
+MOST_NAMED = 8
+LONGEST_DAY = 25  # h
+FEW_ROWS = 4
+
+
+def generic_meaning(table: Table, options: Options, name: str) -> Meaning:
+    """Return what a table's columns mean.
+
+    Parameters
+    ----------
+    name : str
+        Of the file: what else names a lone series.
+
+    Raises
+    ------
+    PayloadInvalid
+        There is no column of times or none of numbers, or several that could be it.
+    """
+    kinds = [_kind(table, place) for place in range(len(table.header))]
+    left_out: list[LeftOut] = []
+    time = _time(table, options, kinds, left_out)
+    used = {time.place, time.beside}
+    numbers = [
+        place
+        for place, kind in enumerate(kinds)
+        if kind == "number" and place not in used and not _is_index(table, place)
+    ]
+    key = _key(table, kinds, used)
+    values = _values(table, options, [p for p in numbers if p not in key], key, name, left_out)
+    read = used | set(key) | {value.place for value in values} | set()
+    named = {one.name for one in left_out}
+    for place, header in enumerate(table.header):
+        if place not in read and header not in named:
+            why = "counts the rows" if place in numbers or _is_index(table, place) else f"holds {_says(kinds[place])}"
+            left_out.append(LeftOut(header, why))
+    days_in = time.zone if time.zone.startswith("Etc/") else ""
+    return Meaning(GENERIC, time, tuple(values), key, left_out=tuple(left_out), days_in=days_in)
+
+
+def _says(kind: str) -> str:
+    return {"number": "other numbers", "time": "another time", "text": "text", "nothing": "nothing"}.get(kind, kind)
+
+
+def _kind(table: Table, place: int) -> str:
+    """What most cells of a column hold: `time`, `number`, `clock`, `text` or `nothing`."""
+    column = table.columns[place]
+    if not isinstance(column, list):
+        return "time" if column.dtype.kind == "M" else "number"
+    asked = [text.strip() for text in islice(column, ASKED_ROWS)]
+    told = [text for text in asked if text.lower() not in UNKNOWN]
+    if not told:
+        told = [text.strip() for text in column[::-1][:ASKED_ROWS] if text.strip().lower() not in UNKNOWN]
+    if not told:
+        return "nothing"
+    for kind, test in (("time", is_time), ("number", is_number), ("clock", lambda t: read_clock(t) is not None)):
+        if sum(map(test, told)) * 2 > len(told):
+            return kind
+    return "text"
+
+
+def _is_index(table: Table, place: int) -> bool:
+    """Whether a column without a name counts the rows, as pandas writes it."""
+    if table.header[place].lower() not in UNNAMED or not len(table):
+        return False
+    texts = [text.strip().partition(".")[0] for text in table.texts(place)[:ASKED_ROWS]]
+    if not all(text.isdigit() for text in texts):
+        return False
+    counts = [int(text) for text in texts]
+    return all(b - a == 1 for a, b in pairwise(counts))
+
+
+def _time(table: Table, options: Options, kinds: Sequence[str], left_out: list[LeftOut]) -> TimeColumn:
+    header = table.header
+    if options.time_column:
+        place = table.place(options.time_column)
+        if place is None:
+            allowed = ", ".join(header[:MOST_NAMED])
+            raise PayloadInvalid.of("--time-column", repr(options.time_column[:80]), f"a column of the file: {allowed}")
+        return _one_time(table, place, kinds)
+    found = [place for place, kind in enumerate(kinds) if kind == "time"]
+    if not found:
+        _refuse_without_time(table, kinds)
+    if len(found) > 1:
+        found = _best_times(header, found, left_out)
+    return _one_time(table, found[0], kinds)
+
+
+def _one_time(table: Table, place: int, kinds: Sequence[str]) -> TimeColumn:
+    header = table.header
+    zone = zone_in(header[place])
+    first = next((text for text in table.texts(place)[:ASKED_ROWS] if text.strip()), "")
+    if split_span(first)[1]:
+        return TimeColumn(place, Form.SPAN, None, Labels.START, zone)
+    if ":" not in first:
+        clocks = [p for p, kind in enumerate(kinds) if kind == "clock"]
+        begin = [p for p in clocks if WORD_START.search(header[p])] or [
+            p for p in clocks if not WORD_END.search(header[p])
+        ]
+        if begin or clocks:
+            beside = (begin or clocks)[0]
+            return TimeColumn(place, Form.DATE_CLOCK, beside, word_of_labels(header[beside]), zone)
+        hours = [p for p, name in enumerate(header) if kinds[p] == "number" and WORD_HOUR.search(name)]
+        if hours:
+            counts = {int(t) for t in map(str.strip, table.texts(hours[0])) if t.isdigit() and len(t) < 4} or {0}
+            if max(counts) == LONGEST_DAY:  # counted through the day, however long it is
+                return TimeColumn(place, Form.DATE_PERIOD, hours[0], Labels.START, zone, step=3600)
+            labels = Labels.AFTER_START if max(counts) == LONGEST_DAY - 1 else Labels.START if 0 in counts else None
+            return TimeColumn(place, Form.DATE_HOUR, hours[0], labels, zone)
+    return TimeColumn(place, Form.MOMENT, None, word_of_labels(header[place]), zone)
+
+
+def zone_in(name: str) -> str:
+    """Return the clock that the name of a column of times tells; "" if none, or if it tells two.
+
+    Examples
+    --------
+    >>> zone_in("Time (UTC)"), zone_in("Zeit (UTC+1)"), zone_in("Time (GMT/BST)"), zone_in("Local time (not UTC)")
+    ('UTC', 'Etc/GMT-1', '', '')
+    """
+    fixed = WORD_OFFSET.search(name)
+    if fixed and int(fixed[2]) <= 12:
+        return f"Etc/GMT{'-' if fixed[1] == '+' else '+'}{int(fixed[2])}" if int(fixed[2]) else "UTC"
+    return "UTC" if WORD_UTC.search(name) and not WORD_NO_UTC.search(name) else ""
+
+
+def word_of_labels(name: str) -> Labels | None:
+    """Return what the name of a column of times says of its labels; None if nothing."""
+    starts, ends = bool(WORD_START.search(name)), bool(WORD_END.search(name))
+    return None if starts == ends else Labels.START if starts else Labels.END
+
+
+def _best_times(header: Sequence[str], found: list[int], left_out: list[LeftOut]) -> list[int]:
+    """Of several columns of times the one to read: that in UTC, else that of the interval's start."""
+    for word, why in ((WORD_UTC, "the one in UTC is read"), (WORD_START, "the one of the interval's start is read")):
+        good = [place for place in found if word.search(header[place])]
+        if 0 < len(good) < len(found):
+            left_out.extend(LeftOut(header[p], f"another time: {why}") for p in found if p not in good)
+            found = good
+    if len(found) > 1:
+        names = ", ".join(header[place] for place in found[:MOST_NAMED])
+        raise PayloadInvalid.of("header", f"several columns of times: {names}", "one named by --time-column")
+    return found
+
+
+def _refuse_without_time(table: Table, kinds: Sequence[str]) -> None:
+    """Say why no column can be one of times: what its cells look like."""
+    from kappawatt.datasets.reading.times import read_times
+
+    for place, kind in enumerate(kinds):
+        if kind == "number" and not _is_index(table, place):
+            read_times(table.texts(place)[:ASKED_ROWS], table.header[place])  # seconds since 1970, or 20240101
+            break
+    names = ", ".join(table.header[:MOST_NAMED])
+    raise PayloadInvalid.of("header", f"no column of times among {names}", "one such as 2024-01-31 23:00")
+
+
+def _key(table: Table, kinds: Sequence[str], used: set[int | None]) -> tuple[int, ...]:
+    free = [p for p, name in enumerate(table.header) if p not in used and unit_in(name) is None]
+    named = [p for p in free if WORD_KEY.search(table.header[p]) and kinds[p] in ("number", "text")]
+    named = [p for p in named if _names_rows(table, p)]
+    texts = [p for p in named if kinds[p] == "text"] or named
+    for place in free:
+        if kinds[place] == "text" and place not in texts[:1]:
+            _refuse_forecasts(table, place)
+    return tuple(texts[:1])
+
+
+def _names_rows(table: Table, place: int) -> bool:
+    """Whether a column may name series: names come again, and are no abbreviations of zones."""
+    names = {text.strip() for text in table.texts(place)}
+    is_clock = all(name.upper() in ABBREVIATIONS for name in names)
+    return not is_clock and (len(names) <= len(table) / 2 or len(table) < FEW_ROWS)
+
+
+def _refuse_forecasts(table: Table, place: int) -> None:
+    """Refuse a table of which some rows are measured and others somebody's forecast."""
+    found = next((text for text in dict.fromkeys(table.texts(place)) if FORECAST.search(text)), "")
+    if found:
+        raise PayloadInvalid.of(
+            table.header[place], f"rows of {found[:40]!r}", "measured rows only: leave the others out"
+        )
+
+
+def _values(
+    table: Table, options: Options, numbers: list[int], key: tuple[int, ...], name: str, left_out: list[LeftOut]
+) -> list[Value]:
+    header = table.header
+    if options.value_column:
+        places = []
+        for wanted in options.value_column:
+            place = table.place(wanted)
+            if place is None:
+                allowed = ", ".join(header[:MOST_NAMED])
+                raise PayloadInvalid.of("--value-column", repr(wanted[:80]), f"a column of the file: {allowed}")
+            places.append(place)
+    else:
+        places = []
+        for place in numbers:
+            if FORECAST.search(header[place]):
+                left_out.append(LeftOut(header[place], "somebody's forecast"))
+            elif is_rate(header[place]):
+                left_out.append(LeftOut(header[place], "a price or a rate"))
+            elif WORD_GENERATION.search(header[place]):
+                left_out.append(LeftOut(header[place], "generation"))
+            elif not WORD_TEMPERATURE.fullmatch(header[place]):
+                places.append(place)
+        with_unit = [place for place in places if unit_in(header[place])]
+        if len(places) > 1 and 0 < len(with_unit) < len(places):
+            left_out.extend(LeftOut(header[p], "no unit, where others have one") for p in places if p not in with_unit)
+            places = with_unit
+        if not places:
+            names = ", ".join(header[:MOST_NAMED])
+            raise PayloadInvalid.of("header", f"no column of measurements among {names}", "one of numbers, no forecast")
+        if len(places) > 1 and (key or not all(_names_series(header[place]) for place in places)):
+            names = ", ".join(header[place] for place in places[:MOST_NAMED])
+            raise PayloadInvalid.of("header", f"several columns of numbers: {names}", "those named by --value-column")
+    own = "" if key else key_of_file(name)
+    found = []
+    for place in places:
+        unit = unit_in(header[place]) or _unit_beside(table, place)
+        if multiple_in(header[place]) and not options.unit:
+            got = f"{header[place]!r}, in {multiple_in(header[place])}"
+            raise PayloadInvalid.of("header", got, "a plain unit: multiply the column, or say --unit")
+        column_key = "" if key else key_of_column(header[place])
+        lone = column_key if column_key or len(places) > 1 else own
+        stream = "" if unit or options.unit else _stream_of(table, place)
+        found.append(Value(place, lone or header[place], unit.name if unit else "", stream))
+    found.extend(
+        Value(place, field="temperature")
+        for place in numbers
+        if WORD_TEMPERATURE.fullmatch(header[place]) and place not in places
+    )
+    if key:
+        found = [Value(v.place, "", v.unit, v.stream, v.field) for v in found]
+    return found
+
+
+def _unit_beside(table: Table, place: int) -> Unit | None:
+    """The unit that a row of units below the names holds, or a column of units."""
+    cells = [table.texts(place)[0]] if len(table) else []
+    for other, name in enumerate(table.header):
+        if WORD_UNIT.fullmatch(name):
+            words = {text.strip() for text in table.texts(other)}
+            cells.extend(words if len(words) == 1 else ())
+    return next((unit for unit in map(unit_named, cells) if unit is not None), None)
+
+
+def _stream_of(table: Table, place: int) -> str:
+    """Whose measurement a column without a unit is, by its name; `ds,y` is how copies of PJM's files are written."""
+    name = table.header[place]
+    if WORD_LOAD.search(name) or (name == "y" and table.place("ds") is not None):
+        return "load"
+    return "meter" if WORD_METER.search(name) else ""
+
+
+def _names_series(name: str) -> bool:
+    return unit_in(name) is not None or (name.upper() == name and bool(key_of_column(name)))
+
+
+def key_of_column(name: str) -> str:
+    """Return the series that a column's name tells; "" if it only says what is measured.
+
+    Examples
+    --------
+    >>> key_of_column("PJME_MW"), key_of_column("load_mw"), key_of_column("Actual Load [MW]")
+    ('PJME', '', '')
+    """
+    match = COLUMN_KEY.fullmatch(name)
+    stem = (match[1] if match else name).strip()
+    words = re.sub(r"[\W_]+", "_", stem.lower()).strip("_")
+    if words in COMMON or name.lower() in COMMON or all(word in COMMON for word in words.split("_")):
+        return ""
+    return re.sub(r"[^A-Za-z0-9._~-]+", "-", stem).strip("-.")[:100].upper()
+
+
+def key_of_file(name: str) -> str:
+    """Return the series that a file's name tells: `PJME` of `PJME_hourly_to2016.csv.gz`."""
+    stem = STEM.sub("", name.partition(".")[0])
+    return re.sub(r"[^A-Za-z0-9_~-]+", "-", stem).strip("-")[:100].upper()

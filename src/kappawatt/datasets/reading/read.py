@@ -1,0 +1,265 @@
+"""A file of any layout -> its series, and how it was read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from kappawatt.columns.arrow import read_columns
+from kappawatt.columns.budget import FILES, Budget
+from kappawatt.datasets.reading.assemble import Found, assemble
+from kappawatt.datasets.reading.content import Content, text_of, unpack
+from kappawatt.datasets.reading.generic import generic_meaning
+from kappawatt.datasets.reading.meaning import Layout, Meaning
+from kappawatt.datasets.reading.options import NOTHING_SAID, Options
+from kappawatt.datasets.reading.table import Column, Fact, Table
+from kappawatt.datasets.reading.texts import dialect_of, read_with_csv
+from kappawatt.datasets.series import MOST_BYTES
+from kappawatt.errors import PayloadInvalid, PayloadTooLarge
+from kappawatt.streams.stream import Stream, resolve
+from kappawatt.streams.table import STREAMS
+
+__all__ = ["layouts", "read_bytes", "read_file", "table_of"]
+
+SHOWN = 80
+BYTES_A_PART = 480  # that an element of XML, or a value of NEM12 with its time, takes
+RECORDS = re.compile(rb"\s*[12]00,")
+BYTES_A_ROW, BYTES_A_CELL, BYTES_A_COLUMN = 30, 65, 4_096  # that a table takes, each cell different
+BYTES_A_VALUE, BYTES_A_SERIES = 330, 3_300  # that a series takes while it is made
+TIMES = 6  # of the largest body, for these; the rest is the body itself and what is made of its rows
+
+
+def layouts() -> tuple[Layout, ...]:
+    """Return all layouts known by name, each once."""
+    found = [layout for stream in STREAMS if stream.files for layout in resolve(stream.files)]
+    return tuple(dict.fromkeys(found))
+
+
+def read_file(path: Path, options: Options = NOTHING_SAID, stream: Stream | None = None) -> Found:
+    """Read a file; see `read_bytes`. Messages begin with its path.
+
+    Raises
+    ------
+    PayloadInvalid, PayloadTooLarge
+    """
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise PayloadTooLarge.of("file", f"{size} bytes", f"up to {MOST_BYTES}")
+        return read_bytes(path.read_bytes(), options, stream, name=path.name)
+    except OSError as error:
+        raise PayloadInvalid(f"{path}: {error.strerror}") from error
+    except PayloadTooLarge as error:
+        raise PayloadTooLarge(f"{path}: {error}") from None
+    except PayloadInvalid as error:
+        raise PayloadInvalid(f"{path}: {error}") from None
+
+
+def read_bytes(
+    data: bytes,
+    options: Options = NOTHING_SAID,
+    stream: Stream | None = None,
+    *,
+    name: str = "",
+    budget: Budget | None = None,
+    told: list[Fact] | None = None,
+) -> Found:
+    """Read a file's bytes.
+
+    Parameters
+    ----------
+    stream : Stream or None
+        Whose readings are wanted; None is what the file holds.
+    name : str
+        The file's, for a key that nothing else tells.
+    budget : Budget or None
+        What it may become, if it comes from a stranger.
+    told : list of Fact or None
+        Where facts go as they are found, so that they stay if the file is refused.
+
+    Raises
+    ------
+    PayloadInvalid
+        It cannot be read, or can be in two ways; the message says what settles it.
+    PayloadTooLarge
+        It is too large.
+    """
+    table = table_of(data, name, options, budget)
+    meaning = _meaning(table, options, name)
+    if budget is not None:
+        _require_series_within(table if meaning.table is None else meaning.table, meaning, budget)
+    if told is not None:
+        told.append(Fact("layout", meaning.layout))
+    return assemble(table, meaning, options, stream, told)
+
+
+def _meaning(table: Table, options: Options, name: str) -> Meaning:
+    for layout in layouts():
+        found = layout.meaning(table, options, name)
+        if found is not None:
+            return _as_said(found, table if found.table is None else found.table, options)
+    try:
+        return generic_meaning(table, options, name)
+    except PayloadInvalid as error:
+        if error.field != "header":
+            raise
+        names = ", ".join(layout.name for layout in layouts())
+        raise PayloadInvalid(f"{error}. Known by name: {names}; `kappawatt inspect` says more") from None
+
+
+def _as_said(meaning: Meaning, table: Table, options: Options) -> Meaning:
+    """A layout's meaning of the columns that a person names; others are refused, since a layout's cannot be mixed."""
+    time = table.header[meaning.time.place]
+    if options.time_column and options.time_column.lower() != time.lower():
+        allowed = f"{time!r}, or nothing: the file is of the layout {meaning.layout}"
+        raise PayloadInvalid.of("--time-column", repr(options.time_column[:SHOWN]), allowed)
+    if not options.value_column:
+        return meaning
+    names = {table.header[value.place].lower(): value for value in meaning.values if not value.field}
+    for wanted in options.value_column:
+        if wanted.lower() not in names:
+            allowed = f"{', '.join(names)[: 2 * SHOWN]}: the file is of the layout {meaning.layout}"
+            raise PayloadInvalid.of("--value-column", repr(wanted[:SHOWN]), allowed)
+    chosen = {wanted.lower() for wanted in options.value_column}
+    kept = tuple(v for v in meaning.values if v.field or table.header[v.place].lower() in chosen)
+    return replace(meaning, values=kept)
+
+
+def table_of(data: bytes, name: str, options: Options, budget: Budget | None = None) -> Table:
+    """Return a file's table.
+
+    Text from strangers is read by Python's own reader of CSV, which is small and keeps to the budget; files on disk by
+    DuckDB, where it is installed. Both give the same.
+    """
+    content = unpack(data, name, budget.body if budget else MOST_BYTES)
+    if content.kind == "text":
+        table = _of_text(content.data, options, budget)
+    elif budget is not None:
+        raise PayloadInvalid.of("body", f"a file of the kind {content.kind}", "text; `kappawatt ingest` reads this one")
+    else:
+        table = _of_kind(content, name)
+    if not table.header:
+        raise PayloadInvalid.of("file", "no column", "a table")
+    facts = (*content.facts, *table.facts)
+    return Table(table.header, table.columns, table.lines, table.separator, table.problems, facts)
+
+
+def _of_kind(content: Content, name: str) -> Table:
+    if content.kind == "workbook":
+        from kappawatt.datasets.reading.workbook import read_workbook
+
+        return read_workbook(content.data)
+    if content.kind == "parquet":
+        from kappawatt.datasets.reading.with_duckdb import read_parquet
+
+        return read_parquet(content.data)
+    return _of_arrow(content.data)
+
+
+def _of_text(data: bytes, options: Options, budget: Budget | None) -> Table:
+    text, encoding = text_of(data)
+    if budget is not None:
+        _require_parts_within(text, budget)
+    for layout in layouts():
+        if layout.reshape is not None:
+            table = layout.reshape(text)
+            if table is not None:
+                return table
+    if text.lstrip()[:1] in (b"{", b"["):
+        return _of_json(text)
+    dialect = dialect_of(text, options.sep)
+    if budget is not None:
+        _require_lines_within(text, len(dialect.names), budget)
+    if budget is None and _has_duckdb():
+        from kappawatt.datasets.reading.with_duckdb import read_with_duckdb
+
+        table = read_with_duckdb(text, dialect)
+    else:
+        table = read_with_csv(text, dialect)
+    facts = (encoding, *table.facts) if encoding.because else table.facts
+    return Table(table.header, table.columns, table.lines, table.separator, table.problems, facts)
+
+
+def _require_lines_within(text: bytes, columns: int, budget: Budget) -> None:
+    """Raise PayloadTooLarge if the cells of so many lines would take more than the budget has."""
+    room = max(0, TIMES * budget.body - BYTES_A_COLUMN * columns)
+    most = min(budget.rows, room // (BYTES_A_ROW + BYTES_A_CELL * columns))
+    if text.count(b"\n") > most:
+        raise PayloadTooLarge.of("body", f"more than {most:,} rows of {columns} columns", "fewer in one body")
+
+
+def _require_series_within(table: Table, meaning: Meaning, budget: Budget) -> None:
+    """Raise PayloadTooLarge if the series of a table would take more than the budget has."""
+    values = sum(not value.field for value in meaning.values)
+    keys = len({tuple(cells) for cells in zip(*(table.texts(place) for place in meaning.key), strict=True)})
+    taken = values * (BYTES_A_VALUE * len(table) + BYTES_A_SERIES * max(keys, 1))
+    if taken > TIMES * budget.body:
+        got = f"{len(table):,} rows of {values * max(keys, 1):,} series"
+        raise PayloadTooLarge.of("body", got, "fewer in one body")
+
+
+def _require_parts_within(text: bytes, budget: Budget) -> None:
+    """Raise PayloadTooLarge for too many elements of XML or values of NEM12, PayloadInvalid for JSON."""
+    start = text.lstrip()[:1]
+    if start in (b"{", b"["):
+        raise PayloadInvalid.of("body", "JSON", "text/csv, or its own content type")
+    most = budget.unpacked // BYTES_A_PART
+    parts = text.count(b"<") if start == b"<" else text.count(b",") if RECORDS.match(text) else 0
+    if parts > most:
+        raise PayloadTooLarge.of("body", f"{parts:,} elements", f"up to {most:,} in one body")
+
+
+def _has_duckdb() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("duckdb") is not None
+
+
+def _of_json(text: bytes) -> Table:
+    """Rows as JSON objects: an array of them, or one a line."""
+    try:
+        if text.lstrip()[:1] == b"[":
+            rows = orjson.loads(text)
+        else:
+            rows = [orjson.loads(line) for line in text.splitlines() if line.strip()]
+    except orjson.JSONDecodeError as error:
+        raise PayloadInvalid.of(
+            "file", f"JSON that cannot be read ({error})", "an array of objects, or one a line"
+        ) from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise PayloadInvalid.of("file", "JSON that is no table", "an array of objects, or one a line")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = [[_json_text(row.get(name)) for row in rows] for name in names]
+    return Table(tuple(names), tuple(columns), np.arange(1, len(rows) + 1), facts=(Fact("format", "JSON"),))
+
+
+def _json_text(value: object) -> str:
+    return "" if value is None else value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _of_arrow(data: bytes) -> Table:
+    found = read_columns(data, FILES)
+    columns = [_arrow_column(column) for column in found.values()]
+    n = len(columns[0]) if columns else 0
+    return Table(
+        tuple(name.strip() for name in found), tuple(columns), np.arange(1, n + 1), facts=(Fact("format", "Arrow"),)
+    )
+
+
+def _arrow_column(column: Any) -> Column:
+    values = np.asarray(column)
+    if values.dtype.kind == "M":
+        moments = values.astype("datetime64[ms]")
+        missing = np.isnat(moments)
+        return [
+            "" if gone else f"{text}Z"
+            for text, gone in zip(np.datetime_as_string(moments).tolist(), missing.tolist(), strict=True)
+        ]
+    if values.dtype.kind in "fiu":
+        return values.astype(np.float64)
+    return ["" if value is None else str(value) for value in values.tolist()]

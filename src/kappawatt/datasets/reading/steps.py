@@ -1,0 +1,87 @@
+"""Series of one interval as another: means of power, sums of energy, differences of a register."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from kappawatt.datasets.reading.table import Fact
+from kappawatt.datasets.series import SeriesFile
+from kappawatt.errors import PayloadInvalid
+from kappawatt.forecasting.calendar import Times, to_local
+
+__all__ = ["differences", "resampled"]
+
+NOTHING = np.datetime64("NaT", "ms")
+
+
+def resampled(series: SeriesFile, step: int, *, sums: bool) -> SeriesFile:
+    """Return a series in longer intervals of the local clock.
+
+    An interval of which a part is missing is missing: a mean of the rest would be a guess.
+
+    Parameters
+    ----------
+    step : int
+        Length wanted [s], a multiple of the series' own.
+    sums : bool
+        Whether values add up (energy) instead of being averaged (power).
+
+    Raises
+    ------
+    PayloadInvalid
+        The wanted intervals are no multiples.
+    """
+    own = series.step
+    if step < own or step % own:
+        raise PayloadInvalid.of(
+            "--resample", f"{step // 60} min of rows every {own / 60:g} min", "a multiple of theirs"
+        )
+    parts = step // own
+    wall = to_local(series.starts, series.time_zone)
+    offset = wall - series.starts
+    begin: Times = np.subtract(
+        (wall.astype(np.int64) // (step * 1000) * (step * 1000)).astype("datetime64[ms]"), offset
+    )
+    places, first = np.unique(begin, return_inverse=True)
+    n = len(places)
+    known = ~np.isnan(series.values)
+    counts = np.bincount(first[known], minlength=n)
+    totals = np.bincount(first[known], weights=series.values[known], minlength=n)
+    whole = counts == parts
+    values = np.where(whole, totals if sums else totals / parts, np.nan)
+    covariates = {}
+    for name, column in series.covariates.items():
+        there = ~np.isnan(column)
+        count = np.bincount(first[there], minlength=n)
+        total = np.bincount(first[there], weights=column[there], minlength=n)
+        covariates[name] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    published = np.full(n, np.iinfo(np.int64).min)
+    dated = ~np.isnat(series.known)
+    np.maximum.at(published, first[dated], series.known[dated].astype(np.int64))
+    known_at = np.where(published > np.iinfo(np.int64).min, published, 0).astype("datetime64[ms]")
+    known_at[published == np.iinfo(np.int64).min] = NOTHING
+    return replace(series, step=step, starts=places, values=values, known=known_at, covariates=covariates)
+
+
+def differences(series: SeriesFile, facts: list[Fact]) -> SeriesFile:
+    """Return what a register counted in each interval.
+
+    Each interval is the difference from its reading to the next. Where the next is missing, or the register fell (it
+    was reset, changed or rolled over), the interval is missing.
+    """
+    if len(series) < 2:
+        raise PayloadInvalid.of(series.key or "series", f"{len(series)} readings of a register", "2 or more")
+    gaps = np.diff(series.starts).astype(np.int64) != series.step * 1000
+    found = np.diff(series.values)
+    falls = found < 0
+    found[gaps | falls] = np.nan
+    facts.append(Fact("register", "differences of readings, each the interval's that begins with it", "--register"))
+    if falls.any():
+        at = str(series.starts[1:][falls][0].astype("datetime64[m]"))
+        facts.append(
+            Fact("register falls", f"{int(falls.sum())} times, first at {at}Z", "a reset or a rollover: missing")
+        )
+    covariates = {name: column[:-1] for name, column in series.covariates.items()}
+    return replace(series, starts=series.starts[:-1], values=found, known=series.known[1:], covariates=covariates)

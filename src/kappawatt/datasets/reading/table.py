@@ -1,0 +1,85 @@
+"""A file as a table of texts, with the line of each row and how it was cut into cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kappawatt.datasets.series import Problems
+
+__all__ = ["Column", "Fact", "Table", "texts_of"]
+
+Column = list[str] | NDArray[np.float64] | NDArray[np.datetime64]
+"""Texts as the file has them; numbers and times only where the file itself has types (Parquet, Arrow, workbooks)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing about how a file was read, and what told it.
+
+    Parameters
+    ----------
+    name : str
+        `separator`, `labels`, `unit`.
+    value : str
+    because : str
+        What told it; empty where nothing needs to.
+    """
+
+    name: str
+    value: str
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of one width.
+
+    Parameters
+    ----------
+    header : tuple of str
+        Names without blanks around them.
+    columns : tuple of Column
+    lines : ndarray of int, shape (n,)
+        Line of each row in the file, from 1; the row's number in files without lines.
+    separator : str
+        Between cells; "" where the file has no text.
+    problems : Problems
+        Rows that are none.
+    facts : tuple of Fact
+    """
+
+    header: tuple[str, ...]
+    columns: tuple[Column, ...]
+    lines: NDArray[np.int64]
+    separator: str = ""
+    problems: Problems = field(default_factory=Problems)
+    facts: tuple[Fact, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def place(self, *names: str) -> int | None:
+        """Return where the first of these columns stands, in letters of either case; None if there is none of them."""
+        lower = [name.lower() for name in self.header]
+        return next((lower.index(name.lower()) for name in names if name.lower() in lower), None)
+
+    def texts(self, place: int) -> list[str]:
+        """Return a column's cells as text."""
+        return texts_of(self.columns[place])
+
+
+def texts_of(column: Column) -> list[str]:
+    """Return a column's cells as text; what is unknown is empty."""
+    if isinstance(column, list):
+        return column
+    if column.dtype.kind == "M":
+        missing = np.isnat(column)
+        texts: Sequence[str] = np.datetime_as_string(column.astype("datetime64[ms]"), unit="s").tolist()
+    else:
+        missing = np.isnan(column)
+        texts = [f"{value:.17g}" for value in column.tolist()]
+    return ["" if gone else text for text, gone in zip(texts, missing.tolist(), strict=True)]

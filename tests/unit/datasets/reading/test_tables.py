@@ -1,0 +1,207 @@
+"""Both readers of CSV give the same table; dialects, wide and narrow rows; workbooks, Parquet, archives."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import openpyxl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kappawatt.columns.arrow import write_columns
+from kappawatt.columns.budget import STANDARD
+from kappawatt.datasets.reading.dialect import Dialect
+from kappawatt.datasets.reading.options import Options
+from kappawatt.datasets.reading.read import read_bytes, read_file, table_of
+from kappawatt.datasets.reading.texts import read_with_csv
+from kappawatt.datasets.reading.with_duckdb import read_with_duckdb
+from kappawatt.errors import PayloadInvalid, PayloadTooLarge
+
+BERLIN = Options(time_zone="Europe/Berlin")
+
+
+def hours(n: int, separator: str = ",", decimal: str = ".") -> str:
+    first = datetime(2024, 5, 1)
+    rows = [f"{first + timedelta(hours=i)}{separator}{410 + i}{decimal}5" for i in range(n)]
+    return "\n".join([f"timestamp{separator}load_mw", *rows]) + "\n"
+
+
+CELL = st.text(st.sampled_from("ab1.- "), max_size=4)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(CELL, min_size=1, max_size=4), max_size=12), st.sampled_from([",", ";", "\t"]), st.booleans())
+def test_the_door_and_the_command_line_read_the_same(rows: list[list[str]], separator: str, quoted: bool) -> None:
+    quote = '"' if quoted else ""
+    lines = [separator.join(f"{quote}{cell}{quote}" for cell in row) for row in rows]
+    data = "\n".join([separator.join(("time", "name", "mw")), f"2024-01-01{separator}x{separator}1", *lines]).encode()
+    dialect = Dialect(separator, ("time", "name", "mw"), 1)
+
+    found = []
+    for read in (read_with_csv, read_with_duckdb):
+        try:
+            table = read(data, dialect)
+            found.append((table.columns, table.lines.tolist(), sorted(p.message for p in table.problems)))
+        except PayloadInvalid as error:
+            found.append(str(error).partition(":")[0])
+
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_separator_is_found(separator: str, ends: str) -> None:
+    text = hours(48, separator).replace("\n", ends)
+
+    [series] = read_bytes(text.encode(), BERLIN, name="town.csv").series
+
+    assert series.values[:2].tolist() == [410.5, 411.5]
+
+
+def test_a_decimal_comma_between_semicolons_is_read() -> None:
+    [series] = read_bytes(hours(48, ";", ",").encode(), BERLIN, name="town.csv").series
+
+    assert series.values[:2].tolist() == [410.5, 411.5]
+
+
+@pytest.mark.parametrize("budget", [None, STANDARD], ids=["file", "door"])
+@pytest.mark.parametrize(
+    ("row", "looks"),
+    [
+        ("2024-05-01 {:02}:00,410,5", "a decimal comma?"),
+        ("2024-05-01 {:02}:00,1,410.5", "a comma between thousands?"),
+    ],
+)
+def test_rows_wider_than_the_names_are_refused_whole_with_what_they_look_like(
+    row: str, looks: str, budget: object
+) -> None:
+    text = "\n".join(["timestamp,load_mw", *(row.format(hour) for hour in range(20))])
+
+    with pytest.raises(PayloadInvalid, match=r"line 2: row: got '3 values: .*', allowed 2 values; ") as caught:
+        read_bytes(text.encode(), BERLIN, budget=budget)  # type: ignore[arg-type]
+    assert looks in str(caught.value)
+
+
+def test_one_wide_row_among_many_is_named_and_the_others_are_read() -> None:
+    text = hours(240).replace("419.5", "419.5,oops")
+
+    found = read_bytes(text.encode(), BERLIN, name="town.csv")
+
+    assert [problem.line for problem in found.problems] == [11]
+    assert len(found.series[0]) == 239
+
+
+def test_lines_before_the_names_are_passed_over_and_lines_keep_their_numbers() -> None:
+    text = "Export of the portal\nmeter;0815\n\n" + hours(48, ";") + "soon;1\n"
+
+    found = read_bytes(text.encode(), BERLIN, name="town.csv")
+
+    assert len(found.series[0]) == 48
+    assert [problem.line for problem in found.problems] == [53]
+
+
+def test_windows_letters_and_utf_16_are_read_and_said() -> None:
+    text = hours(48, ";", ",").replace("load_mw", "Last Zähler [MW]")
+
+    for data in (text.encode("cp1252"), ("\ufeff" + text).encode("utf-16-le")):
+        found = read_bytes(data, BERLIN, name="town.csv")
+        assert found.series[0].values[0] == 410.5
+        assert any(fact.name == "encoding" for fact in found.facts)
+
+
+def test_gzip_and_zip_are_unpacked_whatever_their_name(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("export/town.csv", hours(48))
+    for data in (gzip.compress(hours(48).encode()), packed.getvalue(), gzip.compress(packed.getvalue())):
+        (tmp_path / "town.csv").write_bytes(data)
+        assert len(read_file(tmp_path / "town.csv", BERLIN).series[0]) == 48
+
+
+def test_an_archive_of_several_files_is_refused_with_their_names() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("a.csv", "b.csv"):
+            archive.writestr(name, hours(2))
+
+    with pytest.raises(PayloadInvalid, match=r"a zip of 2 files \(a.csv, b.csv\)"):
+        read_bytes(packed.getvalue())
+
+
+def test_what_unpacks_to_too_much_is_refused() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", b"0" * (STANDARD.body + 1))
+
+    for data in (packed.getvalue(), gzip.compress(b"0" * (STANDARD.body + 1))):
+        with pytest.raises(PayloadTooLarge):
+            table_of(data, "", Options(), STANDARD)
+
+
+def test_a_workbook_is_read_with_its_times() -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["Load of the town"])
+    sheet.append(["Hour Ending", "Town MW"])
+    for i in range(48):
+        sheet.append([datetime(2024, 5, 1, 1) + timedelta(hours=i, microseconds=-400), 410.5 + i])
+    data = io.BytesIO()
+    book.save(data)
+
+    [series] = read_bytes(data.getvalue(), BERLIN).series
+
+    assert str(series.starts[0]) == "2024-04-30T22:00:00.000"
+    assert (series.key, series.values[1]) == ("TOWN", 411.5)
+
+
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMPTZ"])
+def test_parquet_is_read_with_its_types(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "town.parquet"
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(
+        f"COPY (SELECT (TIMESTAMP '2024-05-01' + i * INTERVAL 1 HOUR)::{kind} AS timestamp, 410.5 + i AS load_mw "
+        f"FROM range(48) t(i)) TO '{path}'"
+    )
+
+    [series] = read_file(path, BERLIN).series
+
+    first = "2024-04-30T22" if kind == "TIMESTAMP" else "2024-05-01T00"
+    assert series.starts[0] == np.datetime64(first, "ms")
+    assert series.values[1] == 411.5
+
+
+def test_arrow_and_json_rows_are_read() -> None:
+    starts = np.arange(np.datetime64("2024-05-01", "ms"), np.datetime64("2024-05-03", "ms"), np.timedelta64(1, "h"))
+    arrow = write_columns({"interval_start": starts, "load": np.arange(48.0)})
+    lines = "\n".join(f'{{"interval_start": "{start}Z", "load": {i}}}' for i, start in enumerate(starts)).encode()
+
+    for data in (arrow, lines, b"[" + lines.replace(b"\n", b",") + b"]"):
+        [series] = read_bytes(data, Options(key="town")).series
+        assert (series.starts.tolist(), series.values.tolist()) == (starts.tolist(), list(range(48)))
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=400))
+def test_no_bytes_end_in_anything_but_a_refusal(data: bytes) -> None:
+    for start in (
+        b"",
+        b"time,mw\n2024-01-01 00:00,1\n",
+        b"\x1f\x8b",
+        b"PK\x03\x04",
+        b"PAR1",
+        b"ARROW1",
+        b"<feed espi ",
+    ):
+        try:
+            read_bytes(start + data, BERLIN)
+        except PayloadInvalid:
+            continue
