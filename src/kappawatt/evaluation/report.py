@@ -19,11 +19,12 @@ STYLE = """
   :root { --ground: #14181d; --ink: #e6edf3; --soft: #9da7b1; --line: #3d444d; } }
 body { background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto;
   max-width: 64rem; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
+h1, h2 { line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; }
 p.note, figcaption { color: var(--soft); } figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .75rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; } code { overflow-wrap: anywhere; }
+.words td, .words th { text-align: left; vertical-align: top; } figure.wide svg { min-width: 40rem; }
 .synthetic { border: 2px solid #d9822b; padding: .5rem 1rem; }
 """
 
