@@ -22,7 +22,9 @@ from kappawatt.bus.interface import Headers, Outgoing
 from kappawatt.columns.batch import RowsRejected
 from kappawatt.columns.content import CSV, JSON, content_type_of
 from kappawatt.columns.schema import Schema
-from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid, WritesRefused
+from kappawatt.datasets.reading.options import NOTHING_SAID, Options
+from kappawatt.datasets.reading.units import UNITS
+from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid, SettingInvalid, WritesRefused
 from kappawatt.ingest.bodies import Rows, read_rows
 from kappawatt.messages.readings import reading_messages
 from kappawatt.messages.tracing import new_traceparent
@@ -74,6 +76,22 @@ KNOWN: dict[str, Any] = {
     " or as `published` by the file.",
     "schema": {"type": "string", "enum": ["end", "published"], "default": "end"},
 }
+READING: tuple[dict[str, Any], ...] = tuple(
+    {"name": name, "in": "query", "required": False, "description": said, "schema": {"type": "string", **more}}
+    for name, said, more in (
+        ("time_column", "Of a table of another layout: the column of times.", {}),
+        ("value_column", "The column of measurements.", {}),
+        ("labels", "What a row's time stands for in its interval.", {"enum": ["start", "end"]}),
+        ("sep", "Character between cells.", {}),
+        ("decimal", "Character before decimals.", {}),
+        ("thousands", "Character between groups of three digits.", {}),
+        ("day_first", "Whether 01/02/2024 is the first of February.", {"enum": ["true", "false"]}),
+        ("unit", "Of the measurements.", {"enum": list(UNITS)}),
+        ("time_zone", "IANA name of the clock of times without an offset, and of days.", {}),
+        ("resample", "Intervals wanted, such as 15min or 1h: means of power, sums of energy.", {}),
+        ("register", "Whether values are a counter's, whose differences are wanted.", {"enum": ["true", "false"]}),
+    )
+)
 ACCEPTED = {
     "title": "Accepted",
     "type": "object",
@@ -112,7 +130,10 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
         "body": rows_body(schema),
         "answers": {202: ACCEPTED, **dict.fromkeys(STATUSES, "problem")},
     }
-    export = f" `text/csv` may also be a publisher's file: {resolve(stream.files).layouts}." if stream.files else ""
+    known = ", ".join(layout.name for layout in resolve(stream.files)) if stream.files else ""
+    export = (
+        f" `text/csv` may also be a table of another layout ({known}, or any with times and numbers)." if known else ""
+    )
     key = {
         "name": "key",
         "in": "path",
@@ -121,7 +142,7 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
         "schema": {"type": "string", "pattern": f"^{stream.key.pattern.pattern}$"},
         "example": stream.key.example,
     }
-    more = (*HEADERS, KNOWN) if stream.files else HEADERS
+    more = (*HEADERS, KNOWN, *READING) if stream.files else HEADERS
 
     @operation(
         f"Put readings of one {stream.key.noun} on the bus",
@@ -150,6 +171,17 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
     app.add_url_rule(
         f"/{stream.path}", f"{stream.path}_any", any_key, methods=["POST"], provide_automatic_options=False
     )
+
+
+def _options() -> Options:
+    """How a table is read, from the request's query; PayloadInvalid names an option that cannot be."""
+    said = {name: value for name, value in request.args.items() if name != "known"}
+    if "key" in said:
+        raise PayloadInvalid.of("key", "it in the query", "the last part of the path")
+    try:
+        return Options.of(said)
+    except SettingInvalid as error:
+        raise PayloadInvalid(str(error)) from None
 
 
 def _examples(schema: Schema, *also: str) -> dict[str, Any]:
@@ -181,20 +213,21 @@ class _Post:
         known = request.args.get("known", "end")
         if known not in ("end", "published"):
             raise PayloadInvalid(f"known: got {known[:80]!r}, allowed end or published")
+        options = _options() if self._stream.files else NOTHING_SAID
         body = read_body()
         claim = request.headers.get("Idempotency-Key")
         if claim is None:
-            rows = self._read(key, content_type, body, known)
+            rows = self._read(key, content_type, body, known, options)
             self._publish(rows)
             return _response(rows.answer)
         if not IDEMPOTENCY_KEY.fullmatch(claim):
             raise PayloadInvalid(f"Idempotency-Key: got {claim[:80]!r}, allowed 1 to 200 printable ASCII characters")
-        return self._once(claim, key, content_type, body, known)
+        return self._once(claim, key, content_type, body, known, options)
 
-    def _read(self, key: str, content_type: str, body: bytes, known: str) -> _Read:
-        stream = self._stream
+    def _read(self, key: str, content_type: str, body: bytes, known: str, options: Options) -> _Read:
+        stream, budget = self._stream, self._context.budget
         rows = read_rows(
-            stream, body, content_type, key, as_published=known == "published", budget=self._context.budget
+            stream, body, content_type, key, as_published=known == "published", budget=budget, options=options
         )
         messages = reading_messages(
             stream, rows.batch, key, headers=_trace(), block_rows=self._context.settings.block_rows
@@ -218,8 +251,8 @@ class _Post:
         for code, count in rows.refused.items():
             telemetry.rejections.labels(name, "http", code).inc(count)
 
-    def _once(self, claim: str, key: str, content_type: str, body: bytes, known: str) -> Response:
-        parts = (self._stream.path, key, content_type, known)
+    def _once(self, claim: str, key: str, content_type: str, body: bytes, known: str, options: Options) -> Response:
+        parts = (self._stream.path, key, content_type, known, *((repr(options),) if options else ()))
         print_ = fingerprint(*(part.encode() for part in parts), body)
         found = self._answers.begin(claim, print_)
         if isinstance(found, Stored) and found.log not in ("", self._log_id() or found.log):
@@ -237,7 +270,7 @@ class _Post:
             response.headers["Retry-After"] = "1"
             return response
         try:
-            rows = self._read(key, content_type, body, known)
+            rows = self._read(key, content_type, body, known, options)
             self._publish(rows)
         except DeliveryLate as late:
             late.outcome.add_done_callback(lambda outcome: self._decided(claim, print_, rows, outcome.result()))

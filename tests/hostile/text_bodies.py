@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 
 __all__ = ["csv_bodies", "export_bodies", "json_bodies", "line_bodies"]
 
@@ -102,11 +103,17 @@ def _csv() -> Iterator[tuple[str, Make]]:
     yield "wide letters", lambda: header.encode() + "é,é,é,é\n".encode() * 250_000
 
 
+def _hours(header: str, values: str, n: int) -> bytes:
+    """So many hours, each another."""
+    first = datetime(2000, 1, 1)
+    return (header + "".join(f"{first + timedelta(hours=i)}{values}\n" for i in range(n))).encode()
+
+
 def _exports() -> Iterator[tuple[str, Make]]:
     texas = "ESIID,USAGE_DATE,REVISION_DATE,USAGE_START_TIME,USAGE_END_TIME,USAGE_KWH\n"
     london = "LCLid,tstp,energy(kWh/hh)\n"
     yield "a meter's rows", lambda: (texas + "1,01/01/2024,,00:00,00:15,1\n" * 299_000).encode()
-    yield "a meter's rows, as many as pass", lambda: (texas + "1,01/01/2024,,00:00,00:15,1\n" * 130_000).encode()
+    yield "a meter's rows, as many as pass", lambda: (texas + "1,01/01/2024,,00:00,00:15,1\n" * 119_000).encode()
     yield "each another meter", lambda: numbered("{},01/01/2024,,00:00,00:15,1", texas, "\n", 120_000, "\n")
     yield "half hours", lambda: (london + "M,2012-01-01 00:00:00,1\n" * 130_000).encode()
     yield "rows that cannot be read", lambda: (london + "M\n" * 260_000).encode()
@@ -118,6 +125,15 @@ def _exports() -> Iterator[tuple[str, Make]]:
         lambda: gzip.compress(b"Datetime,PJME_MW\n" + b"2016-07-01 01:00:00,1\n" * 4_000_000, 6),
     )
     yield "a gzip of one line", lambda: gzip.compress(b"Datetime,PJME_MW\n" + b"1," * 50_000_000, 6)
+    zones = ",PJME_MW,AEP_MW,DAYTON_MW,DUQ_MW,FE_MW,DOM_MW,DEOK_MW,COMED_MW"
+    yield "hours of a zone, as many as pass", lambda: _hours("Datetime,PJME_MW\n", ",12345.5", 150_000)
+    yield "hours of eight zones, as many as pass", lambda: _hours(f"Datetime{zones}\n", ",12345.5" * 8, 18_500)
+    yield "meters, as many as pass", lambda: numbered("M{},2013-01-01 00:00:00,1", london, "\n", 13_000, "\n")
+    yield "cells that are all different", lambda: numbered("x{0},y{0}", "Datetime,PJME_MW\n", "\n", 250_000, "\n")
+    record = b"100,NEM12,202401010000,A,B\n200,1,E1,E1,E1,N,1,kWh,5,\n"
+    yield "days of a meter", lambda: record + (b"300,20240101," + b"1," * 288 + b"A\n") * 13_000
+    yield "elements of XML", lambda: b"<feed espi=''>" + b"<IntervalReading/>" * 440_000 + b"</feed>"
+    yield "elements in elements", lambda: b"<espi>" + b"<a>" * 1_300_000
     yield "quoted ends of lines", lambda: b"Datetime,PJME_MW\n" + b'"\n",' * 2_000_000
 
 

@@ -20,12 +20,11 @@ import click
 import numpy as np
 import orjson
 
-from kappawatt.cli.options import SERVICE, json_option
+from kappawatt.cli.options import SERVICE, json_option, options_of, reading_options, tell_reading
+from kappawatt.datasets.reading.read import read_file
 from kappawatt.datasets.series import SeriesFile
-from kappawatt.datasets.series_files import read_series_file
 from kappawatt.errors import SettingInvalid
 from kappawatt.evaluation.backtest import SHIPPED, Plan, Result, Rolling, run_backtest
-from kappawatt.forecasting.calendar import zone_named
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
@@ -35,10 +34,9 @@ __all__ = ["backtest", "backtest_file", "fingerprint"]
 log = logging.getLogger(__name__)
 
 DATE = click.DateTime(["%Y-%m-%d"])
-CORE = ("evaluation/backtest.py", "forecasting/*.py", "datasets/*.py", "streams/*.py")  # what scores depend on
+CORE = ("evaluation/backtest.py", "forecasting/*.py", "datasets/**/*.py", "streams/*.py")  # what scores depend on
 MOST_UNREADABLE = 0.05
 SAY_SECONDS = 15.0  # between two lines of progress where there is no terminal
-PROBLEMS_SHOWN = 5
 SCORES_SHOWN = (
     "n",
     "mae",
@@ -85,7 +83,8 @@ SCORES_SHOWN = (
     help="What to do with a file's measured weather: leave it out, or take it as if it had been forecast.",
 )
 @click.option("--key", default="", help="Name of the series; the file's own if absent.")
-@click.option("--time-zone", default="", help="IANA name; what the file's layout implies if absent.")
+@reading_options
+@click.option("--allow-refused", is_flag=True, help="End with 0 though rows of the file were refused.")
 @click.option("--report", type=click.Path(path_type=Path), help="HTML file; scores.json goes beside it.")
 @click.option(
     "--folder",
@@ -132,11 +131,12 @@ def backtest_file(
     known: str,
     weather: str,
     key: str,
-    time_zone: str,
     report: Path | None,
     folder: Path,
     fresh: bool,
     as_json: bool,
+    allow_refused: bool = False,
+    **said: Any,
 ) -> Result:
     """Roll through a span of a file, write report and scores, and print the scores."""
     forecaster = rolling.forecaster
@@ -144,10 +144,10 @@ def backtest_file(
         raise SettingInvalid(f"--data: got {data or 'nothing'}, allowed a file of measurements")
     if first is None or last is None:
         raise SettingInvalid("--from, --to: got nothing, allowed the first and last local day to forecast (YYYY-MM-DD)")
-    if time_zone:
-        zone_named(time_zone)
-    series = read_series_file(data, key=key, time_zone=time_zone)
-    _tell_problems(series)
+    options = options_of(said, key)
+    found = read_file(data, options, service.stream)
+    series = found.series
+    tell_reading(found)
     _check_series(series, forecaster, known)
     if any(one.covariates for one in series) and weather == "none":
         click.echo("weather: left out, the file does not say when it was known; --weather perfect uses it", err=True)
@@ -164,7 +164,7 @@ def backtest_file(
         shutil.rmtree(folder, ignore_errors=True)
     content = hashlib.sha256(data.read_bytes()).hexdigest()
     try:
-        own = fingerprint(service, content + key + time_zone + weather)
+        own = fingerprint(service, content + repr(options) + weather)
         result = _run(service, rolling, series, plan, folder, own)
     except KeyboardInterrupt:
         click.echo("\nstopped; the same command goes on where it was", err=True)
@@ -177,6 +177,8 @@ def backtest_file(
         raise SettingInvalid(f"--report: got {path}, allowed a file that can be written ({error.strerror})") from error
     _tell_unscored(result)
     _print(scores, path if written else None, as_json)
+    if found.problems and not allow_refused:
+        raise SettingInvalid(f"--data: {len(found.problems)} rows were refused, see above; --allow-refused ends with 0")
     return result
 
 
@@ -263,14 +265,6 @@ def _writable(folder: Path) -> Path:
     return other
 
 
-def _tell_problems(series: list[SeriesFile]) -> None:
-    problems = [problem for one in series for problem in one.problems]
-    for problem in problems[:PROBLEMS_SHOWN]:
-        click.echo(f"left out: {problem.message}", err=True)
-    if len(problems) > PROBLEMS_SHOWN:
-        click.echo(f"left out: {len(problems) - PROBLEMS_SHOWN} more rows", err=True)
-
-
 def _write_report(path: Path, result: Result, scores: dict[str, Any], series: list[SeriesFile]) -> bool:
     """Write scores and, where matplotlib is, the report; return whether the report was written."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -292,6 +286,11 @@ def _write_report(path: Path, result: Result, scores: dict[str, Any], series: li
     return True
 
 
+def _figure(value: Any) -> str:
+    """A score for a person; `-` where there was nothing to divide by."""
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
 def _print(scores: dict[str, Any], report: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps({**scores, "report": str(report) if report else None}).decode())
@@ -299,8 +298,8 @@ def _print(scores: dict[str, Any], report: Path | None, as_json: bool) -> None:
     for shown in SCORES_SHOWN:
         name = shown if shown in scores else next(name for name in scores if name.startswith(f"{shown}_"))
         value = scores[name]
-        click.echo(f"{name:16} {'-' if value is None else f'{value:.4f}' if isinstance(value, float) else value}")
+        click.echo(f"{name:16} {_figure(value)}")
     for name, figure in scores["day_figures"].items():
-        click.echo(f"{name:16} mae {figure['mae']:.4f}  rmae {figure['rmae']:.4f}")
+        click.echo(f"{name:16} mae {_figure(figure['mae'])}  rmae {_figure(figure['rmae'])}")
     if report:
         click.echo(f"report           {report}")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from kappawatt.cli.options import RATE, bus_option, client_option
+from kappawatt.cli.options import RATE, bus_option, client_option, options_of, reading_options, tell_reading
+from kappawatt.datasets.reading.options import NOTHING_SAID, OPTIONS, Options, flag
+from kappawatt.datasets.reading.read import read_file
 from kappawatt.errors import SettingInvalid
-from kappawatt.forecasting.calendar import zone_named
 from kappawatt.ingest.pace import Summary, send_file, send_series
 from kappawatt.ingest.senders import Send
-from kappawatt.ingest.series_rows import read_series_rows, recognise
+from kappawatt.ingest.series_rows import read_own_rows, recognise, rows_of
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 
@@ -47,21 +48,25 @@ __all__ = ["Wanted", "ingest", "ingest_file"]
     show_default=True,
     help="Meters: values count as known at the end of their interval, or when the export says they were published.",
 )
-@click.option("--time-zone", default="", help="Load: the clock of the file's labels. [America/New_York]")
+@reading_options
+@click.option("--allow-refused", is_flag=True, help="End with 0 though rows were refused.")
 @click.option("--api-key", envvar="KAPPAWATT_API_KEY", help="Key of a gateway that asks for one. [KAPPAWATT_API_KEY]")
 @click.option("--url", help="Address of the ingestor, or of the gateway with /api/sensor-ingestor.")
 @bus_option
 @client_option
-def ingest(file: Path, rate: float, api_key: str | None, url: str | None, **given: Any) -> None:
-    """Stream FILE (CSV, NDJSON or Arrow, gzip too) at a steady rate.
+def ingest(file: Path, rate: float, api_key: str | None, url: str | None, allow_refused: bool, **given: Any) -> None:
+    """Stream FILE at a steady rate.
 
-    What it holds is told by its header: plant readings, hourly load as PJM's readers write it, meter exports of Smart
-    Meter Texas or Low Carbon London, or rows of these streams' own schemas.
+    It may hold plant readings, or load or meters in any layout (CSV, workbook, Parquet, Arrow, JSON, Green Button,
+    NEM12; gzip and zip too). `kappawatt inspect FILE` says how it is read, and asks for what it does not tell.
     """
     from kappawatt.bus import connect_as
     from kappawatt.ingest import bus_sender, http_sender
 
-    wanted = Wanted(rate=rate, **{f.name: given.pop(f.name) for f in fields(Wanted) if f.name in given})
+    options = options_of(given)
+    wanted = Wanted(
+        rate=rate, options=options, **{f.name: given.pop(f.name) for f in fields(Wanted) if f.name in given}
+    )
     settings = Settings.read(**given)
 
     def sender(stream: Stream, key: str) -> Send:
@@ -70,7 +75,11 @@ def ingest(file: Path, rate: float, api_key: str | None, url: str | None, **give
             return http_sender(stream, url, key, headers=headers)
         return bus_sender(stream, connect_as(settings), key)
 
-    click.echo(str(ingest_file(file, wanted, sender)))
+    summary = ingest_file(file, wanted, sender)
+    click.echo(str(summary))
+    if summary.refused and not allow_refused:
+        click.echo("Error: rows were refused; --allow-refused ends with 0 all the same", err=True)
+        raise SystemExit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +100,8 @@ class Wanted:
         Days of history sent at once.
     known : str
         `end` of the interval, or `published`.
-    time_zone : str
-        Clock of a load export's labels.
+    options : Options
+        How a table is read.
     progress : bool
     """
 
@@ -103,7 +112,7 @@ class Wanted:
     until: str = ""
     backfill: float = 0.0
     known: str = "end"
-    time_zone: str = ""
+    options: Options = NOTHING_SAID
     progress: bool = True
 
 
@@ -124,29 +133,32 @@ def ingest_file(source: Path, wanted: Wanted, sender: Callable[[Stream, str], Se
     DeliveryFailed
         The other side did not take rows for five minutes.
     """
-    stream, _ = recognise(source)
-    if not stream.steps:
+    stream = recognise(source)
+    if stream is not None and not stream.steps:
         for option, value in (
             ("--from", wanted.start),
             ("--until", wanted.until),
             ("--backfill", wanted.backfill),
-            ("--time-zone", wanted.time_zone),
             ("--known", wanted.known != "end"),
+            *((flag(name), getattr(wanted.options, name)) for name in OPTIONS),
         ):
             if value:
                 raise SettingInvalid(f"{option}: got it for {stream.title}, allowed for files of series")
         own = "" if stream.names_key else stream.key.example
         send = sender(stream, own if wanted.key is None else stream.key.checked(wanted.key))
         return send_file(stream, source, send=send, rate=wanted.rate, loop=wanted.loop, progress=wanted.progress)
+    options = replace(wanted.options, key=wanted.key or "")
+    if stream is not None and not wanted.options:
+        rows = read_own_rows(source, stream, options.key)
+    else:
+        found = read_file(source, options)
+        if wanted.progress:
+            tell_reading(found)
+        rows = rows_of(found, as_published=wanted.known == "published")
+        stream = rows[0].stream
     if wanted.loop:
         raise SettingInvalid(f"--loop: got it for {stream.title}, allowed for readings that say no time of their own")
-    if wanted.time_zone:
-        zone_named(wanted.time_zone)
-    found = read_series_rows(
-        source,
-        key="" if wanted.key is None else stream.key.checked(wanted.key),
-        time_zone=wanted.time_zone,
-        as_published=wanted.known == "published",
-    )
-    series = [one.between(wanted.start, wanted.until, wanted.backfill) for one in found]
+    if wanted.key is not None:
+        stream.key.checked(wanted.key)
+    series = [one.between(wanted.start, wanted.until, wanted.backfill) for one in rows]
     return send_series(series, send=sender(stream, ""), rate=wanted.rate, progress=wanted.progress)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from kappawatt.datasets.reading.assemble import Found
+from kappawatt.datasets.reading.options import OPTIONS, Options
+from kappawatt.datasets.reading.table import Fact
 from kappawatt.errors import SettingInvalid
 from kappawatt.serving.service import Service, find_service
 
@@ -19,6 +23,9 @@ __all__ = [
     "bus_option",
     "client_option",
     "json_option",
+    "options_of",
+    "reading_options",
+    "tell_reading",
     "version_option",
 ]
 
@@ -74,4 +81,56 @@ version_option = click.option(
     "model_version",
     help="Model version, or a kind (baseline) for the newest of it; the current one if absent.",
 )
+PROBLEMS_SHOWN = 5
+DOUBTFUL = ("rows in skipped hours", "labels")  # facts that come with what told them
+READING_OPTIONS = (
+    click.option("--time-column", help="Column of times."),
+    click.option("--value-column", multiple=True, help="Column of measurements; again for more of them."),
+    click.option("--labels", type=click.Choice(["start", "end"]), help="What a row's time stands for in its interval."),
+    click.option("--sep", help="Character between cells: comma, semicolon, tab, pipe or itself."),
+    click.option("--decimal", help="Character before decimals: . or ,"),
+    click.option("--thousands", help="Character between groups of three digits."),
+    click.option("--day-first/--month-first", default=None, help="How 01/02/2024 is meant."),
+    click.option("--unit", help="Of the measurements: W, kW, MW, GW, Wh, kWh, MWh, GWh."),
+    click.option("--time-zone", help="IANA name of the clock of times without an offset, and of days."),
+    click.option(
+        "--resample", metavar="LENGTH", help="Intervals wanted, such as 15min or 1h: means of power, sums of energy."
+    ),
+    click.option(
+        "--register", is_flag=True, default=None, help="Values are a counter's; their differences are wanted."
+    ),
+)
+"""What a file does not say itself; `kappawatt inspect` says what is told by what."""
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of how a file is read."""
+    for option in reversed(READING_OPTIONS):
+        command = option(command)
+    return command
+
+
+def options_of(given: dict[str, Any], key: str = "") -> Options:
+    """Take the options of how a file is read out of a command's."""
+    said = {name: given.pop(name) for name in OPTIONS if name in given and name != "key"}
+    return Options.of({**said, "key": key})
+
+
+def _said(fact: Fact) -> str:
+    is_doubtful = fact.name in DOUBTFUL or "nothing says" in fact.because
+    return f"{fact.name} {fact.value}" + (f" ({fact.because})" if is_doubtful else "")
+
+
+def tell_reading(found: Found) -> None:
+    """Say on standard error how a file was read, what was left out, and which rows were refused."""
+    said = ", ".join(map(_said, found.facts))
+    click.echo(f"read as {found.layout}: {said}", err=True)
+    for column in found.left_out:
+        click.echo(f"left out: column {column.name!r}, {column.why}", err=True)
+    for problem in found.problems[:PROBLEMS_SHOWN]:
+        click.echo(f"refused: {problem.message}", err=True)
+    if len(found.problems) > PROBLEMS_SHOWN:
+        click.echo(f"refused: {len(found.problems) - PROBLEMS_SHOWN} more rows", err=True)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")

@@ -8,7 +8,10 @@ from typing import Any
 
 import click
 
-from kappawatt.cli.options import SERVICE
+from kappawatt.cli.options import SERVICE, options_of, reading_options, tell_reading
+from kappawatt.datasets.named import SeriesSet, series_set
+from kappawatt.datasets.reading.options import Options
+from kappawatt.datasets.reading.read import read_file
 from kappawatt.errors import SettingInvalid
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
@@ -23,6 +26,13 @@ __all__ = ["train"]
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of data sets. [KAPPAWATT_DATA]",
 )
+@click.option(
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Load or meters of your own, in any layout, to train a service that forecasts on; needs --out.",
+)
+@click.option("--key", default="", help="Name of the file's series; its own if absent.")
+@reading_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of model versions; the service's own if absent.")
 @click.option(
     "--report",
@@ -30,10 +40,13 @@ __all__ = ["train"]
     help="Where the HTML report goes; docs/results if absent.",
 )
 @click.option("--quick", is_flag=True, help="Skip the 5x2 cross-validation.")
-def train(service: Service, data: Path | None, **options: Any) -> None:
+def train(service: Service, data: Path | None, file: Path | None, key: str, **options: Any) -> None:
     """Train SERVICE's model and its baseline, and write artifacts and a report."""
     if service.train is None:
         raise SettingInvalid(f"{service.name} has no model to train")
+    reading = options_of(options, key)
+    if file is not None:
+        options |= {"quick": True, "series": _series(service, file, reading, options["out"])}
     from kappawatt import logs
 
     os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
@@ -41,3 +54,14 @@ def train(service: Service, data: Path | None, **options: Any) -> None:
     logs.set_up(settings)
     for path in service.train(settings, **options):
         click.echo(path)
+
+
+def _series(service: Service, file: Path, reading: Options, out: Path | None) -> SeriesSet:
+    """A file's series, of the kind that the service forecasts."""
+    if service.model is None or service.model.rolling is None:
+        raise SettingInvalid(f"--file: got it for {service.name}, allowed for services that forecast")
+    if out is None:
+        raise SettingInvalid("--out: got nothing, allowed a folder: models of your own file stand beside no others")
+    found = read_file(file, reading, service.stream)
+    tell_reading(found)
+    return series_set(tuple(found.series), f"real, file: {file.name}")

@@ -12,6 +12,7 @@ from kappawatt.columns.budget import FILES
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV
 from kappawatt.datasets.named import read_bytes
+from kappawatt.datasets.reading.plain import is_cut_otherwise, plain_csv
 from kappawatt.errors import PayloadInvalid
 from kappawatt.models.predictor import Model
 from kappawatt.models.scores import score_interval
@@ -31,6 +32,8 @@ def score_file(model: Model, path: Path) -> dict[str, Any]:
     """
     content = read_bytes(path)
     try:
+        if is_cut_otherwise(content):
+            content, _ = plain_csv(model.predictor.request, content)
         batch: Batch = decode(content, CSV, model.predictor.request, FILES).batch
     except PayloadInvalid as error:
         raise PayloadInvalid(f"{path}: {error}") from None

@@ -9,7 +9,7 @@ Idempotency-Key. Straight to the bus it is at least once.
 from kappawatt.ingest.files import read_file
 from kappawatt.ingest.pace import Summary, send_columns, send_file, send_series
 from kappawatt.ingest.senders import Send, Sent, bus_sender, http_sender
-from kappawatt.ingest.series_rows import SeriesRows, read_series_rows, series_rows
+from kappawatt.ingest.series_rows import SeriesRows, read_own_rows, rows_of, series_rows
 
 __all__ = [
     "Send",
@@ -19,7 +19,8 @@ __all__ = [
     "bus_sender",
     "http_sender",
     "read_file",
-    "read_series_rows",
+    "read_own_rows",
+    "rows_of",
     "send_columns",
     "send_file",
     "send_series",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kappawatt.columns.batch import Batch, Rejection, count_codes
 from kappawatt.columns.budget import STANDARD, Budget
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import CSV
-from kappawatt.datasets.series_files import read_series, stream_of
-from kappawatt.errors import PayloadInvalid
+from kappawatt.datasets.reading.dialect import cells_of, is_value
+from kappawatt.datasets.reading.options import NOTHING_SAID, Options
+from kappawatt.datasets.reading.plain import is_cut_otherwise, plain_csv
+from kappawatt.datasets.reading.read import read_bytes
 from kappawatt.ingest.series_rows import merged, series_rows
 from kappawatt.streams.rules import screened
 from kappawatt.streams.stream import Stream
@@ -54,33 +56,39 @@ def read_rows(
     *,
     as_published: bool = False,
     budget: Budget = STANDARD,
+    options: Options = NOTHING_SAID,
 ) -> Rows:
     """Read a body.
 
     Parameters
     ----------
     key : str
-        Name all rows belong to; "" if each row (or the export) names its own.
+        Name all rows belong to; "" if each row (or the table) names its own.
     as_published : bool
         Take an export's time of publication as when its values became known.
+    options : Options
+        How somebody else's table is read; with any, CSV is taken as one.
 
     Raises
     ------
     PayloadInvalid
         The body as a whole cannot be read.
     """
-    publisher = _publisher_of(body) if stream.files and content_type == CSV else None
-    if publisher is None:
-        batch = screened(stream, decode(body, content_type, stream.schema, budget).batch, key, budget.listed)
-        return Rows(batch, batch.rejections, batch.unlisted)
-    if publisher is not stream:
-        raise PayloadInvalid(f"body: got an export for /{publisher.path}, allowed one for /{stream.path}")
-    series = [series_rows(one, as_published=as_published) for one in read_series(body, key=key, budget=budget)]
-    batch = screened(stream, merged([one.live for one in series]), key, budget.listed)
+    if content_type == CSV and stream.steps and (options or not _is_own(stream, body)):
+        return _read_table(stream, body, replace(options, key=key), as_published, budget)
+    if content_type == CSV and not stream.steps and is_cut_otherwise(body):
+        body, _ = plain_csv(stream.schema, body, options, budget)
+    batch = screened(stream, decode(body, content_type, stream.schema, budget).batch, key, budget.listed)
+    return Rows(batch, batch.rejections, batch.unlisted)
+
+
+def _read_table(stream: Stream, body: bytes, options: Options, as_published: bool, budget: Budget) -> Rows:
+    found = read_bytes(body, options, stream, budget=budget)
+    series = [series_rows(one, as_published=as_published) for one in found.series]
+    batch = screened(stream, merged([one.live for one in series]), options.key, budget.listed)
     unread = [
         Rejection(problem.line - 2, "malformed", problem.field, problem.got, problem.allowed)
-        for one in series
-        for problem in one.problems
+        for problem in found.problems
     ]
     rejections = sorted((*batch.rejections, *unread), key=lambda r: r.row)
     unlisted = Counter(batch.unlisted)
@@ -88,9 +96,11 @@ def read_rows(
     return Rows(batch, tuple(rejections[: budget.listed]), unlisted, len({r.row for r in unread}))
 
 
-def _publisher_of(body: bytes) -> Stream | None:
-    """The stream a publisher's export is for; None if it is none."""
-    try:
-        return stream_of(body)
-    except PayloadInvalid:
-        return None
+def _first_line(body: bytes) -> str:
+    return body.removeprefix(b"\xef\xbb\xbf").lstrip()[:4_096].partition(b"\n")[0].decode("utf-8", "replace").strip()
+
+
+def _is_own(stream: Stream, body: bytes) -> bool:
+    """Whether CSV has the names of the stream's own fields, or begins with a row."""
+    cells = [cell.strip() for cell in cells_of(_first_line(body), ",")]
+    return any(cell in stream.schema.by_header() for cell in cells) or all(map(is_value, cells))

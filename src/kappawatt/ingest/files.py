@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
+from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.batch import Batch
 from kappawatt.columns.budget import FILES
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, NDJSON
 from kappawatt.columns.schema import Schema
+from kappawatt.datasets.reading.content import ARROWS, GZIP, text_of, unpack
+from kappawatt.datasets.reading.dialect import cells_of, is_value
+from kappawatt.datasets.reading.plain import is_cut_otherwise, plain_csv
+from kappawatt.datasets.reading.texts import HEAD_BYTES, dialect_of
+from kappawatt.datasets.series import MOST_BYTES
 from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.readings import BLOCK_ROWS_MOST
 from kappawatt.streams.stream import Stream
 
-__all__ = ["FORMATS", "Numbered", "file_format", "read_file"]
+__all__ = ["FORMATS", "Numbered", "file_format", "names_in", "read_file"]
 
 FORMATS = {
     ".csv": CSV,
@@ -42,6 +50,44 @@ def file_format(source: Path) -> tuple[str, bool]:
     return kind, is_packed
 
 
+def names_in(source: Path) -> set[str] | None:
+    """Return the names a file of rows gives its fields: CSV header, keys of the first object, columns of Arrow.
+
+    Empty if it is no file of rows; None of a CSV file that begins with numbers.
+    """
+    with source.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if head[:2] == GZIP:
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head, HEAD_BYTES)
+        except zlib.error as error:
+            raise PayloadInvalid(f"{source}: got damaged gzip ({error}), allowed gzip") from None
+    if head.startswith(ARROWS):
+        try:
+            return set(read_columns(unpack(source.read_bytes(), source.name, MOST_BYTES).data, FILES))
+        except PayloadInvalid:
+            return set()  # whoever reads it whole will say what is wrong
+    line = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0].strip()
+    if line[:1] in (b"{", b"["):
+        return _keys(line)
+    text = line.decode("utf-8", "replace")
+    cells = cells_of(text, ",")
+    if len(cells) > 1 and all(map(is_value, cells)):
+        return None
+    try:
+        return set(dialect_of(text_of(head[: head.rfind(b"\n") + 1] or head)[0]).names)
+    except PayloadInvalid:
+        return {cell.strip() for cell in cells}
+
+
+def _keys(line: bytes) -> set[str]:
+    try:
+        first = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return set()
+    return set(first) if isinstance(first, dict) else set()
+
+
 def read_file(stream: Stream, source: Path) -> Iterator[Numbered]:
     """Yield the rows of a file in batches of at most 10,000, each with the rows' numbers.
 
@@ -50,6 +96,11 @@ def read_file(stream: Stream, source: Path) -> Iterator[Numbered]:
     kind, is_packed = file_format(source)
     with _opened(source, is_packed) as file:
         try:
+            if kind == CSV and is_cut_otherwise(file.read(HEAD_BYTES)):
+                file.seek(0)
+                yield from _read_table(stream, file)
+                return
+            file.seek(0)
             if kind == ARROW:
                 yield from _read_arrow(stream.schema, file)
             else:
@@ -62,6 +113,14 @@ def read_file(stream: Stream, source: Path) -> Iterator[Numbered]:
 
 def _opened(source: Path, is_packed: bool) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(source)) if is_packed else source.open("rb")
+
+
+def _read_table(stream: Stream, file: IO[bytes]) -> Iterator[Numbered]:
+    data, lines = plain_csv(stream.schema, file.read(MOST_BYTES + 1))
+    batch = decode(data, CSV, stream.schema, FILES).batch
+    for start in range(0, len(batch), BLOCK_ROWS_MOST):
+        rows = np.arange(start, min(start + BLOCK_ROWS_MOST, len(batch)))
+        yield lines[rows], batch.take(rows)
 
 
 def _read_lines(schema: Schema, file: IO[bytes], kind: str) -> Iterator[Numbered]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,26 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
-from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.batch import Batch
 from kappawatt.columns.budget import FILES
 from kappawatt.columns.codec import decode
-from kappawatt.columns.content import ARROW, CSV, NDJSON
-from kappawatt.datasets.series import HEAD_BYTES, MOST_BYTES, Problem, SeriesFile
-from kappawatt.datasets.series_files import read_series, stream_of
+from kappawatt.datasets.reading.assemble import Found
+from kappawatt.datasets.reading.content import unpack
+from kappawatt.datasets.series import MOST_BYTES, Problem, SeriesFile
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, Instant, as_instant, day_start
-from kappawatt.ingest.files import file_format
+from kappawatt.ingest.files import file_format, names_in
 from kappawatt.streams.rules import by_key
 from kappawatt.streams.rules import screened as _screened
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
 from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import STREAMS
 
-__all__ = ["SeriesRows", "merged", "moment", "read_series_rows", "recognise", "series_rows"]
+__all__ = ["SeriesRows", "merged", "moment", "read_own_rows", "recognise", "rows_of", "series_rows"]
 
 START, ZONE = INTERVAL_START.name, TIME_ZONE.name
 
@@ -133,56 +128,50 @@ def series_rows(series: SeriesFile, *, as_published: bool = False) -> SeriesRows
     return SeriesRows(stream, series.key, series.time_zone, batch.take(rows[:0]), batch, series.problems)
 
 
-def recognise(source: Path) -> tuple[Stream, bool]:
-    """Return which stream a file is for, and whether it is a publisher's export rather than rows of the schema.
+def recognise(source: Path) -> Stream | None:
+    """Return which stream a file of rows in its own schema is for; None of a table that somebody else writes.
 
-    A file of rows is told by its names: CSV header, keys of the first NDJSON object, columns of Arrow. It is of the
-    stream that knows most of them; one without names is of the first stream whose rows need none.
+    Rows are told by their names: CSV header, keys of the first JSON object, columns of Arrow. A file is of the stream
+    that knows most of them; one of bare numbers is of the first stream whose rows need no names.
     """
-    kind, _ = file_format(source)
-    head = _head(source)
-    if kind == CSV:
-        try:
-            return stream_of(head), True
-        except PayloadInvalid:
-            pass
-    names = _names(head, kind) if kind != ARROW else _arrow_names(source)
-    return max(STREAMS, key=lambda stream: _known(stream, names)), False
+    names = names_in(source)
+    if names is None:
+        return next((stream for stream in STREAMS if not stream.steps), None)
+    best = max(STREAMS, key=lambda stream: _known(stream, names))
+    if not _known(best, names) or (best.steps and START not in names):
+        return None
+    return best
 
 
 def _known(stream: Stream, names: set[str]) -> int:
     """How many of a file's names are fields that only such a stream has, or at least all that it must have."""
-    known = {name for field in stream.schema.fields for name in (field.name, field.column)}
-    telling = {stream.key.name, *(stream.values or [field.name for field in stream.schema.required])}
-    return len(names & known) if names & telling else 0
+    schema = stream.schema
+    known = {name for field in schema.fields for name in (field.name, field.column)}
+    telling = [schema.field(name) for name in stream.values] or schema.required
+    names_of = {stream.key.name, *(name for field in telling for name in (field.name, field.column))}
+    return len(names & known) if names & names_of else 0
 
 
-def read_series_rows(
-    source: Path, *, key: str = "", time_zone: str = "", as_published: bool = False
-) -> list[SeriesRows]:
-    """Read a file of load zones or meters whole, as `recognise` knows it.
+def rows_of(found: Found, *, as_published: bool = False) -> list[SeriesRows]:
+    """Return the series of a file as rows of their stream; see `series_rows`."""
+    return [series_rows(one, as_published=as_published) for one in found.series]
+
+
+def read_own_rows(source: Path, stream: Stream, key: str = "") -> list[SeriesRows]:
+    """Read a file of rows in a stream's own schema whole, as `recognise` knows it.
 
     Parameters
     ----------
     key : str
-        Name of the series, instead of the file's own.
-    time_zone : str
-        Clock of a load export's labels; PJM's if empty.
-    as_published : bool
-        See `series_rows`.
+        Name of the series, instead of the rows' own.
 
     Raises
     ------
     PayloadInvalid
-        The file is none of those, cannot be read, or its series has no name.
+        The file cannot be read, or its series has no name.
     """
-    stream, is_export = recognise(source)
     try:
-        content = _whole(source)
-        if is_export:
-            found = read_series(content, key=key, time_zone=time_zone, name=source.name)
-            return [series_rows(one, as_published=as_published) for one in found]
-        return _plain_rows(stream, content, file_format(source)[0], key)
+        return _plain_rows(stream, _whole(source), file_format(source)[0], key)
     except PayloadTooLarge as error:
         raise PayloadTooLarge(f"{source}: {error}") from None
     except PayloadInvalid as error:
@@ -208,47 +197,5 @@ def _plain_rows(stream: Stream, content: bytes, kind: str, key: str) -> list[Ser
     return found
 
 
-def _head(source: Path) -> bytes:
-    """The beginning of a file, unpacked."""
-    with source.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    if head[:2] != b"\x1f\x8b":
-        return head
-    try:
-        return zlib.decompressobj(wbits=31).decompress(head, HEAD_BYTES)
-    except zlib.error as error:
-        raise PayloadInvalid(f"{source}: got damaged gzip ({error}), allowed gzip") from None
-
-
-def _names(head: bytes, kind: str) -> set[str]:
-    line = head.removeprefix(b"\xef\xbb\xbf").strip().partition(b"\n")[0]
-    if kind == NDJSON:
-        try:
-            first = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            return set()
-        return set(first) if isinstance(first, dict) else set()
-    try:
-        return {name.strip() for name in next(csv.reader([line.decode("utf-8", "replace")]), [])}
-    except csv.Error:
-        return set()
-
-
-def _arrow_names(source: Path) -> set[str]:
-    try:
-        return set(read_columns(_whole(source), FILES))
-    except PayloadInvalid:
-        return set()  # whoever reads it whole will say what is wrong
-
-
 def _whole(source: Path) -> bytes:
-    content = source.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        try:
-            with gzip.open(source) as file:
-                content = file.read(MOST_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise PayloadInvalid(f"got damaged gzip ({error}), allowed gzip") from None
-    if len(content) > MOST_BYTES:
-        raise PayloadTooLarge(f"got more than {MOST_BYTES} bytes, allowed up to that, unpacked")
-    return content
+    return unpack(source.read_bytes(), source.name, MOST_BYTES).data

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kappawatt.cli.options import RATE, client_option
-from kappawatt.errors import KappawattError
+from kappawatt.cli.options import RATE, client_option, options_of, reading_options, tell_reading
+from kappawatt.datasets.reading.options import OPTIONS, Options, flag
+from kappawatt.datasets.reading.read import read_file
+from kappawatt.errors import KappawattError, SettingInvalid
 from kappawatt.settings import Settings
 from kappawatt.signals import stop_on_signals
 from kappawatt.streams.table import STREAMS
 
 if TYPE_CHECKING:
     from kappawatt.broker import Broker
+    from kappawatt.cli.run.demos import Part
 
 __all__ = ["run"]
 
@@ -47,6 +50,13 @@ END_SECONDS = 90.0  # twice what children may take, and the broker's own; after 
     help="Only this part; all of them if absent.",
 )
 @click.option(
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Load or meters of your own, in any layout: streamed instead of the demos; its end is taken for now.",
+)
+@click.option("--key", default="", help="Name of the file's series; its own if absent.")
+@reading_options
+@click.option(
     "--folder",
     type=click.Path(path_type=Path),
     default=Path(".run"),
@@ -55,13 +65,23 @@ END_SECONDS = 90.0  # twice what children may take, and the broker's own; after 
 )
 @click.option("--bus", help="kafka starts a broker here; kafka://HOST:PORT uses yours; embedded bus if absent.")
 @client_option
-def run(rate: float, pace: float, only: str | None, folder: Path, bus: str | None, **given: Any) -> None:
+def run(
+    rate: float,
+    pace: float,
+    only: str | None,
+    file: Path | None,
+    key: str,
+    folder: Path,
+    bus: str | None,
+    **given: Any,
+) -> None:
     """Run the whole stack on this machine, until Ctrl-C: every stream there is, with its service."""
     from contextlib import ExitStack
 
     from kappawatt import logs
     from kappawatt.cli.run import alone_in, run_stack, store_name
 
+    parts = _parts(only, file, options_of(given, key))
     os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
     stopped, lost = threading.Event(), threading.Event()
     stop_on_signals(stopped.set, within=END_SECONDS)
@@ -81,7 +101,22 @@ def run(rate: float, pace: float, only: str | None, folder: Path, bus: str | Non
         logs.set_up(settings)
         click.echo(f"bus        {settings.bus}")
 
-        run_stack(settings, folder, rate=rate, pace=pace, only=only, say=click.echo, stopped=stopped, lost=lost)
+        run_stack(settings, folder, rate=rate, pace=pace, parts=parts, say=click.echo, stopped=stopped, lost=lost)
+
+
+def _parts(only: str | None, file: Path | None, options: Options) -> list[Part]:
+    """What is streamed: a person's file, or the demos."""
+    from kappawatt.cli.run import PARTS
+    from kappawatt.cli.run.demos import part_of
+
+    if file is None:
+        given = next((name for name in OPTIONS if getattr(options, name)), None)
+        if given:
+            raise SettingInvalid(f"{flag(given)}: got it without a file, allowed with --file")
+        return [part for part in PARTS if only in (None, part.name)]
+    found = read_file(file, options)
+    tell_reading(found)
+    return [part_of(found, file.name)]
 
 
 @contextmanager

@@ -18,8 +18,9 @@ import numpy as np
 from kappawatt.bus import Bus
 from kappawatt.bus.interface import Records
 from kappawatt.bus.reading import read_span
-from kappawatt.datasets.named import SeriesSet
-from kappawatt.errors import ArtifactInvalid, BusError, KappawattError, ModelNotFound
+from kappawatt.datasets.named import SeriesSet, series_set
+from kappawatt.datasets.reading.assemble import Found
+from kappawatt.errors import ArtifactInvalid, BusError, KappawattError, ModelNotFound, SettingInvalid
 from kappawatt.forecasting.calendar import DAY
 from kappawatt.ingest import SeriesRows, http_sender, send_series, series_rows
 from kappawatt.messages.readings import decoded_messages
@@ -29,7 +30,7 @@ from kappawatt.streams.series import INTERVAL_START
 from kappawatt.streams.stream import Demo, Stream, resolve
 from kappawatt.streams.table import STREAMS
 
-__all__ = ["PARTS", "Part", "newest_on", "prepare", "streaming", "usable", "what_the_error_means"]
+__all__ = ["PARTS", "Part", "newest_on", "part_of", "prepare", "streaming", "usable", "what_the_error_means"]
 
 HOUR = 3600
 MOST_SERIES = 8  # streamed at once
@@ -46,6 +47,8 @@ class Part:
     stream: Stream
     demo: Demo
 
+    own: SeriesSet | None = None  # of a person's file, instead of the demo's
+
     @property
     def name(self) -> str:
         """What the command line and the watch line call it."""
@@ -53,7 +56,21 @@ class Part:
 
     def data(self, folder: Path | None) -> Any:
         """Return the data set: a `SeriesSet` of a stream whose rows are intervals, else a `Dataset`."""
-        return resolve(self.demo.data)(folder)
+        return self.own or resolve(self.demo.data)(folder)
+
+
+def part_of(found: Found, name: str) -> Part:
+    """Return the part that streams a file's series.
+
+    Raises
+    ------
+    SettingInvalid
+        Nothing is streamed through the stack of that kind.
+    """
+    stream = found.series[0].stream
+    if stream.demo is None:
+        raise SettingInvalid.of("--file", stream.title, f"one of {', '.join(part.name for part in PARTS)}")
+    return Part(stream, stream.demo, series_set(tuple(found.series), f"your file {name}"))
 
 
 PARTS = tuple(Part(stream, stream.demo) for stream in STREAMS if stream.demo is not None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -33,19 +33,20 @@ Say = Callable[[str], None]
 class _Run:
     """One run: who listens where, what was started, what is watched."""
 
-    def __init__(self, settings: Settings, folder: Path, only: str | None, say: Say, stopped: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, parts: Sequence[Part], say: Say, stopped: threading.Event
+    ) -> None:
         self.settings = settings
         self.say = say
         self.stopped = stopped
         self._folder = folder
         self.parts: dict[str, tuple[Part, Service]] = {}
-        for part in PARTS:
-            if only in (None, part.name):
-                found = usable(part, settings)
-                if isinstance(found, str):
-                    say(f"{part.name:10} left out: {found}")
-                else:
-                    self.parts[part.name] = part, found
+        for part in parts:
+            found = usable(part, settings)
+            if isinstance(found, str):
+                say(f"{part.name:10} left out: {found}")
+            else:
+                self.parts[part.name] = part, found
         names = [service.name for _, service in self.parts.values()]
         self.ports = {name: free_port(find_service(name).port) for name in (*names, "sensor-ingestor", "gateway")}
         self.ports |= {f"{name} consume": free_port(find_service(name).work_port) for name in (*names, "sink")}
@@ -93,7 +94,7 @@ def run_stack(
     *,
     rate: float,
     pace: float = 1.0,
-    only: str | None = None,
+    parts: Sequence[Part] = PARTS,
     say: Say,
     stopped: threading.Event,
     lost: threading.Event | None = None,
@@ -106,14 +107,14 @@ def run_stack(
         Readings a second of a stream whose rows stand by themselves.
     pace : float
         Hours a second of streams whose rows are intervals of a series.
-    only : str, optional
-        Name of one of `PARTS`; all if absent. A service without a trained model is left out, and said so.
+    parts : sequence of Part
+        What is streamed. A service without a trained model is left out, and said so.
     stopped : Event
         Set by whoever wants it to end.
     lost : Event, optional
         Set before that if the bus is gone for good: then nobody waits for what processes would still publish.
     """
-    run = _Run(settings, folder, only, say, stopped)
+    run = _Run(settings, folder, parts, say, stopped)
     if not run.parts:
         raise KappawattError("nothing to run")
     rows = [(part, service) for part, service in run.parts.values() if not part.stream.steps]

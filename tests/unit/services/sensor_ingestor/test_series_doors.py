@@ -230,11 +230,15 @@ def test_an_exports_bad_lines_are_named_and_its_others_stored(door: Door) -> Non
 @pytest.mark.parametrize(
     ("path", "body", "detail"),
     [
-        ("/meters/a", PJM, "body: got an export for /load, allowed one for /meters"),
-        ("/load", TEXAS, "body: got an export for /meters, allowed one for /load"),
+        ("/meters/a", PJM, "PJME_MW: got readings of load (PJM hourly load (Kaggle)), allowed those of meter"),
+        ("/load", TEXAS, "USAGE_KWH: got readings of meter (Smart Meter Texas), allowed those of load"),
         ("/meters/a", TEXAS, "key: got 'a', allowed none for a file of several series"),
         ("/load", "Datetime,PJME_MW\nsoon,1\n", "line 2: Datetime: got 'soon'"),
-        ("/load", "ds,y\n2016-07-01 02:00:00,1\n", "header: got 'y', allowed <ZONE>_MW, or a key"),
+        (
+            "/load",
+            "ds,y\n2016-07-01 02:00:00,1\n",
+            "ds: got '2016-07-01 02:00', by a clock that nothing names, allowed --time-zone",
+        ),
         ("/load?known=never", PJM, "known: got 'never', allowed end or published"),
         ("/load/a b", PJM, "key: got 'a b', allowed 1 to 100 of"),
     ],
