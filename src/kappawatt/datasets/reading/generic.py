@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from itertools import islice, pairwise
 
+import numpy as np
+
 from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.meaning import Form, LeftOut, Meaning, TimeColumn, Value
 from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
@@ -154,7 +156,7 @@ def _one_time(table: Table, place: int, kinds: Sequence[str]) -> TimeColumn:
     first = next((text for text in table.texts(place)[:ASKED_ROWS] if text.strip()), "")
     if split_span(first)[1]:
         return TimeColumn(place, Form.SPAN, None, Labels.START, zone)
-    if ":" not in first:
+    if ":" not in first or _are_days(table, place):
         clocks = [p for p, kind in enumerate(kinds) if kind == "clock"]
         begin = [p for p in clocks if WORD_START.search(header[p])] or [
             p for p in clocks if not WORD_END.search(header[p])
@@ -170,6 +172,15 @@ def _one_time(table: Table, place: int, kinds: Sequence[str]) -> TimeColumn:
             labels = Labels.AFTER_START if max(counts) == LONGEST_DAY - 1 else Labels.START if 0 in counts else None
             return TimeColumn(place, Form.DATE_HOUR, hours[0], labels, zone)
     return TimeColumn(place, Form.MOMENT, None, word_of_labels(header[place]), zone)
+
+
+def _are_days(table: Table, place: int) -> bool:
+    """Whether a column of a file with types holds days: cells of a workbook, which all say midnight."""
+    column = table.columns[place]
+    if isinstance(column, list) or column.dtype.kind != "M":
+        return False
+    known = column[~np.isnat(column)]
+    return len(known) > 1 and bool((known == known.astype("datetime64[D]")).all())
 
 
 def zone_in(name: str) -> str:

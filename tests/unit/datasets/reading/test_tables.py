@@ -162,6 +162,22 @@ def test_a_workbook_is_read_with_its_times() -> None:
     assert (series.key, series.values[1]) == ("TOWN", 411.5)
 
 
+def test_a_workbook_may_have_days_and_hours_apart() -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["Day", "Hour", "Town MW"])
+    for i in range(48):
+        sheet.append([datetime(2024, 5, 1 + i // 24), i % 24 + 1, 410.5 + i])
+    data = io.BytesIO()
+    book.save(data)
+
+    [series] = read_bytes(data.getvalue(), BERLIN).series
+
+    assert str(series.starts[0]) == "2024-04-30T22:00:00.000"
+    assert series.values.tolist() == [410.5 + i for i in range(48)]
+
+
 @pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMPTZ"])
 def test_parquet_is_read_with_its_types(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "town.parquet"
