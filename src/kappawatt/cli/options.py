@@ -24,6 +24,7 @@ __all__ = [
     "client_option",
     "json_option",
     "options_of",
+    "own_file_options",
     "reading_options",
     "tell_reading",
     "version_option",
@@ -108,6 +109,17 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(READING_OPTIONS):
         command = option(command)
     return command
+
+
+def own_file_options(said: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add `--file` with what it is for, `--key`, and how a file is read."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        path = click.Path(exists=True, dir_okay=False, path_type=Path)
+        key = click.option("--key", default="", help="Name of the file's series; its own if absent.")
+        return click.option("--file", type=path, help=said)(key(reading_options(command)))
+
+    return add
 
 
 def options_of(given: dict[str, Any], key: str = "") -> Options:

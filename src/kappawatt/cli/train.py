@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kappawatt.cli.options import SERVICE, options_of, reading_options, tell_reading
+from kappawatt.cli.options import SERVICE, options_of, own_file_options, tell_reading
 from kappawatt.datasets.named import SeriesSet, series_set
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.read import read_file
@@ -26,13 +26,7 @@ __all__ = ["train"]
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of data sets. [KAPPAWATT_DATA]",
 )
-@click.option(
-    "--file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Load or meters of your own, in any layout, to train a service that forecasts on; needs --out.",
-)
-@click.option("--key", default="", help="Name of the file's series; its own if absent.")
-@reading_options
+@own_file_options("Load or meters of your own, in any layout, to train a service that forecasts on; needs --out.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of model versions; the service's own if absent.")
 @click.option(
     "--report",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kappawatt.cli.options import RATE, client_option, options_of, reading_options, tell_reading
+from kappawatt.cli.options import RATE, client_option, options_of, own_file_options, tell_reading
 from kappawatt.datasets.reading.options import OPTIONS, Options, flag
 from kappawatt.datasets.reading.read import read_file
 from kappawatt.errors import KappawattError, SettingInvalid
@@ -49,13 +49,7 @@ END_SECONDS = 90.0  # twice what children may take, and the broker's own; after 
     type=click.Choice([stream.name for stream in STREAMS if stream.demo]),
     help="Only this part; all of them if absent.",
 )
-@click.option(
-    "--file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Load or meters of your own, in any layout: streamed instead of the demos; its end is taken for now.",
-)
-@click.option("--key", default="", help="Name of the file's series; its own if absent.")
-@reading_options
+@own_file_options("Load or meters of your own, in any layout: streamed instead of the demos; its end is taken for now.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
