@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from kappawatt.datasets.reading.content import GZIP, text_of, unpack
+from kappawatt.datasets.reading.content import GZIP, gunzipped_head, text_of, unpack
 from kappawatt.datasets.reading.dialect import cells_of
-from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
+from kappawatt.datasets.reading.generic import kind_of
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.read import table_of
 from kappawatt.datasets.reading.table import Fact
 from kappawatt.datasets.reading.texts import HEAD_BYTES, dialect_of, facts_of
-from kappawatt.datasets.reading.times import is_time, read_clock
 from kappawatt.datasets.series import MOST_BYTES
 from kappawatt.errors import KappawattError, PayloadInvalid
 
@@ -24,6 +23,7 @@ ASKED = 200
 ROWS = 3
 LINES = 5
 SHOWN = 80
+HOLDS = {"time": "times", "number": "numbers", "clock": "times of the day", "text": "text", "nothing": "nothing"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,11 @@ def glance(data: bytes, name: str, options: Options) -> Glance:
     options : Options
     """
     facts: list[Fact] = []
-    head = data
+    head = b"" if data[:2] == GZIP else data
     if data[:2] == GZIP:
         facts.append(Fact("packed", "gzip"))
-        head = _gunzipped(data)
+        with suppress(PayloadInvalid):
+            head = gunzipped_head(data, HEAD_BYTES + 1)
     else:
         try:
             content = unpack(data, name, MOST_BYTES)
@@ -88,13 +89,6 @@ def glance(data: bytes, name: str, options: Options) -> Glance:
         except KappawattError:
             head = data
     return _of_text(_whole_lines(head[:HEAD_BYTES], is_all=len(head) <= HEAD_BYTES), data, name, options, facts)
-
-
-def _gunzipped(data: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(31).decompress(data, HEAD_BYTES + 1)
-    except zlib.error:
-        return b""
 
 
 def _whole_lines(head: bytes, *, is_all: bool) -> bytes:
@@ -139,20 +133,6 @@ def _of_table(data: bytes, name: str, options: Options, facts: list[Fact]) -> Gl
 
 def _looks(names: Sequence[str], cells: Sequence[Sequence[str]]) -> tuple[ColumnLook, ...]:
     return tuple(
-        ColumnLook(name, _holds(column), tuple(cell.strip()[:SHOWN] for cell in column[:ROWS]))
+        ColumnLook(name, HOLDS[kind_of(column)], tuple(cell.strip()[:SHOWN] for cell in column[:ROWS]))
         for name, column in zip(names, cells, strict=True)
     )
-
-
-def _holds(cells: Sequence[str]) -> str:
-    told = [cell.strip() for cell in cells if cell.strip().lower() not in UNKNOWN]
-    if not told:
-        return "nothing"
-    for holds, test in (
-        ("numbers", is_number),
-        ("times", is_time),
-        ("times of the day", lambda text: read_clock(text) is not None),
-    ):
-        if 2 * sum(map(test, told)) > len(told):
-            return holds
-    return "text"

@@ -77,7 +77,7 @@ def read_rows(
     if content_type == CSV and stream.steps and (options or not _is_own(stream, body)):
         return _read_table(stream, body, replace(options, key=key), as_published, budget)
     if content_type == CSV and not stream.steps and is_cut_otherwise(body):
-        body, _ = plain_csv(stream.schema, body, options, budget)
+        body, _ = plain_csv(stream.schema, body, budget)
     batch = screened(stream, decode(body, content_type, stream.schema, budget).batch, key, budget.listed)
     return Rows(batch, batch.rejections, batch.unlisted)
 

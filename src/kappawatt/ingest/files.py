@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
@@ -19,7 +18,7 @@ from kappawatt.columns.budget import FILES
 from kappawatt.columns.codec import decode
 from kappawatt.columns.content import ARROW, CSV, NDJSON
 from kappawatt.columns.schema import Schema
-from kappawatt.datasets.reading.content import ARROWS, GZIP, text_of, unpack
+from kappawatt.datasets.reading.content import ARROWS, GZIP, gunzipped_head, text_of, unpack
 from kappawatt.datasets.reading.dialect import cells_of, is_value
 from kappawatt.datasets.reading.plain import is_cut_otherwise, plain_csv
 from kappawatt.datasets.reading.texts import HEAD_BYTES, dialect_of
@@ -59,9 +58,9 @@ def names_in(source: Path) -> set[str] | None:
         head = file.read(HEAD_BYTES)
     if head[:2] == GZIP:
         try:
-            head = zlib.decompressobj(wbits=31).decompress(head, HEAD_BYTES)
-        except zlib.error as error:
-            raise PayloadInvalid(f"{source}: got damaged gzip ({error}), allowed gzip") from None
+            head = gunzipped_head(head, HEAD_BYTES)
+        except PayloadInvalid as error:
+            raise PayloadInvalid(f"{source}: {error}") from None
     if head.startswith(ARROWS):
         try:
             return set(read_columns(unpack(source.read_bytes(), source.name, MOST_BYTES).data, FILES))

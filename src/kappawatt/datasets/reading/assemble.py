@@ -347,7 +347,9 @@ class _Assembly:
         rows, starts = rows[on], starts[on]
         whole = len(rows)
         values = numbers[rows] * factor
-        inside = self._within_limits(value, rows, values, stream, factor)
+        inside = np.ones(len(rows), dtype=np.bool_)
+        if not self.options.register:  # its differences have limits, not its readings
+            inside = self._within_limits(value, rows, values, stream, factor)
         other = spaced_otherwise(starts, step, sorted({step, *stream.steps}))
         if other is not None:
             got = f"rows {_minutes(int(other))} and {_minutes(step)} apart"
@@ -415,8 +417,6 @@ class _Assembly:
         low, high = field.limits
         unit = self.options.unit or value.unit or field.unit
         wrong = (values < low) | (values > high)
-        if self.options.register:  # its differences have limits, not its readings
-            return np.ones(len(values), dtype=np.bool_)
         for row in rows[wrong].tolist():
             allowed = f"a number from {low / factor:g} to {high / factor:g} {unit}, or nothing"
             self._refuse(row, value.place, allowed)

@@ -12,7 +12,7 @@ from typing import IO
 from kappawatt.datasets.reading.table import Fact
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 
-__all__ = ["ARROWS", "GZIP", "Content", "text_of", "unpack"]
+__all__ = ["ARROWS", "GZIP", "Content", "gunzipped_head", "text_of", "unpack"]
 
 GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 ARROWS = (b"ARROW1", b"\xff\xff\xff\xff")
@@ -75,6 +75,20 @@ def unpack(data: bytes, name: str, most: int) -> Content:
         raise PayloadTooLarge.of("file", f"{len(data)} bytes", f"up to {most}")
     kind = "parquet" if data[:4] == PARQUET else "arrow" if data.startswith(ARROWS) else "text"
     return Content(data, kind, facts, name)
+
+
+def gunzipped_head(data: bytes, size: int) -> bytes:
+    """Return the first bytes that a gzip file unpacks to, from its beginning.
+
+    Raises
+    ------
+    PayloadInvalid
+        It is damaged.
+    """
+    try:
+        return zlib.decompressobj(wbits=31).decompress(data, size)
+    except zlib.error as error:
+        raise PayloadInvalid(f"got damaged gzip ({error}), allowed gzip") from None
 
 
 def _gunzip(data: bytes, most: int) -> bytes:

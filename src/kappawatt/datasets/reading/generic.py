@@ -6,7 +6,7 @@ Whatever can be meant in two ways is refused with the option that settles it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice, pairwise
 
 import numpy as np
@@ -16,11 +16,11 @@ from kappawatt.datasets.reading.meaning import Form, LeftOut, Meaning, TimeColum
 from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Table
-from kappawatt.datasets.reading.times import ABBREVIATIONS, is_time, read_clock, split_span
+from kappawatt.datasets.reading.times import ABBREVIATIONS, is_time, read_clock, read_times, split_span
 from kappawatt.datasets.reading.units import Unit, is_rate, multiple_in, unit_in, unit_named
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["FORECAST", "GENERIC", "generic_meaning", "key_of_column", "key_of_file", "word_of_labels"]
+__all__ = ["FORECAST", "GENERIC", "generic_meaning", "key_of_column", "key_of_file", "kind_of", "word_of_labels"]
 
 GENERIC = "no publisher's; by its names and cells"
 ASKED_ROWS = 500
@@ -92,7 +92,7 @@ def generic_meaning(table: Table, options: Options, name: str) -> Meaning:
     ]
     key = _key(table, kinds, used)
     values = _values(table, options, [p for p in numbers if p not in key], key, name, left_out)
-    read = used | set(key) | {value.place for value in values} | set()
+    read = used | set(key) | {value.place for value in values}
     named = {one.name for one in left_out}
     for place, header in enumerate(table.header):
         if place not in read and header not in named:
@@ -111,10 +111,13 @@ def _kind(table: Table, place: int) -> str:
     column = table.columns[place]
     if not isinstance(column, list):
         return "time" if column.dtype.kind == "M" else "number"
-    asked = [text.strip() for text in islice(column, ASKED_ROWS)]
-    told = [text for text in asked if text.lower() not in UNKNOWN]
-    if not told:
-        told = [text.strip() for text in column[::-1][:ASKED_ROWS] if text.strip().lower() not in UNKNOWN]
+    first = kind_of(islice(column, ASKED_ROWS))
+    return first if first != "nothing" else kind_of(column[::-1][:ASKED_ROWS])
+
+
+def kind_of(cells: Iterable[str]) -> str:
+    """Return what most cells that say something hold: `time`, `number`, `clock` or `text`; `nothing` if none does."""
+    told = [text for cell in cells if (text := cell.strip()).lower() not in UNKNOWN]
     if not told:
         return "nothing"
     for kind, test in (("time", is_time), ("number", is_number), ("clock", lambda t: read_clock(t) is not None)):
@@ -218,8 +221,6 @@ def _best_times(header: Sequence[str], found: list[int], left_out: list[LeftOut]
 
 def _refuse_without_time(table: Table, kinds: Sequence[str]) -> None:
     """Say why no column can be one of times: what its cells look like."""
-    from kappawatt.datasets.reading.times import read_times
-
     for place, kind in enumerate(kinds):
         if kind == "number" and not _is_index(table, place):
             read_times(table.texts(place)[:ASKED_ROWS], table.header[place])  # seconds since 1970, or 20240101

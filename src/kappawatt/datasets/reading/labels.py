@@ -233,8 +233,9 @@ def starts_of(
     if second is not None:
         starts = np.where(second & ~np.isnat(late), late, early)
     elif len(repeated):
-        is_second = _come_again(local[repeated], values[repeated], backwards=order_in_time(wall) < 0)
-        if not is_in_order or order_in_time(wall) == 0:
+        order = order_in_time(wall)
+        is_second = _come_again(local[repeated], values[repeated], backwards=order < 0)
+        if not is_in_order or order == 0:
             is_second = _by_continuity(early, late, repeated, is_second, values, interval)
         starts[repeated[is_second]] = late[repeated[is_second]]
     return starts - interval if labels is Labels.END else starts

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kappawatt.columns.budget import Budget
 from kappawatt.columns.schema import Kind, Schema
 from kappawatt.datasets.reading.numbers import find_format, read_numbers
-from kappawatt.datasets.reading.options import NOTHING_SAID, Options
+from kappawatt.datasets.reading.options import NOTHING_SAID
 from kappawatt.datasets.reading.read import table_of
 
 __all__ = ["is_cut_otherwise", "plain_csv"]
@@ -23,9 +23,7 @@ def is_cut_otherwise(head: bytes) -> bool:
     return b"," not in first and (b";" in first or b"\t" in first)
 
 
-def plain_csv(
-    schema: Schema, data: bytes, options: Options = NOTHING_SAID, budget: Budget | None = None
-) -> tuple[bytes, NDArray[np.int64]]:
+def plain_csv(schema: Schema, data: bytes, budget: Budget | None = None) -> tuple[bytes, NDArray[np.int64]]:
     """Return a table of the stream's own columns, however cells and decimals are written, as plain CSV, and its lines.
 
     Raises
@@ -33,10 +31,10 @@ def plain_csv(
     PayloadInvalid
         It is no table, or its numbers can be read in two ways.
     """
-    table = table_of(data, "", options, budget)
+    table = table_of(data, "", NOTHING_SAID, budget)
     known = schema.by_header()
     numeric = [i for i, name in enumerate(table.header) if name in known and known[name].kind is Kind.NUMBER]
-    written = find_format([table.columns[i] for i in numeric], table.separator, options)
+    written = find_format([table.columns[i] for i in numeric], table.separator, NOTHING_SAID)
     columns = [table.texts(i) for i in range(len(table.header))]
     for i in numeric:
         numbers, bad = read_numbers(table.columns[i], written)

@@ -17,7 +17,7 @@ from kappawatt.datasets.reading.content import Content, text_of, unpack
 from kappawatt.datasets.reading.generic import generic_meaning
 from kappawatt.datasets.reading.meaning import Layout, Meaning
 from kappawatt.datasets.reading.options import NOTHING_SAID, Options
-from kappawatt.datasets.reading.table import Column, Fact, Table
+from kappawatt.datasets.reading.table import Column, Fact, Table, instant_texts
 from kappawatt.datasets.reading.texts import dialect_of, read_with_csv
 from kappawatt.datasets.series import MOST_BYTES
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
@@ -142,14 +142,13 @@ def table_of(data: bytes, name: str, options: Options, budget: Budget | None = N
     elif budget is not None:
         raise PayloadInvalid.of("body", f"a file of the kind {content.kind}", "text; `kappawatt ingest` reads this one")
     else:
-        table = _of_kind(content, name)
+        table = _of_kind(content)
     if not table.header:
         raise PayloadInvalid.of("file", "no column", "a table")
-    facts = (*content.facts, *table.facts)
-    return Table(table.header, table.columns, table.lines, table.separator, table.problems, facts)
+    return replace(table, facts=(*content.facts, *table.facts))
 
 
-def _of_kind(content: Content, name: str) -> Table:
+def _of_kind(content: Content) -> Table:
     if content.kind == "workbook":
         from kappawatt.datasets.reading.workbook import read_workbook
 
@@ -181,8 +180,7 @@ def _of_text(data: bytes, options: Options, budget: Budget | None) -> Table:
         table = read_with_duckdb(text, dialect)
     else:
         table = read_with_csv(text, dialect)
-    facts = (encoding, *table.facts) if encoding.because else table.facts
-    return Table(table.header, table.columns, table.lines, table.separator, table.problems, facts)
+    return replace(table, facts=(encoding, *table.facts)) if encoding.because else table
 
 
 def _require_lines_within(text: bytes, columns: int, budget: Budget) -> None:
@@ -254,12 +252,7 @@ def _of_arrow(data: bytes) -> Table:
 def _arrow_column(column: Any) -> Column:
     values = np.asarray(column)
     if values.dtype.kind == "M":
-        moments = values.astype("datetime64[ms]")
-        missing = np.isnat(moments)
-        return [
-            "" if gone else f"{text}Z"
-            for text, gone in zip(np.datetime_as_string(moments).tolist(), missing.tolist(), strict=True)
-        ]
+        return instant_texts(values)
     if values.dtype.kind in "fiu":
         return values.astype(np.float64)
     return ["" if value is None else str(value) for value in values.tolist()]

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from kappawatt.columns.times import iso_texts
 from kappawatt.datasets.series import Problems
+from kappawatt.forecasting.calendar import Times
 
-__all__ = ["Column", "Fact", "Table", "texts_of"]
+__all__ = ["Column", "Fact", "Table", "instant_texts", "texts_of"]
 
 Column = list[str] | NDArray[np.float64] | NDArray[np.datetime64]
 """Texts as the file has them; numbers and times only where the file itself has types (Parquet, Arrow, workbooks)."""
@@ -70,6 +72,11 @@ class Table:
     def texts(self, place: int) -> list[str]:
         """Return a column's cells as text."""
         return texts_of(self.columns[place])
+
+
+def instant_texts(moments: Times) -> list[str]:
+    """Return instants as text with their offset, `Z`; what is unknown is empty."""
+    return [text or "" for text in iso_texts(moments.astype("datetime64[ms]"))]
 
 
 def texts_of(column: Column) -> list[str]:

@@ -83,8 +83,6 @@ class Moments:
         Positions that cannot be read, and what would be.
     has_clock : bool
         Whether any text has a time of the day.
-    ends_a_day : bool
-        Whether one says 24:00.
     facts : tuple of Fact
     """
 
@@ -92,7 +90,6 @@ class Moments:
     offset: NDArray[np.timedelta64]
     bad: tuple[tuple[int, str], ...] = ()
     has_clock: bool = True
-    ends_a_day: bool = False
     facts: tuple[Fact, ...] = field(default=())
 
     @property
@@ -195,8 +192,7 @@ def read_times(texts: Sequence[str], name: str, *, day_first: bool | None = None
     if len({clocks[clock][1] for clock in clocks if not np.isnat(clocks[clock][1])}) > MOST_OFFSETS:
         allowed = "a time, with one offset or two; a range such as 00:00-01:00 needs blanks around its hyphen"
         raise PayloadInvalid.of(name, f"{next(iter(codes))!r}, with an offset that changes from row to row", allowed)
-    late = any(clock.startswith("24:") for clock in clocks)
-    return Moments(wall[code], offset[code], bad, any(clocks), late, (fact,) if fact else ())
+    return Moments(wall[code], offset[code], bad, any(clocks), (fact,) if fact else ())
 
 
 def _why_not(text: str, date: re.Match[str] | None, clock: str, order: Order) -> str:

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.datasets.reading.dialect import Dialect, cells_of
-from kappawatt.datasets.reading.table import Column, Table
+from kappawatt.datasets.reading.table import Column, Table, instant_texts
 from kappawatt.datasets.reading.texts import LONGEST_LINE, MOST_COLUMNS, facts_of, narrow_row, refuse_wide, wide_row
 from kappawatt.datasets.series import Problem, Problems
 from kappawatt.errors import PayloadInvalid
@@ -48,12 +49,11 @@ def read_with_duckdb(data: bytes, dialect: Dialect) -> Table:
                 READ, [path, dialect.separator, dialect.line, LONGEST_LINE, dict.fromkeys(spare, "VARCHAR")]
             ).fetchnumpy()
             rejects = connection.execute(REJECTED).fetchall()
-        except connection_errors() as error:
+        except duckdb.Error as error:
             raise PayloadInvalid.of("file", str(error).partition("\n")[0][:200], "a table") from None
     problems = Problems()
-    gone = [
-        np.ma.getmaskarray(np.ma.asarray(found[name])) for name in spare
-    ]  # cells that are not there, not empty ones
+    # Cells that are not there, not empty ones.
+    gone = [np.ma.getmaskarray(np.ma.asarray(found[name])) for name in spare]
     columns: list[list[str]] = [_texts(found[name]) for name in spare]
     refused = {int(line) for line, _, _ in rejects}
     lines = lines[~np.isin(lines, list(refused))] if refused else lines
@@ -85,14 +85,6 @@ def read_with_duckdb(data: bytes, dialect: Dialect) -> Table:
     return Table(dialect.names, tuple(columns), lines, dialect.separator, problems, facts_of(dialect))
 
 
-def connection_errors() -> type[Exception]:
-    """What DuckDB raises."""
-    import duckdb
-
-    error: type[Exception] = duckdb.Error
-    return error
-
-
 def read_parquet(data: bytes) -> Table:
     """Read a Parquet file.
 
@@ -106,7 +98,7 @@ def read_parquet(data: bytes) -> Table:
         try:
             described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [path]).fetchall()
             found = connection.execute("SELECT * FROM read_parquet(?)", [path]).fetchnumpy()
-        except connection_errors() as error:
+        except duckdb.Error as error:
             raise PayloadInvalid.of("file", str(error).partition("\n")[0][:200], "Parquet") from None
     if len(described) > MOST_COLUMNS:
         raise PayloadInvalid.of("file", f"{len(described)} columns", f"up to {MOST_COLUMNS:,}")
@@ -121,28 +113,11 @@ def _typed(values: Any, kind: str) -> Column:
     if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION", "BLOB")):
         raise PayloadInvalid.of("file", f"a column of {kind}", "columns of numbers, times and text")
     if "WITH TIME ZONE" in kind:
-        moments = values.filled(np.datetime64("NaT")).astype("datetime64[ms]")
-        texts = np.datetime_as_string(moments, unit="ms").tolist()
-        return ["" if gone else f"{text}Z" for text, gone in zip(texts, np.isnat(moments).tolist(), strict=True)]
+        return instant_texts(values.filled(np.datetime64("NaT")))
     if kind.startswith(("TIMESTAMP", "DATE")):
         times: NDArray[np.datetime64] = values.filled(np.datetime64("NaT")).astype("datetime64[ms]")
         return times
-    if kind.startswith(
-        (
-            "DOUBLE",
-            "FLOAT",
-            "DECIMAL",
-            "BIGINT",
-            "INTEGER",
-            "SMALLINT",
-            "TINYINT",
-            "UBIGINT",
-            "UINTEGER",
-            "USMALLINT",
-            "UTINYINT",
-            "HUGEINT",
-        )
-    ):
+    if np.ma.getdata(values).dtype.kind in "fiu":
         numbers = values.astype(np.float64)
         return np.where(missing, np.nan, np.ma.getdata(numbers))
     return [
@@ -177,8 +152,6 @@ def _lines_of(data: bytes, skipped: int) -> NDArray[np.int64]:
 
 @contextmanager
 def _connection() -> Iterator[Any]:
-    import duckdb
-
     connection = duckdb.connect(config={"threads": "2", "autoinstall_known_extensions": "false"})
     try:
         yield connection
