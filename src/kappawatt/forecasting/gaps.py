@@ -1,8 +1,9 @@
 """The gap policy: which missing intervals are filled before a model sees them, and when a forecast is refused.
 
-A run of up to 3 hours is interpolated; a longer one takes the same local time a week earlier (up to four weeks back,
-then ahead, inside what is known). The answer says how many intervals of the last five weeks were filled. More than 25
-missing hours in the last seven days are refused, with the hours named: a forecast would be made up of what was made up.
+A run of up to 3 hours is interpolated, or at the end goes on as it did a week before; a longer one takes the same local
+time a week earlier (up to four weeks back, then ahead, inside what is known). The answer says how many intervals of the
+last five weeks were filled. More than 25 missing hours in the last seven days are refused, with the hours named: a
+forecast would be made up of what was made up.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, same_local_time
 from kappawatt.forecasting.history import Past
 
-__all__ = ["MOST_MISSING", "fill_gaps", "fill_inside", "missing_lately", "name_spans"]
+__all__ = ["LATELY", "MOST_MISSING", "fill_gaps", "fill_inside", "missing_lately", "name_spans"]
 
 INTERPOLATED = 3 * HOUR
 MOST_MISSING = 25 * HOUR  # the longest local day: values that are published next morning
@@ -52,7 +53,31 @@ def name_spans(times: Times, step: int) -> str:
 
 def fill_gaps(past: Past) -> Past:
     """Return the same with gaps filled up to the issue time, and `filled` saying how many intervals were."""
-    return fill_inside(_up_to_issue_time(past))
+    extended = _up_to_issue_time(past)
+    return _joined(extended, fill_inside(extended))
+
+
+def _joined(past: Past, filled: Past) -> Past:
+    """The same as `filled`, in which a short gap at the end goes on from the newest value as it did a week before.
+
+    The value of a week before itself would be a step down or up in the newest hour, and a model takes it for news.
+    """
+    known = np.flatnonzero(~np.isnan(past.values))
+    missing = len(past) - 1 - int(known[-1]) if len(known) else 0
+    if not 0 < missing <= int(INTERPOLATED / past.interval):
+        return filled
+    times = past.times[-missing - 1 :]
+    for weeks in WEEKS:
+        before = past.at(same_local_time(times, past.time_zone, 7 * weeks))
+        if np.isnan(before).any():
+            continue
+        values, newest = filled.values.copy(), filled.values[-missing - 1]
+        if past.values[known].min() > 0:
+            values[-missing:] = newest * before[1:] / before[0]
+        else:
+            values[-missing:] = newest + before[1:] - before[0]
+        return replace(filled, values=values)
+    return filled
 
 
 def _up_to_issue_time(past: Past) -> Past:

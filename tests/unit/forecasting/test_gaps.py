@@ -85,14 +85,36 @@ def test_a_gap_after_the_first_hour_is_a_straight_line() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2])
-def test_the_newest_hours_have_no_line_to_stand_on_and_take_the_week_before(length: int) -> None:
+def test_the_newest_hours_go_on_from_the_one_before_as_they_did_a_week_ago(length: int) -> None:
     past = past_without((960 - length, 960))
+    higher = replace(past, values=np.where(past.times >= past.end - 3 * DAY, 1.3 * past.values, past.values))
 
-    filled = fill_gaps(past)
+    filled = fill_gaps(higher)
 
+    before = higher.values[-169:][: length + 1]
     assert len(filled) == 960
-    assert np.array_equal(filled.values[-length:], loads(hours("2016-06-01", 960))[-168 - length :][:length])
+    assert np.allclose(filled.values[-length:], higher.values[-1] * before[1:] / before[0])
     assert filled.filled == length
+
+
+def test_the_newest_hours_of_net_load_go_on_by_difference() -> None:
+    past = past_without((958, 960))
+    around_zero = replace(past, values=past.values - 28_000.0)
+    assert np.nanmin(around_zero.values) < 0
+
+    filled = fill_gaps(around_zero)
+
+    before = around_zero.values[-169:][:3]
+    assert np.allclose(filled.values[-2:], around_zero.values[-1] + before[1:] - before[0])
+
+
+def test_four_newest_hours_take_the_week_before_and_so_do_hours_without_one_to_go_on_from() -> None:
+    four = fill_gaps(past_without((956, 960)))
+    three = fill_gaps(past_without((957, 960), (956 - 168, 958 - 168)))
+
+    known = loads(hours("2016-06-01", 960))
+    assert np.array_equal(four.values[-4:], known[-172:-168])
+    assert np.allclose(three.values[-3:], known[956] * known[-339:-336] / known[-340])
 
 
 def test_a_gap_that_the_past_begins_with_takes_the_week_after() -> None:
