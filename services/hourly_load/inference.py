@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,9 @@ from kappawatt.models.arrays import read_arrays
 
 from .calibration import calibrate
 from .features import CALENDAR_NAMES, DEPTH, FEATURE_NAMES, calendar_features, rows_of_cells
+from .lifting import lift_of, lifted
 from .linear import HourlyRegression, linear_terms
+from .own_weeks import TERMS, refitted
 from .wall_clock import HOURS, Cells, WallClock, wall_clock
 
 if TYPE_CHECKING:
@@ -127,9 +129,28 @@ class Fitted:
         targets : sequence of ndarray of datetime64[ms]
             Of each issue time.
         """
+        if (history.values <= 0).any():
+            return [self._forecast_lifted(history, *asked) for asked in zip(issue_times, targets, strict=True)]
+        return self._forecast_positive(history, issue_times, targets)
+
+    def _forecast_lifted(self, history: Past, issue_time: np.datetime64, targets: Times) -> Fan:
+        """Forecast a series with values at or below zero: the lift is of what was known at the issue time."""
+        known = max(0, int((issue_time - history.start) // history.interval))
+        past = replace(history, values=history.values[:known], issue_time=issue_time)
+        lift = lift_of(past)
+        (fan,) = self._forecast_positive(lifted(past), [issue_time], [targets], is_lifted=lift > 0)
+        return replace(fan, quantiles=fan.quantiles - lift) if lift else fan
+
+    def _forecast_positive(
+        self,
+        history: Past,
+        issue_times: Sequence[np.datetime64],
+        targets: Sequence[Times],
+        is_lifted: bool = False,
+    ) -> list[Fan]:
         clock = wall_clock(history)
         origins = clock.origins(np.array(issue_times, dtype="datetime64[ms]"))
-        days = _Days(self, clock)
+        days = _Days(self, clock, is_lifted)
         fans = []
         for origin, own in zip(origins.tolist(), targets, strict=True):
             cells = clock.cells(own)
@@ -148,10 +169,11 @@ class Fitted:
 class _Days:
     """Days of one series as the model forecasts them at a lead, each computed once."""
 
-    def __init__(self, fitted: Fitted, clock: WallClock) -> None:
+    def __init__(self, fitted: Fitted, clock: WallClock, is_lifted: bool) -> None:
         self._fitted = fitted
         self._clock = clock
-        self._found: dict[tuple[int, int], tuple[Matrix, Matrix]] = {}
+        self._is_lifted = is_lifted
+        self._found: dict[tuple[int, int], tuple[Matrix, ...]] = {}
 
     def forecast(self, day: int, origin: int) -> Matrix:
         """Return quantiles [MW] of a day's hours, shape (24, 19), issued when cells before `origin` were known."""
@@ -166,6 +188,10 @@ class _Days:
         cells = days[:-1, None] * HOURS + np.arange(HOURS)
         known = cells < min(day * HOURS - lead, len(self._clock.log_load))
         measured = np.where(known, self._clock.log_load[np.where(known, cells, 0)], np.nan)
+        if self._is_lifted:
+            level, terms = (np.array([self._found[lead, d][i] for d in days.tolist()]) for i in (2, 3))
+            centre, spread = refitted(centre - level, terms, measured - level[:-1])
+            centre = centre + level
         residuals = self._held_out((measured - centre[:-1]) / spread[:-1], days[:-1])
         calibration = calibrate(residuals, lead, member.reference)
         steps = calibration.scale * spread[-1][:, None] * calibration.quantiles
@@ -190,6 +216,9 @@ class _Days:
         centre = (centre + rows.level).reshape(-1, HOURS)
         for i, day in enumerate(new.tolist()):
             self._found[lead, day] = centre[i], spread.reshape(-1, HOURS)[i]
+            if self._is_lifted:
+                own = slice(HOURS * i, HOURS * (i + 1))
+                self._found[lead, day] += rows.level[own], rows.matrix[own][:, TERMS].astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

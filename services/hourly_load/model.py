@@ -26,6 +26,7 @@ from kappawatt.forecasting.history import Past
 
 from .features import calendar_features, rows_of_cells
 from .inference import CALIBRATION_DAYS, Classic, Fitted, Member
+from .lifting import lifted
 from .linear import fit_hourly
 from .wall_clock import HOURS, WallClock, wall_clock
 from .within_hour import hours_of
@@ -105,7 +106,7 @@ def fit(pasts: Sequence[Past], leads: Sequence[int] = LEADS, progress: Progress 
     SettingInvalid
         There is too little to fit.
     """
-    clocks = [wall_clock(hours_of(past)) for past in pasts]
+    clocks = [wall_clock(lifted(hours_of(past))) for past in pasts]
     held_from = _held_from(clocks)
     members = []
     for lead in sorted(set(leads)):
