@@ -43,4 +43,5 @@ FORECASTER = Forecaster(
     load=load,
     forecast=forecast,
     sees_unknown_end=True,
+    doubts=meter.STREAM.doubts,
 )

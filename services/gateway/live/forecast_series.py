@@ -75,7 +75,7 @@ class KeptFan:
 
 FACTS = (
     "id", "key", "issue_time", "corrected", "time_zone", "step_seconds", "target", "unit", "day", "filled",
-    "fallback", "fallback_reason", "model", "version", "published",
+    "disbelieved", "disbelieved_spans", "fallback", "fallback_reason", "model", "version", "published",
 )  # fmt: skip
 
 

@@ -42,8 +42,8 @@ MOST_RECORDS = 2_000  # of one poll
 MOST_VERSIONS = 1_000
 SCORE_SECONDS = 0.5
 LISTED = (
-    "issue_time", "available_at", "known_at", "corrected", "filled", "fallback", "fallback_reason", "model", "version",
-    "published",
+    "issue_time", "available_at", "known_at", "corrected", "filled", "disbelieved", "fallback", "fallback_reason",
+    "model", "version", "published",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """What is wrong with a series, or looks so: missing, stuck, zero, far from its neighbours, another level, a register.
 
-Nothing here changes a value. Rows that the reader refused, and those that came twice, are its own to say.
+Nothing here changes a value. What is stuck and what is a spike is defined in `kappawatt.forecasting.belief`, where a
+forecast takes it for missing. Rows that the reader refused, and those that came twice, are its own to say.
 """
 
 from __future__ import annotations
@@ -12,32 +13,13 @@ from numpy.typing import NDArray
 
 from kappawatt.datasets.profiles import daily_means
 from kappawatt.datasets.series import SeriesFile
-from kappawatt.forecasting.calendar import DAY, Instant, Times, to_local
+from kappawatt.forecasting.belief import STUCK_SECONDS, equal_runs, spikes, stuck_runs
+from kappawatt.forecasting.calendar import DAY, Instant, Times
 
 __all__ = ["Quality", "Shift", "Shifts", "Span", "Spans", "Spikes", "examine", "without_spikes"]
 
-FLAT_SECONDS = 6 * 3600
-"""Shortest stuck run [s]. The longest run of one non-zero value in 12 years of PJM's zones is 3 h, in a year of four
-homes of Low Carbon London 5 h."""
-FLAT_FACTOR = 3.0
-"""How many times the longest run that chance makes a stuck one is. Where a share p of n neighbours is equal, the
-longest run of equal ones is about log(n (1 - p)) / log(1 / p), where n (1 - p) is the number of runs (Erdos and Renyi,
-On a new law of large numbers, 1970)."""
-FLAT_OTHERS = 5
-"""Other runs of the same value from which on they tell how long it repeats: a meter of few digits has many."""
 ZERO_SECONDS = 3 * 3600
 """Shortest run of zeros [s] that is told as one."""
-SPIKE_DAYS = 7
-"""Neighbouring days on each side whose value at the same local time is what is usual."""
-SPIKE_LEAST = 4
-"""Neighbouring days that must be known, or nothing is usual."""
-SPIKE_SHARE = 0.99
-"""Of all distances from what is usual, those that are ordinary."""
-SPIKE_FACTOR = 4.0
-"""How many times the largest ordinary distance a spike is away. The furthest value of any real series this was tried on
-(PJM, ISO New England, Estonia, London, Texas) is 3.5 times away; an hour ten times too high is 15 and more."""
-SPIKES_AMONG = 3
-"""The furthest values that never count as ordinary, however short a series is."""
 SHIFT_DAYS = 14
 """Days before and after a change of level: whole weeks, so that each day is compared with one of its weekday."""
 SHIFT_KNOWN = 10
@@ -291,71 +273,22 @@ def _runs(
     """Runs of equal values in neighbouring intervals, of `least` intervals and more, among those that are `of`."""
     if not len(values):
         return Spans(times, np.zeros(0, np.int64), values, step)
-    goes_on = (values[1:] == values[:-1]) & (np.diff(place) == 1)
-    begins = np.flatnonzero(np.concatenate([[True], ~goes_on]))
-    lengths = np.diff(np.append(begins, len(values)))
+    begins, lengths = equal_runs(values, place)
     kept = (lengths >= least) & of[begins]
     return Spans(times[begins[kept]], lengths[kept], values[begins[kept]], step)
 
 
 def _flat(times: Times, values: NDArray[np.float64], place: NDArray[np.int64], step: int) -> Spans:
-    """Runs longer than 6 h and than chance makes them, by how the same value repeats elsewhere."""
-    least = -(-FLAT_SECONDS // step)
-    every = _runs(times, values, place, step, values != 0, 1)
-    _, code, runs = np.unique(every.values, return_inverse=True, return_counts=True)
-    length = np.bincount(code, weights=every.counts, minlength=len(runs))
-    others, long = runs[code] - 1, length[code] - every.counts  # runs of the same value, and intervals in them
-    short = every.counts < least
-    few = others < FLAT_OTHERS  # then all short runs say how often neighbours are equal
-    others = np.where(few, short.sum(), others)
-    long = np.where(few, every.counts[short].sum(), long)
-    share = np.clip(1 - others / np.maximum(long, 1), 0.0, 1 - 1e-9)
-    by_chance = np.log(np.maximum(others, 2)) / np.log(1 / np.maximum(share, 1e-9))
-    kept = (every.counts >= least) & (every.counts >= FLAT_FACTOR * by_chance)
-    return Spans(every.starts[kept], every.counts[kept], every.values[kept], step)
+    """Stuck runs."""
+    begins, counts = stuck_runs(values, place, -(-STUCK_SECONDS // step))
+    return Spans(times[begins], counts, values[begins], step)
 
 
 def _spikes(times: Times, values: NDArray[np.float64], series: SeriesFile) -> Spikes:
-    usual = _usual(times, values, series)
-    distance = np.abs(values - usual)
-    told = np.flatnonzero(np.isfinite(distance) & (values != 0))  # runs of zeros are told as such
-    ordinary = np.sort(distance[told])
-    if len(ordinary) <= SPIKES_AMONG + SPIKE_LEAST:
-        return Spikes(times[:0], values[:0], values[:0])
-    largest = ordinary[min(int(SPIKE_SHARE * (len(ordinary) - 1)), len(ordinary) - 1 - SPIKES_AMONG)]
-    if largest <= 0:
-        return Spikes(times[:0], values[:0], values[:0])
-    found = told[distance[told] > SPIKE_FACTOR * largest]
+    told = values != 0  # runs of zeros are told as such
+    far, usual = spikes(times, values, series.step, series.time_zone, series.stream.doubts.spreads)
+    found = np.flatnonzero(far & told)
     return Spikes(times[found], values[found], usual[found])
-
-
-def _usual(times: Times, values: NDArray[np.float64], series: SeriesFile) -> NDArray[np.float64]:
-    """Median of the same local time of neighbouring days; NaN where too few of them are known."""
-    slot = to_local(times, series.time_zone).astype(np.int64) // (series.step * 1000)
-    order = np.argsort(slot, kind="stable")
-    slots, ordered = slot[order], values[order]
-    day = 86_400 // series.step
-    usual = np.full(len(values), np.nan)
-    for begin in range(0, len(values), 262_144):  # in parts: all neighbours at once would take 14 times the series
-        part = slot[begin : begin + 262_144]
-        beside = np.full((2 * SPIKE_DAYS, len(part)), np.inf)
-        row = 0
-        for days in range(-SPIKE_DAYS, SPIKE_DAYS + 1):
-            if not days:
-                continue
-            wanted = part + days * day
-            at = np.minimum(np.searchsorted(slots, wanted), len(slots) - 1)
-            there = slots[at] == wanted
-            beside[row, there] = ordered[at[there]]
-            row += 1
-        beside.sort(axis=0)
-        count = np.isfinite(beside).sum(axis=0)
-        column = np.arange(len(part))
-        low, high = beside[np.maximum(count - 1, 0) // 2, column], beside[count // 2 % len(beside), column]
-        with np.errstate(invalid="ignore"):
-            middle = np.where(count % 2 == 1, low, (low + high) / 2)
-        usual[begin : begin + 262_144] = np.where(count >= SPIKE_LEAST, middle, np.nan)
-    return usual
 
 
 def _never_falling(times: Times, values: NDArray[np.float64], step: int) -> Spans:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.errors import PayloadInvalid
+from kappawatt.forecasting.belief import believed
 from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.gaps import fill_inside
 from kappawatt.forecasting.history import History, Past
@@ -109,7 +110,10 @@ class Problems(list[Problem]):
 
 
 def past_of(series: SeriesFile) -> Past:
-    """Return everything a file knows of a series, gaps inside it filled; not its weather: when was it known?"""
+    """Return everything a file knows of a series, filled where it is missing or cannot be right.
+
+    Not its weather: when was it known?
+    """
     history = History(series.key, series.time_zone, series.step)
     history.add(series.starts, series.values)
-    return fill_inside(history.until(history.known_until()))
+    return fill_inside(believed(history.until(history.known_until()), series.stream.doubts))

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -24,6 +25,7 @@ from kappawatt import __version__
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
 from kappawatt.evaluation.days import Day, score_days
+from kappawatt.forecasting.belief import Doubts, believed
 from kappawatt.forecasting.calendar import Times, issue_time, local_date, parse_clock
 from kappawatt.forecasting.fan import LEVELS, naive_fan
 from kappawatt.forecasting.forecaster import Forecaster
@@ -153,7 +155,8 @@ def run_backtest(
             if not left:
                 progress(len(kept), total, "kept from before")
                 continue
-            fitted = _train(fit, histories, dates[0], clock, lambda what: progress(len(kept), total, what))
+            say = partial(progress, len(kept), total)
+            fitted = _train(fit, histories, dates[0], clock, forecaster.doubts, say)
             for history, date in left:
                 kept.add(_forecast_day(forecaster, fitted, history, date, clock))
                 progress(len(kept), total, f"{date}")
@@ -206,6 +209,7 @@ def _train(
     histories: Sequence[History],
     date: np.datetime64,
     clock: np.timedelta64,
+    doubts: Doubts,
     say: Callable[[str], None],
 ) -> Any:
     """Fit to what was known when the forecast for `date` was issued; None if there is nothing to fit to."""
@@ -213,7 +217,7 @@ def _train(
     for history in histories:
         past = history.until(issue_time(date, clock, history.time_zone))
         if len(past):
-            pasts.append(fill_inside(past))
+            pasts.append(fill_inside(believed(past, doubts)))
     if not pasts:
         return None
     say(f"training for {date}")

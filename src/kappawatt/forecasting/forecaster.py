@@ -16,10 +16,11 @@ import numpy as np
 
 from kappawatt.columns.schema import Schema, shorten
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
+from kappawatt.forecasting.belief import SPIKY, Doubts, believed
 from kappawatt.forecasting.calendar import DAY, HOUR, Times
 from kappawatt.forecasting.fan import LEVELS, Fan, checked_levels, level_name, naive_fan
-from kappawatt.forecasting.gaps import MOST_MISSING, fill_gaps, fill_inside, missing_lately, name_spans
-from kappawatt.forecasting.history import History, Past
+from kappawatt.forecasting.gaps import LATELY, MOST_MISSING, fill_gaps, fill_inside, missing_lately, name_spans
+from kappawatt.forecasting.history import Doubt, History, Past
 from kappawatt.forecasting.registers import never_falls
 from kappawatt.forecasting.window import LocalDays, Window
 from kappawatt.models.artifact import Artifact
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 EVER = np.datetime64("9999-12-31", "ms")  # as of now: whatever came late counts
 NEXT_DAY = LocalDays()
+MOST_SAID = 4  # spans a message names
 UNNAMED = "unnamed"  # a series brought without a name
 
 Lookup = Callable[[str], History | None]
@@ -59,6 +61,11 @@ class Issued:
     def filled(self) -> int:
         """Intervals of the history that were filled."""
         return self.past.filled
+
+    @property
+    def disbelieved(self) -> int:
+        """Measurements of the last five weeks that were taken for missing."""
+        return sum(doubt.count for doubt in self.past.doubted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,8 @@ class Forecaster:
         Quantile levels of its fans, rising, with 0.5 among them.
     window : Window
         What one forecast covers: the next whole local day if nothing else is said.
+    doubts : Doubts
+        Which measurements it does not believe; runs of days of one value other than zero if nothing else is said.
     """
 
     name: str
@@ -120,6 +129,7 @@ class Forecaster:
     levels: tuple[float, ...] = LEVELS
     window: Window = NEXT_DAY
     usual_step: int | None = None
+    doubts: Doubts = SPIKY
 
     def __post_init__(self) -> None:
         names = {self.target, *map(level_name, checked_levels(self.levels))}
@@ -135,7 +145,7 @@ class Forecaster:
         return self.steps[0] if len(self.steps) == 1 else self.usual_step
 
     def issue(self, fitted: Any, past: Past, targets: Times) -> Issued:
-        """Forecast the intervals of one window from what was known: gap policy, model, fallback.
+        """Forecast the intervals of one window from what was known: belief, gap policy, model, fallback.
 
         Parameters
         ----------
@@ -148,10 +158,16 @@ class Forecaster:
             Too much of the last week is missing, the values are a register's, or not even the seasonal naive has
             what it needs; the message names the hours.
         """
-        missing = missing_lately(past)
+        own = int(self.depth / past.interval)
+        judged = believed(past.last(max(own, int(LATELY / past.interval))), self.doubts)
+        if judged.doubted:
+            log.warning("not believed, taken for missing", extra={"series": past.key, "spans": _said(judged.doubted)})
+        missing = missing_lately(judged)
         if len(missing) * past.interval > MOST_MISSING:
             hours = len(missing) * past.interval / HOUR
             spans = name_spans(missing, past.step)
+            if judged.doubted:
+                spans += f"; not believed: {_said(judged.doubted)}"
             raise HistoryInsufficient.of(
                 self.target,
                 f"{hours:g} hours missing in the last 7 days before {iso(past.issue_time)} ({spans})",
@@ -164,7 +180,7 @@ class Forecaster:
                 "what each interval added: the difference of two readings",
             )
         fill = fill_inside if self.sees_unknown_end else fill_gaps
-        known = fill(past.last(int(self.depth / past.interval)))
+        known = fill(judged.last(own))
         reason = "no model: nothing lies before to train on" if fitted is None else self._why_not(known)
         if reason is None:
             try:
@@ -200,6 +216,13 @@ def _fault(fan: Fan, n: int, levels: tuple[float, ...]) -> str | None:
     if not np.isfinite(fan.quantiles).all() or not all(np.isfinite(f).all() for f in fan.day.values()):
         return "the model gave a value that is no number"
     return None
+
+
+def _said(doubted: tuple[Doubt, ...]) -> str:
+    """Return for a person what is not believed, the newest first: `stuck 2024-05-11T22:00:00Z, 72 in a row`."""
+    newest = [f"{doubt.why} {iso(doubt.start)}, {doubt.count} in a row" for doubt in doubted[::-1]]
+    more = len(newest) - MOST_SAID
+    return "; ".join(newest[:MOST_SAID]) + (f"; and {more} more" if more > 0 else "")
 
 
 def iso(moment: np.datetime64) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid
 from kappawatt.forecasting.calendar import Instant, Times, as_instant, utc_offset
 
-__all__ = ["AHEAD_INTERVALS", "History", "Past", "intervals_ahead"]
+__all__ = ["AHEAD_INTERVALS", "Doubt", "History", "Past", "intervals_ahead"]
 
 Vector = NDArray[np.float64]
 MOST_INTERVALS = 500_000  # of one series in memory: 57 years of hours, 14 of quarter hours
@@ -30,6 +30,26 @@ BEGINNING = np.iinfo(np.int64).min  # "was always known"
 def intervals_ahead(step: int) -> int:
     """Return how many intervals of a length [s] covariates are kept ahead of the last value, at most."""
     return max(AHEAD_INTERVALS, AHEAD_DAYS * 86_400 // step)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Intervals in a row that are not believed (`kappawatt.forecasting.belief`).
+
+    Parameters
+    ----------
+    start, end : datetime64[ms]
+        UTC; the end is the last one's.
+    count : int
+        Intervals.
+    why : str
+        `spike`, `stuck` or `zero`.
+    """
+
+    start: Instant
+    end: Instant
+    count: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +75,8 @@ class Past:
         On the same grid, running on past the last value as far as it was known then. NaN where unknown.
     filled : int
         How many of the last five weeks' `values` the gap policy filled (`kappawatt.forecasting.gaps`).
+    doubted : tuple of Doubt
+        Measurements of the last five weeks that were taken for missing.
     """
 
     key: str
@@ -65,6 +87,7 @@ class Past:
     issue_time: Instant
     covariates: Mapping[str, Vector] = field(default_factory=dict)
     filled: int = 0
+    doubted: tuple[Doubt, ...] = ()
 
     def __len__(self) -> int:
         return len(self.values)

@@ -102,6 +102,11 @@ def forecast_document(
         "quantiles": {level: _plain(issued.fan.quantiles[:, i]) for i, level in enumerate(levels)},
         "day": {name: dict(zip(levels, _plain(figure), strict=True)) for name, figure in issued.fan.day.items()},
         "filled": issued.filled,
+        "disbelieved": issued.disbelieved,
+        "disbelieved_spans": [
+            {"start": instant(doubt.start), "end": instant(doubt.end), "count": doubt.count, "why": doubt.why}
+            for doubt in past.doubted[-MOST_SPANS:]
+        ],
         "fallback": issued.fallback is not None,
         "fallback_reason": issued.fallback,
         "model": model.name,
@@ -175,6 +180,7 @@ MOST_INTERVALS = 1_000  # of one forecast; a day of 25 hours has 100 quarter hou
 MOST_LEVELS = 200
 MOST_FIGURES = 50  # of a day
 MOST_DIGITS = 20  # of a level
+MOST_SPANS = 20  # of what was not believed, the newest
 YEAR = 366 * 86_400
 MOMENTS = {"available_at": MOMENT, "known_at": MOMENT}
 MADE_BY = {
@@ -203,6 +209,8 @@ FORECAST_MORE = {
     "unit": maybe(NAME),
     "day": Part("quantiles by figure", lambda value: _are_figures(value)),
     "filled": OFFSET,
+    "disbelieved": OFFSET,
+    "disbelieved_spans": Part(f"up to {MOST_SPANS} spans", lambda value: _are_spans(value)),
     "fallback_reason": maybe(WORDS),
 }
 REALISED = {
@@ -261,6 +269,19 @@ def _is_level(text: str) -> bool:
         return len(text) <= MOST_DIGITS and 0 < float(text) < 1
     except ValueError:
         return False
+
+
+def _are_spans(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= MOST_SPANS
+        and all(
+            isinstance(span, dict)
+            and MOMENT.is_right(span.get("start")) and MOMENT.is_right(span.get("end"))
+            and OFFSET.is_right(span.get("count")) and NAME.is_right(span.get("why"))
+            for span in value
+        )
+    )  # fmt: skip
 
 
 def _are_figures(value: Any) -> bool:

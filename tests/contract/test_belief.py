@@ -1,0 +1,180 @@
+"""What cannot be right is missing to a forecast, through every door, and the answer says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from flask import Flask
+
+from kappawatt.bus import Bus, Outgoing
+from kappawatt.columns.arrow import write_columns
+from kappawatt.columns.content import ARROW
+from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.forecasting.model import ForecastModel
+from kappawatt.forecasting.request import example_request, read_forecast_request
+from kappawatt.messages.forecasts import instants
+from kappawatt.serving.app import create_app
+from kappawatt.serving.service import find_service
+from kappawatt.settings import Settings
+from kappawatt.worker.forecasting import Forecasting
+
+Values = list[float | None]
+SETTINGS = Settings.read({})
+
+
+def request_of(service: str, change: Callable[[Values], None] = lambda _: None) -> dict[str, Any]:
+    """A history of its own up to the start of a day; `change` spoils it."""
+    forecaster = find_service(service).modelled().predictor
+    assert isinstance(forecaster, Forecaster)
+    body = example_request(forecaster, "a", seed=31)
+    _, _, issue = read_forecast_request(body, forecaster)
+    body["issue_time"] = f"{issue}Z"
+    change(body["history"]["values"])
+    return body
+
+
+@pytest.fixture(scope="module")
+def app() -> Flask:
+    return create_app(find_service("hourly-load"), SETTINGS)
+
+
+def forecast(app: Flask, body: dict[str, Any], status: int = 200) -> dict[str, Any]:
+    response = app.test_client().post("/forecast", json=body)
+    assert response.status_code == status, response.data
+    found: dict[str, Any] = response.json
+    return found
+
+
+def spoil(places: list[int], factor: float) -> Callable[[Values], None]:
+    def change(values: Values) -> None:
+        for place in places:
+            values[place] = (values[place] or 0.0) * factor
+
+    return change
+
+
+def forget(places: list[int]) -> Callable[[Values], None]:
+    def change(values: Values) -> None:
+        for place in places:
+            values[place] = None
+
+    return change
+
+
+def hold(first: int, last: int | None) -> Callable[[Values], None]:
+    def change(values: Values) -> None:
+        part = range(len(values))[first:last]
+        for place in part:
+            values[place] = 31_234.5
+
+    return change
+
+
+@pytest.mark.parametrize("factor", [11.0, 0.1, 0.0, -1.0])
+@pytest.mark.parametrize("places", [[-1], [-40], [-1, -2, -50, -333]])
+def test_a_spike_gives_the_bits_that_its_absence_gives(app: Flask, factor: float, places: list[int]) -> None:
+    spoilt = forecast(app, request_of("hourly-load", spoil(places, factor)))
+
+    missing = forecast(app, request_of("hourly-load", forget(places)))
+
+    assert spoilt["quantiles"] == missing["quantiles"]
+    assert (spoilt["disbelieved"], missing["disbelieved"]) == (len(places), 0)
+    assert spoilt["filled"] == missing["filled"] == len(places)
+    assert missing["disbelieved_spans"] == []
+    assert {span["why"] for span in spoilt["disbelieved_spans"]} == {"zero" if factor == 0 else "spike"}
+    assert sum(span["count"] for span in spoilt["disbelieved_spans"]) == len(places)
+
+
+def test_a_good_history_is_believed(app: Flask) -> None:
+    found = forecast(app, request_of("hourly-load"))
+
+    assert (found["disbelieved"], found["disbelieved_spans"]) == (0, [])
+
+
+def test_a_meter_that_stood_still_for_some_hours_is_said(app: Flask) -> None:
+    body = request_of("hourly-load", hold(-60, -45))
+
+    found = forecast(app, body)
+
+    start, n = np.datetime64(body["history"]["start"].removesuffix("Z"), "ms"), len(body["history"]["values"])
+    times = start + np.array([n - 60, n - 45]) * np.timedelta64(1, "h")
+    begin, end = instants(times)
+    assert found["disbelieved_spans"] == [{"start": begin, "end": end, "count": 15, "why": "stuck"}]
+
+
+def test_one_that_stood_still_for_days_is_refused_as_if_they_were_missing(app: Flask) -> None:
+    problem = forecast(app, request_of("hourly-load", hold(-72, None)), 422)
+
+    assert "72 hours missing in the last 7 days" in problem["detail"]
+    assert "not believed: stuck" in problem["detail"]
+
+
+def test_rows_say_it_too(app: Flask) -> None:
+    body = request_of("hourly-load", spoil([-7], 14.0))
+    start = np.datetime64(body["history"]["start"].removesuffix("Z"), "ms")
+    values = body["history"]["values"]
+    times = instants(start + np.arange(len(values) + 24) * np.timedelta64(1, "h"))
+    columns = {"load_zone": ["a"] * len(times), "interval_start": times, "load": [*values, *[None] * 24]}
+
+    rows = app.test_client().post("/predict", json={"columns": columns}).json["columns"]
+
+    assert rows["disbelieved"][-24:] == [1] * 24
+    compact = forecast(app, body)["quantiles"]["0.50"]
+    assert [float(f"{v:.7g}") for v in rows["load"][-24:]] == compact
+
+
+def test_the_bus_gives_the_same_document(app: Flask, bus: Bus, tmp_path: Path) -> None:
+    service = find_service("hourly-load")
+    model = service.open(SETTINGS)
+    assert isinstance(model, ForecastModel)
+    body = request_of("hourly-load", spoil([-5, -200], 0.06))
+    history, _, issue = read_forecast_request(body, model.predictor)
+    past = history.until(issue)
+    stream = service.streamed()
+    block = write_columns({"interval_start": past.times, "load": past.values})
+    producer = bus.producer()
+    clock = int(issue.astype(np.int64))
+    producer.publish([Outgoing(stream.readings.name, block, b"a", (("content-type", ARROW.encode()),), clock)])
+    producer.close()
+    reader = bus.reader([stream.readings.name], {})
+
+    outcome = Forecasting(bus, model, stream, output=stream.answers.name).answer(reader.poll(1.0))
+
+    reader.close()
+    (document,) = (orjson.loads(m.value) for m in outcome.outgoing)
+    expected = forecast(app, body)
+    same = ("quantiles", "filled", "disbelieved", "disbelieved_spans", "fallback", "issue_time", "target_time")
+    assert {name: document[name] for name in same} == {name: expected[name] for name in same}
+    assert document["disbelieved"] == 2
+
+
+def test_of_a_home_a_peak_is_believed_and_a_stuck_meter_is_not() -> None:
+    home = create_app(find_service("smart-meter"), SETTINGS)
+    peak = forecast(home, request_of("smart-meter", spoil([-3], 9.0)))
+    n = len(request_of("smart-meter")["history"]["values"])
+    day = n // 21
+
+    def stand_still(values: Values) -> None:
+        values[-4 * day - day // 2 : -2 * day] = [0.217] * (2 * day + day // 2)
+
+    problem = forecast(home, request_of("smart-meter", stand_still), 422)
+
+    assert peak["disbelieved"] == 0
+    assert "not believed: stuck" in problem["detail"]
+
+
+@pytest.mark.parametrize(("one", "other"), [("US/Mountain", "America/Denver"), ("Asia/Calcutta", "Asia/Kolkata")])
+def test_two_names_of_one_zone_give_the_same_bits(app: Flask, one: str, other: str) -> None:
+    body = request_of("hourly-load")
+    body["history"]["start"] = "2025-12-02T18:30:00Z" if other == "Asia/Kolkata" else "2025-12-04T07:00:00Z"
+    del body["issue_time"]
+
+    first, second = (forecast(app, body | {"time_zone": zone}) for zone in (one, other))
+
+    assert first["quantiles"] == second["quantiles"]
+    assert (first["time_zone"], second["time_zone"]) == (one, other)
