@@ -69,7 +69,7 @@ ROW: dict[str, Any] = {
         **dict.fromkeys(("time_zone", "issue_time", "available_at", "known_at", "fallback_reason"), TEXT),
         **dict.fromkeys(("model", "version", "measured_until"), TEXT),
         **{name: {"type": ["boolean", "null"]} for name in ("corrected", "fallback")},
-        **{name: {"type": ["integer", "null"]} for name in ("step_seconds", "filled", "disbelieved", "published")},
+        **{name: {"type": ["integer", "null"]} for name in ("step_seconds", "filled", "suspect", "published")},
         "score": SCORE,
     },
 }

@@ -46,5 +46,5 @@ FORECASTER = Forecaster(
     feature_names=FEATURE_NAMES,
     load=load,
     forecast=forecast,
-    doubts=events.STREAM.doubts,
+    suspect_rules=events.STREAM.suspect_rules,
 )

@@ -48,7 +48,7 @@ def issued(document: Mapping[str, Any], records: Records, i: int, zones: Collect
         "target": checks.required(document, "target"),
         "unit": checks.text(document.get("unit")),
         "filled": checks.count(document, "filled"),
-        "disbelieved": checks.count(document, "disbelieved"),
+        "suspect": checks.count(document, "suspect"),
         "fallback": checks.flag(document, "fallback"),
         "fallback_reason": checks.text(document.get("fallback_reason")),
         **checks.made_by(document, records, i),

@@ -121,7 +121,7 @@ ISSUED = (
 )
 MADE_BY = (
     Column("filled", Type.BIGINT),
-    Column("disbelieved", Type.BIGINT),
+    Column("suspect", Type.BIGINT),
     Column("fallback", Type.BOOLEAN),
     Column("fallback_reason", Type.TEXT),
     *ANSWERED,

@@ -43,5 +43,5 @@ FORECASTER = Forecaster(
     load=load,
     forecast=forecast,
     sees_unknown_end=True,
-    doubts=meter.STREAM.doubts,
+    suspect_rules=meter.STREAM.suspect_rules,
 )

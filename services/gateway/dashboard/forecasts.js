@@ -247,7 +247,7 @@ function showBadges(f) {
   if (f === null) badges.push(["no forecast yet", "The first comes when readings pass the time of day at which forecasts are issued.", "warn"]);
   if (f?.fallback) badges.push(["seasonal naive", `The model did not answer: ${f.fallback_reason ?? "the same local time a week before stands in"}`, "warn"]);
   if (f?.filled) badges.push([`${f.filled.toLocaleString()} filled`, "Intervals of the history that were missing and were filled before the model saw them.", "warn"]);
-  if (f?.disbelieved) badges.push([`${f.disbelieved.toLocaleString()} not believed`, `Measurements that cannot be right were taken for missing: ${(f.disbelieved_spans ?? []).map((s) => `${s.why} ${s.start}, ${s.count} in a row`).join("; ")}`, "warn"]);
+  if (f?.suspect) badges.push([`${f.suspect.toLocaleString()} suspect`, `Measurements that cannot be right were taken for missing: ${(f.suspect_spans ?? []).map((s) => `${s.why} ${s.start}, ${s.count} in a row`).join("; ")}`, "warn"]);
   if (f?.corrected) badges.push(["corrected", `Late data changed what was known; available at ${f.available_at}.`, ""]);
   $("badges").replaceChildren(...badges.map(([text, title, kind]) => { const made = element("li", text, kind); made.title = title; return made; }));
 }
@@ -390,7 +390,7 @@ function showDays(one, chosen, clock) {
     [`MAE [${one.unit}]`, (f) => [amount(f.score?.mae), "number"]],
     ...(!state.view.percent ? [] : [["MAPE", (f) => [share(f.score?.mape, 2), "number"]]]),
     ["Inside 90 %", (f) => [f.score ? share(f.score.coverage_90, 0) : "–", "number"]],
-    ["Notes", (f) => [[f.fallback && "naive", f.filled && `${f.filled} filled`, f.disbelieved && `${f.disbelieved} not believed`, f.corrected && "corrected"].filter(Boolean).join(", ") || "–"]],
+    ["Notes", (f) => [[f.fallback && "naive", f.filled && `${f.filled} filled`, f.suspect && `${f.suspect} suspect`, f.corrected && "corrected"].filter(Boolean).join(", ") || "–"]],
   ];
   const head = element("thead"), top = head.insertRow(), body = element("tbody");
   columns.forEach(([text], i) => { const cell = element("th", text, i > 1 && text !== "Notes" ? "number" : ""); cell.scope = "col"; top.append(cell); });

@@ -75,7 +75,7 @@ class KeptFan:
 
 FACTS = (
     "id", "key", "issue_time", "corrected", "time_zone", "step_seconds", "target", "unit", "day", "filled",
-    "disbelieved", "disbelieved_spans", "fallback", "fallback_reason", "model", "version", "published",
+    "suspect", "suspect_spans", "fallback", "fallback_reason", "model", "version", "published",
 )  # fmt: skip
 
 

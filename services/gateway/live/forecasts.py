@@ -42,7 +42,7 @@ MOST_RECORDS = 2_000  # of one poll
 MOST_VERSIONS = 1_000
 SCORE_SECONDS = 0.5
 LISTED = (
-    "issue_time", "available_at", "known_at", "corrected", "filled", "disbelieved", "fallback", "fallback_reason",
+    "issue_time", "available_at", "known_at", "corrected", "filled", "suspect", "fallback", "fallback_reason",
     "model", "version", "published",
 )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """What is wrong with a series, or looks so: missing, stuck, zero, far from its neighbours, another level, a register.
 
-Nothing here changes a value. What is stuck and what is a spike is defined in `kappawatt.forecasting.belief`, where a
+Nothing here changes a value. What is stuck and what is a spike is defined in `kappawatt.forecasting.suspects`, where a
 forecast takes it for missing. Rows that the reader refused, and those that came twice, are its own to say.
 """
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from kappawatt.datasets.profiles import daily_means
 from kappawatt.datasets.series import SeriesFile
-from kappawatt.forecasting.belief import STUCK_SECONDS, equal_runs, spikes, stuck_runs
 from kappawatt.forecasting.calendar import DAY, Instant, Times
+from kappawatt.forecasting.suspects import STUCK_SECONDS, equal_runs, spikes, stuck_runs
 
 __all__ = ["Quality", "Shift", "Shifts", "Span", "Spans", "Spikes", "examine", "without_spikes"]
 
@@ -286,7 +286,7 @@ def _flat(times: Times, values: NDArray[np.float64], place: NDArray[np.int64], s
 
 def _spikes(times: Times, values: NDArray[np.float64], series: SeriesFile) -> Spikes:
     told = values != 0  # runs of zeros are told as such
-    far, usual = spikes(times, values, series.step, series.time_zone, series.stream.doubts.spreads)
+    far, usual = spikes(times, values, series.step, series.time_zone, series.stream.suspect_rules.spreads)
     found = np.flatnonzero(far & told)
     return Spikes(times[found], values[found], usual[found])
 

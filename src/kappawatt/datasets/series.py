@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.errors import PayloadInvalid
-from kappawatt.forecasting.belief import believed
 from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.gaps import fill_inside
 from kappawatt.forecasting.history import History, Past
+from kappawatt.forecasting.suspects import without_suspects
 from kappawatt.streams.stream import Stream
 
 __all__ = [
@@ -116,4 +116,4 @@ def past_of(series: SeriesFile) -> Past:
     """
     history = History(series.key, series.time_zone, series.step)
     history.add(series.starts, series.values)
-    return fill_inside(believed(history.until(history.known_until()), series.stream.doubts))
+    return fill_inside(without_suspects(history.until(history.known_until()), series.stream.suspect_rules))

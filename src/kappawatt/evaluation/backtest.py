@@ -25,12 +25,12 @@ from kappawatt import __version__
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
 from kappawatt.evaluation.days import Day, score_days
-from kappawatt.forecasting.belief import Doubts, believed
 from kappawatt.forecasting.calendar import Times, issue_time, local_date, parse_clock
 from kappawatt.forecasting.fan import LEVELS, naive_fan
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.gaps import fill_inside
 from kappawatt.forecasting.history import History, Past
+from kappawatt.forecasting.suspects import SuspectRules, without_suspects
 
 __all__ = ["RETRAIN", "SHIPPED", "Fit", "Plan", "Result", "Rolling", "run_backtest"]
 
@@ -156,7 +156,7 @@ def run_backtest(
                 progress(len(kept), total, "kept from before")
                 continue
             say = partial(progress, len(kept), total)
-            fitted = _train(fit, histories, dates[0], clock, forecaster.doubts, say)
+            fitted = _train(fit, histories, dates[0], clock, forecaster.suspect_rules, say)
             for history, date in left:
                 kept.add(_forecast_day(forecaster, fitted, history, date, clock))
                 progress(len(kept), total, f"{date}")
@@ -209,7 +209,7 @@ def _train(
     histories: Sequence[History],
     date: np.datetime64,
     clock: np.timedelta64,
-    doubts: Doubts,
+    suspect_rules: SuspectRules,
     say: Callable[[str], None],
 ) -> Any:
     """Fit to what was known when the forecast for `date` was issued; None if there is nothing to fit to."""
@@ -217,7 +217,7 @@ def _train(
     for history in histories:
         past = history.until(issue_time(date, clock, history.time_zone))
         if len(past):
-            pasts.append(fill_inside(believed(past, doubts)))
+            pasts.append(fill_inside(without_suspects(past, suspect_rules)))
     if not pasts:
         return None
     say(f"training for {date}")

@@ -16,12 +16,12 @@ import numpy as np
 
 from kappawatt.columns.schema import Schema, shorten
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
-from kappawatt.forecasting.belief import SPIKY, Doubts, believed
 from kappawatt.forecasting.calendar import DAY, HOUR, Times
 from kappawatt.forecasting.fan import LEVELS, Fan, checked_levels, level_name, naive_fan
 from kappawatt.forecasting.gaps import LATELY, MOST_MISSING, fill_gaps, fill_inside, missing_lately, name_spans
-from kappawatt.forecasting.history import Doubt, History, Past
+from kappawatt.forecasting.history import History, Past, Suspect
 from kappawatt.forecasting.registers import never_falls
+from kappawatt.forecasting.suspects import SPIKY, SuspectRules, without_suspects
 from kappawatt.forecasting.window import LocalDays, Window
 from kappawatt.models.artifact import Artifact
 
@@ -63,9 +63,9 @@ class Issued:
         return self.past.filled
 
     @property
-    def disbelieved(self) -> int:
+    def suspect(self) -> int:
         """Measurements of the last five weeks that were taken for missing."""
-        return sum(doubt.count for doubt in self.past.doubted)
+        return sum(suspect.count for suspect in self.past.suspects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ class Forecaster:
         Quantile levels of its fans, rising, with 0.5 among them.
     window : Window
         What one forecast covers: the next whole local day if nothing else is said.
-    doubts : Doubts
-        Which measurements it does not believe; runs of days of one value other than zero if nothing else is said.
+    suspect_rules : SuspectRules
+        Which measurements it finds suspect; runs of days of one value other than zero if nothing else is said.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Forecaster:
     levels: tuple[float, ...] = LEVELS
     window: Window = NEXT_DAY
     usual_step: int | None = None
-    doubts: Doubts = SPIKY
+    suspect_rules: SuspectRules = SPIKY
 
     def __post_init__(self) -> None:
         names = {self.target, *map(level_name, checked_levels(self.levels))}
@@ -145,7 +145,7 @@ class Forecaster:
         return self.steps[0] if len(self.steps) == 1 else self.usual_step
 
     def issue(self, fitted: Any, past: Past, targets: Times) -> Issued:
-        """Forecast the intervals of one window from what was known: belief, gap policy, model, fallback.
+        """Forecast the intervals of one window from what was known: suspect values, gap policy, model, fallback.
 
         Parameters
         ----------
@@ -159,15 +159,15 @@ class Forecaster:
             what it needs; the message names the hours.
         """
         own = int(self.depth / past.interval)
-        judged = believed(past.last(max(own, int(LATELY / past.interval))), self.doubts)
-        if judged.doubted:
-            log.warning("not believed, taken for missing", extra={"series": past.key, "spans": _said(judged.doubted)})
+        judged = without_suspects(past.last(max(own, int(LATELY / past.interval))), self.suspect_rules)
+        if judged.suspects:
+            log.warning("suspect, taken for missing", extra={"series": past.key, "spans": _said(judged.suspects)})
         missing = missing_lately(judged)
         if len(missing) * past.interval > MOST_MISSING:
             hours = len(missing) * past.interval / HOUR
             spans = name_spans(missing, past.step)
-            if judged.doubted:
-                spans += f"; not believed: {_said(judged.doubted)}"
+            if judged.suspects:
+                spans += f"; suspect: {_said(judged.suspects)}"
             raise HistoryInsufficient.of(
                 self.target,
                 f"{hours:g} hours missing in the last 7 days before {iso(past.issue_time)} ({spans})",
@@ -218,9 +218,9 @@ def _fault(fan: Fan, n: int, levels: tuple[float, ...]) -> str | None:
     return None
 
 
-def _said(doubted: tuple[Doubt, ...]) -> str:
-    """Return for a person what is not believed, the newest first: `stuck 2024-05-11T22:00:00Z, 72 in a row`."""
-    newest = [f"{doubt.why} {iso(doubt.start)}, {doubt.count} in a row" for doubt in doubted[::-1]]
+def _said(suspects: tuple[Suspect, ...]) -> str:
+    """Return for a person what is suspect, the newest first: `stuck 2024-05-11T22:00:00Z, 72 in a row`."""
+    newest = [f"{suspect.why} {iso(suspect.start)}, {suspect.count} in a row" for suspect in suspects[::-1]]
     more = len(newest) - MOST_SAID
     return "; ".join(newest[:MOST_SAID]) + (f"; and {more} more" if more > 0 else "")
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid
 from kappawatt.forecasting.calendar import Instant, Times, as_instant, utc_offset
 
-__all__ = ["AHEAD_INTERVALS", "Doubt", "History", "Past", "intervals_ahead"]
+__all__ = ["AHEAD_INTERVALS", "History", "Past", "Suspect", "intervals_ahead"]
 
 Vector = NDArray[np.float64]
 MOST_INTERVALS = 500_000  # of one series in memory: 57 years of hours, 14 of quarter hours
@@ -33,8 +33,8 @@ def intervals_ahead(step: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """Intervals in a row that are not believed (`kappawatt.forecasting.belief`).
+class Suspect:
+    """Intervals in a row that are suspect (`kappawatt.forecasting.suspects`).
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Past:
         On the same grid, running on past the last value as far as it was known then. NaN where unknown.
     filled : int
         How many of the last five weeks' `values` the gap policy filled (`kappawatt.forecasting.gaps`).
-    doubted : tuple of Doubt
+    suspects : tuple of Suspect
         Measurements of the last five weeks that were taken for missing.
     """
 
@@ -87,7 +87,7 @@ class Past:
     issue_time: Instant
     covariates: Mapping[str, Vector] = field(default_factory=dict)
     filled: int = 0
-    doubted: tuple[Doubt, ...] = ()
+    suspects: tuple[Suspect, ...] = ()
 
     def __len__(self) -> int:
         return len(self.values)

@@ -241,8 +241,8 @@ class _Rows:
             for end, i in (("", median), ("_lower", 0), ("_upper", -1)):
                 self._columns[name + end][rows] = figure[i]
         self._columns["filled"][rows] = issued.filled
-        if "disbelieved" in self._columns:  # of a service of one's own the response may have no such field
-            self._columns["disbelieved"][rows] = issued.disbelieved
+        if "suspect" in self._columns:  # of a service of one's own the response may have no such field
+            self._columns["suspect"][rows] = issued.suspect
         self._columns["fallback"][rows] = issued.fallback is not None
 
     def _refuse_count(self, rows: NDArray[np.intp], count: int) -> None:

@@ -102,10 +102,10 @@ def forecast_document(
         "quantiles": {level: _plain(issued.fan.quantiles[:, i]) for i, level in enumerate(levels)},
         "day": {name: dict(zip(levels, _plain(figure), strict=True)) for name, figure in issued.fan.day.items()},
         "filled": issued.filled,
-        "disbelieved": issued.disbelieved,
-        "disbelieved_spans": [
-            {"start": instant(doubt.start), "end": instant(doubt.end), "count": doubt.count, "why": doubt.why}
-            for doubt in past.doubted[-MOST_SPANS:]
+        "suspect": issued.suspect,
+        "suspect_spans": [
+            {"start": instant(suspect.start), "end": instant(suspect.end), "count": suspect.count, "why": suspect.why}
+            for suspect in past.suspects[-MOST_SPANS:]
         ],
         "fallback": issued.fallback is not None,
         "fallback_reason": issued.fallback,
@@ -180,7 +180,7 @@ MOST_INTERVALS = 1_000  # of one forecast; a day of 25 hours has 100 quarter hou
 MOST_LEVELS = 200
 MOST_FIGURES = 50  # of a day
 MOST_DIGITS = 20  # of a level
-MOST_SPANS = 20  # of what was not believed, the newest
+MOST_SPANS = 20  # of suspect values, the newest
 YEAR = 366 * 86_400
 MOMENTS = {"available_at": MOMENT, "known_at": MOMENT}
 MADE_BY = {
@@ -209,8 +209,8 @@ FORECAST_MORE = {
     "unit": maybe(NAME),
     "day": Part("quantiles by figure", lambda value: _are_figures(value)),
     "filled": OFFSET,
-    "disbelieved": OFFSET,
-    "disbelieved_spans": Part(f"up to {MOST_SPANS} spans", lambda value: _are_spans(value)),
+    "suspect": OFFSET,
+    "suspect_spans": Part(f"up to {MOST_SPANS} spans", lambda value: _are_spans(value)),
     "fallback_reason": maybe(WORDS),
 }
 REALISED = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kappawatt.bus.topic import DAY, Topic
 from kappawatt.columns.schema import Field, Kind, Schema
-from kappawatt.forecasting.belief import CONTINUOUS
+from kappawatt.forecasting.suspects import CONTINUOUS
 from kappawatt.streams import rules
 from kappawatt.streams.series import (
     AVAILABLE_AT,
@@ -116,7 +116,7 @@ STREAM = Stream(
     rules=rules.OF_SERIES,
     values=(LOAD.name, TEMPERATURE.name),
     steps=STEPS,
-    doubts=CONTINUOUS,
+    suspect_rules=CONTINUOUS,
     usual_step=3600,  # rows of hours need not say so
     time_zone="America/New_York",
     files="kappawatt.datasets.layouts.load:LAYOUTS",

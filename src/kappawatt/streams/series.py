@@ -106,7 +106,7 @@ def forecast_schema(
         )
     ]
     filled = number("filled", "", "intervals of the history that were missing and filled (docs/forecasts.md)", 0)
-    disbelieved = number("disbelieved", "", "measurements that were not believed and taken for missing", 0)
+    suspect = number("suspect", "", "suspect measurements, taken for missing", 0)
     fallback = Field(
         "fallback",
         "",
@@ -114,4 +114,4 @@ def forecast_schema(
         kind=Kind.BOOLEAN,
         example=False,
     )
-    return Schema(name, meaning, (point, *quantiles, *figures, filled, disbelieved, fallback))
+    return Schema(name, meaning, (point, *quantiles, *figures, filled, suspect, fallback))

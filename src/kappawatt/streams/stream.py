@@ -14,8 +14,8 @@ from kappawatt.bus.topic import Topic, dead_letter
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.schema import Schema
 from kappawatt.errors import PayloadInvalid, SettingInvalid
-from kappawatt.forecasting.belief import SPIKY, Doubts
 from kappawatt.forecasting.fan import LEVELS
+from kappawatt.forecasting.suspects import SPIKY, SuspectRules
 
 __all__ = ["NAME", "NAME_OR_PART", "Bins", "Demo", "Form", "Key", "Rule", "Stream", "View", "load_entry", "resolve"]
 
@@ -166,8 +166,8 @@ class Stream:
         None: it has to be said or shown.
     time_zone : str
         IANA name of the zone of series that do not say theirs, the forecaster's own; empty if there is none.
-    doubts : Doubts
-        Which measurements a forecast does not believe.
+    suspect_rules : SuspectRules
+        Which measurements are suspect, and missing to a forecast.
     arrival : str or None
         Time field whose absence means the time of arrival.
     files : str
@@ -201,7 +201,7 @@ class Stream:
     steps: tuple[int, ...] = ()
     usual_step: int | None = None
     time_zone: str = ""
-    doubts: Doubts = SPIKY
+    suspect_rules: SuspectRules = SPIKY
     arrival: str | None = None
     files: str = ""
     readings_table: str = ""

@@ -53,7 +53,7 @@ def add_routes(
         repeatable=True,
         description="The history comes with the request, or is known from the bus by the series' name. The answer has "
         f"{len(forecaster.levels)} quantiles for each interval; `filled` says how many missing intervals of the "
-        "history were filled, `disbelieved` how many measurements were not believed and taken for missing, and "
+        "history were filled, `suspect` how many measurements are suspect and were taken for missing, and "
         "`fallback` that the seasonal naive answers instead of the model.",
         body={JSON: request_schema(forecaster)},
         examples={JSON: example_request(forecaster, str(forecaster.request.field(forecaster.key).example))},
@@ -106,8 +106,8 @@ def _answer_schema() -> dict[str, Any]:
             "target_time": {"type": "array", "items": {"type": "string", "format": "date-time"}},
             "quantiles": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
             "filled": {"type": "integer"},
-            "disbelieved": {"type": "integer", "description": "measurements of five weeks that were taken for missing"},
-            "disbelieved_spans": {"type": "array", "items": SPAN, "description": "where they are, the newest 20"},
+            "suspect": {"type": "integer", "description": "suspect measurements of five weeks, taken for missing"},
+            "suspect_spans": {"type": "array", "items": SPAN, "description": "where they are, the newest 20"},
             "fallback": {"type": "boolean"},
         },
         "required": ["issue_time", "available_at", "target_time", "quantiles", "filled", "fallback"],

@@ -1,12 +1,13 @@
 """Which values nobody should believe: spikes, stuck runs, zeros where nothing is ever zero. Pure functions.
 
-What is not believed is missing to a forecast, and the answer says how much of it there was. A value is doubted only if
+What is suspect is missing to a forecast, and the answer says how much of it there was. A value is suspect only if
 no real series of those it was tried on has any like it: holidays, heat waves, cold snaps and outages in a storm are
 real. Files are looked through by the same rules (`kappawatt inspect`), so that there is one meaning of each word.
 
 - *Spike*: far from the same local time of the two weeks before, and of the five days nearest to it on either side, so
-  that a new level is believed as soon as four days show it. "Far" is measured against how far values of that hour of
-  the day usually are, on a scale that is a logarithm but near zero, so that ten times and a tenth weigh the same.
+  that a new level is no longer suspect as soon as four days show it. "Far" is measured against how far values of that
+  hour of the day usually are, on a scale that is a logarithm but near zero, so that ten times and a tenth weigh the
+  same.
 - *Stuck*: one value other than zero for longer than chance explains.
 - *Zero*: zeros in a series that is otherwise far from zero, and rarely zero.
 """
@@ -19,19 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, to_local
-from kappawatt.forecasting.history import Doubt, Past
+from kappawatt.forecasting.history import Past, Suspect
 
 __all__ = [
     "CONTINUOUS",
     "SPIKY",
     "STUCK_SECONDS",
-    "Doubts",
     "Spread",
-    "believed",
+    "SuspectRules",
     "equal_runs",
     "odd_zeros",
     "spikes",
     "stuck_runs",
+    "without_suspects",
 ]
 
 Vector = NDArray[np.float64]
@@ -65,7 +66,7 @@ FAR_FROM_ZERO = 1 / 3
 weeks of eleven zones (PJM, ISO New England, distribution companies, Estonia, North Macedonia, the Nordic system) it is
 0.41 and more; where the sun on roofs takes noon to zero it is less."""
 TOGETHER = 262_144  # intervals whose neighbours are looked at at once: they take 14 times the memory
-COUNTED = 35 * DAY  # what was doubted longer ago is no news
+COUNTED = 35 * DAY  # what was suspect longer ago is no news
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +93,17 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubts:
-    """What is doubted in series of a kind.
+class SuspectRules:
+    """What is suspect in series of a kind.
 
     Parameters
     ----------
     stuck : timedelta64
         Shortest stuck run.
     zeros : bool
-        Whether zeros are doubted where nothing else is near zero.
+        Whether zeros are suspect where nothing else is near zero.
     spikes : bool
-        Whether spikes are doubted.
+        Whether spikes are suspect.
     spreads : tuple of Spread
         What a spike is, by any of them, also where it is only told.
     """
@@ -120,31 +121,33 @@ Nordic system) are 3.4 ordinary distances and a factor of 2.5 away (Dayton on 20
 3.5 (a thaw in January 2018); ten times or a tenth is 4 distances and more."""
 BEYOND_ALL = Spread(((1e6, 8.0),), 0.99, 1.0, by_hour=False)
 """Twice as far as the furthest real value on a plain scale."""
-CONTINUOUS = Doubts(stuck=6 * HOUR, zeros=True, spikes=True, spreads=(TIMES_THREE, BEYOND_ALL))
+CONTINUOUS = SuspectRules(stuck=6 * HOUR, zeros=True, spikes=True, spreads=(TIMES_THREE, BEYOND_ALL))
 """Of a zone, where many act at once."""
-SPIKY = Doubts(stuck=2 * DAY, zeros=False, spikes=False, spreads=(Spread(((1e6, 4.0),), 0.99, 1.0, by_hour=False),))
+SPIKY = SuspectRules(
+    stuck=2 * DAY, zeros=False, spikes=False, spreads=(Spread(((1e6, 4.0),), 0.99, 1.0, by_hour=False),)
+)
 """Of a household: any value may follow any other, and an empty home is a zero. The furthest value of five homes is 3.5
 times as far away as the largest ordinary one."""
 
 
-def believed(past: Past, doubts: Doubts) -> Past:
-    """Return the same past, in which what is not believed is unknown, and `doubted` says what that is.
+def without_suspects(past: Past, suspect_rules: SuspectRules) -> Past:
+    """Return the same past, in which what is suspect is unknown, and `suspects` says what that is.
 
     Parameters
     ----------
     past : Past
-    doubts : Doubts
+    suspect_rules : SuspectRules
         Of the kind of series it is.
 
     Returns
     -------
     Past
-        As if the doubted values had never been measured: its last value is known. `past` itself, if all is believed.
+        As if the suspect values had never been measured: its last value is known. `past` itself, if nothing is suspect.
     """
     known = np.flatnonzero(~np.isnan(past.values))
     if not len(known):
         return past
-    why = _reasons(past, known, doubts)
+    why = _reasons(past, known, suspect_rules)
     if not (why > 0).any():
         return past
     values = past.values.copy()
@@ -158,31 +161,31 @@ def believed(past: Past, doubts: Doubts) -> Past:
         start=past.start + first * past.interval,
         values=values[first:last],
         covariates={name: column[first:] for name, column in past.covariates.items()},
-        doubted=_spans(past, known[why > 0], why[why > 0]),
+        suspects=_spans(past, known[why > 0], why[why > 0]),
     )
 
 
 WHY = ("", "stuck", "zero", "spike")
 
 
-def _reasons(past: Past, known: NDArray[np.intp], doubts: Doubts) -> NDArray[np.int8]:
-    """Position in `WHY` of why each known value is doubted; 0 if it is not."""
+def _reasons(past: Past, known: NDArray[np.intp], suspect_rules: SuspectRules) -> NDArray[np.int8]:
+    """Position in `WHY` of why each known value is suspect; 0 if it is not."""
     values = past.values[known]
     why = np.zeros(len(known), np.int8)
-    least = -(-int(doubts.stuck / np.timedelta64(1, "s")) // past.step)
+    least = -(-int(suspect_rules.stuck / np.timedelta64(1, "s")) // past.step)
     for begin, count in zip(*stuck_runs(values, known, least), strict=True):
         why[begin : begin + count] = WHY.index("stuck")
-    if doubts.zeros:
+    if suspect_rules.zeros:
         why[(why == 0) & odd_zeros(values)] = WHY.index("zero")
-    if doubts.spikes:
+    if suspect_rules.spikes:
         rest = np.flatnonzero(why == 0)
         times = past.start + known[rest] * past.interval
-        far, _ = spikes(times, values[rest], past.step, past.time_zone, doubts.spreads)
+        far, _ = spikes(times, values[rest], past.step, past.time_zone, suspect_rules.spreads)
         why[rest[far]] = WHY.index("spike")
     return why
 
 
-def _spans(past: Past, places: NDArray[np.intp], why: NDArray[np.int8]) -> tuple[Doubt, ...]:
+def _spans(past: Past, places: NDArray[np.intp], why: NDArray[np.int8]) -> tuple[Suspect, ...]:
     """Doubted intervals that follow each other for one reason, of those that are not long ago."""
     lately = past.start + places * past.interval >= past.issue_time - COUNTED
     places, why = places[lately], why[lately]
@@ -191,7 +194,7 @@ def _spans(past: Past, places: NDArray[np.intp], why: NDArray[np.int8]) -> tuple
     for run in np.split(np.arange(len(places)), edges):
         if len(run):
             start = past.start + places[run[0]] * past.interval
-            found.append(Doubt(start, start + len(run) * past.interval, len(run), WHY[why[run[0]]]))
+            found.append(Suspect(start, start + len(run) * past.interval, len(run), WHY[why[run[0]]]))
     return tuple(found)
 
 

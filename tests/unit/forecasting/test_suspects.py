@@ -1,4 +1,4 @@
-"""What is not believed, what is, and that the one is missing for a forecast and nothing else."""
+"""What is suspect, what is not, and that the one is missing for a forecast and nothing else."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kappawatt.forecasting.belief import CONTINUOUS, SPIKY, believed, odd_zeros, spikes, stuck_runs
 from kappawatt.forecasting.calendar import DAY, HOUR, day_start, to_local
 from kappawatt.forecasting.history import History, Past
+from kappawatt.forecasting.suspects import CONTINUOUS, SPIKY, odd_zeros, spikes, stuck_runs, without_suspects
 
 ZONE = "Europe/Madrid"
 DAYS = 200
@@ -44,63 +44,63 @@ def with_values(past: Past, part: slice, change: Callable[[Vector], Vector]) -> 
     return replace(past, values=values)
 
 
-def not_believed(past: Past) -> list[int]:
-    left = believed(past, CONTINUOUS)
+def suspect_places(past: Past) -> list[int]:
+    left = without_suspects(past, CONTINUOUS)
     return np.flatnonzero(np.isnan(left.at(past.times)) & ~np.isnan(past.values)).tolist()
 
 
 @pytest.mark.parametrize("step", [3600, 1800, 900, 300])
 @pytest.mark.parametrize("days", [20, DAYS])
-def test_a_series_as_it_should_be_is_believed_and_stays_itself(step: int, days: int) -> None:
+def test_a_series_as_it_should_be_is_not_suspect_and_stays_itself(step: int, days: int) -> None:
     past = made_up(days, step)
 
-    assert believed(past, CONTINUOUS) is past
+    assert without_suspects(past, CONTINUOUS) is past
 
 
 @pytest.mark.parametrize("factor", [12.0, 0.08, -1.0, 0.0, 1000.0])
 @pytest.mark.parametrize("places", [[-1], [-2], [2000], [0], [100, 900, 2500, 4700, 4799]])
-def test_a_spike_is_not_believed_wherever_it_is(factor: float, places: list[int]) -> None:
+def test_a_spike_is_suspect_wherever_it_is(factor: float, places: list[int]) -> None:
     past = made_up()
     wrong = with_values(past, np.array(places), lambda v: v * factor)  # type: ignore[arg-type]
 
-    assert not_believed(wrong) == sorted(place % len(past) for place in places)
+    assert suspect_places(wrong) == sorted(place % len(past) for place in places)
 
 
 @pytest.mark.parametrize("step", [3600, 900])
 @pytest.mark.parametrize("place", [0.5, 1.0])
 @pytest.mark.parametrize("factor", [0.0, 0.1, 10.0])
-def test_a_day_of_another_unit_or_of_zeros_is_not_believed(step: int, place: float, factor: float) -> None:
+def test_a_day_of_another_unit_or_of_zeros_is_suspect(step: int, place: float, factor: float) -> None:
     past = made_up(120, step)
     day = 86_400 // step
     last = int(place * len(past))
 
-    found = not_believed(with_values(past, slice(last - day, last), lambda v: v * factor))
+    found = suspect_places(with_values(past, slice(last - day, last), lambda v: v * factor))
 
     assert found == list(range(last - day, last))
 
 
 @pytest.mark.parametrize("hours", [7, 30, 72, 200])
 @pytest.mark.parametrize("last", [4800, 3000])
-def test_a_stuck_meter_is_not_believed(hours: int, last: int) -> None:
+def test_a_stuck_meter_is_suspect(hours: int, last: int) -> None:
     wrong = with_values(made_up(), slice(last - hours, last), lambda v: np.full(len(v), 777.25))
 
-    doubted = believed(wrong, CONTINUOUS).doubted
+    suspects = without_suspects(wrong, CONTINUOUS).suspects
 
-    assert not_believed(wrong) == list(range(last - hours, last))
+    assert suspect_places(wrong) == list(range(last - hours, last))
     if last == 4800:
-        (doubt,) = doubted
-        assert (doubt.why, doubt.count, doubt.end) == ("stuck", hours, wrong.end)
-        assert doubt.start == wrong.end - hours * HOUR
+        (suspect,) = suspects
+        assert (suspect.why, suspect.count, suspect.end) == ("stuck", hours, wrong.end)
+        assert suspect.start == wrong.end - hours * HOUR
     else:
-        assert doubted == ()  # longer ago than five weeks: no news
+        assert suspects == ()  # longer ago than five weeks: no news
 
 
 def test_a_new_level_is_believed_once_four_days_show_it() -> None:
     past = made_up()
     level = [with_values(past, slice(len(past) - 24 * days, None), lambda v: v * 6) for days in (3, 4)]
 
-    assert len(not_believed(level[0])) == 72
-    assert not_believed(level[1]) == []
+    assert len(suspect_places(level[0])) == 72
+    assert suspect_places(level[1]) == []
 
 
 @pytest.mark.parametrize(
@@ -112,22 +112,22 @@ def test_a_new_level_is_believed_once_four_days_show_it() -> None:
     ],
 )
 def test_what_happens_is_believed(change: Callable[[Vector], Vector]) -> None:
-    assert not_believed(with_values(made_up(), slice(-14, None), change)) == []
+    assert suspect_places(with_values(made_up(), slice(-14, None), change)) == []
 
 
 @pytest.mark.parametrize("sun", [0.9, 1.3, 2.0, 4.0])
 @pytest.mark.parametrize("seed", range(4))
 def test_noons_at_zero_and_below_are_believed(sun: float, seed: int) -> None:
-    assert not_believed(made_up(sun=sun, seed=seed)) == []
+    assert suspect_places(made_up(sun=sun, seed=seed)) == []
 
 
-def test_ten_times_at_night_is_not_believed_of_net_load_either() -> None:
+def test_ten_times_at_night_is_suspect_of_net_load_either() -> None:
     past = made_up(sun=2.0)
 
-    assert not_believed(with_values(past, slice(-2, -1), lambda v: v * 10)) == [len(past) - 2]
+    assert suspect_places(with_values(past, slice(-2, -1), lambda v: v * 10)) == [len(past) - 2]
 
 
-def test_what_is_not_believed_is_as_if_it_had_never_been_measured() -> None:
+def test_what_is_suspect_is_as_if_it_had_never_been_measured() -> None:
     past = made_up()
     values = past.values.copy()
     values[[-1, -30]] *= 10
@@ -136,12 +136,12 @@ def test_what_is_not_believed_is_as_if_it_had_never_been_measured() -> None:
     without.add(past.times, np.where(values == past.values, values, np.nan))
     issue = past.issue_time
 
-    left = believed(history.until(issue), CONTINUOUS)
+    left = without_suspects(history.until(issue), CONTINUOUS)
 
     expected = without.until(issue)
     assert (left.start, left.end, left.issue_time) == (expected.start, expected.end, issue)
     assert np.array_equal(left.values, expected.values, equal_nan=True)
-    assert [doubt.why for doubt in left.doubted] == ["spike", "spike"]
+    assert [suspect.why for suspect in left.suspects] == ["spike", "spike"]
 
 
 def test_covariates_stay_on_the_grid_of_what_is_left() -> None:
@@ -149,7 +149,7 @@ def test_covariates_stay_on_the_grid_of_what_is_left() -> None:
     warm = np.arange(len(past) + 24, dtype=np.float64)
     wrong = with_values(replace(past, covariates={"temperature": warm}), slice(0, 2), lambda v: v * 40)
 
-    left = believed(wrong, CONTINUOUS)
+    left = without_suspects(wrong, CONTINUOUS)
 
     assert left.start == past.start + 2 * HOUR
     assert left.covariate("temperature", left.times[:1]).tolist() == [2.0]
@@ -172,16 +172,16 @@ def home(days: int = 60) -> Past:
         (slice(-1, None), lambda v: v + 9, []),
     ],
 )
-def test_of_a_home_only_days_of_one_value_are_doubted(
+def test_of_a_home_only_days_of_one_value_are_suspect(
     part: slice, change: Callable[[Vector], Vector], why: list[str]
 ) -> None:
-    assert [doubt.why for doubt in believed(with_values(home(), part, change), SPIKY).doubted] == why
+    assert [suspect.why for suspect in without_suspects(with_values(home(), part, change), SPIKY).suspects] == why
 
 
 def test_a_home_that_is_empty_for_months_is_believed() -> None:
     past = home()
 
-    assert believed(with_values(past, slice(None), lambda v: v * 0), SPIKY).doubted == ()
+    assert without_suspects(with_values(past, slice(None), lambda v: v * 0), SPIKY).suspects == ()
     assert not odd_zeros(with_values(past, slice(0, 2000), lambda v: v * 0).values).any()
 
 
@@ -199,8 +199,8 @@ def test_of_a_young_series_nothing_is_far() -> None:
     assert np.isnan(usual).all()
 
 
-def test_nothing_is_believed_of_nothing() -> None:
+def test_nothing_is_suspect_of_nothing() -> None:
     nothing = replace(made_up(), values=np.full(30, np.nan))
 
-    assert believed(nothing, CONTINUOUS) is nothing
+    assert without_suspects(nothing, CONTINUOUS) is nothing
     assert not spikes(nothing.times[:0], nothing.values[:0], 3600, ZONE, CONTINUOUS.spreads)[0].any()

@@ -1,6 +1,6 @@
-"""What a forecast does not believe: next to nothing of real series, and what was made wrong on purpose.
+"""What a forecast finds suspect: next to nothing of real series, and what was made wrong on purpose.
 
-`KAPPAWATT_DATA=FOLDER python -m bench.belief [FILE ...]` prints three tables; some ten minutes on one core. Each noon
+`KAPPAWATT_DATA=FOLDER python -m bench.suspects [FILE ...]` prints three tables; some ten minutes on one core. Each noon
 of 2012 to 2016 the zones of PJM are looked through as a forecast of then would have done (of files of one's own all
 noons). Then values are made wrong: at the end, in the middle, one and many, 40 times each, at noons drawn at random;
 and what a spike in the newest hour costs the shipped model is measured.
@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from kappawatt.datasets import named as datasets
 from kappawatt.datasets.reading.read import read_file
 from kappawatt.datasets.series import SeriesFile
-from kappawatt.forecasting.belief import CONTINUOUS, Doubts, believed
 from kappawatt.forecasting.calendar import DAY, day_intervals, issue_time, local_date, parse_clock
 from kappawatt.forecasting.history import History, Past
+from kappawatt.forecasting.suspects import CONTINUOUS, SuspectRules, without_suspects
 from kappawatt.models.artifact import find_artifact
 from kappawatt.services.hourly_load.forecaster import FORECASTER
 from kappawatt.services.hourly_load.service import SERVICE
@@ -38,7 +38,7 @@ HOURS = 24
 ZONES = ("AEP", "DAYTON", "PJME")  # in the order of `load_zones`
 YEAR = "2016-"
 DAYS = 30
-NONE = Doubts(stuck=np.timedelta64(36_500, "D"), zeros=False, spikes=False, spreads=())
+NONE = SuspectRules(stuck=np.timedelta64(36_500, "D"), zeros=False, spikes=False, spreads=())
 Vector = NDArray[np.float64]
 Noons = list[tuple[History, NDArray[np.datetime64]]]
 
@@ -68,9 +68,9 @@ WRONG: dict[str, tuple[Callable[[int], slice], Callable[[Vector], Vector]]] = {
 }
 
 
-def doubted(past: Past) -> NDArray[np.bool_]:
-    """Which values of a past are not believed."""
-    left = believed(past, CONTINUOUS)
+def suspects(past: Past) -> NDArray[np.bool_]:
+    """Which values of a past are suspect."""
+    left = without_suspects(past, CONTINUOUS)
     return np.isnan(left.at(past.times)) & ~np.isnan(past.values)
 
 
@@ -91,14 +91,14 @@ def known_at(history: History, moment: np.datetime64) -> Past:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(prog="python -m bench.belief", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.suspects", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path)
     files = parser.parse_args(arguments).files
     every = list(datasets.load_zones(Settings.read().data).series)
     for file in files:
         every += read_file(file, stream=load.STREAM).series
     histories: Noons = []
-    print("| series | noons | values looked at | not believed | of them, in the week before a noon |")
+    print("| series | noons | values looked at | suspect | of them, in the week before a noon |")
     print("| --- | ---: | ---: | ---: | --- |")
     for series in every:
         history = History(series.key, series.time_zone, series.step)
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         looked: set[np.datetime64] = set()
         for moment in histories[-1][1]:
             past = known_at(history, moment)
-            times = past.times[doubted(past)]
+            times = past.times[suspects(past)]
             found.update(times)
             newest.update(times[times >= moment - 7 * DAY])
             looked.update((past.start, past.end))
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _table_of_wrong(histories: Noons) -> None:
-    print("\n| made wrong | values | not believed | right ones not believed |")
+    print("\n| made wrong | values | found suspect | right ones found suspect |")
     print("| --- | ---: | ---: | ---: |")
     random = np.random.default_rng(0)
     for name, (place, change) in WRONG.items():
@@ -133,14 +133,14 @@ def _table_of_wrong(histories: Noons) -> None:
                 part = place(len(values))
                 values[part] = change(values[part])
                 is_wrong = values != past.values
-                off = doubted(replace(past, values=values)) & ~np.isnan(values)
+                off = suspects(replace(past, values=values)) & ~np.isnan(values)
                 made, caught = made + int(is_wrong[part].sum()), caught + int((off & is_wrong).sum())
-                others += int((off & ~is_wrong).sum()) - int(doubted(past).sum())
+                others += int((off & ~is_wrong).sum()) - int(suspects(past).sum())
         print(f"| {name} | {made:,} | {100 * caught / made:.1f} % | {others} |", flush=True)
 
 
 def _table_of_costs(histories: Noons) -> None:
-    """What a spike in the newest hour costs the shipped model, with belief and without."""
+    """What a spike in the newest hour costs the shipped model, with the rules and without."""
     fitted = FORECASTER.load(find_artifact(SERVICE.artifacts(Settings.read({}))))
     random = np.random.default_rng(1)
     print("\n| newest hour, 2016, noon | MAPE as it is [%] | spoilt, taken for missing | spoilt, believed |")
@@ -157,12 +157,12 @@ def _table_of_costs(histories: Noons) -> None:
             values = past.values.copy()
             values[-1] *= 10
             spoilt = replace(past, values=values)
-            for name, given, doubts in (
+            for name, given, suspect_rules in (
                 ("", past, CONTINUOUS),
                 ("missing", spoilt, CONTINUOUS),
                 ("believed", spoilt, NONE),
             ):
-                median = replace(FORECASTER, doubts=doubts).issue(fitted, given, targets).fan.median
+                median = replace(FORECASTER, suspect_rules=suspect_rules).issue(fitted, given, targets).fan.median
                 errors[name].append(float(np.nanmean(np.abs(median / measured - 1))))
         said = " | ".join(f"{100 * np.mean(each):.2f}" for each in errors.values())
         print(f"| {zone}, ten times | {said} |", flush=True)

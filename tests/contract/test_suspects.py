@@ -83,17 +83,17 @@ def test_a_spike_gives_the_bits_that_its_absence_gives(app: Flask, factor: float
     missing = forecast(app, request_of("hourly-load", forget(places)))
 
     assert spoilt["quantiles"] == missing["quantiles"]
-    assert (spoilt["disbelieved"], missing["disbelieved"]) == (len(places), 0)
+    assert (spoilt["suspect"], missing["suspect"]) == (len(places), 0)
     assert spoilt["filled"] == missing["filled"] == len(places)
-    assert missing["disbelieved_spans"] == []
-    assert {span["why"] for span in spoilt["disbelieved_spans"]} == {"zero" if factor == 0 else "spike"}
-    assert sum(span["count"] for span in spoilt["disbelieved_spans"]) == len(places)
+    assert missing["suspect_spans"] == []
+    assert {span["why"] for span in spoilt["suspect_spans"]} == {"zero" if factor == 0 else "spike"}
+    assert sum(span["count"] for span in spoilt["suspect_spans"]) == len(places)
 
 
 def test_a_good_history_is_believed(app: Flask) -> None:
     found = forecast(app, request_of("hourly-load"))
 
-    assert (found["disbelieved"], found["disbelieved_spans"]) == (0, [])
+    assert (found["suspect"], found["suspect_spans"]) == (0, [])
 
 
 def test_a_meter_that_stood_still_for_some_hours_is_said(app: Flask) -> None:
@@ -104,14 +104,14 @@ def test_a_meter_that_stood_still_for_some_hours_is_said(app: Flask) -> None:
     start, n = np.datetime64(body["history"]["start"].removesuffix("Z"), "ms"), len(body["history"]["values"])
     times = start + np.array([n - 60, n - 45]) * np.timedelta64(1, "h")
     begin, end = instants(times)
-    assert found["disbelieved_spans"] == [{"start": begin, "end": end, "count": 15, "why": "stuck"}]
+    assert found["suspect_spans"] == [{"start": begin, "end": end, "count": 15, "why": "stuck"}]
 
 
 def test_one_that_stood_still_for_days_is_refused_as_if_they_were_missing(app: Flask) -> None:
     problem = forecast(app, request_of("hourly-load", hold(-72, None)), 422)
 
     assert "72 hours missing in the last 7 days" in problem["detail"]
-    assert "not believed: stuck" in problem["detail"]
+    assert "suspect: stuck" in problem["detail"]
 
 
 def test_rows_say_it_too(app: Flask) -> None:
@@ -123,7 +123,7 @@ def test_rows_say_it_too(app: Flask) -> None:
 
     rows = app.test_client().post("/predict", json={"columns": columns}).json["columns"]
 
-    assert rows["disbelieved"][-24:] == [1] * 24
+    assert rows["suspect"][-24:] == [1] * 24
     compact = forecast(app, body)["quantiles"]["0.50"]
     assert [float(f"{v:.7g}") for v in rows["load"][-24:]] == compact
 
@@ -148,9 +148,9 @@ def test_the_bus_gives_the_same_document(app: Flask, bus: Bus, tmp_path: Path) -
     reader.close()
     (document,) = (orjson.loads(m.value) for m in outcome.outgoing)
     expected = forecast(app, body)
-    same = ("quantiles", "filled", "disbelieved", "disbelieved_spans", "fallback", "issue_time", "target_time")
+    same = ("quantiles", "filled", "suspect", "suspect_spans", "fallback", "issue_time", "target_time")
     assert {name: document[name] for name in same} == {name: expected[name] for name in same}
-    assert document["disbelieved"] == 2
+    assert document["suspect"] == 2
 
 
 def test_of_a_home_a_peak_is_believed_and_a_stuck_meter_is_not() -> None:
@@ -164,8 +164,8 @@ def test_of_a_home_a_peak_is_believed_and_a_stuck_meter_is_not() -> None:
 
     problem = forecast(home, request_of("smart-meter", stand_still), 422)
 
-    assert peak["disbelieved"] == 0
-    assert "not believed: stuck" in problem["detail"]
+    assert peak["suspect"] == 0
+    assert "suspect: stuck" in problem["detail"]
 
 
 @pytest.mark.parametrize(("one", "other"), [("US/Mountain", "America/Denver"), ("Asia/Calcutta", "Asia/Kolkata")])
