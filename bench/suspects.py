@@ -1,9 +1,10 @@
 """What a forecast finds suspect: next to nothing of real series, and what was made wrong on purpose.
 
-`KAPPAWATT_DATA=FOLDER python -m bench.suspects [FILE ...]` prints three tables; some ten minutes on one core. Each noon
-of 2012 to 2016 the zones of PJM are looked through as a forecast of then would have done (of files of one's own all
-noons). Then values are made wrong: at the end, in the middle, one and many, 40 times each, at noons drawn at random;
-and what a spike in the newest hour costs the shipped model is measured.
+`KAPPAWATT_DATA=FOLDER python -m bench.suspects [FILE ...]` prints four tables; some twenty minutes on one core. Each
+noon of 2012 to 2016 the zones of PJM are looked through as a forecast of then would have done (of files of one's own
+all noons). Then values are made wrong: at the end, in the middle, one and many, 40 times each, at noons drawn at
+random; and what a spike in the newest hour costs the shipped model is measured. The last table is of newest hours that
+are missing, in 2016, by a model of the years before: forecast from the last known value, and with the end filled.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from kappawatt.datasets import named as datasets
 from kappawatt.datasets.reading.read import read_file
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.forecasting.calendar import DAY, day_intervals, issue_time, local_date, parse_clock
+from kappawatt.forecasting.gaps import fill_gaps, fill_inside
 from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.suspects import CONTINUOUS, SuspectRules, without_suspects
 from kappawatt.models.artifact import find_artifact
 from kappawatt.services.hourly_load.forecaster import FORECASTER
+from kappawatt.services.hourly_load.model import fit
 from kappawatt.services.hourly_load.service import SERVICE
 from kappawatt.settings import Settings
 from kappawatt.streams import load
@@ -38,6 +41,8 @@ HOURS = 24
 ZONES = ("AEP", "DAYTON", "PJME")  # in the order of `load_zones`
 YEAR = "2016-"
 DAYS = 30
+ENDS = (0, 1, 3, 12, 25, 72, 160)
+EVERY = 6  # days between noons
 NONE = SuspectRules(stuck=np.timedelta64(36_500, "D"), zeros=False, spikes=False, spreads=())
 Vector = NDArray[np.float64]
 Noons = list[tuple[History, NDArray[np.datetime64]]]
@@ -118,6 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"| {series.key} | {len(histories[-1][1]):,} | {span:,} | {len(found)} | {says} |", flush=True)
     _table_of_wrong(histories)
     _table_of_costs(histories[: len(ZONES)])
+    _table_of_ends(histories[: len(ZONES)])
 
 
 def _table_of_wrong(histories: Noons) -> None:
@@ -166,6 +172,32 @@ def _table_of_costs(histories: Noons) -> None:
                 errors[name].append(float(np.nanmean(np.abs(median / measured - 1))))
         said = " | ".join(f"{100 * np.mean(each):.2f}" for each in errors.values())
         print(f"| {zone}, ten times | {said} |", flush=True)
+
+
+def _table_of_ends(histories: Noons) -> None:
+    """How good a forecast is whose newest hours are missing."""
+    years = [(history, moments[np.datetime_as_string(moments, "Y") == YEAR[:4]]) for history, moments in histories]
+    fitted = fit([fill_inside(history.until(year[0])) for history, year in years])
+    print("\n| newest hours missing, 2016, noon | MAPE [%] | 90 % holds | width [%] | filled: MAPE | holds | width |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for hours in ENDS:
+        found: dict[bool, list[tuple[float, ...]]] = {False: [], True: []}
+        for history, year in years:
+            for moment in year[:-2:EVERY]:
+                date = local_date(np.array([moment]), history.time_zone)[0] + 1
+                targets = day_intervals(date, history.time_zone, history.step)
+                truth = history.measured(targets)
+                measured = np.array([truth.get(t, np.nan) for t in targets])
+                past = known_at(history, moment)
+                shorter = replace(past, values=past.values[: len(past) - hours])
+                for is_filled, given in ((False, fill_inside(shorter)), (True, fill_gaps(shorter))):
+                    fan = FORECASTER.forecast(fitted, given, targets)
+                    low, high = fan.quantiles[:, 0], fan.quantiles[:, -1]
+                    off = np.nanmean(np.abs(fan.median / measured - 1))
+                    held = np.mean((low <= measured) & (measured <= high))
+                    found[is_filled].append((off, held, np.nanmean((high - low) / measured)))
+        said = " | ".join(f"{100 * value:.1f}" for rows in found.values() for value in np.mean(rows, axis=0))
+        print(f"| {hours} | {said} |", flush=True)
 
 
 if __name__ == "__main__":

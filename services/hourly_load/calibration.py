@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kappawatt.errors import HistoryInsufficient
 from kappawatt.forecasting.fan import LEVELS, MEDIAN
 
 from .wall_clock import HOURS
@@ -62,7 +63,7 @@ class Calibration:
     quantiles: Matrix
 
 
-def calibrate(residuals: Matrix, lead: int, reference: Matrix) -> Calibration:
+def calibrate(residuals: Matrix, lead: int, reference: Matrix, reference_lead: int) -> Calibration:
     """Return the widths for the day after the last row.
 
     Parameters
@@ -74,12 +75,22 @@ def calibrate(residuals: Matrix, lead: int, reference: Matrix) -> Calibration:
         Hours from an issue time to the start of its target day.
     reference : ndarray of shape (n,)
         Residuals that stand in, and weigh little, while there are few days.
+    reference_lead : int
+        The lead of these.
+
+    Raises
+    ------
+    HistoryInsufficient
+        There are few days, and at this lead the model is further off than the reference knows.
     """
     delay = -(-lead // HOURS)  # days before the target day that are not wholly known at its issue time
     known_hours = HOURS * delay - lead  # of the first of these
     whole = len(residuals) - delay
     size = _mean_size(residuals)
     days = np.flatnonzero(~np.isnan(size[: max(whole, 0)]))
+    if len(days) < FEWEST_DAYS and lead >= reference_lead + HOURS:
+        got = f"{lead} h from the last value to the day to forecast, and {len(days)} days that tell how far off that is"
+        raise HistoryInsufficient.of("load", got, f"{FEWEST_DAYS} or more")
     if len(days) < FEWEST_DAYS:
         return Calibration(1.0, np.quantile(reference, LEVEL))
     scales = _scales(size, delay, float(np.nanmean(np.log(size[days]))))

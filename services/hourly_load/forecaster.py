@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kappawatt.forecasting.calendar import DAY, HOUR, Times
 from kappawatt.forecasting.fan import Fan
 from kappawatt.forecasting.forecaster import Forecaster
@@ -24,7 +26,12 @@ def load(artifact: Artifact) -> Fitted | Classic:
 
 
 def forecast(fitted: Fitted | Classic, past: Past, targets: Times) -> Fan:
-    """Return quantiles of the load [MW] of each interval."""
+    """Return quantiles of the load [MW] of each interval.
+
+    Where the newest values are missing, it is the forecast that was due when the last one came: the model knows how far
+    off it is at that lead, and no value that was made up passes for news.
+    """
+    past = replace(past, issue_time=min(past.issue_time, past.end))
     if past.step == STEP:
         return fitted.forecast(past, targets)
     return forecast_within(fitted.forecast, past, targets)
@@ -46,5 +53,6 @@ FORECASTER = Forecaster(
     feature_names=FEATURE_NAMES,
     load=load,
     forecast=forecast,
+    sees_unknown_end=True,
     suspect_rules=events.STREAM.suspect_rules,
 )

@@ -193,7 +193,7 @@ class _Days:
             centre, spread = refitted(centre - level, terms, measured - level[:-1])
             centre = centre + level
         residuals = self._held_out((measured - centre[:-1]) / spread[:-1], days[:-1])
-        calibration = calibrate(residuals, lead, member.reference)
+        calibration = calibrate(residuals, lead, member.reference, member.lead)
         steps = calibration.scale * spread[-1][:, None] * calibration.quantiles
         quantiles: Matrix = np.exp(centre[-1][:, None] + steps)
         return quantiles

@@ -27,6 +27,7 @@ ERROR_NUMBERS = {
     "crps": "crps",
 }
 LEVELS_KNOWN = [stream.levels for stream in STREAMS if stream.errors]  # by streams that are forecast
+NOT_KNOWN = np.datetime64("NaT", "us")
 MOST_INTERVALS = 1_000  # of one forecast; a day of 25 hours has 100 quarter hours
 
 
@@ -47,8 +48,10 @@ def issued(document: Mapping[str, Any], records: Records, i: int, zones: Collect
         "step_seconds": checks.count(document, "step_seconds"),
         "target": checks.required(document, "target"),
         "unit": checks.text(document.get("unit")),
+        # Releases before said neither, and took nothing for missing.
+        "trusted_until": checks.moment(document, "trusted_until") if "trusted_until" in document else NOT_KNOWN,
         "filled": checks.count(document, "filled"),
-        "suspect": checks.count(document, "suspect"),
+        "suspect": checks.count(document, "suspect") if "suspect" in document else 0,
         "fallback": checks.flag(document, "fallback"),
         "fallback_reason": checks.text(document.get("fallback_reason")),
         **checks.made_by(document, records, i),

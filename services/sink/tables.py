@@ -120,6 +120,7 @@ ISSUED = (
     Column("time_zone", Type.TEXT),
 )
 MADE_BY = (
+    Column("trusted_until", Type.TIME),
     Column("filled", Type.BIGINT),
     Column("suspect", Type.BIGINT),
     Column("fallback", Type.BOOLEAN),

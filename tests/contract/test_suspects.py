@@ -14,6 +14,7 @@ from flask import Flask
 from kappawatt.bus import Bus, Outgoing
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.content import ARROW
+from kappawatt.datasets.synthetic import synthetic_load
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.model import ForecastModel
 from kappawatt.forecasting.request import example_request, read_forecast_request
@@ -50,6 +51,12 @@ def forecast(app: Flask, body: dict[str, Any], status: int = 200) -> dict[str, A
     return found
 
 
+def width(answer: dict[str, Any]) -> float:
+    """Mean width of the 90 % interval [MW]."""
+    low, high = (np.array(answer["quantiles"][level]) for level in ("0.05", "0.95"))
+    return float((high - low).mean())
+
+
 def spoil(places: list[int], factor: float) -> Callable[[Values], None]:
     def change(values: Values) -> None:
         for place in places:
@@ -84,7 +91,8 @@ def test_a_spike_gives_the_bits_that_its_absence_gives(app: Flask, factor: float
 
     assert spoilt["quantiles"] == missing["quantiles"]
     assert (spoilt["suspect"], missing["suspect"]) == (len(places), 0)
-    assert spoilt["filled"] == missing["filled"] == len(places)
+    assert spoilt["filled"] == missing["filled"] == len(set(places) - {-1, -2})  # nothing is made up at the end
+    assert spoilt["trusted_until"] == missing["trusted_until"]
     assert missing["suspect_spans"] == []
     assert {span["why"] for span in spoilt["suspect_spans"]} == {"zero" if factor == 0 else "spike"}
     assert sum(span["count"] for span in spoilt["suspect_spans"]) == len(places)
@@ -107,10 +115,39 @@ def test_a_meter_that_stood_still_for_some_hours_is_said(app: Flask) -> None:
     assert found["suspect_spans"] == [{"start": begin, "end": end, "count": 15, "why": "stuck"}]
 
 
-def test_one_that_stood_still_for_days_is_refused_as_if_they_were_missing(app: Flask) -> None:
-    problem = forecast(app, request_of("hourly-load", hold(-72, None)), 422)
+@pytest.mark.parametrize("hours", [26, 72, 167])
+def test_one_that_stood_still_for_days_is_forecast_from_before_with_a_wider_interval(app: Flask, hours: int) -> None:
+    zone = synthetic_load("a", 5)
+    body = {"load_zone": "a", "time_zone": zone.time_zone, "issue_time": "2025-06-10T16:00:00Z"}
+    known = slice(*np.searchsorted(zone.starts, np.array(["2024-06-01", "2025-06-10T16"], "datetime64[ms]")))
+    start, values = f"{zone.starts[known][0]}Z", zone.values[known].tolist()
+    stuck = values[:-hours] + [4_321.0] * hours
 
-    assert "72 hours missing in the last 7 days" in problem["detail"]
+    whole, found = (
+        forecast(app, body | {"history": {"start": start, "step_seconds": 3600, "values": given}})
+        for given in (values, stuck)
+    )
+
+    end = np.datetime64("2025-06-10T16", "h") - hours
+    assert found["trusted_until"] == f"{end}:00:00Z"
+    assert (found["suspect"], found["filled"], found["fallback"]) == (hours, 0, False)
+    assert width(found) > 1.1 * width(whole)
+    middle, truth = (np.array(one["quantiles"]["0.50"]) for one in (found, whole))
+    assert np.abs(middle / truth - 1).mean() < 0.15  # and not of the value that it stood at
+
+
+def test_where_too_little_lies_before_the_seasonal_naive_answers_and_says_why(app: Flask) -> None:
+    found = forecast(app, request_of("hourly-load", hold(-72, None)))
+
+    assert found["fallback"]
+    assert "72 h from the last value" in found["fallback_reason"]
+
+
+def test_a_whole_week_that_nobody_trusts_is_refused(app: Flask) -> None:
+    problem = forecast(app, request_of("hourly-load", hold(-168, None)), 422)
+
+    assert "168 hours missing in the last 7 days" in problem["detail"]
+    assert "allowed 167 at most" in problem["detail"]
     assert "suspect: stuck" in problem["detail"]
 
 
@@ -148,7 +185,7 @@ def test_the_bus_gives_the_same_document(app: Flask, bus: Bus, tmp_path: Path) -
     reader.close()
     (document,) = (orjson.loads(m.value) for m in outcome.outgoing)
     expected = forecast(app, body)
-    same = ("quantiles", "filled", "suspect", "suspect_spans", "fallback", "issue_time", "target_time")
+    same = ("quantiles", "trusted_until", "filled", "suspect", "suspect_spans", "fallback", "issue_time", "target_time")
     assert {name: document[name] for name in same} == {name: expected[name] for name in same}
     assert document["suspect"] == 2
 
@@ -162,10 +199,11 @@ def test_of_a_home_a_peak_is_believed_and_a_stuck_meter_is_not() -> None:
     def stand_still(values: Values) -> None:
         values[-4 * day - day // 2 : -2 * day] = [0.217] * (2 * day + day // 2)
 
-    problem = forecast(home, request_of("smart-meter", stand_still), 422)
+    still = forecast(home, request_of("smart-meter", stand_still))
 
     assert peak["suspect"] == 0
-    assert "suspect: stuck" in problem["detail"]
+    assert still["suspect"] == 2 * day + day // 2
+    assert [span["why"] for span in still["suspect_spans"]] == ["stuck"]
 
 
 @pytest.mark.parametrize(("one", "other"), [("US/Mountain", "America/Denver"), ("Asia/Calcutta", "Asia/Kolkata")])

@@ -246,6 +246,8 @@ function showBadges(f) {
   const badges = [];
   if (f === null) badges.push(["no forecast yet", "The first comes when readings pass the time of day at which forecasts are issued.", "warn"]);
   if (f?.fallback) badges.push(["seasonal naive", `The model did not answer: ${f.fallback_reason ?? "the same local time a week before stands in"}`, "warn"]);
+  const unknown = f?.trusted_until ? Date.parse(f.issue_time) - Date.parse(f.trusted_until) : 0;
+  if (unknown > 0) badges.push([`newest ${(unknown / 3_600_000).toLocaleString(undefined, { maximumFractionDigits: 2 })} h missing`, `Nothing is known, or trusted, after ${f.trusted_until}; the interval is as wide as forecasts from then deserve.`, "warn"]);
   if (f?.filled) badges.push([`${f.filled.toLocaleString()} filled`, "Intervals of the history that were missing and were filled before the model saw them.", "warn"]);
   if (f?.suspect) badges.push([`${f.suspect.toLocaleString()} suspect`, `Measurements that cannot be right were taken for missing: ${(f.suspect_spans ?? []).map((s) => `${s.why} ${s.start}, ${s.count} in a row`).join("; ")}`, "warn"]);
   if (f?.corrected) badges.push(["corrected", `Late data changed what was known; available at ${f.available_at}.`, ""]);

@@ -16,9 +16,9 @@ import numpy as np
 
 from kappawatt.columns.schema import Schema, shorten
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
-from kappawatt.forecasting.calendar import DAY, HOUR, Times
+from kappawatt.forecasting.calendar import DAY, HOUR, Instant, Times
 from kappawatt.forecasting.fan import LEVELS, Fan, checked_levels, level_name, naive_fan
-from kappawatt.forecasting.gaps import LATELY, MOST_MISSING, fill_gaps, fill_inside, missing_lately, name_spans
+from kappawatt.forecasting.gaps import LATELY, MOST_FILLED, fill_gaps, fill_inside, missing_lately, name_spans
 from kappawatt.forecasting.history import History, Past, Suspect
 from kappawatt.forecasting.registers import never_falls
 from kappawatt.forecasting.suspects import SPIKY, SuspectRules, without_suspects
@@ -50,12 +50,15 @@ class Issued:
     fan : Fan
     fallback : str or None
         Why it is the seasonal naive and not the model's; None if it is the model's.
+    trusted_until : datetime64[ms]
+        End of the newest measurement that is not suspect, UTC.
     """
 
     past: Past
     targets: Times
     fan: Fan
     fallback: str | None
+    trusted_until: Instant
 
     @property
     def filled(self) -> int:
@@ -163,7 +166,8 @@ class Forecaster:
         if judged.suspects:
             log.warning("suspect, taken for missing", extra={"series": past.key, "spans": _said(judged.suspects)})
         missing = missing_lately(judged)
-        if len(missing) * past.interval > MOST_MISSING:
+        most = LATELY - past.interval if self.sees_unknown_end else MOST_FILLED
+        if len(missing) * past.interval > most:
             hours = len(missing) * past.interval / HOUR
             spans = name_spans(missing, past.step)
             if judged.suspects:
@@ -171,7 +175,7 @@ class Forecaster:
             raise HistoryInsufficient.of(
                 self.target,
                 f"{hours:g} hours missing in the last 7 days before {iso(past.issue_time)} ({spans})",
-                f"{MOST_MISSING / HOUR:g} at most",
+                f"{most / HOUR:g} at most",
             )
         if self.request.field(self.target).minimum == 0 and never_falls(past.values, int(DAY / past.interval)):
             raise HistoryInsufficient.of(
@@ -199,7 +203,7 @@ class Forecaster:
                     f"{self.target}: {reason}, and the seasonal naive needs the same hours of one of the four weeks "
                     f"before {name_spans(unknown, past.step)}"
                 )
-        return Issued(known, targets, fan, reason)
+        return Issued(known, targets, fan, reason, judged.end)
 
     def _why_not(self, past: Past) -> str | None:
         have = len(past) * past.interval

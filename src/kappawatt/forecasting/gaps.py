@@ -2,8 +2,8 @@
 
 A run of up to 3 hours is interpolated, or at the end goes on as it did a week before; a longer one takes the same local
 time a week earlier (up to four weeks back, then ahead, inside what is known). The answer says how many intervals of the
-last five weeks were filled. More than 25 missing hours in the last seven days are refused, with the hours named: a
-forecast would be made up of what was made up.
+last five weeks were filled. Of the last seven days something must be known; a model that does not see that the end is
+unknown, and says nothing wider for it, is given up to 25 filled hours.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, same_local_time
 from kappawatt.forecasting.history import Past
 
-__all__ = ["LATELY", "MOST_MISSING", "fill_gaps", "fill_inside", "missing_lately", "name_spans"]
+__all__ = ["LATELY", "MOST_FILLED", "fill_gaps", "fill_inside", "missing_lately", "name_spans"]
 
 INTERPOLATED = 3 * HOUR
-MOST_MISSING = 25 * HOUR  # the longest local day: values that are published next morning
+MOST_FILLED = 25 * HOUR  # the longest local day: values that are published next morning
 LATELY = 7 * DAY
 WEEKS = (1, 2, 3, 4)
 COUNTED = 35 * DAY  # what was filled longer ago is no news: a missing hour each autumn would be said for ever

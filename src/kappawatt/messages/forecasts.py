@@ -101,6 +101,7 @@ def forecast_document(
         "target_time": instants(issued.targets),
         "quantiles": {level: _plain(issued.fan.quantiles[:, i]) for i, level in enumerate(levels)},
         "day": {name: dict(zip(levels, _plain(figure), strict=True)) for name, figure in issued.fan.day.items()},
+        "trusted_until": instant(issued.trusted_until),
         "filled": issued.filled,
         "suspect": issued.suspect,
         "suspect_spans": [
@@ -209,6 +210,7 @@ FORECAST_MORE = {
     "unit": maybe(NAME),
     "day": Part("quantiles by figure", lambda value: _are_figures(value)),
     "filled": OFFSET,
+    "trusted_until": MOMENT,
     "suspect": OFFSET,
     "suspect_spans": Part(f"up to {MOST_SPANS} spans", lambda value: _are_spans(value)),
     "fallback_reason": maybe(WORDS),

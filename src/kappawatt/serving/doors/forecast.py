@@ -105,6 +105,11 @@ def _answer_schema() -> dict[str, Any]:
             "available_at": {"type": "string", "format": "date-time"},
             "target_time": {"type": "array", "items": {"type": "string", "format": "date-time"}},
             "quantiles": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
+            "trusted_until": {
+                "type": "string",
+                "format": "date-time",
+                "description": "end of the newest measurement that is not suspect",
+            },
             "filled": {"type": "integer"},
             "suspect": {"type": "integer", "description": "suspect measurements of five weeks, taken for missing"},
             "suspect_spans": {"type": "array", "items": SPAN, "description": "where they are, the newest 20"},

@@ -157,7 +157,7 @@ REFERENCE = np.linspace(-3, 3, 99)
 
 
 def width(values: np.ndarray, lead: int = 0) -> float:
-    found = calibrate(values, lead, REFERENCE)
+    found = calibrate(values, lead, REFERENCE, lead)
     return float(found.scale * (found.quantiles[-1] - found.quantiles[0]))
 
 
@@ -176,9 +176,14 @@ def test_a_day_that_was_missed_widens_the_next_and_not_without_bound() -> None:
 
 
 def test_with_few_days_the_width_is_that_of_training() -> None:
-    found = calibrate(residuals(5), 0, REFERENCE)
+    found = calibrate(residuals(5), 0, REFERENCE, 0)
 
     np.testing.assert_allclose(found.quantiles, np.quantile(REFERENCE, LEVELS))
+
+
+def test_with_few_days_nothing_is_said_of_a_lead_that_training_did_not_know() -> None:
+    with pytest.raises(HistoryInsufficient, match="60 h from the last value to the day to forecast, and 2 days"):
+        calibrate(residuals(5), 60, REFERENCE, 12)
 
 
 def test_at_noon_the_morning_already_counts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def issued(medians: Sequence[float], day: dict[str, float] | None = None, key: s
     spread = np.arange(len(LEVELS)) - 9.0
     fan = Fan(np.array(medians)[:, None] + spread, {name: value + spread for name, value in (day or {}).items()})
     past = Past(key, "America/New_York", 3600, as_instant("2016-06-01"), np.zeros(0), as_instant("2016-07-01T16"))
-    return Issued(past, targets, fan, None)
+    return Issued(past, targets, fan, None, as_instant("2016-07-01T15"))
 
 
 def forecast_of(folder: Path, one: Issued, topic: str = LOAD_FORECASTS.name, version: str = "1") -> Outgoing:
@@ -153,6 +154,20 @@ def test_what_a_release_before_wrote_lands_in_the_same_rows(bus: Bus, settings: 
     assert {t: ask(settings, f"SELECT * EXCLUDE (published) FROM {t} ORDER BY id") for t in TABLES} == before
     for table in ("forecasts", "forecast_days", "forecast_errors"):
         assert ask(settings, f"SELECT DISTINCT available_at = issue_time FROM {table}") == [(True,)]
+
+
+def test_a_release_before_said_nothing_of_suspect_values(bus: Bus, settings: Settings, tmp_path: Path) -> None:
+    message = forecast_of(tmp_path, issued([10.0]))
+    document = orjson.loads(message.value)
+    document = {name: value for name, value in document.items() if name not in ("trusted_until", "suspect")}
+    publish(bus, [replace(message, value=orjson.dumps(document)), forecast_of(tmp_path, issued([10.0], key="AEP"))])
+
+    land_all(settings, 2)
+
+    assert ask(settings, "SELECT key, suspect, trusted_until FROM forecasts ORDER BY key") == [
+        ("AEP", 0, datetime(2016, 7, 1, 15, tzinfo=UTC)),
+        ("PJME", 0, None),
+    ]
 
 
 def test_the_same_again_changes_nothing_and_a_revision_stands(bus: Bus, settings: Settings, tmp_path: Path) -> None:
