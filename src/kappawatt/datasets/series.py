@@ -41,17 +41,21 @@ class Problem:
         Its value, shortened.
     allowed : str
         What would have been read.
+    sheet : str
+        Of a workbook of which several are read.
     """
 
     line: int
     field: str
     got: str
     allowed: str
+    sheet: str = ""
 
     @property
     def message(self) -> str:
         """One sentence: line, field, value got, values allowed."""
-        return f"line {self.line}: {self.field}: got {self.got!r}, allowed {self.allowed}"
+        where = f"sheet {self.sheet!r}, row {self.line}" if self.sheet else f"line {self.line}"
+        return f"{where}: {self.field}: got {self.got!r}, allowed {self.allowed}"
 
 
 @dataclass(frozen=True, slots=True)

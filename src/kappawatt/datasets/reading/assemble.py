@@ -113,7 +113,12 @@ def assemble(
         option that settles it.
     """
     own = table if meaning.table is None else meaning.table
-    return _Assembly(own, meaning, options, wanted, [] if told is None else told).found()
+    found = _Assembly(own, meaning, options, wanted, [] if told is None else told).found()
+    if not table.sheets:
+        return found
+    problems = tuple(map(table.placed, found.problems))
+    series = [replace(one, problems=problems if i == 0 else ()) for i, one in enumerate(found.series)]
+    return replace(found, series=series, problems=problems)
 
 
 class _Assembly:

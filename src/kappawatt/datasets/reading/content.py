@@ -17,6 +17,9 @@ __all__ = ["ARROWS", "GZIP", "Content", "gunzipped_head", "text_of", "unpack"]
 GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 ARROWS = (b"ARROW1", b"\xff\xff\xff\xff")
 WORKBOOK_PART = "xl/workbook.xml"
+COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # of Office files before 2007, and of later ones with a password
+LOCKED = "EncryptedPackage".encode("utf-16-le")
+SAVE = "a workbook of today: save it as .xlsx, or as CSV"
 MOST_MEMBERS = 10_000
 SHOWN = 5
 MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
@@ -61,20 +64,36 @@ def unpack(data: bytes, name: str, most: int) -> Content:
     if data[:2] == GZIP:
         data, facts = _gunzip(data, most), (Fact("packed", "gzip"),)
         name = name.removesuffix(".gz")
-    if data[:4] == ZIP:
+    if data[:4] == ZIP and not _is_workbook(data, most):
         with _archive(data) as archive:
-            if WORKBOOK_PART in archive.namelist():
-                _require_within(sum(member.file_size for member in archive.infolist()), most, "workbook")
-                return Content(data, "workbook", facts, name)
             member = _only_member(archive)
             facts = (*facts, Fact("packed", "zip", f"the one file in it is {member.filename}"))
             with archive.open(member) as file:
                 data = _read(file, most, "zip")
             name = member.filename.rpartition("/")[2]
+    if data[:4] == ZIP and _is_workbook(data, most):
+        return Content(data, "workbook", facts, name)
+    if data.startswith(COMPOUND):
+        what = "a workbook with a password" if LOCKED in data else "an old workbook (.xls)"
+        raise PayloadInvalid.of("file", what, "one without: save it so" if LOCKED in data else SAVE)
     if len(data) > most:
         raise PayloadTooLarge.of("file", f"{len(data)} bytes", f"up to {most}")
     kind = "parquet" if data[:4] == PARQUET else "arrow" if data.startswith(ARROWS) else "text"
     return Content(data, kind, facts, name)
+
+
+def _is_workbook(data: bytes, most: int) -> bool:
+    """Whether a zip is a workbook (.xlsx); those of other kinds are refused with what to do."""
+    with _archive(data) as archive:
+        names = archive.namelist()
+        if WORKBOOK_PART in names:
+            _require_within(sum(member.file_size for member in archive.infolist()), most, "workbook")
+            return True
+        if "xl/workbook.bin" in names:
+            raise PayloadInvalid.of("file", "a binary workbook (.xlsb)", SAVE)
+        if "content.xml" in names and "mimetype" in names:
+            raise PayloadInvalid.of("file", "an OpenDocument file (.ods)", SAVE)
+    return False
 
 
 def gunzipped_head(data: bytes, size: int) -> bytes:

@@ -63,6 +63,7 @@ COMMON = frozenset(
 )  # fmt: skip
 STEM = re.compile(r"_hourly.*|_quarter.?hour.*|[-_. ]?\d{4}[-_]\d{2}.*", re.IGNORECASE)
 UNNAMED = ("", "unnamed: 0", "index", "level_0")
+YEAR = re.compile(r"(?:19|20)\d\d")
 MOST_NAMED = 8
 LONGEST_DAY = 25  # h
 FEW_ROWS = 4
@@ -337,13 +338,15 @@ def key_of_column(name: str) -> str:
 
     Examples
     --------
-    >>> key_of_column("PJME_MW"), key_of_column("load_mw"), key_of_column("Actual Load [MW]")
-    ('PJME', '', '')
+    >>> key_of_column("PJME_MW"), key_of_column("load_mw"), key_of_column("Actual Load [MW]"), key_of_column("Load 2024")
+    ('PJME', '', '', '')
     """
     match = COLUMN_KEY.fullmatch(name)
     stem = (match[1] if match else name).strip()
     words = re.sub(r"[\W_]+", "_", stem.lower()).strip("_")
-    if words in COMMON or name.lower() in COMMON or all(word in COMMON for word in words.split("_")):
+    if words in COMMON or name.lower() in COMMON:
+        return ""
+    if all(word in COMMON or YEAR.fullmatch(word) for word in words.split("_")):
         return ""
     return re.sub(r"[^A-Za-z0-9._~-]+", "-", stem).strip("-.")[:100].upper()
 

@@ -46,6 +46,8 @@ class Options:
         Length of the intervals wanted [s]: means of power, sums of energy.
     register : bool
         Whether values are those of a counter that only rises, whose differences are wanted.
+    sheet : tuple of str
+        Sheets of a workbook to read, together.
     """
 
     key: str = ""
@@ -60,6 +62,7 @@ class Options:
     time_zone: str = ""
     resample: int = 0
     register: bool = False
+    sheet: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, said: Mapping[str, object]) -> Options:
@@ -172,6 +175,7 @@ _READ: dict[str, Callable[[str, object], Any]] = {
     "time_zone": _zone,
     "resample": _length,
     "register": _truth,
+    "sheet": _texts,
 }
 OPTIONS = tuple(field.name for field in fields(Options))
 NOTHING_SAID = Options()

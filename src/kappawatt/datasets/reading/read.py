@@ -20,7 +20,7 @@ from kappawatt.datasets.reading.options import NOTHING_SAID, Options
 from kappawatt.datasets.reading.table import Column, Fact, Table, instant_texts
 from kappawatt.datasets.reading.texts import dialect_of, read_with_csv
 from kappawatt.datasets.series import MOST_BYTES
-from kappawatt.errors import PayloadInvalid, PayloadTooLarge
+from kappawatt.errors import PayloadInvalid, PayloadTooLarge, SettingInvalid
 from kappawatt.streams.stream import Stream, resolve
 from kappawatt.streams.table import STREAMS
 
@@ -137,22 +137,26 @@ def table_of(data: bytes, name: str, options: Options, budget: Budget | None = N
     DuckDB, where it is installed. Both give the same.
     """
     content = unpack(data, name, budget.body if budget else MOST_BYTES)
+    if options.sheet and content.kind != "workbook":
+        raise PayloadInvalid.of("--sheet", repr(options.sheet[0][:SHOWN]), f"none: the file holds {content.kind}")
     if content.kind == "text":
         table = _of_text(content.data, options, budget)
     elif budget is not None:
         raise PayloadInvalid.of("body", f"a file of the kind {content.kind}", "text; `kappawatt ingest` reads this one")
     else:
-        table = _of_kind(content)
+        table = _of_kind(content, options)
     if not table.header:
         raise PayloadInvalid.of("file", "no column", "a table")
     return replace(table, facts=(*content.facts, *table.facts))
 
 
-def _of_kind(content: Content) -> Table:
+def _of_kind(content: Content, options: Options) -> Table:
     if content.kind == "workbook":
-        from kappawatt.datasets.reading.workbook import read_workbook
-
-        return read_workbook(content.data)
+        try:
+            from kappawatt.datasets.reading.workbook import read_workbook
+        except ImportError as error:
+            raise SettingInvalid("openpyxl is not installed: pip install 'kappawatt[cli]'") from error
+        return read_workbook(content.data, options)
     if content.kind == "parquet":
         from kappawatt.datasets.reading.with_duckdb import read_parquet
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.columns.times import iso_texts
-from kappawatt.datasets.series import Problems
+from kappawatt.datasets.series import Problem, Problems
 from kappawatt.forecasting.calendar import Times
 
 __all__ = ["Column", "Fact", "Table", "instant_texts", "texts_of"]
@@ -52,6 +52,8 @@ class Table:
     problems : Problems
         Rows that are none.
     facts : tuple of Fact
+    sheets : tuple of (str, int)
+        Of a workbook of which several are read: each one's name, and the lines of those before it.
     """
 
     header: tuple[str, ...]
@@ -60,6 +62,7 @@ class Table:
     separator: str = ""
     problems: Problems = field(default_factory=Problems)
     facts: tuple[Fact, ...] = ()
+    sheets: tuple[tuple[str, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -68,6 +71,14 @@ class Table:
         """Return where the first of these columns stands, in letters of either case; None if there is none of them."""
         lower = [name.lower() for name in self.header]
         return next((lower.index(name.lower()) for name in names if name.lower() in lower), None)
+
+    def placed(self, problem: Problem) -> Problem:
+        """Return a problem with the line in its own sheet, where several are read."""
+        before = [(name, lines) for name, lines in self.sheets if lines < problem.line]
+        if not before:
+            return problem
+        name, lines = before[-1]
+        return replace(problem, line=problem.line - lines, sheet=name)
 
     def texts(self, place: int) -> list[str]:
         """Return a column's cells as text."""
