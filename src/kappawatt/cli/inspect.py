@@ -392,7 +392,8 @@ def _refuse(out: _Output, file: Path, data: bytes, options: Options, told: list[
     looks = glance(data or _head(file), file.name, options)
     facts = list(dict.fromkeys([*looks.facts, *told]))
     text = str(error).removeprefix(f"{file}: ").partition(". Known by name: ")[0]
-    is_unknown = not told and not text.startswith("line ") and not isinstance(error, (SettingInvalid, PayloadTooLarge))
+    is_unknown = not told and isinstance(error, PayloadInvalid) and error.field in ("header", "file")
+    is_unknown = is_unknown and not isinstance(error, PayloadTooLarge)
     if out.as_json:
         out.json(
             {
@@ -411,9 +412,10 @@ def _refuse(out: _Output, file: Path, data: bytes, options: Options, told: list[
             out.pair(fact.name, f"{fact.value}{f' ({fact.because})' if fact.because else ''}")
     _tell_columns(out, looks)
     if is_unknown:
-        out.say("\nlayouts that are known by their columns; others are read by names, units and what stands in them")
-        for layout in layouts():
-            out.say(f"  {layout.name:<28} {_plain(layout.looks)[:80]}")
+        out.say("\nknown by their columns are")
+        for line in _wrapped(", ".join(layout.name for layout in layouts()), 108):
+            out.say(f"  {line}")
+        out.say("others are read by names, units and what stands in them")
     click.echo(f"\nError: {_plain(text)}", err=True)
     for line in _hints(file, text, looks):
         click.echo(line, err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from kappawatt.datasets.reading.content import unpack
 from kappawatt.datasets.series import MOST_BYTES, Problem, SeriesFile
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, Instant, as_instant, day_start
-from kappawatt.ingest.files import file_format, names_in
+from kappawatt.ingest.files import file_format, names_in, read_file
 from kappawatt.streams.rules import by_key
 from kappawatt.streams.rules import screened as _screened
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
@@ -136,11 +137,20 @@ def recognise(source: Path) -> Stream | None:
     """
     names = names_in(source)
     if names is None:
-        return next((stream for stream in STREAMS if not stream.steps), None)
+        bare = next((stream for stream in STREAMS if not stream.steps), None)
+        return bare if bare is not None and _has_rows(bare, source) else None
     best = max(STREAMS, key=lambda stream: _known(stream, names))
     if not _known(best, names) or (best.steps and START not in names):
         return None
     return best
+
+
+def _has_rows(stream: Stream, source: Path) -> bool:
+    """Whether bare numbers can be a stream's rows: any of the first ones is."""
+    try:
+        return any(bool(batch.valid.any()) for _, batch in islice(read_file(stream, source), 1))
+    except PayloadInvalid:
+        return False
 
 
 def _known(stream: Stream, names: set[str]) -> int:
@@ -149,7 +159,8 @@ def _known(stream: Stream, names: set[str]) -> int:
     known = {name for field in schema.fields for name in (field.name, field.column)}
     telling = [schema.field(name) for name in stream.values] or schema.required
     names_of = {stream.key.name, *(name for field in telling for name in (field.name, field.column))}
-    return len(names & known) if names & names_of else 0
+    least = 1 if stream.steps else len(telling) // 2  # V may also be a voltage
+    return len(names & known) if len(names & names_of) >= least else 0
 
 
 def rows_of(found: Found, *, as_published: bool = False) -> list[SeriesRows]:

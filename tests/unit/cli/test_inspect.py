@@ -204,6 +204,30 @@ def test_an_unknown_file_is_told_the_layouts_that_are_known(write: Write) -> Non
     assert result.exit_code == 2
     assert "Smart Meter Texas" in result.stdout
     assert "PJM Data Miner" in result.stdout
+    assert len(result.stdout.splitlines()) < 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["when,V,I\n2024-05-01 00:00,230.1,4\n2024-05-01 01:00,231.1,5\n", "4,0,1,70,2\n5,0,2,71,3\n", "a,b\nc,d\n"],
+    ids=["volts", "bare numbers", "words"],
+)
+def test_an_unknown_file_is_no_power_plant(write: Write, text: str) -> None:
+    path = write("log.csv", text)
+
+    told = (
+        call(path).output + CliRunner().invoke(main, ["ingest", str(path), "--bus", f"embedded:{path}.sqlite"]).output
+    )
+
+    assert "Error: " in told
+    assert "plant" not in told
+
+
+def test_times_of_an_unknown_form_are_named_without_a_list_of_layouts(write: Write) -> None:
+    result = call(write("odd.csv", "when,load_mw\n" + "".join(f"week {w} day 1,{w}00\n" for w in range(10, 30))))
+
+    assert "Error: line 2: when: got 'week 10 day 1', allowed a day and time, as 2024-01-31 23:00" in result.stderr
+    assert "PJM" not in result.output
 
 
 def test_a_missing_name_is_said_and_no_reason_not_to_look(write: Write) -> None:

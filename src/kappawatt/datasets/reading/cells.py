@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kappawatt.datasets.reading.generic import WORD_TIME
 from kappawatt.datasets.reading.numbers import find_format, is_number
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Column, Fact
@@ -23,7 +24,6 @@ SECOND = timedelta(seconds=1)
 FIRST_DAYS = datetime(1900, 1, 2)  # a time of the day of 24:00 is kept as the day after the one without a number
 TEXT_SEPARATOR = ";"  # text does not say whose numbers it holds, as in files with semicolons
 YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2\d{2,4}(?!\d).*", re.DOTALL)
-TIME_NAME = re.compile(r"time|zeit|date|datum|day|tag|fecha|jour|heure|hora|data|timestamp|stamp", re.IGNORECASE)
 SERIAL = (20_000.0, 80_000.0)  # days of 1954 to 2119
 SERIAL_SHARE = 0.9  # of rows that are one interval apart
 DAY_SECONDS = 86_400
@@ -160,7 +160,7 @@ def serial_days(
             continue
         steps = Counter(round((after - before) * DAY_SECONDS) for before, after in pairwise(told))
         step, count = steps.most_common(1)[0]
-        is_row_a_day = step in (0, DAY_SECONDS) and TIME_NAME.search(name) is not None
+        is_row_a_day = step in (0, DAY_SECONDS) and WORD_TIME.search(name) is not None
         if not is_row_a_day and (step < MINUTE or step >= DAY_SECONDS or DAY_SECONDS % step):
             continue
         if count < SERIAL_SHARE * (len(told) - 1):

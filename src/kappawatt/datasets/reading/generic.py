@@ -16,11 +16,20 @@ from kappawatt.datasets.reading.meaning import Form, LeftOut, Meaning, TimeColum
 from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Table
-from kappawatt.datasets.reading.times import ABBREVIATIONS, is_time, read_clock, read_times, split_span
+from kappawatt.datasets.reading.times import ABBREVIATIONS, FORMS, is_time, read_clock, read_times, split_span
 from kappawatt.datasets.reading.units import Unit, is_rate, multiple_in, unit_in, unit_named
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["FORECAST", "GENERIC", "generic_meaning", "key_of_column", "key_of_file", "kind_of", "word_of_labels"]
+__all__ = [
+    "FORECAST",
+    "GENERIC",
+    "WORD_TIME",
+    "generic_meaning",
+    "key_of_column",
+    "key_of_file",
+    "kind_of",
+    "word_of_labels",
+]
 
 GENERIC = "no publisher's; by its names and cells"
 ASKED_ROWS = 500
@@ -42,6 +51,10 @@ WORD_GENERATION = re.compile(
     r"solar|wind|generation|erzeugung|einspeisung|feed.?in|(?:^|[_\W])(?:pv|gen)(?:$|[_\W])", re.IGNORECASE
 )
 WORD_UNIT = re.compile(r"(?:unit|units|einheit|uom|eenheid|unit[ée])", re.IGNORECASE)
+WORD_TIME = re.compile(
+    r"time|zeit|dat(?:e|um|a)|stamp|horodate|fecha|jour|heure|(?:^|[_\W])(?:ds|tag|day|hora|moment|uhr|when|t)(?:$|[_\W])",
+    re.IGNORECASE,
+)
 WORD_HOUR = re.compile(r"(?:^|[_\W])(?:hour|hr|he|stunde|hour.?ending|hour.?end)(?:$|[_\W])", re.IGNORECASE)
 WORD_KEY = re.compile(
     r"(?:^|[_\W])(?:zone|area|region|id|name|meter|meter_id|load_zone|load_area|key|series|unique_id|lclid|nmi|prm|esiid|station)(?:$|[_\W])",
@@ -92,7 +105,7 @@ def generic_meaning(table: Table, options: Options, name: str) -> Meaning:
         if kind == "number" and place not in used and not _is_index(table, place)
     ]
     key = _key(table, kinds, used)
-    values = _values(table, options, [p for p in numbers if p not in key], key, name, left_out)
+    values = _values(table, options, kinds, [p for p in numbers if p not in key], key, name, left_out)
     read = used | set(key) | {value.place for value in values}
     named = {one.name for one in left_out}
     for place, header in enumerate(table.header):
@@ -226,8 +239,25 @@ def _refuse_without_time(table: Table, kinds: Sequence[str]) -> None:
         if kind == "number" and not _is_index(table, place):
             read_times(table.texts(place)[:ASKED_ROWS], table.header[place])  # seconds since 1970, or 20240101
             break
-    names = ", ".join(table.header[:MOST_NAMED])
-    raise PayloadInvalid.of("header", f"no column of times among {names}", "one such as 2024-01-31 23:00")
+    texts = [place for place, kind in enumerate(kinds) if kind in ("text", "number", "clock")]
+    named = [place for place in texts if WORD_TIME.search(table.header[place])]
+    if named:
+        line, text = _told(table, named[0])
+        raise PayloadInvalid.of(f"line {line}: {table.header[named[0]]}", repr(text), f"a day and time, as {FORMS}")
+    looks = [_first(table, place) for place in texts if kinds[place] == "text"][:1]
+    names = ", ".join(table.header[:MOST_NAMED]) + "".join(f"; {one} is none" for one in looks)
+    raise PayloadInvalid.of("header", f"no column of times among {names}", f"one, as {FORMS}")
+
+
+def _told(table: Table, place: int) -> tuple[int, str]:
+    """The line of a column's first cell that says something, and what it says."""
+    cells = zip(table.lines.tolist(), table.texts(place), strict=True)
+    return next(((line, text.strip()[:80]) for line, text in cells if text.strip()), (1, ""))
+
+
+def _first(table: Table, place: int) -> str:
+    line, text = _told(table, place)
+    return f"{text!r} ({table.header[place]}, line {line})"
 
 
 def _key(table: Table, kinds: Sequence[str], used: set[int | None]) -> tuple[int, ...]:
@@ -258,7 +288,13 @@ def _refuse_forecasts(table: Table, place: int) -> None:
 
 
 def _values(
-    table: Table, options: Options, numbers: list[int], key: tuple[int, ...], name: str, left_out: list[LeftOut]
+    table: Table,
+    options: Options,
+    kinds: Sequence[str],
+    numbers: list[int],
+    key: tuple[int, ...],
+    name: str,
+    left_out: list[LeftOut],
 ) -> list[Value]:
     header = table.header
     if options.value_column:
@@ -286,14 +322,17 @@ def _values(
             places = with_unit
         if not places:
             names = ", ".join(header[:MOST_NAMED])
-            raise PayloadInvalid.of("header", f"no column of measurements among {names}", "one of numbers, no forecast")
+            text = next((p for p, kind in enumerate(kinds) if kind == "text" and p not in key), None)
+            looks = "" if text is None else f"; {_first(table, text)} is no number"
+            allowed = "one of numbers, each alone or with a unit such as 412 kW, and no forecast"
+            raise PayloadInvalid.of("header", f"no column of measurements among {names}{looks}", allowed)
         if len(places) > 1 and (key or not all(_names_series(header[place]) for place in places)):
             names = ", ".join(header[place] for place in places[:MOST_NAMED])
             raise PayloadInvalid.of("header", f"several columns of numbers: {names}", "those named by --value-column")
     own = "" if key else key_of_file(name)
     found = []
     for place in places:
-        unit = unit_in(header[place]) or _unit_beside(table, place)
+        unit = unit_in(header[place]) or unit_named(table.units.get(place, "")) or _unit_beside(table, place)
         if multiple_in(header[place]) and not options.unit:
             got = f"{header[place]!r}, in {multiple_in(header[place])}"
             raise PayloadInvalid.of("header", got, "a plain unit: multiply the column, or say --unit")
@@ -338,8 +377,8 @@ def key_of_column(name: str) -> str:
 
     Examples
     --------
-    >>> key_of_column("PJME_MW"), key_of_column("load_mw"), key_of_column("Actual Load [MW]"), key_of_column("Load 2024")
-    ('PJME', '', '', '')
+    >>> key_of_column("PJME_MW"), key_of_column("load_mw"), key_of_column("Load [MW] 2024")
+    ('PJME', '', '')
     """
     match = COLUMN_KEY.fullmatch(name)
     stem = (match[1] if match else name).strip()

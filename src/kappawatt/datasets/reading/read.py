@@ -13,6 +13,7 @@ import orjson
 from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.budget import FILES, Budget
 from kappawatt.datasets.reading.assemble import Found, assemble
+from kappawatt.datasets.reading.cell_units import without_units
 from kappawatt.datasets.reading.content import Content, text_of, unpack
 from kappawatt.datasets.reading.generic import generic_meaning
 from kappawatt.datasets.reading.meaning import Layout, Meaning
@@ -104,7 +105,9 @@ def _meaning(table: Table, options: Options, name: str) -> Meaning:
         if found is not None:
             return _as_said(found, table if found.table is None else found.table, options)
     try:
-        return generic_meaning(table, options, name)
+        plain = without_units(table, options)
+        found = generic_meaning(plain, options, name)
+        return found if plain is table else replace(found, table=plain)
     except PayloadInvalid as error:
         if error.field != "header":
             raise
@@ -173,8 +176,13 @@ def _of_text(data: bytes, options: Options, budget: Budget | None) -> Table:
             table = layout.reshape(text)
             if table is not None:
                 return table
-    if text.lstrip()[:1] in (b"{", b"["):
+    start = text.lstrip()[:1_000].lower()
+    if start[:1] in (b"{", b"["):
         return _of_json(text)
+    if start[:1] == b"<":
+        is_page = b"<html" in start or b"<table" in start
+        what = "an HTML page, whatever its name says" if is_page else "XML of a kind that is not known"
+        raise PayloadInvalid.of("file", what, "a table: open it in Excel or LibreOffice and save it as .xlsx or CSV")
     dialect = dialect_of(text, options.sep)
     if budget is not None:
         _require_lines_within(text, len(dialect.names), budget)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -54,6 +54,8 @@ class Table:
     facts : tuple of Fact
     sheets : tuple of (str, int)
         Of a workbook of which several are read: each one's name, and the lines of those before it.
+    units : mapping of int to str
+        Of columns whose cells had one each.
     """
 
     header: tuple[str, ...]
@@ -63,6 +65,7 @@ class Table:
     problems: Problems = field(default_factory=Problems)
     facts: tuple[Fact, ...] = ()
     sheets: tuple[tuple[str, int], ...] = ()
+    units: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lines)

@@ -19,7 +19,7 @@ from kappawatt.datasets.reading.table import Fact
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times
 
-__all__ = ["ABBREVIATIONS", "Moments", "is_time", "read_clock", "read_times", "split_span"]
+__all__ = ["ABBREVIATIONS", "FORMS", "Moments", "is_time", "read_clock", "read_times", "split_span"]
 
 NOTHING = np.datetime64("NaT", "ms")
 NO_OFFSET = np.timedelta64("NaT", "ms")
@@ -53,6 +53,11 @@ DIGITS_OF = {
     19: "nanoseconds since 1970",
 }  # fmt: skip
 LONGEST = 80
+FORMS = (
+    "2024-01-31 23:00, 2024-01-31T22:00:00Z, 31.01.2024 23:00, 31/01/2024 11:00 PM or 31 Jan 2024 23:00, or the day and"
+    " the time of the day in two columns"
+)
+"""Of times that are read, for messages."""
 MOST_OFFSETS = 4  # of one column: winter, summer, and both of another time
 ABBREVIATIONS = {
     "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
