@@ -26,7 +26,7 @@ __all__ = ["Idempotency", "Stored", "Verdict", "fingerprint"]
 
 KEPT_SECONDS = 24 * 3600
 LEASE_SECONDS = 150.0  # a request that has not ended by then, nor its delivery, died with its process
-MOST_ANSWERS = 200_000  # the oldest go first; at 1 kB an answer some 200 MB of disk, no memory
+MOST_ANSWERS = 200_000  # the oldest go first; at 1 kB an answer (tables: 2) some 200 MB of disk, no memory
 COUNT_SECONDS = 10.0  # between two counts of what is kept
 BUSY_SECONDS = 10.0
 

@@ -20,11 +20,20 @@ from flask import Flask, Response, request
 from kappawatt.bus import Bus, Producer, connect_as
 from kappawatt.bus.interface import Headers, Outgoing
 from kappawatt.columns.batch import RowsRejected
-from kappawatt.columns.content import CSV, JSON, content_type_of
+from kappawatt.columns.content import CSV, JSON, READABLE, bare_type, content_type_of
 from kappawatt.columns.schema import Schema
 from kappawatt.datasets.reading.options import NOTHING_SAID, Options
+from kappawatt.datasets.reading.told import READ_AS
 from kappawatt.datasets.reading.units import UNITS
-from kappawatt.errors import BusError, DeliveryLate, NotReady, PayloadInvalid, SettingInvalid, WritesRefused
+from kappawatt.errors import (
+    BusError,
+    ContentTypeUnsupported,
+    DeliveryLate,
+    NotReady,
+    PayloadInvalid,
+    SettingInvalid,
+    WritesRefused,
+)
 from kappawatt.ingest.bodies import Rows, read_rows
 from kappawatt.messages.readings import reading_messages
 from kappawatt.messages.tracing import new_traceparent
@@ -76,6 +85,12 @@ KNOWN: dict[str, Any] = {
     " or as `published` by the file.",
     "schema": {"type": "string", "enum": ["end", "published"], "default": "end"},
 }
+FILE_TYPES = (  # that people send, and this door does not read
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/vnd.ms-excel",
+    "application/vnd.apache.parquet",
+    "application/x-parquet",
+)
 READING: tuple[dict[str, Any], ...] = tuple(
     {"name": name, "in": "query", "required": False, "description": said, "schema": {"type": "string", **more}}
     for name, said, more in (
@@ -92,7 +107,7 @@ READING: tuple[dict[str, Any], ...] = tuple(
         ("register", "Whether values are a counter's, whose differences are wanted.", {"enum": ["true", "false"]}),
     )
 )
-ACCEPTED = {
+ACCEPTED: dict[str, Any] = {
     "title": "Accepted",
     "type": "object",
     "properties": {
@@ -128,11 +143,14 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
         "tag": "readings",
         "access": Right.WRITE,  # and not repeatable: an Idempotency-Key is known to one instance alone
         "body": rows_body(schema),
-        "answers": {202: ACCEPTED, **dict.fromkeys(STATUSES, "problem")},
+        "answers": {202: _accepted(stream), **dict.fromkeys(STATUSES, "problem")},
     }
     known = ", ".join(layout.name for layout in resolve(stream.files)) if stream.files else ""
     export = (
-        f" `text/csv` may also be a table of another layout ({known}, or any with times and numbers)." if known else ""
+        f" `text/csv` may also be a table of another layout ({known}, or any with times and numbers); the answer says"
+        " in `read_as` how it was read."
+        if known
+        else ""
     )
     key = {
         "name": "key",
@@ -173,6 +191,13 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
     )
 
 
+def _accepted(stream: Stream) -> dict[str, Any]:
+    """The schema of what a door answers, with how a table was read where it takes tables."""
+    if not stream.files:
+        return ACCEPTED
+    return {**ACCEPTED, "title": "AcceptedSeries", "properties": {**ACCEPTED["properties"], "read_as": READ_AS}}
+
+
 def _options() -> Options:
     """How a table is read, from the request's query; PayloadInvalid names an option that cannot be."""
     said = {name: value for name, value in request.args.items() if name != "known"}
@@ -209,6 +234,9 @@ class _Post:
         self._stream = stream
 
     def __call__(self, key: str) -> Response:
+        if bare_type(request.content_type or "") in FILE_TYPES:
+            allowed = f"{', '.join(READABLE)}; `kappawatt ingest` reads workbooks and Parquet"
+            raise ContentTypeUnsupported.of("content-type", repr(bare_type(request.content_type or "")), allowed)
         content_type = content_type_of(request.content_type)
         known = request.args.get("known", "end")
         if known not in ("end", "published"):
@@ -233,7 +261,14 @@ class _Post:
             stream, rows.batch, key, headers=_trace(), block_rows=self._context.settings.block_rows
         )
         accepted = int(rows.batch.valid.sum())
-        document = {"accepted": accepted, "messages": len(messages), "topic": stream.readings.name, "key": key}
+        document: dict[str, Any] = {
+            "accepted": accepted,
+            "messages": len(messages),
+            "topic": stream.readings.name,
+            "key": key,
+        }
+        if rows.read_as is not None:
+            document["read_as"] = rows.read_as
         if rows.rejections:
             response = rejected(_rejected_rows(rows), **document)
         else:

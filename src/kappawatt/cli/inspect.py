@@ -36,9 +36,9 @@ from kappawatt.datasets.reading.labels import Change
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.read import layouts, read_bytes
 from kappawatt.datasets.reading.table import Fact
+from kappawatt.datasets.reading.told import fact_document, left_out_document, moment_text
 from kappawatt.datasets.series import MOST_BYTES, Problem, SeriesFile
 from kappawatt.errors import KappawattError, PayloadInvalid, PayloadTooLarge, SettingInvalid
-from kappawatt.forecasting.calendar import Times
 from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import STREAMS
 
@@ -398,7 +398,7 @@ def _refuse(out: _Output, file: Path, data: bytes, options: Options, told: list[
         out.json(
             {
                 **_nothing(file, len(data)),
-                "facts": [_fact(fact) for fact in facts],
+                "facts": [fact_document(fact) for fact in facts],
                 "columns": [{"name": c.name, "holds": c.holds, "samples": list(c.samples)} for c in looks.columns],
                 "layouts": [layout.name for layout in layouts()] if is_unknown else [],
                 "error": text,
@@ -549,16 +549,12 @@ def document(file: Path, size: int, found: Found, seen: Sequence[Seen], report: 
     return {
         **_nothing(file, size),
         "layout": found.layout,
-        "facts": [_fact(fact) for fact in found.facts],
-        "left_out": [{"column": one.name, "why": one.why} for one in found.left_out],
+        "facts": [fact_document(fact) for fact in found.facts],
+        "left_out": [left_out_document(one) for one in found.left_out],
         "series": [_series(one) for one in seen],
         "refused": _refused(found.problems),
         "report": None if report is None else str(report),
     }
-
-
-def _fact(fact: Fact) -> dict[str, str]:
-    return {"name": fact.name, "value": fact.value, "because": fact.because}
 
 
 def _refused(problems: Sequence[Problem]) -> dict[str, Any]:
@@ -575,8 +571,8 @@ def _series(one: Seen) -> dict[str, Any]:
         "unit": unit_of(series),
         "time_zone": series.time_zone,
         "interval_seconds": series.step,
-        "first": _moment(series.starts[:1]),
-        "last": _moment(series.starts[-1:]),
+        "first": moment_text(series.starts[:1]),
+        "last": moment_text(series.starts[-1:]),
         "intervals": quality.intervals,
         "values": quality.known,
         "mean": _number(quality.mean),
@@ -596,7 +592,7 @@ def _series(one: Seen) -> dict[str, Any]:
         "spikes": {
             "count": len(quality.spikes),
             "furthest": [
-                {"start": _moment(np.array([at])), "value": value, "usual": usual}
+                {"start": moment_text(np.array([at])), "value": value, "usual": usual}
                 for at, value, usual in quality.spikes.furthest(SPANS_KEPT)
             ],
         },
@@ -613,8 +609,8 @@ def _series(one: Seen) -> dict[str, Any]:
 def _spans(spans: Spans) -> dict[str, Any]:
     kept = [
         {
-            "start": _moment(np.array([span.start])),
-            "end": _moment(np.array([span.end])),
+            "start": moment_text(np.array([span.start])),
+            "end": moment_text(np.array([span.end])),
             "count": span.count,
             "value": _number(span.value),
         }
@@ -625,16 +621,12 @@ def _spans(spans: Spans) -> dict[str, Any]:
 
 def _change(change: Change) -> dict[str, Any]:
     return {
-        "at": _moment(np.array([change.instant])),
+        "at": moment_text(np.array([change.instant])),
         "skips": change.skips,
         "seen": change.seen,
         "shown": None if change.shown is None else change.shown.name.lower(),
         "text": change_text(change),
     }
-
-
-def _moment(moments: Times) -> str | None:
-    return f"{np.datetime_as_string(moments.astype('datetime64[s]'))[0]}Z" if len(moments) else None
 
 
 def _number(value: float) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kappawatt.columns.batch import Batch, Rejection, count_codes
 from kappawatt.columns.budget import STANDARD, Budget
@@ -14,6 +15,7 @@ from kappawatt.datasets.reading.dialect import cells_of, is_value
 from kappawatt.datasets.reading.options import NOTHING_SAID, Options
 from kappawatt.datasets.reading.plain import is_cut_otherwise, plain_csv
 from kappawatt.datasets.reading.read import read_bytes
+from kappawatt.datasets.reading.told import read_as
 from kappawatt.ingest.series_rows import merged, series_rows
 from kappawatt.streams.rules import screened
 from kappawatt.streams.stream import Stream
@@ -35,12 +37,15 @@ class Rows:
         How many more there are of each code.
     unread : int
         Lines of an export that are in no row of the batch.
+    read_as : dict or None
+        How a table of another layout was read, see `told.read_as`; None for rows in the stream's own fields.
     """
 
     batch: Batch
     rejections: tuple[Rejection, ...]
     unlisted: Mapping[str, int] = field(default_factory=dict)
     unread: int = 0
+    read_as: dict[str, Any] | None = None
 
     @property
     def refused(self) -> Counter[str]:
@@ -93,7 +98,7 @@ def _read_table(stream: Stream, body: bytes, options: Options, as_published: boo
     rejections = sorted((*batch.rejections, *unread), key=lambda r: r.row)
     unlisted = Counter(batch.unlisted)
     unlisted.update(r.code for r in rejections[budget.listed :])
-    return Rows(batch, tuple(rejections[: budget.listed]), unlisted, len({r.row for r in unread}))
+    return Rows(batch, tuple(rejections[: budget.listed]), unlisted, len({r.row for r in unread}), read_as(found))
 
 
 def _first_line(body: bytes) -> str:

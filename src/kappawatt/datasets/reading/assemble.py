@@ -35,6 +35,7 @@ from kappawatt.streams.table import STREAMS
 __all__ = ["Found", "Tally", "assemble"]
 
 SHOWN = 80
+COLUMNS_SHOWN = 8
 MOST_KEYS = 100_000
 HOUR_SECONDS = 3600
 GRID_SHARE = 0.5  # of rows that begin on one grid, or there is none to speak of
@@ -500,6 +501,9 @@ def _columns(table: Table, meaning: Meaning) -> Iterator[Fact]:
     time, names = meaning.time, table.header
     beside = "" if time.beside is None else f": {names[time.beside]!r}"
     yield Fact("time column", names[time.place] or "the one without a name", time.form.value + beside)
+    measured = [names[value.place] for value in meaning.values if not value.field]
+    more = f" and {len(measured) - COLUMNS_SHOWN} more" if len(measured) > COLUMNS_SHOWN else ""
+    yield Fact("value column", ", ".join(measured[:COLUMNS_SHOWN]) + more)
     for place in meaning.key:
         yield Fact("series column", names[place], "each name in it is a series")
 

@@ -34,7 +34,7 @@ __all__ = [
 GENERIC = "no publisher's; by its names and cells"
 ASKED_ROWS = 500
 FORECAST = re.compile(
-    r"forecast|fcst|frcst|predict|prognos|vorhersage|pr[ée]vision|day.?ahead|schedul|fahrplan|pron[oó]stico"
+    r"forecast|fcst|frcst|predict|prognos|vorhersage|pr[ée]visi[oó]n|day.?ahead|schedul|fahrplan|pron[oó]stico"
     r"|(?:^|[_\W])(?:da|plan|planned|budget|yhat\w*)(?:$|[_\W])",
     re.IGNORECASE,
 )
@@ -67,8 +67,8 @@ COLUMN_KEY = re.compile(r"(.+?)[_\s\-(\[]+(?:[kMG]?Wh?)[)\]]?", re.IGNORECASE)
 # What a column of measurements is called that does not say whose they are.
 COMMON = frozenset(
     [
-        "actual", "actual_load", "carga", "consumo", "consumption", "demand", "electricity", "energy",
-        "energy_kwh", "gw", "kw", "kwh", "last", "lastgang", "leistung", "load", "load_actual",
+        "actual", "actual_load", "carga", "charge", "consumo", "consumption", "demand", "demanda", "electricity",
+        "energy", "energy_kwh", "gw", "kw", "kwh", "last", "lastgang", "leistung", "load", "load_actual",
         "measurement", "mw", "mwh", "netzlast", "power", "power_mw", "puissance", "reading", "readings",
         "system_load", "target", "total", "total_load", "usage", "usage_kwh", "valeur", "value", "values",
         "verbrauch", "wert", "wh", "y",

@@ -145,7 +145,10 @@ def table_of(data: bytes, name: str, options: Options, budget: Budget | None = N
     if content.kind == "text":
         table = _of_text(content.data, options, budget)
     elif budget is not None:
-        raise PayloadInvalid.of("body", f"a file of the kind {content.kind}", "text; `kappawatt ingest` reads this one")
+        kind = {"workbook": "a workbook", "parquet": "Parquet", "arrow": "Arrow"}[content.kind]
+        raise PayloadInvalid.of(
+            "body", kind, "text such as CSV, also as gzip or zip; `kappawatt ingest` reads this one"
+        )
     else:
         table = _of_kind(content, options)
     if not table.header:
