@@ -41,8 +41,6 @@ class TimeColumn:
         The layout's habit.
     step : int
         Length of an interval [s]; 0 is told by the file.
-    step_place : int or None
-        Column that says it [s], row by row.
     longest_step : int
         Length of an interval [s] of files in which fewer rows tell a longer one; 0 if there is none.
     is_in_order : bool
@@ -64,7 +62,6 @@ class TimeColumn:
     zone: str = ""
     day_first: bool | None = None
     step: int = 0
-    step_place: int | None = None
     longest_step: int = 0
     is_in_order: bool = True
     end_place: int | None = None

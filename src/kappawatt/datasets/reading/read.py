@@ -234,21 +234,36 @@ def _has_duckdb() -> bool:
 
 
 def _of_json(text: bytes) -> Table:
-    """Rows as JSON objects: an array of them, or one a line."""
+    """Rows as JSON objects: an array of them, one a line, or columns of them as the doors take them."""
+    allowed = 'an array of objects, one a line, {"columns": {...}}, or a forecast request with its history'
     try:
-        if text.lstrip()[:1] == b"[":
-            rows = orjson.loads(text)
-        else:
+        rows = orjson.loads(text)
+    except orjson.JSONDecodeError as whole:
+        try:
             rows = [orjson.loads(line) for line in text.splitlines() if line.strip()]
-    except orjson.JSONDecodeError as error:
-        raise PayloadInvalid.of(
-            "file", f"JSON that cannot be read ({error})", "an array of objects, or one a line"
-        ) from None
+        except orjson.JSONDecodeError as line:
+            reason = whole if text.lstrip()[:1] == b"[" else line
+            raise PayloadInvalid.of("file", f"JSON that cannot be read ({reason})", allowed) from None
+    if isinstance(rows, dict):
+        columns = rows.get("columns")
+        if isinstance(columns, dict) and all(isinstance(column, list) for column in columns.values()):
+            return _of_columns(columns)
+        rows = rows["instances"] if isinstance(rows.get("instances"), list) else [rows]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise PayloadInvalid.of("file", "JSON that is no table", "an array of objects, or one a line")
+        raise PayloadInvalid.of("file", "JSON that is no table", allowed)
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = [[_json_text(row.get(name)) for row in rows] for name in names]
     return Table(tuple(names), tuple(columns), np.arange(1, len(rows) + 1), facts=(Fact("format", "JSON"),))
+
+
+def _of_columns(given: dict[str, list[Any]]) -> Table:
+    lengths = {name: len(column) for name, column in given.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} of {n}" for name, n in list(lengths.items())[:4])
+        raise PayloadInvalid.of("columns", f"lists of different lengths ({told})", "lists of one length")
+    columns = tuple([_json_text(value) for value in column] for column in given.values())
+    n = max(lengths.values(), default=0)
+    return Table(tuple(given), columns, np.arange(1, n + 1), facts=(Fact("format", "JSON columns"),))
 
 
 def _json_text(value: object) -> str:
