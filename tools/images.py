@@ -213,14 +213,14 @@ def sbom(wanted: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.argument("names", nargs=-1, type=click.Choice(image_names()))
-def sizes(names: Sequence[str]) -> None:
+@click.argument("wanted", nargs=-1, type=click.Choice(image_names()))
+def sizes(wanted: tuple[str, ...]) -> None:
     """Print a Markdown table of what images, all if none is named, add to their base [MB], layer by layer."""
     click.echo(
         "| image | over its base [MB] | every service's packages | its own packages | kappawatt, service, model |"
     )
     click.echo("| --- | --- | --- | --- | --- |")
-    for name in names or image_names():
+    for name in wanted or image_names():
         shown = _ask("history", "--human=false", "--no-trunc", "--format", "{{.Size}} {{.CreatedBy}}", tag_of(name))
         layers = [int(line.split(" ", 1)[0]) for line in shown.splitlines() if "COPY" in line]  # the newest first
         base = _ask("inspect", "--format", f'{{{{index .Config.Labels "{LABEL}base.name"}}}}', tag_of(name))

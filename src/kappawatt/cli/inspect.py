@@ -453,6 +453,8 @@ def _hints(file: Path, error: str, looks: Glance) -> Iterator[str]:
             value = next(iter(holding["times"]), None)
         elif flag in ("--decimal", "--thousands"):
             value = "," if re.search(r"'[^']*,", error) else "."  # whichever of the two it is, it is this one
+        elif flag == "--sheet":
+            value = next(iter(re.findall(r"'([^']+)'", error)), None)
         elif flag == "--time-zone" and zones:
             value = zones[0]
         elif flag == "--unit" and "MW" in error:

@@ -223,6 +223,23 @@ def test_an_unknown_file_is_no_power_plant(write: Write, text: str) -> None:
     assert "plant" not in told
 
 
+def test_of_several_sheets_one_is_offered(tmp_path: Path) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for name, column in (("Nord Ost", "load_mw"), ("Wetter", "wind_speed")):
+        sheet = book.create_sheet(name)
+        sheet.append(["time_utc", column])
+        for i in range(48):
+            sheet.append([datetime(2023, 3, 1) + timedelta(hours=i), 500.5 + i])
+    book.save(tmp_path / "town.xlsx")
+
+    said = call(tmp_path / "town.xlsx").stderr
+
+    assert f"for instance: kappawatt inspect {tmp_path / 'town.xlsx'} --sheet 'Nord Ost'" in said
+    assert seen(tmp_path / "town.xlsx", "--sheet", "nord ost")["series"][0]["values"] == 48
+
+
 def test_times_of_an_unknown_form_are_named_without_a_list_of_layouts(write: Write) -> None:
     result = call(write("odd.csv", "when,load_mw\n" + "".join(f"week {w} day 1,{w}00\n" for w in range(10, 30))))
 

@@ -89,7 +89,7 @@ def table_in(name: str, rows: Rows) -> SheetTable | None:
         times = [place for place in measured if _are_times([_cell(row, place) for _, row in below[:ASKED]])]
         units = below[0] if len(below) > 1 and _are_units(below[0][1], times) else None
         body = below[1:] if units else below
-        if measured and _names(cells, measured) and _holds_values(body[0][1], measured):
+        if measured and _names(cells, measured) and _holds_values(body[0][1], measured, times):
             above = numbered[i - 1][1] if i and numbered[i - 1][0] == number - 1 else ()
             return _table(name, cells, above, units, body, measured, times)
     return None
@@ -116,8 +116,10 @@ def _measured(rows: Sequence[Sequence[Any]]) -> list[int]:
     return [place for place in range(width) if 2 * sum(_holds_value(_cell(row, place)) for row in rows) > len(rows)]
 
 
-def _holds_values(row: Sequence[Any], measured: Sequence[int]) -> bool:
-    """Whether a row may be one of the table: values or nothing in each column of values."""
+def _holds_values(row: Sequence[Any], measured: Sequence[int], times: Sequence[int]) -> bool:
+    """Whether a row may be one of the table: a time in a column of times, else values or nothing in each of values."""
+    if times:
+        return any(is_moment(_cell(row, place)) for place in times)
     cells = [_cell(row, place) for place in measured]
     told = [cell for cell in cells if not (isinstance(cell, str) and cell.strip().lower() in UNKNOWN)]
     return any(map(_holds_value, told)) and not any(map(_is_text, told))
@@ -128,7 +130,8 @@ def _names(row: Sequence[Any], measured: Sequence[int]) -> bool:
     cells = [_cell(row, place) for place in measured]
     texts = [cell for cell in cells if _is_text(cell)]
     others = [cell for cell in cells if _holds_value(cell)]
-    if not texts:
+    unnamed = sum(cell is None or cell == "" for cell in cells[1:])  # the first may be an index
+    if not texts or unnamed >= len(texts) + len(others):
         return False
     return not others or _count(others)
 

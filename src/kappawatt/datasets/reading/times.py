@@ -19,7 +19,7 @@ from kappawatt.datasets.reading.table import Fact
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times
 
-__all__ = ["ABBREVIATIONS", "FORMS", "Moments", "is_time", "read_clock", "read_times", "split_span"]
+__all__ = ["ABBREVIATIONS", "FORMS", "MONTHS", "Moments", "is_time", "read_clock", "read_times", "split_span"]
 
 NOTHING = np.datetime64("NaT", "ms")
 NO_OFFSET = np.timedelta64("NaT", "ms")

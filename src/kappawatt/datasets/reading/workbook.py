@@ -19,6 +19,7 @@ from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.sheet import Rows, SheetTable, table_in
 from kappawatt.datasets.reading.table import Fact, Table
 from kappawatt.datasets.reading.texts import MOST_COLUMNS
+from kappawatt.datasets.reading.times import MONTHS
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 
 __all__ = ["read_workbook"]
@@ -33,6 +34,7 @@ MOST_ELEMENTS = 1_000_000
 MOST_PARTS = 4 * MOST_ROWS
 MOST_IN_A_PART = 20 * 16_384
 FORMULA = re.compile(rb"<(?:\w+:)?f[\s/>]")
+YEAR_OR_MONTH = re.compile(rf"\b(?:(?:19|20)\d\d|{'|'.join(sorted(MONTHS, key=len, reverse=True))})\b")
 SHARED_LABELS = 2  # that two sheets of one series may have: the end of a month is the beginning of the next
 DAMAGED = (
     KeyError, ValueError, TypeError, AttributeError, IndexError, OSError, EOFError, SyntaxError, zipfile.BadZipFile,
@@ -109,7 +111,9 @@ def _read(data: bytes, options: Options) -> Table:
     _require_alike(chosen)
     _require_apart(chosen)
     if len(chosen) > 1:
-        facts.append(Fact("sheets", _listed(one.name for one in chosen), "read together: the same names, other times"))
+        same = len({one.header for one in chosen}) == 1
+        why = f"read together: the same names{'' if same else ' but for year or month'}, other times"
+        facts.append(Fact("sheets", _listed(one.name for one in chosen), why))
     else:
         why = "--sheet" if wanted else "the only one with a table" if len(found) == 1 else "the only one with times"
         facts.append(Fact("sheet", chosen[0].name, why))
@@ -194,7 +198,8 @@ def _chosen(found: Sequence[SheetTable]) -> list[SheetTable]:
 
 
 def _alike(table: SheetTable) -> tuple[str, ...]:
-    return tuple(name.lower() for name in table.header)
+    """Names without the year or month that is the sheet's."""
+    return tuple(" ".join(YEAR_OR_MONTH.sub(" ", name.lower()).split()) for name in table.header)
 
 
 def _require_alike(chosen: Sequence[SheetTable]) -> None:

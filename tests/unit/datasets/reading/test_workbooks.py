@@ -146,6 +146,20 @@ def test_names_may_be_the_hours_of_a_row_a_day(names: Iterable[object]) -> None:
     assert values(read(workbook(rows))) == LOADS
 
 
+@pytest.mark.parametrize("first", ["Ausfall", "n/a", None])
+def test_the_first_value_may_be_none(first: str | None) -> None:
+    found = read(workbook([("Zeitpunkt", "Netzlast"), (moment(0), first), *TABLE[1:]]))
+
+    assert len(found.series[0]) == HOURS - (first == "Ausfall")
+    assert [problem.got for problem in found.problems] == ["Ausfall"] * (first == "Ausfall")
+
+
+def test_a_report_with_a_date_above_the_table_is_no_table() -> None:
+    rows = [("Lastgang",), (datetime(2024, 1, 9), "Bericht"), ("Zeitpunkt", "Netzlast"), *TABLE]
+
+    assert values(read(workbook(rows))) == LOADS
+
+
 def test_an_index_has_no_name() -> None:
     assert values(read(workbook([(None, "load_mw"), *TABLE]))) == LOADS
 
@@ -212,6 +226,13 @@ def test_a_sheet_a_month_is_read_together() -> None:
     assert len(series) == 144
     assert series.values[[0, 48, 96]].tolist() == [6, 7, 9]
     assert fact(found, "sheets").startswith("'Juni', 'Juli', 'September' (read together")
+
+
+def test_sheets_a_year_may_have_the_year_in_their_names() -> None:
+    found = read(workbook(month(6, "Last Juni 2023"), month(7, "Last Juli 2023"), names=["06", "07"]))
+
+    assert len(found.series[0]) == 96
+    assert "the same names but for year or month" in fact(found, "sheets")
 
 
 def test_a_row_is_named_with_its_sheet() -> None:

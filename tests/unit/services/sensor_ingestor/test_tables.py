@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -136,6 +138,29 @@ def workbook() -> bytes:
     book.active.append([datetime(2023, 9, 18), 21_000.5])
     book.save(file)
     return file.getvalue()
+
+
+def test_the_door_needs_nothing_that_its_image_has_not(tmp_path: Path) -> None:
+    """The readers of the command line's extra are not there; a table is read all the same."""
+    script = f"""
+import sys
+for name in ("duckdb", "openpyxl", "pyarrow", "pandas", "polars", "matplotlib", "fastexcel"):
+    sys.modules[name] = None
+from kappawatt.bus import connect
+from kappawatt.services.sensor_ingestor.service import SERVICE
+from kappawatt.serving.app import create_app
+from kappawatt.settings import Settings
+from kappawatt.streams.table import TOPICS
+settings = Settings.read({{}}, bus="embedded:{tmp_path}/bus.sqlite")
+connect(settings.bus).ensure(TOPICS)
+client = create_app(SERVICE, settings).test_client()
+answer = client.post("/load/iberia?{QUERY}", data=sys.stdin.read(), content_type="text/csv")
+print(answer.status_code, answer.json["accepted"])
+"""
+
+    done = subprocess.run([sys.executable, "-c", script], input=demand(), text=True, capture_output=True, check=False)
+
+    assert done.stdout.split() == ["202", "50"], done.stderr
 
 
 @pytest.mark.parametrize(
