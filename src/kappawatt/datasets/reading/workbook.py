@@ -229,27 +229,34 @@ def _require_apart(chosen: Sequence[SheetTable]) -> None:
 
 
 def _require_values(data: bytes, chosen: Sequence[SheetTable]) -> None:
-    """Refuse formulas that nobody has computed: a program wrote them, and Excel never saved the workbook."""
+    """Refuse formulas that nobody has computed: a program wrote them, and Excel never saved the workbook.
+
+    Excel saves the value of each, which may be an empty text; so one with a value tells that all have theirs.
+    """
     empty = any(cell is None for one in chosen for i in range(len(one.header)) for cell in one.column(i))
     if not empty or not _has_formulas(data):
         return
+    first: tuple[SheetTable, Any, str] | None = None
     book = openpyxl.load_workbook(io.BytesIO(data), read_only=True)
     for one in chosen:
         sheet = book[one.name]
         sheet.reset_dimensions()
-        numbers = dict(one.rows)
-        for number, cells in enumerate(sheet.iter_rows(), 1):
-            row = numbers.get(number)
-            if row is None:
-                continue
-            for place, name in zip(one.places, one.header, strict=True):
+        values = dict(one.rows)
+        last = one.rows[-1][0]
+        for number, cells in enumerate(sheet.iter_rows(max_row=last), 1):
+            row = values.get(number, ())
+            for place, name in zip(one.places, one.header, strict=True) if row else ():
                 cell = cells[place] if place < len(cells) else None
-                if cell is None or cell.data_type != "f" or (place < len(row) and row[place] is not None):
+                if cell is None or cell.data_type != "f":
                     continue
-                got = f"the formula {_formula(cell.value)[:60]!r} without its value"
-                where = f"sheet {one.name!r}, cell {cell.coordinate} ({name})"
-                allowed = "values: open the workbook in Excel or LibreOffice, which compute it, and save it"
-                raise PayloadInvalid.of(where, got, allowed)
+                if place < len(row) and row[place] is not None:
+                    return
+                first = first or (one, cell, name)
+    if first is not None:
+        table, cell, name = first
+        where = f"sheet {table.name!r}, cell {cell.coordinate} ({name})"
+        allowed = "values: open the workbook in Excel or LibreOffice, which compute it, and save it"
+        raise PayloadInvalid.of(where, f"the formula {_formula(cell.value)[:60]!r} without its value", allowed)
 
 
 def _formula(value: Any) -> str:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, time, timedelta
+from random import Random
 from typing import Any
 
+import numpy as np
 import openpyxl
 import pytest
 
 from kappawatt.datasets.reading.assemble import Found
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.read import read_bytes
-from kappawatt.errors import PayloadInvalid, PayloadTooLarge
+from kappawatt.errors import KappawattError, PayloadInvalid, PayloadTooLarge
 
 ZONE = "Europe/Vienna"
 FIRST = datetime(2023, 6, 5)
@@ -30,6 +33,7 @@ def load(hour: int) -> float:
     return 87.25 + hour % 24 * 1.5
 
 
+DAMAGE = (b"", b"<c/>", b"<row/>", b't="s"', b't="d"', b"1e400", b"nan", b'r="A0"', b's="999"', b"<f>1</f>", b"\xff")
 TABLE: list[Row] = [(moment(i), load(i)) for i in range(HOURS)]
 LOADS = [load(i) for i in range(HOURS)]
 
@@ -344,6 +348,35 @@ def test_formulas_with_values_are_read() -> None:
     data = patched(workbook([("Zeitpunkt", "Netzlast"), *TABLE]), computed)
 
     assert values(read(data)) == LOADS
+
+
+def test_a_formula_whose_value_is_an_empty_text_is_nothing() -> None:
+    def computed(part: bytes) -> bytes:
+        part = part.replace(b'<c r="B2" t="n"><v>87.25</v>', b'<c r="B2"><f>40+47.25</f><v>87.25</v>')
+        return part.replace(b'<c r="B3" t="n"><v>88.75</v>', b'<c r="B3" t="str"><f>IF(1,"",0)</f><v></v>')
+
+    found = read(patched(workbook([("Zeitpunkt", "Netzlast"), *TABLE]), computed))
+
+    assert found.series[0].values[0] == LOADS[0]
+    assert found.problems == ()
+    assert int(np.isnan(found.series[0].values).sum()) == 1
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_workbook_is_read_or_refused(seed: int) -> None:
+    random = Random(seed)
+    data = workbook([("Netz", "Nord"), ("Zeitpunkt", "Netzlast"), *TABLE[:30], ("Summe", 3.5)], names=["Juni"])
+    parts = zipfile.ZipFile(io.BytesIO(data)).namelist()
+
+    def damage(part: bytes) -> bytes:
+        broken = bytearray(part)
+        for _ in range(3):
+            at = random.randrange(len(broken))
+            broken[at : at + random.randrange(12)] = random.choice(DAMAGE)
+        return bytes(broken)
+
+    with suppress(KappawattError):
+        read(patched(data, damage, random.choice(parts)))
 
 
 @pytest.mark.parametrize(
