@@ -16,6 +16,7 @@ from kappawatt.errors import PayloadInvalid
 __all__ = ["number_and_unit", "without_units"]
 
 WITH_UNIT = re.compile(r"([+-]?[0-9][0-9.,'’ \u00a0\u202f\u2009]*?)\s*([^\W\d_][\w/€$£*·² .]{0,11})")
+LONGEST = 60
 ASKED = 200
 
 
@@ -27,7 +28,7 @@ def number_and_unit(text: str) -> tuple[str, str] | None:
     >>> number_and_unit("412,5 kW"), number_and_unit("3.1MWh/h"), number_and_unit("1010 Wien"), number_and_unit("7")
     (('412,5', 'kW'), ('3.1', 'MW'), None, None)
     """
-    match = WITH_UNIT.fullmatch(text.strip())
+    match = WITH_UNIT.fullmatch(text.strip()) if len(text) <= LONGEST else None
     if match is None or not is_number(match[1]) or multiple_in(f"[{match[2]}]"):
         return None
     unit = unit_in(f"[{match[2].strip()}]")

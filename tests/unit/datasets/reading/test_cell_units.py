@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from time import monotonic
 
 import pytest
 
@@ -101,6 +102,16 @@ def test_times_of_an_unknown_form_are_named_with_value_and_line_and_what_is_read
 
     assert told.startswith("line 2: when: got '2023W45-0-00', allowed a day and time, as 2024-01-31 23:00, ")
     assert "Known by name" not in told
+
+
+def test_a_long_cell_takes_no_longer_than_others() -> None:
+    cells = [f"1{' ' * 60_000}!"] * 40
+    begin = monotonic()
+
+    told = refusal(table(cells))
+
+    assert "is no number" in told
+    assert monotonic() - begin < 2
 
 
 @pytest.mark.parametrize(
