@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 
 from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
@@ -29,10 +30,15 @@ def number_and_unit(text: str) -> tuple[str, str] | None:
     (('412,5', 'kW'), ('3.1', 'MW'), None, None)
     """
     match = WITH_UNIT.fullmatch(text.strip()) if len(text) <= LONGEST else None
-    if match is None or not is_number(match[1]) or multiple_in(f"[{match[2]}]"):
-        return None
-    unit = unit_in(f"[{match[2].strip()}]")
-    return None if unit is None or unit.quantity not in (POWER, ENERGY) else (match[1], unit.name)
+    unit = "" if match is None else _unit_of(match[2].strip())
+    return (match[1], unit) if match is not None and unit and is_number(match[1]) else None
+
+
+@lru_cache(maxsize=1_000)
+def _unit_of(word: str) -> str:
+    """The unit of power or energy that a word names; "" if it names none, or a multiple such as `Tsd. kWh`."""
+    unit = None if multiple_in(f"[{word}]") else unit_in(f"[{word}]")
+    return unit.name if unit is not None and unit.quantity in (POWER, ENERGY) else ""
 
 
 def without_units(table: Table, options: Options) -> Table:
@@ -43,16 +49,14 @@ def without_units(table: Table, options: Options) -> Table:
     PayloadInvalid
         Cells of a column have different units, another than the column's name or a person says, or some have none.
     """
-    columns, units, facts = list(table.columns), dict(table.units), list(table.facts)
+    units, facts = dict(table.units), list(table.facts)
     for place, column in enumerate(table.columns):
-        if not isinstance(column, list) or not _has_units(column):
-            continue
-        columns[place], units[place] = _numbers(table, place, column, options)
-        example = next(text for text in column if number_and_unit(text) is not None).strip()
-        facts.append(Fact("unit in cells", units[place], f"as in {example!r} of the column {table.header[place]!r}"))
-    if len(units) == len(table.units):
-        return table
-    return replace(table, columns=tuple(columns), units=units, facts=tuple(facts))
+        if isinstance(column, list) and _has_units(column):
+            units[place], example = _take_units(table, place, column, options)
+            facts.append(
+                Fact("unit in cells", units[place], f"as in {example!r} of the column {table.header[place]!r}")
+            )
+    return table if len(units) == len(table.units) else replace(table, units=units, facts=tuple(facts))
 
 
 def _has_units(column: Sequence[str]) -> bool:
@@ -60,29 +64,33 @@ def _has_units(column: Sequence[str]) -> bool:
     return 2 * sum(number_and_unit(text) is not None for text in told) > len(told)
 
 
-def _numbers(table: Table, place: int, column: Sequence[str], options: Options) -> tuple[list[str], str]:
-    """The numbers of a column as texts, and their unit."""
+def _take_units(table: Table, place: int, column: list[str], options: Options) -> tuple[str, str]:
+    """Take the unit out of a column's cells, and return it with the first cell.
+
+    Cell by cell in the column itself: a second one would be more than what a body may become.
+    """
     name = table.header[place]
-    first: tuple[int, str, str] | None = None
-    found = []
     of_name = unit_in(name)
+    said = {
+        unit: who for unit, who in ((of_name.name if of_name else "", "its name"), (options.unit, "--unit")) if unit
+    }
+    first: tuple[int, str, str] | None = None
     for row, text in enumerate(column):
         parts = number_and_unit(text)
+        where = f"line {table.lines[row]}: {name}"
         if parts is None:
             if is_number(text) and not options.unit:
                 allowed = "a unit in each cell, as others have one, or --unit for those without"
-                raise PayloadInvalid.of(f"line {table.lines[row]}: {name}", f"{text.strip()!r} without a unit", allowed)
-            found.append(text)  # nothing, or what is refused row by row
-            continue
+                raise PayloadInvalid.of(where, f"{text.strip()!r} without a unit", allowed)
+            continue  # nothing, or what is refused row by row
         number, unit = parts
-        where, got = f"line {table.lines[row]}: {name}", repr(text.strip())
-        if first is None:
-            first = row, text.strip(), unit
-        elif unit != first[2]:
+        first = first or (row, text.strip(), unit)
+        if unit != first[2]:
             allowed = f"{first[2]}, as in line {table.lines[first[0]]} ({first[1]!r}): one unit in all of a column"
-            raise PayloadInvalid.of(where, got, allowed)
-        for said, who in ((of_name.name if of_name else "", "its name"), (options.unit, "--unit")):
-            if said and said != unit:
-                raise PayloadInvalid.of(where, got, f"numbers in {said}, as {who} says, or without a unit")
-        found.append(number)
-    return found, "" if first is None else first[2]
+            raise PayloadInvalid.of(where, repr(text.strip()), allowed)
+        for other, who in said.items():
+            if other != unit:
+                allowed = f"numbers in {other}, as {who} says, or without a unit"
+                raise PayloadInvalid.of(where, repr(text.strip()), allowed)
+        column[row] = number
+    return ("", "") if first is None else (first[2], first[1])
