@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kappawatt.forecasting.calendar import zone_meant, zone_table
 
-__all__ = ["ORDINARY", "DayKinds", "Place", "day_kinds", "place_of", "solar_elevation"]
+__all__ = ["ORDINARY", "DayKinds", "Place", "day_kinds", "knows_holidays", "place_of", "solar_elevation"]
 
 ORDINARY = -1
 MARGIN = 12  # days beyond the asked span, so that neighbours of its ends have a kind
@@ -97,6 +97,18 @@ def _holidays(country: str, year: int) -> dict[np.datetime64, str]:
     except NotImplementedError:
         return {}
     return {np.datetime64(day, "D"): str(name) for day, name in found.items() if day.year == year}
+
+
+def knows_holidays(zone: str) -> bool:
+    """Whether a time zone names a country whose holidays are known.
+
+    Examples
+    --------
+    >>> knows_holidays("Europe/Berlin"), knows_holidays("UTC")
+    (True, False)
+    """
+    country = place_of(zone).country
+    return country is not None and bool(_holidays(country, 2024))  # any year: the library knows a country or does not
 
 
 @lru_cache(maxsize=64)

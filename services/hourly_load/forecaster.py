@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kappawatt.forecasting.calendar import DAY, HOUR, Times
-from kappawatt.forecasting.fan import Fan
+from kappawatt.forecasting.fan import Fan, Warned
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.history import Past
 from kappawatt.models.artifact import Artifact
 from kappawatt.streams import load as events
 
+from .day_kinds import knows_holidays
 from .features import FEATURE_NAMES
 from .inference import CLASSIC_FILES, HISTORY, Classic, Fitted, unpack, unpack_classic
 from .wall_clock import STEP
 from .within_hour import forecast_within
 
+NO_HOLIDAYS = Warned("no_holidays", "no holidays known: the time zone names no country that they are known of")
 TIME_ZONE = events.STREAM.time_zone
 
 
@@ -32,9 +34,8 @@ def forecast(fitted: Fitted | Classic, past: Past, targets: Times) -> Fan:
     off it is at that lead, and no value that was made up passes for news.
     """
     past = replace(past, issue_time=min(past.issue_time, past.end))
-    if past.step == STEP:
-        return fitted.forecast(past, targets)
-    return forecast_within(fitted.forecast, past, targets)
+    by_step = fitted.forecast(past, targets) if past.step == STEP else forecast_within(fitted.forecast, past, targets)
+    return by_step if knows_holidays(past.time_zone) else replace(by_step, warnings=(*by_step.warnings, NO_HOLIDAYS))
 
 
 FORECASTER = Forecaster(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kappawatt.errors import ArtifactInvalid, HistoryInsufficient
 from kappawatt.forecasting.calendar import Times
-from kappawatt.forecasting.fan import Fan
+from kappawatt.forecasting.fan import Fan, Warned
 from kappawatt.forecasting.history import Past
 from kappawatt.models.arrays import read_arrays
 
@@ -22,6 +22,7 @@ from .features import CALENDAR_NAMES, DEPTH, FEATURE_NAMES, calendar_features, r
 from .lifting import lift_of, lifted
 from .linear import HourlyRegression, linear_terms
 from .own_weeks import TERMS, refitted
+from .skill import naive_was_closer
 from .wall_clock import HOURS, Cells, WallClock, wall_clock
 
 if TYPE_CHECKING:
@@ -155,10 +156,13 @@ class Fitted:
         for origin, own in zip(origins.tolist(), targets, strict=True):
             cells = clock.cells(own)
             quantiles = np.empty((len(own), 19))
+            warnings: list[Warned] = []
             for day in np.unique(cells // HOURS).tolist():
                 rows = cells // HOURS == day
-                quantiles[rows] = days.forecast(day, origin)[cells[rows] % HOURS]
-            fans.append(Fan(quantiles))
+                of_day, warning = days.forecast(day, origin)
+                quantiles[rows] = of_day[cells[rows] % HOURS]
+                warnings += [warning] if warning and warning not in warnings else []
+            fans.append(Fan(quantiles, warnings=tuple(warnings)))
         return fans
 
     def member(self, lead: int) -> Member:
@@ -175,8 +179,11 @@ class _Days:
         self._is_lifted = is_lifted
         self._found: dict[tuple[int, int], tuple[Matrix, ...]] = {}
 
-    def forecast(self, day: int, origin: int) -> Matrix:
-        """Return quantiles [MW] of a day's hours, shape (24, 19), issued when cells before `origin` were known."""
+    def forecast(self, day: int, origin: int) -> tuple[Matrix, Warned | None]:
+        """Return quantiles [MW] of a day's hours, shape (24, 19), issued when cells before `origin` were known.
+
+        Beside them stands a warning, if the seasonal naive was closer lately.
+        """
         actual = day * HOURS - origin
         member = self._fitted.member(actual)
         lead = max(member.lead, actual)
@@ -195,8 +202,7 @@ class _Days:
         residuals = self._held_out((measured - centre[:-1]) / spread[:-1], days[:-1])
         calibration = calibrate(residuals, lead, member.reference, member.lead)
         steps = calibration.scale * spread[-1][:, None] * calibration.quantiles
-        quantiles: Matrix = np.exp(centre[-1][:, None] + steps)
-        return quantiles
+        return np.exp(centre[-1][:, None] + steps), naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
 
     def _held_out(self, residuals: Matrix, days: Cells) -> Matrix:
         """Leave out days the fit has seen, where enough others are known."""

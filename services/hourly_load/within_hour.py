@@ -109,7 +109,7 @@ def forecast_within(by_hours: Callable[[Past, Times], Fan], past: Past, targets:
     weight = np.clip(np.where(usual, own / np.where(usual, middle, 1.0), 1.0), *WEIGHTS)
     scatter = inside.scatter_at(hours, np.array(fan.levels))[member] * inside.measure(middle)[:, None]
     width = np.sqrt((weight[:, None] * apart) ** 2 + scatter**2)
-    return Fan(own[:, None] + np.sign(np.array(fan.levels) - 0.5) * width, levels=fan.levels)
+    return Fan(own[:, None] + np.sign(np.array(fan.levels) - 0.5) * width, levels=fan.levels, warnings=fan.warnings)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -213,7 +213,7 @@ function show() {
   $("fan-title").textContent = `${title} of ${one.key}`;
   $("fan-unit").textContent = one.unit;
   showIssues(all, chosen, clock);
-  showBadges(chosen);
+  showBadges(chosen, one.score);
   state.points = pointsOf(one, chosen, clock);
   const places = state.points.flatMap((p, i) => (chosen && p.fan === chosen.id ? [i] : []));
   Object.assign(fan, {
@@ -242,7 +242,10 @@ function showIssues(all, chosen, clock) {
   select.value = chosen === all[0] ? "" : chosen?.issue_time ?? "";
 }
 
-function showBadges(f) {
+// Weeks of hours, or days of quarter hours, before the naive may be said to be better.
+const SCORED_ENOUGH = 168;
+
+function showBadges(f, score) {
   const badges = [];
   if (f === null) badges.push(["no forecast yet", "The first comes when readings pass the time of day at which forecasts are issued.", "warn"]);
   if (f?.fallback) badges.push(["seasonal naive", `The model did not answer: ${f.fallback_reason ?? "the same local time a week before stands in"}`, "warn"]);
@@ -250,6 +253,8 @@ function showBadges(f) {
   if (unknown > 0) badges.push([`newest ${(unknown / 3_600_000).toLocaleString(undefined, { maximumFractionDigits: 2 })} h missing`, `Nothing is known, or trusted, after ${f.trusted_until}; the interval is as wide as forecasts from then deserve.`, "warn"]);
   if (f?.filled) badges.push([`${f.filled.toLocaleString()} filled`, "Intervals of the history that were missing and were filled before the model saw them.", "warn"]);
   if (f?.suspect) badges.push([`${f.suspect.toLocaleString()} suspect`, `Measurements that cannot be right were taken for missing: ${(f.suspect_spans ?? []).map((s) => `${s.why} ${s.start}, ${s.count} in a row`).join("; ")}`, "warn"]);
+  if (score && score.rmae !== null && score.rmae >= 1 && score.n >= SCORED_ENOUGH) badges.push(["naive closer when scored", `Over the ${score.n.toLocaleString()} intervals that are scored, the same local time a week before was closer than the model: rMAE ${number(score.rmae)}.`, "warn"]);
+  for (const { code, detail } of f?.warnings ?? []) if (!["suspect", "late"].includes(code)) badges.push([code.replaceAll("_", " "), detail, "warn"]);
   if (f?.corrected) badges.push(["corrected", `Late data changed what was known; available at ${f.available_at}.`, ""]);
   $("badges").replaceChildren(...badges.map(([text, title, kind]) => { const made = element("li", text, kind); made.title = title; return made; }));
 }

@@ -75,8 +75,8 @@ class KeptFan:
 
 FACTS = (
     "id", "key", "issue_time", "corrected", "time_zone", "step_seconds", "target", "unit", "day",
-    "trusted_until", "filled",
-    "suspect", "suspect_spans", "fallback", "fallback_reason", "model", "version", "published",
+    "trusted_until", "filled", "suspect", "suspect_spans", "warnings",
+    "fallback", "fallback_reason", "model", "version", "published",
 )  # fmt: skip
 
 

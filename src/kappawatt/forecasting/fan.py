@@ -17,6 +17,7 @@ __all__ = [
     "LEVELS",
     "MEDIAN",
     "Fan",
+    "Warned",
     "checked_levels",
     "interval_percent",
     "level_name",
@@ -58,6 +59,22 @@ def interval_percent(levels: Levels) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """What whoever relies on a forecast should know of it.
+
+    Parameters
+    ----------
+    code : str
+        For programs: `suspect`, `late`, `no_holidays`, `naive_closer`, or one of a forecaster of one's own.
+    detail : str
+        For people.
+    """
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fan:
     """What a model says about the intervals of one series.
 
@@ -69,11 +86,14 @@ class Fan:
         Quantiles of figures of the target window as a whole.
     levels : tuple of float
         Rising, with 0.5 among them; the first and the last bound the interval that is named.
+    warnings : tuple of Warned
+        What whoever relies on it should know.
     """
 
     quantiles: NDArray[np.float64]
     day: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     levels: Levels = LEVELS
+    warnings: tuple[Warned, ...] = ()
 
     @property
     def median(self) -> NDArray[np.float64]:

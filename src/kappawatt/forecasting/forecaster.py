@@ -8,7 +8,7 @@ target window, by default the whole local day after the history ends, as known a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from kappawatt.columns.schema import Schema, shorten
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Instant, Times
-from kappawatt.forecasting.fan import LEVELS, Fan, checked_levels, level_name, naive_fan
+from kappawatt.forecasting.fan import LEVELS, Fan, Warned, checked_levels, level_name, naive_fan
 from kappawatt.forecasting.gaps import LATELY, MOST_FILLED, fill_gaps, fill_inside, missing_lately, name_spans
 from kappawatt.forecasting.history import History, Past, Suspect
 from kappawatt.forecasting.registers import never_falls
@@ -52,6 +52,8 @@ class Issued:
         Why it is the seasonal naive and not the model's; None if it is the model's.
     trusted_until : datetime64[ms]
         End of the newest measurement that is not suspect, UTC.
+    warnings : tuple of Warned
+        What whoever relies on the forecast should know.
     """
 
     past: Past
@@ -59,6 +61,7 @@ class Issued:
     fan: Fan
     fallback: str | None
     trusted_until: Instant
+    warnings: tuple[Warned, ...] = ()
 
     @property
     def filled(self) -> int:
@@ -203,7 +206,7 @@ class Forecaster:
                     f"{self.target}: {reason}, and the seasonal naive needs the same hours of one of the four weeks "
                     f"before {name_spans(unknown, past.step)}"
                 )
-        return Issued(known, targets, fan, reason, judged.end)
+        return Issued(known, targets, fan, reason, judged.end, (*_warnings(judged), *fan.warnings))
 
     def _why_not(self, past: Past) -> str | None:
         have = len(past) * past.interval
@@ -220,6 +223,18 @@ def _fault(fan: Fan, n: int, levels: tuple[float, ...]) -> str | None:
     if not np.isfinite(fan.quantiles).all() or not all(np.isfinite(f).all() for f in fan.day.values()):
         return "the model gave a value that is no number"
     return None
+
+
+def _warnings(judged: Past) -> Iterator[Warned]:
+    """What to say of values that are not trusted, or not there."""
+    if judged.suspects:
+        count = sum(suspect.count for suspect in judged.suspects)
+        values = "value" if count == 1 else "values"
+        yield Warned("suspect", f"{count:,} suspect {values}, taken for missing: {_said(judged.suspects)}")
+    missing = judged.issue_time - judged.end
+    if missing >= judged.interval:
+        detail = f"no value of the last {missing / HOUR:g} h is known and trusted: forecast from {iso(judged.end)}"
+        yield Warned("late", detail)
 
 
 def _said(suspects: tuple[Suspect, ...]) -> str:

@@ -108,6 +108,9 @@ def forecast_document(
             {"start": instant(suspect.start), "end": instant(suspect.end), "count": suspect.count, "why": suspect.why}
             for suspect in past.suspects[-MOST_SPANS:]
         ],
+        "warnings": [
+            {"code": one.code, "detail": one.detail[:LONGEST_DETAIL]} for one in issued.warnings[:MOST_WARNINGS]
+        ],
         "fallback": issued.fallback is not None,
         "fallback_reason": issued.fallback,
         "model": model.name,
@@ -182,6 +185,8 @@ MOST_LEVELS = 200
 MOST_FIGURES = 50  # of a day
 MOST_DIGITS = 20  # of a level
 MOST_SPANS = 20  # of suspect values, the newest
+MOST_WARNINGS = 10
+LONGEST_DETAIL = 500  # characters
 YEAR = 366 * 86_400
 MOMENTS = {"available_at": MOMENT, "known_at": MOMENT}
 MADE_BY = {
@@ -213,6 +218,7 @@ FORECAST_MORE = {
     "trusted_until": MOMENT,
     "suspect": OFFSET,
     "suspect_spans": Part(f"up to {MOST_SPANS} spans", lambda value: _are_spans(value)),
+    "warnings": Part(f"up to {MOST_WARNINGS} codes with a detail", lambda value: _are_warnings(value)),
     "fallback_reason": maybe(WORDS),
 }
 REALISED = {
@@ -284,6 +290,17 @@ def _are_spans(value: Any) -> bool:
             for span in value
         )
     )  # fmt: skip
+
+
+def _are_warnings(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= MOST_WARNINGS
+        and all(
+            isinstance(one, dict) and NAME.is_right(one.get("code")) and WORDS.is_right(one.get("detail"))
+            for one in value
+        )
+    )
 
 
 def _are_figures(value: Any) -> bool:

@@ -113,6 +113,15 @@ def _answer_schema() -> dict[str, Any]:
             "filled": {"type": "integer"},
             "suspect": {"type": "integer", "description": "suspect measurements of five weeks, taken for missing"},
             "suspect_spans": {"type": "array", "items": SPAN, "description": "where they are, the newest 20"},
+            "warnings": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"code": {"type": "string"}, "detail": {"type": "string"}},
+                },
+                "description": "what whoever relies on it should know: suspect values, hours without any, no holidays "
+                "known, weeks in which the seasonal naive was closer",
+            },
             "fallback": {"type": "boolean"},
         },
         "required": ["issue_time", "available_at", "target_time", "quantiles", "filled", "fallback"],
