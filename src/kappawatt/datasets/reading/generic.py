@@ -17,7 +17,7 @@ from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Table
 from kappawatt.datasets.reading.times import ABBREVIATIONS, FORMS, is_time, read_clock, read_times, split_span
-from kappawatt.datasets.reading.units import Unit, is_rate, multiple_in, unit_in, unit_named
+from kappawatt.datasets.reading.units import ENERGY, Unit, is_rate, multiple_in, unit_in, unit_named
 from kappawatt.errors import PayloadInvalid
 
 __all__ = [
@@ -50,6 +50,14 @@ WORD_NO_UTC = re.compile(r"local|lokal|not |nicht|bst|ce[st]t?(?![a-z])|mez|mesz
 WORD_GENERATION = re.compile(
     r"solar|wind|generation|erzeugung|einspeisung|feed.?in|(?:^|[_\W])(?:pv|gen)(?:$|[_\W])", re.IGNORECASE
 )
+WORD_EXTREME = re.compile(
+    r"(?:(?:^|[_\W])p?|(?<=[a-z])(?-i:(?=[MP])))"
+    r"(?:min|max|mini|maxi|minimum|maximum|m[ií]nim[ao]|m[áa]xim[ao]|peak|spitze|lowest|highest)(?:$|[_\W\d])",
+    re.IGNORECASE,
+)
+WORD_TARIFF = re.compile(
+    r"off.?peak|(?:^|[_\W])(?:peak|ht|nt|hp|hc|hochtarif|niedertarif|tariff?.?[12]|day|night)(?:$|[_\W])", re.IGNORECASE
+)
 WORD_UNIT = re.compile(r"(?:unit|units|einheit|uom|eenheid|unit[ée])", re.IGNORECASE)
 WORD_TIME = re.compile(
     r"time|zeit|dat(?:e|um|a)|stamp|horodate|fecha|jour|heure|(?:^|[_\W])(?:ds|tag|day|hora|moment|uhr|when|t)(?:$|[_\W])",
@@ -67,9 +75,10 @@ COLUMN_KEY = re.compile(r"(.+?)[_\s\-(\[]+(?:[kMG]?Wh?)[)\]]?", re.IGNORECASE)
 # What a column of measurements is called that does not say whose they are.
 COMMON = frozenset(
     [
-        "actual", "actual_load", "carga", "charge", "consumo", "consumption", "demand", "demanda", "electricity",
-        "energy", "energy_kwh", "gw", "kw", "kwh", "last", "lastgang", "leistung", "load", "load_actual",
-        "measurement", "mw", "mwh", "netzlast", "power", "power_mw", "puissance", "reading", "readings",
+        "actual", "actual_load", "average", "avg", "carga", "charge", "consumo", "consumption", "demand", "demanda",
+        "electricity", "energy", "energy_kwh", "gw", "kw", "kwh", "last", "lastgang", "leistung", "load", "load_actual",
+        "mean", "measurement", "mittel", "mittelwert", "moy", "moyenne", "mw", "mwh", "netzlast", "pavg", "pmean",
+        "pmittel", "pmoy", "power", "power_mw", "puissance", "reading", "readings",
         "system_load", "target", "total", "total_load", "usage", "usage_kwh", "valeur", "value", "values",
         "verbrauch", "wert", "wh", "y",
     ]
@@ -306,7 +315,8 @@ def _values(
                 raise PayloadInvalid.of("--value-column", repr(wanted[:80]), f"a column of the file: {allowed}")
             places.append(place)
     else:
-        places = []
+        places, extremes = [], []
+        _refuse_tariffs([header[place] for place in numbers])
         for place in numbers:
             if FORECAST.search(header[place]):
                 left_out.append(LeftOut(header[place], "somebody's forecast"))
@@ -314,8 +324,15 @@ def _values(
                 left_out.append(LeftOut(header[place], "a price or a rate"))
             elif WORD_GENERATION.search(header[place]):
                 left_out.append(LeftOut(header[place], "generation"))
+            elif WORD_EXTREME.search(header[place]):
+                extremes.append(place)
             elif not WORD_TEMPERATURE.fullmatch(header[place]):
                 places.append(place)
+        if extremes and not places:
+            names = ", ".join(header[place] for place in extremes[:MOST_NAMED])
+            allowed = "a column of the intervals' means, or one named by --value-column"
+            raise PayloadInvalid.of("header", f"extremes of intervals only: {names}", allowed)
+        left_out.extend(LeftOut(header[place], "an extreme of the interval, not its mean") for place in extremes)
         with_unit = [place for place in places if unit_in(header[place])]
         if len(places) > 1 and 0 < len(with_unit) < len(places):
             left_out.extend(LeftOut(header[p], "no unit, where others have one") for p in places if p not in with_unit)
@@ -348,6 +365,19 @@ def _values(
     if key:
         found = [Value(v.place, "", v.unit, v.stream, v.field) for v in found]
     return found
+
+
+def _refuse_tariffs(names: Sequence[str]) -> None:
+    """Refuse energy that stands apart by tariff: one of the columns is not what was consumed."""
+    parts = [name for name in names if WORD_TARIFF.search(name) and _is_energy(name)]
+    if len(parts) > 1:
+        allowed = "their sum in one column, or --value-column"
+        raise PayloadInvalid.of("header", f"energy by tariff: {', '.join(parts[:MOST_NAMED])}", allowed)
+
+
+def _is_energy(name: str) -> bool:
+    unit = unit_in(name)
+    return unit is not None and unit.quantity == ENERGY
 
 
 def _unit_beside(table: Table, place: int) -> Unit | None:
