@@ -82,7 +82,7 @@ def _day_rows(table: Table, options: Options, name: str) -> Meaning | None:
         i for i, column in enumerate(table.header) if i not in columns.places and i != date and WORD_KEY.search(column)
     ]
     unit, unit_place = _unit(table, set(columns.places), name)
-    days = read_times(table.texts(date), table.header[date], day_first=options.day_first)
+    days = read_times(table.texts(date), table.header[date], day_first=options.day_first, in_a_row=True)
     if (days.wall != days.wall.astype("datetime64[D]"))[~np.isnat(days.wall)].any():
         return None  # a row an hour, with columns of something else
     read = {date, unit_place, *columns.places, *keys[:1]}

@@ -2,7 +2,8 @@
 
 Each different text is read once. A date written 01/02/2024 is ambiguous; what settles it is, in this order, what a
 person says, a day above 12 somewhere in the column, days that follow one another in one order and leave holes in the
-other, and the layout's own habit. A column that settles nothing is refused.
+other, and the layout's own habit. A column that settles nothing is refused, and so are the first days of one month
+where no layout is known: read the other way they are one day of each month, which files of meters have as well.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ MONTHS = {
 }  # fmt: skip
 SECOND = r"(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?"
 CLOCK = rf"(?P<hour>\d{{1,2}}):(?P<minute>\d{{2}}){SECOND}(?:\s*(?P<half>[AaPp])\.?[Mm]\.?)?"
-OFFSET = r"\s*(?P<offset>Z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2}|[A-Z]{2,4}T)?"
+OFFSET = r"\s*(?P<offset>Z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2}|[A-Z]{2,4}T|MES?Z)?"
 YEAR_FIRST = re.compile(r"(?P<year>\d{4})(?P<mark>[-/.])(?P<month>\d{1,2})(?P=mark)(?P<day>\d{1,2})")
 YEAR_LAST = re.compile(r"(?P<one>\d{1,2})(?P<mark>[-/.])(?P<other>\d{1,2})(?P=mark)(?P<year>\d{4}|\d{2})")
 DAY_NAME = re.compile(r"(?P<day>\d{1,2})[-/ .]+(?P<name>[^\W\d_]{3,10})\.?[-/ ,.]+(?P<year>\d{4}|\d{2})")
@@ -61,7 +62,7 @@ FORMS = (
 MOST_OFFSETS = 4  # of one column: winter, summer, and both of another time
 ABBREVIATIONS = {
     "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
-    "CET": 1, "CEST": 2, "BST": 1, "WET": 0, "WEST": 1, "EET": 2, "EEST": 3, "AEST": 10, "AEDT": 11, "NZST": 12,
+    "CET": 1, "CEST": 2, "MEZ": 1, "MESZ": 2, "BST": 1, "WET": 0, "WEST": 1, "EET": 2, "EEST": 3, "AEST": 10, "AEDT": 11, "NZST": 12,
     "NZDT": 13, "IST": None,
 }  # fmt: skip
 ASCII_OF = str.maketrans("äáàâéèêëïîíóôöúûü", "aaaaeeeeiiiooouuu")
@@ -88,6 +89,8 @@ class Moments:
         Positions that cannot be read, and what would be.
     has_clock : bool
         Whether any text has a time of the day.
+    words : tuple of str
+        Abbreviations of clocks that texts have for an offset, such as `CET`.
     facts : tuple of Fact
     """
 
@@ -95,6 +98,7 @@ class Moments:
     offset: NDArray[np.timedelta64]
     bad: tuple[tuple[int, str], ...] = ()
     has_clock: bool = True
+    words: tuple[str, ...] = ()
     facts: tuple[Fact, ...] = field(default=())
 
     @property
@@ -152,7 +156,14 @@ def _month(name: str) -> int:
     return MONTHS.get(name.lower().translate(ASCII_OF), 0)
 
 
-def read_times(texts: Sequence[str], name: str, *, day_first: bool | None = None, habit: bool | None = None) -> Moments:
+def read_times(
+    texts: Sequence[str],
+    name: str,
+    *,
+    day_first: bool | None = None,
+    habit: bool | None = None,
+    in_a_row: bool = False,
+) -> Moments:
     """Read a column of times.
 
     Parameters
@@ -164,6 +175,8 @@ def read_times(texts: Sequence[str], name: str, *, day_first: bool | None = None
         What a person says of dates such as 01/02/2024.
     habit : bool or None
         What the layout does, if nothing else tells.
+    in_a_row : bool
+        Whether the layout is of days that follow one another, so that those of a month are not one of each month.
 
     Raises
     ------
@@ -183,7 +196,7 @@ def read_times(texts: Sequence[str], name: str, *, day_first: bool | None = None
     _refuse_digits(
         [text for text, (date, _) in zip(codes, parts, strict=True) if dates[date] is None], len(codes), name
     )
-    order, fact = _order([match for match in dates.values() if match is not None], name, day_first, habit)
+    order, fact = _order([match for match in dates.values() if match is not None], name, day_first, habit, in_a_row)
     days = {date: NOTHING if match is None else _day(match, order) for date, match in dates.items()}
     wall = np.array([days[date] for date, _ in parts], dtype="datetime64[ms]")
     wall = wall + np.array([clocks[clock][0] for _, clock in parts], dtype="timedelta64[ms]")
@@ -197,7 +210,8 @@ def read_times(texts: Sequence[str], name: str, *, day_first: bool | None = None
     if len({clocks[clock][1] for clock in clocks if not np.isnat(clocks[clock][1])}) > MOST_OFFSETS:
         allowed = "a time, with one offset or two; a range such as 00:00-01:00 needs blanks around its hyphen"
         raise PayloadInvalid.of(name, f"{next(iter(codes))!r}, with an offset that changes from row to row", allowed)
-    return Moments(wall[code], offset[code], bad, any(clocks), (fact,) if fact else ())
+    words = tuple(dict.fromkeys(word for clock in clocks if (word := _word(clock))))
+    return Moments(wall[code], offset[code], bad, any(clocks), words, (fact,) if fact else ())
 
 
 def _why_not(text: str, date: re.Match[str] | None, clock: str, order: Order) -> str:
@@ -237,6 +251,12 @@ def _clock(text: str) -> tuple[np.timedelta64, np.timedelta64]:
         return NO_OFFSET, NO_OFFSET
     offset = _offset(match["offset"]) if match["offset"] else NO_OFFSET
     return (NO_OFFSET, NO_OFFSET) if offset is None else (np.timedelta64(round(seconds * 1000), "ms"), offset)
+
+
+def _word(clock: str) -> str:
+    """The abbreviation of a clock that a time of the day ends with; "" if it has none."""
+    end = clock[-4:].lstrip(" 0123456789:.")
+    return end if end in ABBREVIATIONS else ""
 
 
 def _seconds(parts: dict[str, str]) -> float | None:
@@ -289,7 +309,7 @@ def _refuse_digits(unreadable: Sequence[str], n: int, name: str) -> None:
 
 
 def _order(
-    matches: Sequence[re.Match[str]], name: str, said: bool | None, habit: bool | None
+    matches: Sequence[re.Match[str]], name: str, said: bool | None, habit: bool | None, in_a_row: bool
 ) -> tuple[Order, Fact | None]:
     """Whether the day stands first, and what told it; no fact where no text is ambiguous."""
     last = [m for m in matches if m.re is YEAR_LAST]
@@ -327,15 +347,17 @@ def _order(
         return Order.DAY_FIRST, None
     years = np.array([int(m["year"]) for m in open_ if int(m["one"]) <= 12 or int(m["other"]) <= 12])
     holes = [_holes(years, days[:, 1 - i], days[:, i]) for i in (0, 1)]
-    if holes[0] != holes[1]:
+    is_mirrored = bool((days == days[0]).all(axis=0).any())  # days of a month, or one day of each month
+    if holes[0] != holes[1] and (in_a_row or habit is not None or not is_mirrored):
         order = Order.DAY_FIRST if holes[0] < holes[1] else Order.MONTH_FIRST
         why = f"the days follow one another so; read the other way {max(holes)} days are left out between them"
         return order, Fact("dates", order.value, why)
     if habit is not None:
         order = Order.DAY_FIRST if habit else Order.MONTH_FIRST
         return order, Fact("dates", order.value, "the layout's habit")
-    allowed = "a date that tells day from month, or --day-first true or false"
-    raise PayloadInvalid.of(name, f"{open_[0].group()!r}", allowed)
+    one, other = open_[0].group(), open_[-1].group()
+    got = repr(one) + (f" to {other!r}, in which any number may be the month" if other != one else "")
+    raise PayloadInvalid.of(name, got, "a date that tells day from month, or --day-first true or false")
 
 
 def _holes(years: NDArray[np.int64], months: NDArray[np.int64], days: NDArray[np.int64]) -> int:

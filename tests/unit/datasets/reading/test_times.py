@@ -128,3 +128,20 @@ def test_a_span_is_begin_and_end() -> None:
 
 def test_a_clock_goes_to_the_days_end() -> None:
     assert [read_clock(text) for text in ("00:15", "24:00", "24:15", "7", "12:00 AM")] == [900, 86_400, None, None, 0]
+
+
+@pytest.mark.parametrize("form", ["{:02}/07/2023", "07/{:02}/2023"], ids=["days_of_july", "the_seventh_of_months"])
+def test_days_of_one_month_may_be_one_day_of_each_month(form: str) -> None:
+    days = [form.format(i) for i in range(1, 10)]
+
+    with pytest.raises(PayloadInvalid, match=r"any number may be the month, allowed .*--day-first"):
+        read_times(days, "date")
+    assert str(read_times(days, "date", day_first=form.startswith("{")).wall[-1])[:10] == "2023-07-09"
+    assert str(read_times(days, "date", in_a_row=True).wall[-1])[:10] == "2023-07-09"
+
+
+def test_german_abbreviations_are_offsets() -> None:
+    found = read_times(["2023-07-01 12:00 MESZ", "2023-01-01 12:00 MEZ"], "Zeit")
+
+    assert found.instants.astype("datetime64[h]").astype(str).tolist() == ["2023-07-01T10", "2023-01-01T11"]
+    assert found.words == ("MESZ", "MEZ")
