@@ -452,7 +452,8 @@ def _hints(file: Path, error: str, looks: Glance) -> Iterator[str]:
         elif flag == "--time-column":
             value = next(iter(holding["times"]), None)
         elif flag in ("--decimal", "--thousands"):
-            value = "," if re.search(r"'[^']*,", error) else "."  # whichever of the two it is, it is this one
+            is_comma = re.search(r"'[^']*,", error) and f"{flag} ." not in error
+            value = "," if is_comma else "."  # whichever of the two it is, it is this one
         elif flag == "--sheet":
             value = next(iter(re.findall(r"'([^']+)'", error)), None)
         elif flag == "--time-zone" and zones:

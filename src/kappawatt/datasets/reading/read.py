@@ -14,6 +14,7 @@ from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.budget import FILES, Budget
 from kappawatt.datasets.reading.assemble import Found, assemble
 from kappawatt.datasets.reading.cell_units import without_units
+from kappawatt.datasets.reading.commas import refuse_cut_numbers
 from kappawatt.datasets.reading.content import Content, text_of, unpack
 from kappawatt.datasets.reading.generic import generic_meaning
 from kappawatt.datasets.reading.meaning import Layout, Meaning
@@ -195,6 +196,7 @@ def _of_text(data: bytes, options: Options, budget: Budget | None) -> Table:
         table = read_with_duckdb(text, dialect)
     else:
         table = read_with_csv(text, dialect)
+    refuse_cut_numbers(table, options)
     return replace(table, facts=(encoding, *table.facts)) if encoding.because else table
 
 

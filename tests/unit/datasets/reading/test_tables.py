@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from math import sin
 from pathlib import Path
+from random import Random
 
 import duckdb
 import numpy as np
@@ -18,9 +21,9 @@ from hypothesis import strategies as st
 from kappawatt.columns.arrow import write_columns
 from kappawatt.columns.budget import STANDARD
 from kappawatt.datasets.reading.dialect import Dialect
-from kappawatt.datasets.reading.options import Options
+from kappawatt.datasets.reading.options import NOTHING_SAID, Options
 from kappawatt.datasets.reading.read import read_bytes, read_file, table_of
-from kappawatt.datasets.reading.texts import read_with_csv
+from kappawatt.datasets.reading.texts import dialect_of, read_with_csv
 from kappawatt.datasets.reading.with_duckdb import read_with_duckdb
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 
@@ -221,3 +224,71 @@ def test_no_bytes_end_in_anything_but_a_refusal(data: bytes) -> None:
             read_bytes(start + data, BERLIN)
         except PayloadInvalid:
             continue
+
+
+def rows_of(n: int, written: Callable[[int, float], str]) -> list[str]:
+    """A year's beginning by the hour: a time, and a load that goes up and down, written so."""
+    start, noise = datetime(2023, 3, 6), Random(3)
+    loads = [310 + 80 * sin(i / 4) + noise.gauss(0, 2) for i in range(n)]
+    return [f"{start + timedelta(hours=i):%Y-%m-%d %H:%M},{written(i, load)}" for i, load in enumerate(loads)]
+
+
+@pytest.mark.parametrize("digits", [1, 2, 3])
+@pytest.mark.parametrize("second", ["temperature", "town_b_mw", "status"])
+def test_a_decimal_comma_that_makes_rows_as_wide_as_the_names_is_refused(digits: int, second: str) -> None:
+    rows = rows_of(240, lambda _, load: f"{load:.{digits}f}".replace(".", ","))
+
+    with pytest.raises(PayloadInvalid, match=r"look like one number \d+,\d+, allowed .*decimal comma.*semicolons"):
+        read_bytes("\n".join([f"time,town_mw,{second}", *rows]).encode(), name="town.csv")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        lambda i, load: f"{round(5 + 4 * sin(i / 30))}",  # degrees
+        lambda i, load: f"{i % 24:02}",  # hours
+        lambda i, load: f"{i // 24 % 7 + 1}",  # days of the week
+        lambda i, load: f"{Random(i).choice((0, 1, 2))}",  # states
+        lambda i, load: f"{round(load * 0.3)}",  # another town
+    ],
+    ids=["degrees", "hours", "weekdays", "states", "another_town"],
+)
+def test_whole_numbers_beside_whole_numbers_are_two_columns(second: Callable[[int, float], str]) -> None:
+    rows = rows_of(240, lambda i, load: f"{round(load)},{second(i, load)}")
+
+    table = table_of("\n".join(["time,town_mw,other", *rows]).encode(), "town.csv", NOTHING_SAID)
+
+    assert len(table) == 240
+
+
+def test_a_person_can_say_that_digits_are_a_column() -> None:
+    rows = rows_of(240, lambda i, load: f"{round(load)},{Random(i).randrange(10)}")
+    data = "\n".join(["time,town_mw,quality", *rows]).encode()
+
+    with pytest.raises(PayloadInvalid, match=r"--decimal \. if they are two columns"):
+        table_of(data, "town.csv", NOTHING_SAID)
+    assert len(table_of(data, "town.csv", Options(decimal="."))) == 240
+
+
+@pytest.mark.parametrize(
+    ("titles", "line"),
+    [
+        (["Load curve,Grid north,Control room", "Report,monthly,final"], 3),
+        (["Customer,Sample Inc,", "Meter,DE0001,", "Period,2023,"], 4),
+        (["Title,Load,Unit", "Net,North,MW", "", "Export,by hand,checked"], 5),
+    ],
+)
+def test_titles_as_wide_as_the_table_are_no_names(titles: list[str], line: int) -> None:
+    rows = rows_of(48, lambda i, load: f"{load:.1f},ok")
+
+    found = dialect_of("\n".join([*titles, "time,town_mw,state", *rows]).encode())
+
+    assert (found.names, found.line) == (("time", "town_mw", "state"), line)
+
+
+def test_a_line_of_units_below_the_names_and_a_remark_between_rows_are_no_names() -> None:
+    rows = rows_of(8, lambda i, load: f"{load:.1f},ok")
+
+    found = dialect_of("\n".join(["time,town,state", "[UTC],MW,-", *rows[:4], "meter,was,changed", *rows[4:]]).encode())
+
+    assert (found.names, found.line) == (("time", "town", "state"), 1)
