@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kappawatt.datasets.reading.times import is_time
+from kappawatt.datasets.reading.units import unit_named
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["SEPARATORS", "Dialect", "cells_of", "find_dialect", "is_value"]
@@ -16,6 +17,10 @@ HEAD_LINES = 200
 PREAMBLE_LINES = 30  # in which the line of names has to stand
 FOLLOWING = 5  # lines after the names that are asked
 LONGEST_NAME = 300
+NO_NAMES = frozenset(
+    ["", "-", "--", "utc", "gmt", "cet", "cest", "mez", "mesz", "local", "hh:mm", "yyyy-mm-dd hh:mm", "tt.mm.jjjj hh:mm",
+     "dd/mm/yyyy hh:mm", "c", "degc", "\u00b0c", "\u00b0f", "%", "m/s", "hpa", "datetime", "float", "string"]
+)  # fmt: skip
 SHOWN = 80
 
 
@@ -58,8 +63,9 @@ def find_dialect(head: Sequence[str], separator: str = "") -> Dialect:
     """Return how a file is cut, from its first lines.
 
     The names stand in the line without a number or a time after which most lines hold one and have as many cells; of
-    several such lines, in the first with the most names. If there is no such line, they stand in the first with two
-    names or more, and rows of another width are refused later, with what they look like.
+    several such lines with the most names, in the one above the first row, since titles stand higher. A line of units
+    between names and rows is none of names. If there is no such line, they stand in the first with two names or more,
+    and rows of another width are refused later, with what they look like.
 
     Parameters
     ----------
@@ -100,6 +106,8 @@ def _by(head: Sequence[str], separator: str) -> tuple[Dialect, bool] | None:
     even: Dialect | None = None
     uneven: Dialect | None = None
     for i, names in enumerate(rows[:PREAMBLE_LINES]):
+        if even is not None and _is_row(names):
+            break  # a line of words between rows is a remark
         if len(names) < 2 or any(is_value(name) or len(name) > LONGEST_NAME for name in names):
             continue
         if not any(name.strip() for name in names):
@@ -114,6 +122,8 @@ def _by(head: Sequence[str], separator: str) -> tuple[Dialect, bool] | None:
         if 2 * sum(len(_without_blank_end(row)) in (width, len(names)) for row in following) >= len(following):
             if even is None or _told(dialect) > _told(even):  # a preamble of names and values is narrower
                 even = dialect
+            elif _told(dialect) == _told(even) and not all(map(_is_unit, dialect.names)):
+                even = dialect  # what stood above are titles
         else:
             uneven = uneven or dialect
     found = even or uneven
@@ -121,8 +131,20 @@ def _by(head: Sequence[str], separator: str) -> tuple[Dialect, bool] | None:
 
 
 def _told(dialect: Dialect) -> int:
-    """How many columns have a name."""
-    return sum(1 for name in dialect.names if name)
+    """How many columns have a name; the first needs none where an index stands."""
+    return sum(1 for name in dialect.names if name) + (not dialect.names[0])
+
+
+def _is_row(cells: Sequence[str]) -> bool:
+    """Whether a line is one of a table of measurements: a time and a number."""
+    times = [is_time(cell.strip()) for cell in cells]
+    return any(times) and any(is_value(cell) and not there for cell, there in zip(cells, times, strict=True))
+
+
+def _is_unit(name: str) -> bool:
+    """Whether a cell stands below a name, not in its place: a unit, a clock or a form of times, or nothing."""
+    text = name.strip("[]() ").lower()
+    return text in NO_NAMES or unit_named(text) is not None or (name[:1] in ("[", "(") and name[-1:] in ("]", ")"))
 
 
 def _without_blank_end(cells: list[str]) -> list[str]:
