@@ -91,7 +91,8 @@ def _doubled(tally: Tally) -> Finding | None:
         return None
     agree = f"{_many(tally.agreeing, 'row')} again that say the same or nothing" if tally.agreeing else ""
     against = (
-        f"{_many(tally.contradicting, 'row')} of an interval to which a later row, the one taken, gives another value"
+        f"{_many(tally.contradicting, 'row')} of an interval to which a later row, the one taken, gives another value; "
+        f"the first: {tally.first}"
         if tally.contradicting
         else ""
     )

@@ -83,7 +83,7 @@ version_option = click.option(
     help="Model version, or a kind (baseline) for the newest of it; the current one if absent.",
 )
 PROBLEMS_SHOWN = 5
-DOUBTFUL = ("rows in skipped hours", "labels")  # facts that come with what told them
+DOUBTFUL = ("rows in skipped hours", "labels", "taken as missing", "dates", "clock")  # facts that come with what told them
 READING_OPTIONS = (
     click.option("--time-column", help="Column of times."),
     click.option("--value-column", multiple=True, help="Column of measurements; again for more of them."),

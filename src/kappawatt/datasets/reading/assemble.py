@@ -14,30 +14,36 @@ from kappawatt.datasets.reading.labels import (
     Labels,
     changes_in,
     interval_of,
+    lone_at_the_beginning,
     starts_of,
     tell_labels,
     told_by_ends,
 )
 from kappawatt.datasets.reading.meaning import Form, LeftOut, Meaning, Value
+from kappawatt.datasets.reading.missing import codes_of_nothing
 from kappawatt.datasets.reading.numbers import find_format, read_numbers
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.row_times import published_at, read_row_times
 from kappawatt.datasets.reading.steps import differences, resampled
 from kappawatt.datasets.reading.table import Fact, Table
+from kappawatt.datasets.reading.twice import are_too_many, last_of_each
 from kappawatt.datasets.reading.units import ENERGY, POWER, UNITS, convert, unit_named
 from kappawatt.datasets.series import Problem, Problems, SeriesFile
 from kappawatt.errors import PayloadInvalid
-from kappawatt.forecasting.calendar import Times, to_local
+from kappawatt.forecasting.calendar import Times, clock_changes, to_local
 from kappawatt.forecasting.grid import spaced_otherwise
 from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import STREAMS
 
 __all__ = ["Found", "Tally", "assemble"]
 
+NOTHING = np.datetime64("NaT", "ms")
 SHOWN = 80
 COLUMNS_SHOWN = 8
 MOST_KEYS = 100_000
 HOUR_SECONDS = 3600
+MOST_APART = 20  # different cells of a column that may say of which series a row is
+MOST_NAMED = 3
 GRID_SHARE = 0.5  # of rows that begin on one grid, or there is none to speak of
 ZONE_ENERGY = 1e3  # kWh: energy told in MWh and more is a zone's, and becomes mean load
 HINTS = (
@@ -53,6 +59,8 @@ class Tally:
     ----------
     agreeing, contradicting : int
         Rows of an interval that another row, which is taken, says too: with the same value or none, and with another.
+    first : str
+        The first row that contradicts another.
     off_grid : int
         Rows between intervals.
     skipped : int
@@ -66,6 +74,7 @@ class Tally:
     off_grid: int = 0
     skipped: int = 0
     beyond: int = 0
+    first: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +160,12 @@ class _Assembly:
     def found(self) -> Found:
         """Make the series."""
         series = []
-        covariates = {v.field: self._numbers(v.place)[0] for v in self.meaning.values if v.field}
+        every = np.arange(len(self.table))
+        covariates = {
+            v.field: self._without_codes(self._numbers(v.place)[0], every, v.place)
+            for v in self.meaning.values
+            if v.field
+        }
         for value in self.meaning.values:
             if value.field:
                 continue
@@ -194,6 +208,19 @@ class _Assembly:
                     Problem(int(self.table.lines[row]), self.table.header[place], got, "a number, or nothing")
                 )
         return numbers, good
+
+    def _without_codes(self, numbers: NDArray[np.float64], rows: NDArray[np.intp], place: int) -> NDArray[np.float64]:
+        """A column without the numbers that stand for a missing value in some rows; it is said which."""
+        codes = codes_of_nothing(numbers[rows])
+        if not codes:
+            return numbers
+        is_code = np.zeros(len(numbers), dtype=np.bool_)
+        is_code[rows] = np.isin(numbers[rows], codes)
+        rest = numbers[rows][~np.isin(numbers[rows], codes)]
+        count, name = int(is_code.sum()), self.table.header[place]
+        why = f"{count:,} cells of {name!r}; all others are from {np.nanmin(rest):g} to {np.nanmax(rest):g}"
+        self._tell("taken as missing", ", ".join(f"{code:g}" for code in codes), why)
+        return np.where(is_code, np.nan, numbers)
 
     # ---- what is the same for all series
 
@@ -256,6 +283,7 @@ class _Assembly:
             raise PayloadInvalid.of(
                 self.table.header[time.place], f"labels of the {own.value}", f"{said}, as --labels says"
             )
+        self._require_one_way(moments, common or HOUR_SECONDS)
         labels, fact = tell_labels(times.labels, common or HOUR_SECONDS, changes, time.labels, self.options.labels)
         if times.has_instants and labels is not None and not said and own is None:
             other = told_by_ends(known, common or HOUR_SECONDS)
@@ -266,6 +294,27 @@ class _Assembly:
             raise PayloadInvalid.of(self.table.header[time.place], got, "--labels start or --labels end")
         self.facts.append(fact)
         return labels
+
+    def _require_one_way(self, moments: Times, step: int) -> None:
+        """Refuse series of which one is labelled by starts and another by ends, as their first and last labels say."""
+        if len(self.groups) < 2 or self.time.labels is not None:
+            return
+        labels = self.times.labels
+        told: dict[Labels, str] = {}
+        for key, rows in self.groups.items():
+            own = self.steps[key] or step
+            way = told_by_ends(labels[rows], own, strictly=True)
+            if way is None and self.times.has_instants:
+                way = told_by_ends(moments[rows], own, strictly=True)
+            if way is None and any(one.shown is Labels.AFTER_START for one in self.changes.get(key, ())):
+                way = Labels.END
+            if way is not None:
+                told.setdefault(way, key)
+        if len(told) > 1:
+            texts = [f"{key!r} from {_clock(labels[self.groups[key]].min())} to {_clock(labels[self.groups[key]].max())}"
+                     for key in told.values()]
+            got = f"labels of {' and '.join(texts)}: of one they are starts, of the other ends"
+            raise PayloadInvalid.of(self.table.header[self.time.place], got, "one way in all of a file: a file for each")
 
     def _hint(self, labels: Times) -> str:
         """Zones whose changes of the clock the labels show."""
@@ -346,6 +395,7 @@ class _Assembly:
             self._tell("interval", _minutes(step), f"one row tells none; that of {'others' if told else 'the stream'}")
         factor = (convert(UNITS[unit], quantity_of(stream), step) if unit else 1.0) or 1.0
         given = len(rows)
+        numbers = self._without_codes(numbers, rows, value.place)
         starts = self._starts(key, rows, numbers[rows], step)
         rows, starts = rows[~np.isnat(starts)], starts[~np.isnat(starts)]
         shown = len(rows)
@@ -369,7 +419,8 @@ class _Assembly:
         rows, starts, values = rows[chosen], starts[chosen], values[chosen]
         contradicting = len(self.problems) - before
         agreeing = possible - len(rows) - contradicting
-        self.tallies.append(Tally(agreeing, contradicting, shown - whole, given - shown, whole - possible))
+        first = self.problems[before].message if contradicting else ""
+        self.tallies.append(Tally(agreeing, contradicting, shown - whole, given - shown, whole - possible, first))
         name = as_key(value.key or key)
         return SeriesFile(name, self.zone, step, starts, values, self.published[rows], stream=stream), rows
 
@@ -385,6 +436,13 @@ class _Assembly:
         starts = starts_of(
             times.wall[rows], step, self.labels, self.clock, values, second, is_in_order=self.time.is_in_order
         )
+        if second is None and self.time.is_in_order:
+            is_open = lone_at_the_beginning(times.wall[rows], step, self.labels, self.clock)
+            for i in np.flatnonzero(is_open & np.isfinite(values)).tolist():
+                allowed = f"an offset such as +01:00: the clock of {self.clock} shows it twice, and no row before it"
+                self._refuse(int(rows[i]), self.time.place, f"{allowed} tells which it is")
+            values = np.where(is_open, np.nan, values)
+            starts[is_open] = NOTHING
         skipped = np.flatnonzero(np.isnat(starts) & np.isfinite(values)).tolist()
         seen = [change for change in self.changes.get(key, []) if change.seen]
         if skipped and seen and all(change.shown is None for change in seen):
@@ -432,25 +490,32 @@ class _Assembly:
         self, value: Value, rows: NDArray[np.intp], starts: Times, values: NDArray[np.float64]
     ) -> NDArray[np.intp]:
         """Positions of the last row of each interval and publication, in their order; a contradiction is named."""
-        published = self.published[rows].astype(np.int64)  # NaT is before all others
-        order = np.lexsort((published, starts.astype(np.int64)))
-        is_last = np.ones(len(order), dtype=np.bool_)
-        before, after = order[:-1], order[1:]
-        is_last[:-1] = (starts[after] != starts[before]) | (published[after] != published[before])
-        chosen: NDArray[np.intp] = order[is_last]
-        if len(chosen) == len(order):
-            return chosen
-        group = np.cumsum(np.concatenate([[False], is_last[:-1]]))
-        for place in np.flatnonzero(~is_last).tolist():
-            earlier, last = int(order[place]), int(chosen[group[place]])
-            if np.isnan(values[last]) and not np.isnan(values[earlier]):
-                chosen[group[place]] = earlier
-            elif values[earlier] != values[last] and not np.isnan(values[earlier]):
-                twice = "interval" if np.isnat(self.published[rows[last]]) else "interval and time of publication"
-                line = int(self.table.lines[rows[last]])
-                got = self.table.texts(value.place)[rows[last]].strip()
-                self._refuse(int(rows[earlier]), value.place, f"{got}, as line {line} says of the same {twice}")
+        chosen, contradicting = last_of_each(starts, values, self.published[rows])
+        texts = self.table.texts(value.place) if contradicting else []
+        for count, (earlier, last) in enumerate(contradicting):
+            twice = "interval" if np.isnat(self.published[rows[last]]) else "interval and time of publication"
+            line, got = int(self.table.lines[rows[last]]), texts[rows[last]].strip()
+            allowed = f"{got}, as line {line} says of the same {twice}"
+            if not count and are_too_many(len(contradicting), len(rows)):
+                first = Problem(
+                    int(self.table.lines[rows[earlier]]), self.table.header[value.place],
+                    texts[rows[earlier]].strip()[:SHOWN], allowed,
+                )  # fmt: skip
+                raise PayloadInvalid(f"{first.message} (and {len(contradicting) - 1:,} such rows more{self._apart()})")
+            self._refuse(int(rows[earlier]), value.place, allowed)
         return chosen
+
+    def _apart(self) -> str:
+        """What may tell apart rows of one interval that contradict one another."""
+        texts = [
+            repr(self.table.header[place])
+            for place, column in enumerate(self.table.columns)
+            if place not in {self.time.place, self.time.beside, *self.meaning.key}
+            and 1 < len(set(self.table.texts(place))) <= MOST_APART
+            and isinstance(column, list)
+        ]
+        told = f": {' or '.join(texts[:MOST_NAMED])} may tell them apart" if texts else ""
+        return f"{told}; a file for each of what the rows are of, or without those that were corrected"
 
     # ---- at the end
 
@@ -483,11 +548,29 @@ class _Assembly:
             series = resampled(series, options.resample, sums=is_energy)
             told = f"--resample: {'sums' if is_energy else 'means'} of whole intervals of {own}"
         self._tell("interval", _minutes(series.step), told)
+        self._require_whole_changes(series)
         if series.step not in stream.steps:
             known = ", ".join(map(_minutes, stream.steps))
             allowed = f"{known}; --resample makes longer ones of shorter ones"
             raise PayloadInvalid.of(series.key, f"intervals of {_minutes(series.step)}", allowed)
         return series
+
+
+    def _require_whole_changes(self, series: SeriesFile) -> None:
+        """Refuse hours across a change of the clock by half an hour: before and after it they begin elsewhere."""
+        if len(series) < 2:
+            return
+        instants, shifts = clock_changes(series.time_zone, series.starts[0], series.starts[-1])
+        broken = np.flatnonzero(shifts.astype(np.int64) % (series.step * 1000))
+        if len(broken):
+            by = _minutes(abs(int(shifts[broken[0]].astype(np.int64))) // 1000)
+            on = str(to_local(instants[broken[:1]], series.time_zone)[0])[:10]
+            got = f"intervals of {_minutes(series.step)} across {on}, when {series.time_zone} changes its clock by {by}"
+            allowed = (
+                f"intervals of {by} or a part of it, a file for each side of the change, or days of another clock: "
+                f"--clock {series.time_zone} --time-zone UTC"
+            )
+            raise PayloadInvalid.of(series.key, got, allowed)
 
 
 def quantity_of(stream: Stream) -> str:
@@ -522,6 +605,10 @@ def _require_different(names: Iterable[str], column: str) -> None:
             raise PayloadInvalid.of(
                 column, f"{other[:80]!r} and {name[:80]!r}", "names that differ in letters or digits"
             )
+
+
+def _clock(moment: np.datetime64) -> str:
+    return str(moment.astype("datetime64[m]"))[11:]
 
 
 def _offset_text(offset: int) -> str:

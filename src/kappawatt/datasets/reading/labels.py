@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from kappawatt.datasets.reading.table import Fact
 from kappawatt.forecasting.calendar import DAY, Times, clock_changes, to_local, to_utc
 
-__all__ = ["Change", "Labels", "changes_in", "interval_of", "order_in_time", "starts_of", "tell_labels", "told_by_ends"]
+__all__ = ["Change", "Labels", "changes_in", "interval_of", "lone_at_the_beginning", "order_in_time", "starts_of", "tell_labels", "told_by_ends"]
 
 
+LONGEST_CHANGE = np.timedelta64(3 * 3_600_000, "ms")
 LONG = 14 * DAY  # of a file whose last day is not whole
 
 
@@ -151,7 +152,7 @@ def tell_labels(
     return (None if told is None else end), Fact("labels", "" if told is None else "end", why)
 
 
-def told_by_ends(labels: Times, step: int) -> Labels | None:
+def told_by_ends(labels: Times, step: int, *, strictly: bool = False) -> Labels | None:
     """Return what the first and the last label tell: whole days from 00:00 on, or from an interval later on.
 
     Of a file that ends within a day the first label is enough if there are weeks of it. None of less than a day.
@@ -162,6 +163,8 @@ def told_by_ends(labels: Times, step: int) -> Labels | None:
         All known.
     step : int
         Length of an interval [s].
+    strictly : bool
+        Whether both ends have to tell it.
     """
     interval = np.timedelta64(step * 1000, "ms")
     first, last = labels.min(), labels.max()
@@ -169,7 +172,7 @@ def told_by_ends(labels: Times, step: int) -> Labels | None:
         return None
     zero = np.timedelta64(0, "ms")
     since, until = first - first.astype("datetime64[D]"), last - last.astype("datetime64[D]")
-    is_open = until not in (zero, DAY - interval) and last - first >= LONG
+    is_open = not strictly and until not in (zero, DAY - interval) and last - first >= LONG
     if since == zero and (until == DAY - interval or is_open):
         return Labels.START
     return Labels.END if since == interval and (until == zero or is_open) else None
@@ -239,6 +242,36 @@ def starts_of(
             is_second = _by_continuity(early, late, repeated, is_second, values, interval)
         starts[repeated[is_second]] = late[repeated[is_second]]
     return starts - interval if labels is Labels.END else starts
+
+
+def lone_at_the_beginning(wall: Times, step: int, labels: Labels, zone: str) -> NDArray[np.bool_]:
+    """Return which rows of one series may be of either of two hours, since nothing stands before them.
+
+    A label that the clock shows twice and the file once is the first hour where an earlier row leads to it. Where the
+    file begins with it, it may as well be the second.
+
+    Parameters
+    ----------
+    wall : ndarray of datetime64[ms], shape (n,)
+    step : int
+        Length of an interval [s].
+    zone : str
+        IANA name of the clock.
+    """
+    interval = np.timedelta64(step * 1000, "ms")
+    local = wall - interval if labels is Labels.AFTER_START else wall
+    found = np.zeros(len(wall), dtype=np.bool_)
+    known = local[~np.isnat(local)]
+    if not len(known):
+        return found
+    first = known.min()
+    near = np.flatnonzero(local < first + LONGEST_CHANGE)
+    repeated = near[to_utc(local[near], zone) != to_utc(local[near], zone, second=True)]
+    moments, counts = np.unique(local[repeated], return_counts=True)
+    if not len(moments) or moments[0] != first:
+        return found
+    found[repeated] = np.isin(local[repeated], moments[counts == 1])
+    return found
 
 
 def _come_again(labels: Times, values: NDArray[np.float64], *, backwards: bool) -> NDArray[np.bool_]:
