@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from kappawatt.datasets.profiles import daily_means
 from kappawatt.datasets.series import SeriesFile
-from kappawatt.forecasting.calendar import DAY, Instant, Times
+from kappawatt.forecasting.calendar import Instant, Times
+from kappawatt.forecasting.registers import looks_like_a_register, runs_that_never_fall
 from kappawatt.forecasting.suspects import STUCK_SECONDS, equal_runs, spikes, stuck_runs
 
 __all__ = ["Quality", "Shift", "Shifts", "Span", "Spans", "Spikes", "examine", "without_spikes"]
@@ -30,12 +31,6 @@ SHIFT_LEAST = 0.4
 """Of the median change, what each day must show at least."""
 MOST_DAYS = 150_000
 """Days between the first and the last beyond which levels are not compared: 400 years are a stray date."""
-REGISTER_SPAN = DAY
-"""How long a register goes on without a fall; no load and no consumption does that while it rises."""
-REGISTER_RISES = 10
-"""How often it must rise in that time, since what stands still is no register."""
-REGISTER_SHARE = 0.5
-"""Of all readings, those in such spans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +217,9 @@ def examine(series: SeriesFile) -> Quality:
     times, known = starts[here], values[here]
     place = (times - starts[0]).astype(np.int64) // (step * 1000) if len(starts) else np.zeros(0, np.int64)
     last = int((starts[-1] - starts[0]).astype(np.int64) // (step * 1000)) if len(starts) else -1
-    register = _never_falling(times, known, step)
-    is_register = bool(len(known)) and register.total >= REGISTER_SHARE * len(known)
+    begins, lengths = runs_that_never_fall(times, known, step)
+    register = Spans(times[begins], lengths, known[begins], step)
+    is_register = looks_like_a_register(times, known, step)
     field = series.stream.schema.field(series.stream.target)
     low, high = field.limits
     beyond = (known < low) | (known > high)
@@ -289,19 +285,6 @@ def _spikes(times: Times, values: NDArray[np.float64], series: SeriesFile) -> Sp
     far, usual = spikes(times, values, series.step, series.time_zone, series.stream.suspect_rules.spreads)
     found = np.flatnonzero(far & told)
     return Spikes(times[found], values[found], usual[found])
-
-
-def _never_falling(times: Times, values: NDArray[np.float64], step: int) -> Spans:
-    """Spans of a day and more in which no value is below the one before, though many are above it."""
-    if len(values) < 2:
-        return Spans(times[:0], np.zeros(0, np.int64), values[:0], step)
-    change = np.diff(values)
-    begins = np.flatnonzero(np.concatenate([[True], change < 0]))
-    lengths = np.diff(np.append(begins, len(values)))
-    ends = begins + lengths - 1
-    rises = np.concatenate([[0], np.cumsum(change > 0)])
-    kept = (times[ends] - times[begins] >= REGISTER_SPAN) & (rises[ends] - rises[begins] >= REGISTER_RISES)
-    return Spans(times[begins[kept]], lengths[kept], values[begins[kept]], step)
 
 
 def _shifts(series: SeriesFile) -> Shifts:

@@ -1,13 +1,21 @@
-"""A register taken for consumption: a counter's readings only rise, what is consumed falls every day."""
+"""A register taken for consumption: a counter's readings only rise, what is consumed falls every day.
+
+What looks like one: a day of readings and more of which none is below the one before, and that rise in a quarter of a
+day's intervals. At night, or with few digits, a register stands still; a home that nobody lives in rises never.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["never_falls"]
+from kappawatt.forecasting.calendar import DAY, Times
 
-SHARE = 0.25  # of a day's intervals in which a register rises: at night, or with few digits, it may stand still
+__all__ = ["looks_like_a_register", "never_falls", "runs_that_never_fall"]
+
+SHARE = 0.25  # of a day's intervals in which a register rises
+KNOWN = 0.75  # of a day's intervals that must be known
+MOST = 0.5  # of all readings: in such runs, the series is a register's
 
 
 def never_falls(values: NDArray[np.float64], per_day: int) -> bool:
@@ -27,7 +35,45 @@ def never_falls(values: NDArray[np.float64], per_day: int) -> bool:
     """
     day = values[-per_day:]
     day = day[np.isfinite(day)]
-    if len(day) < max(per_day * 3 // 4, 2):
+    if len(day) < max(int(per_day * KNOWN), 2):
         return False
-    steps = np.diff(day)
-    return bool((steps >= 0).all() and (steps > 0).sum() >= SHARE * len(steps))
+    begins, _, rises = _runs(day)
+    return len(begins) == 1 and bool(rises[0] >= SHARE * (len(day) - 1))
+
+
+def runs_that_never_fall(
+    times: Times, values: NDArray[np.float64], step: int
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Return first position and length of each run of a day and more that looks like a register's.
+
+    Parameters
+    ----------
+    times : ndarray of datetime64[ms], shape (n,)
+        In order.
+    values : ndarray of shape (n,)
+        Without NaN.
+    step : int
+        Length of an interval [s].
+    """
+    if len(values) < 2:
+        return np.zeros(0, np.intp), np.zeros(0, np.int64)
+    begins, lengths, rises = _runs(values)
+    is_long = times[begins + lengths - 1] - times[begins] >= DAY
+    kept = is_long & (rises >= SHARE * (86_400 // step))
+    return begins[kept], lengths[kept]
+
+
+def looks_like_a_register(times: Times, values: NDArray[np.float64], step: int) -> bool:
+    """Return whether most readings of a series stand in runs that look like a register's."""
+    known = np.isfinite(values)
+    _, lengths = runs_that_never_fall(times[known], values[known], step)
+    return bool(known.any() and lengths.sum() >= MOST * known.sum())
+
+
+def _runs(values: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
+    """Position and length of each run without a fall, and how often it rises."""
+    change = np.diff(values)
+    begins = np.flatnonzero(np.concatenate([[True], change < 0]))
+    lengths = np.diff(np.append(begins, len(values)))
+    risen = np.concatenate([[0], np.cumsum(change > 0)])
+    return begins, lengths, risen[begins + lengths - 1] - risen[begins]

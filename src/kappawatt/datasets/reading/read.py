@@ -23,6 +23,7 @@ from kappawatt.datasets.reading.table import Column, Fact, Table, instant_texts
 from kappawatt.datasets.reading.texts import dialect_of, read_with_csv
 from kappawatt.datasets.series import MOST_BYTES
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge, SettingInvalid
+from kappawatt.forecasting.registers import looks_like_a_register
 from kappawatt.streams.stream import Stream, resolve
 from kappawatt.streams.table import STREAMS
 
@@ -48,12 +49,14 @@ def read_file(path: Path, options: Options = NOTHING_SAID, stream: Stream | None
     Raises
     ------
     PayloadInvalid, PayloadTooLarge
+        As there; and PayloadInvalid for readings of a register, which the ingestor's door refuses as well.
     """
     try:
         size = path.stat().st_size
         if size > MOST_BYTES:
             raise PayloadTooLarge.of("file", f"{size} bytes", f"up to {MOST_BYTES}")
-        return read_bytes(path.read_bytes(), options, stream, name=path.name)
+        found = read_bytes(path.read_bytes(), options, stream, name=path.name)
+        return found if options.register else _without_registers(found)
     except OSError as error:
         raise PayloadInvalid(f"{path}: {error.strerror}") from error
     except PayloadTooLarge as error:
@@ -98,6 +101,20 @@ def read_bytes(
     if told is not None:
         told.append(Fact("layout", meaning.layout))
     return assemble(table, meaning, options, stream, told)
+
+
+def _without_registers(found: Found) -> Found:
+    """What a file holds, unless it is a meter's register; of a load, which may rise for days, it is said only."""
+    facts = list(found.facts)
+    for one in found.series:
+        if not looks_like_a_register(one.starts, one.values, one.step):
+            continue
+        if one.stream.schema.field(one.stream.target).minimum == 0:
+            got = f"values that never fall, up to {np.nanmax(one.values):g}, as the readings of a counter"
+            raise PayloadInvalid.of(one.key, got, "what each interval added: --register takes their differences")
+        why = f"of {one.key}; --register takes the differences of a counter's readings"
+        facts.append(Fact("values", "never fall, as a counter's readings do", why))
+    return replace(found, facts=facts)
 
 
 def _meaning(table: Table, options: Options, name: str) -> Meaning:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from math import sin
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from kappawatt.datasets.reading.assemble import Found
 from kappawatt.datasets.reading.missing import codes_of_nothing
 from kappawatt.datasets.reading.options import Options
-from kappawatt.datasets.reading.read import read_bytes
+from kappawatt.datasets.reading.read import read_bytes, read_file
 from kappawatt.errors import PayloadInvalid
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -148,3 +149,26 @@ def test_hours_across_a_change_of_the_clock_by_half_an_hour_are_refused() -> Non
         read(halves, time_zone="Australia/Lord_Howe", labels="start", resample="1h")
     [series] = read(halves, time_zone="Australia/Lord_Howe", labels="start").series
     assert (np.diff(series.starts) == np.timedelta64(30, "m")).all()
+
+
+# ---- registers
+
+
+@pytest.mark.parametrize("minutes", [15, 60])
+def test_a_meters_register_is_refused_as_consumption_and_a_load_that_only_rises_is_said(
+    tmp_path: Path, minutes: int
+) -> None:
+    times = labels(datetime(2023, 5, 1), 4 * 1440 // minutes, minutes=minutes)
+    path = tmp_path / "home.csv"
+    said = {"time_zone": "Europe/Berlin", "labels": "start"}
+    rows = [f"{label},{8000 + 0.3 * i:.1f}" for i, label in enumerate(times)]
+
+    path.write_text("\n".join(["time,home_kwh", *rows]))
+    with pytest.raises(PayloadInvalid, match=r"HOME: got values that never fall, up to .*--register"):
+        read_file(path, Options.of(said))
+    taken = read_file(path, Options.of({**said, "register": "true"}))
+    path.write_text("\n".join(["time,town_mw", *rows]))
+    load = read_file(path, Options.of(said))
+
+    assert np.nanmax(np.abs(taken.series[0].values - 0.3)) < 0.11
+    assert [fact.value for fact in load.facts if fact.name == "values"] == ["never fall, as a counter's readings do"]
