@@ -13,13 +13,13 @@ from __future__ import annotations
 import re
 
 from kappawatt.datasets.layouts.rows import exchanged
-from kappawatt.datasets.reading.generic import FORECAST
 from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.meaning import Form, Layout, LeftOut, Meaning, TimeColumn, Value
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Table
 from kappawatt.datasets.reading.times import split_span
 from kappawatt.datasets.reading.units import unit_in
+from kappawatt.datasets.reading.words import FORECAST
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["TRANSPARENCY"]

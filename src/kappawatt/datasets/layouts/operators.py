@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 from kappawatt.datasets.layouts.rows import chosen, exchanged, others, without
-from kappawatt.datasets.reading.generic import FORECAST
 from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.meaning import Form, Layout, Meaning, TimeColumn, Value
 from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Fact, Table
+from kappawatt.datasets.reading.words import FORECAST
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["AEMO_DEMAND", "CAISO_OASIS", "COMPETITIONS", "EIA_930", "GRIDSTATUS", "IESO", "NYISO", "OPSD"]

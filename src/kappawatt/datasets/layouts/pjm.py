@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 
-from kappawatt.datasets.reading.generic import FORECAST, key_of_file
+from kappawatt.datasets.reading.generic import key_of_file
 from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.meaning import Form, Layout, LeftOut, Meaning, TimeColumn, Value
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Table
+from kappawatt.datasets.reading.words import FORECAST
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["DATA_MINER", "HOURLY", "PJM_ZONE"]

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.datasets.reading.generic import FORECAST
 from kappawatt.datasets.reading.meaning import LeftOut
 from kappawatt.datasets.reading.table import Column, Fact, Table
+from kappawatt.datasets.reading.words import FORECAST
 
 __all__ = ["SURPLUS", "chosen", "exchanged", "others", "without"]
 

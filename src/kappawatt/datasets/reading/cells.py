@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from kappawatt.datasets.reading.generic import WORD_TIME
 from kappawatt.datasets.reading.numbers import find_format, is_number
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Column, Fact
 from kappawatt.datasets.reading.times import is_time
+from kappawatt.datasets.reading.words import WORD_TIME
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["cell_text", "columns_of", "is_moment", "serial_days"]

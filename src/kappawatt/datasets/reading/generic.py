@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
 
 import numpy as np
@@ -18,71 +19,31 @@ from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Table
 from kappawatt.datasets.reading.times import ABBREVIATIONS, FORMS, is_time, read_clock, read_times, split_span
 from kappawatt.datasets.reading.units import ENERGY, Unit, is_rate, multiple_in, unit_in, unit_named
+from kappawatt.datasets.reading.words import (
+    COMMON,
+    FORECAST,
+    WORD_END,
+    WORD_EXTREME,
+    WORD_GENERATION,
+    WORD_HOUR,
+    WORD_KEY,
+    WORD_LOAD,
+    WORD_METER,
+    WORD_START,
+    WORD_TARIFF,
+    WORD_TEMPERATURE,
+    WORD_TIME,
+    WORD_UNIT,
+    word_of_labels,
+    zone_in,
+)
 from kappawatt.errors import PayloadInvalid
 
-__all__ = [
-    "FORECAST",
-    "GENERIC",
-    "WORD_TIME",
-    "generic_meaning",
-    "key_of_column",
-    "key_of_file",
-    "kind_of",
-    "word_of_labels",
-]
+__all__ = ["GENERIC", "generic_meaning", "key_of_column", "key_of_file", "kind_of"]
 
 GENERIC = "no publisher's; by its names and cells"
 ASKED_ROWS = 500
-FORECAST = re.compile(
-    r"forecast|fcst|frcst|predict|prognos|vorhersage|pr[ée]visi[oó]n|day.?ahead|schedul|fahrplan|pron[oó]stico"
-    r"|(?:^|[_\W])(?:da|plan|planned|budget|yhat\w*)(?:$|[_\W])",
-    re.IGNORECASE,
-)
-WORD_START = re.compile(r"begin|start|anfang|from\b|(?:^|[_\W])(?:von|d[ée]but|desde|inicio)(?:$|[_\W])", re.IGNORECASE)
-WORD_END = re.compile(
-    r"ending|intervallende|(?<!week)(?<!week[ _-])(?:^|[_\W])"
-    r"(?:end(?:e|s|time|zeit\w*)?|he|bis|until|till|fin|hasta|slut\w*|stop)(?:$|[_\W])",
-    re.IGNORECASE,
-)
-WORD_UTC = re.compile(r"(?:^|[_\W])(?:utc|gmt)(?:$|[_\W])", re.IGNORECASE)
-WORD_OFFSET = re.compile(r"(?:utc|gmt) *([+-]) *(\d{1,2})(?![\d:])", re.IGNORECASE)
-WORD_NO_UTC = re.compile(r"local|lokal|not |nicht|bst|ce[st]t?(?![a-z])|mez|mesz|/|[+-] *\d", re.IGNORECASE)
-WORD_GENERATION = re.compile(
-    r"solar|wind|generation|erzeugung|einspeisung|feed.?in|(?:^|[_\W])(?:pv|gen)(?:$|[_\W])", re.IGNORECASE
-)
-WORD_EXTREME = re.compile(
-    r"(?:(?:^|[_\W])p?|(?<=[a-z])(?-i:(?=[MP])))"
-    r"(?:min|max|mini|maxi|minimum|maximum|m[ií]nim[ao]|m[áa]xim[ao]|peak|spitze|lowest|highest)(?:$|[_\W\d])",
-    re.IGNORECASE,
-)
-WORD_TARIFF = re.compile(
-    r"off.?peak|(?:^|[_\W])(?:peak|ht|nt|hp|hc|hochtarif|niedertarif|tariff?.?[12]|day|night)(?:$|[_\W])", re.IGNORECASE
-)
-WORD_UNIT = re.compile(r"(?:unit|units|einheit|uom|eenheid|unit[ée])", re.IGNORECASE)
-WORD_TIME = re.compile(
-    r"time|zeit|dat(?:e|um|a)|stamp|horodate|fecha|jour|heure|(?:^|[_\W])(?:ds|tag|day|hora|moment|uhr|when|t)(?:$|[_\W])",
-    re.IGNORECASE,
-)
-WORD_HOUR = re.compile(r"(?:^|[_\W])(?:hour|hr|he|stunde|hour.?ending|hour.?end)(?:$|[_\W])", re.IGNORECASE)
-WORD_KEY = re.compile(
-    r"(?:^|[_\W])(?:zone|area|region|id|name|meter|meter_id|load_zone|load_area|key|series|unique_id|lclid|nmi|prm|esiid|station)(?:$|[_\W])",
-    re.IGNORECASE,
-)
-WORD_LOAD = re.compile(r"(?:^|[_\W])(?:load|demand|netzlast|last)(?:$|[_\W])", re.IGNORECASE)
-WORD_METER = re.compile(r"(?:^|[_\W])(?:consumption|usage|verbrauch|consumo|consommation)(?:$|[_\W])", re.IGNORECASE)
-WORD_TEMPERATURE = re.compile(r"(?:air_?)?temperature(?:_?c)?|temp_c", re.IGNORECASE)
 COLUMN_KEY = re.compile(r"(.+?)[_\s\-(\[]+(?:[kMG]?Wh?)[)\]]?", re.IGNORECASE)
-# What a column of measurements is called that does not say whose they are.
-COMMON = frozenset(
-    [
-        "actual", "actual_load", "average", "avg", "carga", "charge", "consumo", "consumption", "demand", "demanda",
-        "electricity", "energy", "energy_kwh", "gw", "kw", "kwh", "last", "lastgang", "leistung", "load", "load_actual",
-        "mean", "measurement", "mittel", "mittelwert", "moy", "moyenne", "mw", "mwh", "netzlast", "pavg", "pmean",
-        "pmittel", "pmoy", "power", "power_mw", "puissance", "reading", "readings",
-        "system_load", "target", "total", "total_load", "usage", "usage_kwh", "valeur", "value", "values",
-        "verbrauch", "wert", "wh", "y",
-    ]
-)  # fmt: skip
 STEM = re.compile(r"_hourly.*|_quarter.?hour.*|[-_. ]?\d{4}[-_]\d{2}.*", re.IGNORECASE)
 UNNAMED = ("", "unnamed: 0", "index", "level_0")
 YEAR = re.compile(r"(?:19|20)\d\d")
@@ -107,7 +68,8 @@ def generic_meaning(table: Table, options: Options, name: str) -> Meaning:
     kinds = [_kind(table, place) for place in range(len(table.header))]
     left_out: list[LeftOut] = []
     time = _time(table, options, kinds, left_out)
-    used = {time.place, time.beside}
+    time = replace(time, flag=_column_of_clocks(table, kinds))
+    used = {time.place, time.beside, time.flag}
     numbers = [
         place
         for place, kind in enumerate(kinds)
@@ -200,6 +162,16 @@ def _one_time(table: Table, place: int, kinds: Sequence[str]) -> TimeColumn:
     return TimeColumn(place, Form.MOMENT, None, word_of_labels(header[place]), zone)
 
 
+def _column_of_clocks(table: Table, kinds: Sequence[str]) -> int | None:
+    """The column whose cells name the clock of each row: `CET` and `CEST`."""
+    for place, kind in enumerate(kinds):
+        if kind == "text":
+            names = {text.strip().upper() for text in set(table.texts(place))} - {""}
+            if names and names <= ABBREVIATIONS.keys():
+                return place
+    return None
+
+
 def _are_days(table: Table, place: int) -> bool:
     """Whether a column of a file with types holds days: cells of a workbook, which all say midnight."""
     column = table.columns[place]
@@ -209,30 +181,11 @@ def _are_days(table: Table, place: int) -> bool:
     return len(known) > 1 and bool((known == known.astype("datetime64[D]")).all())
 
 
-def zone_in(name: str) -> str:
-    """Return the clock that the name of a column of times tells; "" if none, or if it tells two.
-
-    Examples
-    --------
-    >>> zone_in("Time (UTC)"), zone_in("Zeit (UTC+1)"), zone_in("Time (GMT/BST)"), zone_in("Local time (not UTC)")
-    ('UTC', 'Etc/GMT-1', '', '')
-    """
-    fixed = WORD_OFFSET.search(name)
-    if fixed and int(fixed[2]) <= 12:
-        return f"Etc/GMT{'-' if fixed[1] == '+' else '+'}{int(fixed[2])}" if int(fixed[2]) else "UTC"
-    return "UTC" if WORD_UTC.search(name) and not WORD_NO_UTC.search(name) else ""
-
-
-def word_of_labels(name: str) -> Labels | None:
-    """Return what the name of a column of times says of its labels; None if nothing."""
-    starts, ends = bool(WORD_START.search(name)), bool(WORD_END.search(name))
-    return None if starts == ends else Labels.START if starts else Labels.END
-
-
 def _best_times(header: Sequence[str], found: list[int], left_out: list[LeftOut]) -> list[int]:
     """Of several columns of times the one to read: that in UTC, else that of the interval's start."""
-    for word, why in ((WORD_UTC, "the one in UTC is read"), (WORD_START, "the one of the interval's start is read")):
-        good = [place for place in found if word.search(header[place])]
+    in_utc = [place for place in found if zone_in(header[place]) == "UTC"]
+    starts = [place for place in in_utc or found if WORD_START.search(header[place])]
+    for good, why in ((in_utc, "the one in UTC is read"), (starts, "the one of the interval's start is read")):
         if 0 < len(good) < len(found):
             left_out.extend(LeftOut(header[p], f"another time: {why}") for p in found if p not in good)
             found = good
@@ -384,7 +337,7 @@ def _unit_beside(table: Table, place: int) -> Unit | None:
     """The unit that a row of units below the names holds, or a column of units."""
     cells = [table.texts(place)[0]] if len(table) else []
     for other, name in enumerate(table.header):
-        if WORD_UNIT.fullmatch(name):
+        if WORD_UNIT.search(name):
             words = {text.strip() for text in table.texts(other)}
             cells.extend(words if len(words) == 1 else ())
     return next((unit for unit in map(unit_named, cells) if unit is not None), None)

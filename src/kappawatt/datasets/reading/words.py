@@ -1,0 +1,95 @@
+"""What words in the names of columns say: whose forecast, which clock, labels of starts or ends, a unit, a series."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "COMMON",
+    "FORECAST",
+    "WORD_END",
+    "WORD_EXTREME",
+    "WORD_GENERATION",
+    "WORD_HOUR",
+    "WORD_KEY",
+    "WORD_LOAD",
+    "WORD_METER",
+    "WORD_START",
+    "WORD_TARIFF",
+    "WORD_TEMPERATURE",
+    "WORD_TIME",
+    "WORD_UNIT",
+    "word_of_labels",
+    "zone_in",
+]
+
+FORECAST = re.compile(
+    r"forecast|fcst|frcst|predict|prognos|vorhersage|pr[ée]visi[oó]n|day.?ahead|schedul|fahrplan|pron[oó]stico"
+    r"|(?:^|[_\W])(?:da|plan|planned|budget|yhat\w*)(?:$|[_\W])",
+    re.IGNORECASE,
+)
+WORD_START = re.compile(r"begin|start|anfang|from\b|(?:^|[_\W])(?:von|d[ée]but|desde|inicio)(?:$|[_\W])", re.IGNORECASE)
+WORD_END = re.compile(
+    r"ending|intervallende|(?<!week)(?<!week[ _-])(?:^|[_\W])"
+    r"(?:end(?:e|s|time|zeit\w*)?|he|bis|until|till|fin|hasta|slut\w*|stop)(?:$|[_\W])",
+    re.IGNORECASE,
+)
+WORD_UTC = re.compile(r"(?:^|[_\W])(?:utc|gmt)(?:$|[_\W])", re.IGNORECASE)
+WORD_OFFSET = re.compile(r"(?:utc|gmt) *([+-]) *(\d{1,2})(?![\d:])", re.IGNORECASE)
+WORD_NO_UTC = re.compile(r"local|lokal|not |nicht|bst|ce[st]t?(?![a-z])|mez|mesz|/|[+-] *\d", re.IGNORECASE)
+WORD_GENERATION = re.compile(
+    r"solar|wind|generation|erzeugung|einspeisung|feed.?in|(?:^|[_\W])(?:pv|gen)(?:$|[_\W])", re.IGNORECASE
+)
+WORD_EXTREME = re.compile(
+    r"(?:(?:^|[_\W])p?|(?<=[a-z])(?-i:(?=[MP])))"
+    r"(?:min|max|mini|maxi|minimum|maximum|m[ií]nim[ao]|m[áa]xim[ao]|peak|spitze|lowest|highest)(?:$|[_\W\d])",
+    re.IGNORECASE,
+)
+WORD_TARIFF = re.compile(
+    r"off.?peak|(?:^|[_\W])(?:peak|ht|nt|hp|hc|hochtarif|niedertarif|tariff?.?[12]|day|night)(?:$|[_\W])", re.IGNORECASE
+)
+WORD_UNIT = re.compile(r"(?:^|[_\W])(?:units?|uom|einheit|unidad|unit[ée]|eenheid)(?:$|[_\W])", re.IGNORECASE)
+WORD_TIME = re.compile(
+    r"time|zeit|dat(?:e|um|a)|stamp|horodate|fecha|jour|heure|(?:^|[_\W])(?:ds|tag|day|hora|moment|uhr|when|t)(?:$|[_\W])",
+    re.IGNORECASE,
+)
+WORD_HOUR = re.compile(r"(?:^|[_\W])(?:hour|hr|he|stunde|hour.?ending|hour.?end)(?:$|[_\W])", re.IGNORECASE)
+WORD_KEY = re.compile(
+    r"(?:^|[_\W])(?:zone|zone_id|load.?zone|area|load.?area|region|id|unique_id|name|key|series|station|location|site|"
+    r"account|household|lclid|meter|meter.?id|meter.?number|mpan|mprn?|mpr|mpn|nmi|ean|cups|cpe|pod|prm|esiid)(?:$|[_\W])",
+    re.IGNORECASE,
+)
+WORD_LOAD = re.compile(r"(?:^|[_\W])(?:load|demand|netzlast|last)(?:$|[_\W])", re.IGNORECASE)
+WORD_METER = re.compile(r"(?:^|[_\W])(?:consumption|usage|verbrauch|consumo|consommation)(?:$|[_\W])", re.IGNORECASE)
+WORD_TEMPERATURE = re.compile(r"(?:air_?)?temperature(?:_?c)?|temp_c", re.IGNORECASE)
+# What a column of measurements is called that does not say whose they are.
+COMMON = frozenset(
+    [
+        "actual", "actual_load", "average", "avg", "carga", "charge", "consumo", "consumption", "demand", "demanda",
+        "electricity", "energy", "energy_kwh", "gw", "kw", "kwh", "last", "lastgang", "leistung", "load", "load_actual",
+        "mean", "measurement", "mittel", "mittelwert", "moy", "moyenne", "mw", "mwh", "netzlast", "pavg", "pmean",
+        "pmittel", "pmoy", "power", "power_mw", "puissance", "reading", "readings",
+        "system_load", "target", "total", "total_load", "usage", "usage_kwh", "valeur", "value", "values",
+        "verbrauch", "wert", "wh", "y",
+    ]
+)  # fmt: skip
+
+
+def zone_in(name: str) -> str:
+    """Return the clock that the name of a column of times tells; "" if none, or if it tells two.
+
+    Examples
+    --------
+    >>> zone_in("Time (UTC)"), zone_in("Zeit (UTC+1)"), zone_in("Time (GMT/BST)"), zone_in("Local time (not UTC)")
+    ('UTC', 'Etc/GMT-1', '', '')
+    """
+    fixed = WORD_OFFSET.search(name)
+    if fixed and int(fixed[2]) <= 12:
+        return f"Etc/GMT{'-' if fixed[1] == '+' else '+'}{int(fixed[2])}" if int(fixed[2]) else "UTC"
+    return "UTC" if WORD_UTC.search(name) and not WORD_NO_UTC.search(name) else ""
+
+
+def word_of_labels(name: str) -> Labels | None:
+    """Return what the name of a column of times says of its labels; None if nothing."""
+    starts, ends = bool(WORD_START.search(name)), bool(WORD_END.search(name))
+    return None if starts == ends else Labels.START if starts else Labels.END
