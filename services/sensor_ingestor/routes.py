@@ -103,6 +103,7 @@ READING: tuple[dict[str, Any], ...] = tuple(
         ("day_first", "Whether 01/02/2024 is the first of February.", {"enum": ["true", "false"]}),
         ("unit", "Of the measurements.", {"enum": list(UNITS)}),
         ("time_zone", "IANA name of the clock of times without an offset, and of days.", {}),
+        ("clock", "Clock of the times if it is not that of days, or `time_zone` once more.", {}),
         ("resample", "Intervals wanted, such as 15min or 1h: means of power, sums of energy.", {}),
         ("register", "Whether values are a counter's, whose differences are wanted.", {"enum": ["true", "false"]}),
     )

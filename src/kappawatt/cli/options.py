@@ -83,7 +83,8 @@ version_option = click.option(
     help="Model version, or a kind (baseline) for the newest of it; the current one if absent.",
 )
 PROBLEMS_SHOWN = 5
-DOUBTFUL = ("rows in skipped hours", "labels", "taken as missing", "dates", "clock")  # facts that come with what told them
+DOUBTFUL = ("rows in skipped hours", "labels", "taken as missing", "dates", "clock", "values")
+"""Facts that come with what told them."""
 READING_OPTIONS = (
     click.option("--time-column", help="Column of times."),
     click.option("--value-column", multiple=True, help="Column of measurements; again for more of them."),
@@ -95,6 +96,9 @@ READING_OPTIONS = (
     click.option("--day-first/--month-first", default=None, help="How 01/02/2024 is meant."),
     click.option("--unit", help="Of the measurements: W, kW, MW, GW, Wh, kWh, MWh, GWh."),
     click.option("--time-zone", help="IANA name of the clock of times without an offset, and of days."),
+    click.option(
+        "--clock", help="Clock of the times if it is not that of days, such as UTC+01:00; or --time-zone's once more."
+    ),
     click.option(
         "--resample", metavar="LENGTH", help="Intervals wanted, such as 15min or 1h: means of power, sums of energy."
     ),

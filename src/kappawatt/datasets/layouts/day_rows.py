@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.datasets.layouts.rows import others
+from kappawatt.datasets.reading.clocks import fixed_clock
 from kappawatt.datasets.reading.generic import key_of_file
 from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.meaning import Form, Layout, Meaning, TimeColumn, Value
@@ -27,6 +28,7 @@ from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Fact, Table
 from kappawatt.datasets.reading.times import is_time, read_clock, read_times
 from kappawatt.datasets.reading.units import unit_in, unit_named
+from kappawatt.datasets.reading.words import WORD_KEY, WORD_UNIT
 from kappawatt.datasets.series import Problem
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times, clock_changes, day_start, to_local, to_utc
@@ -38,12 +40,6 @@ COUNTS = (24, 48, 96)
 HOUR = 3_600
 NUMBERED = re.compile(r"(.*?)[ _.\-]?0*([0-9]{1,3})", re.DOTALL)
 SPAN = re.compile(r"\s*[-–]\s*|\s+(?:to|bis|a)\s+", re.IGNORECASE)
-WORD_KEY = re.compile(
-    r"(?:^|[_\W])(?:zone|area|region|meter|meter.?id|meter.?number|mpan|mprn?|mpr|mpn|nmi|ean|cups|cpe|pod|prm|esiid|id|"
-    r"site|account|location|station|household|lclid|zone_id)(?:$|[_\W])",
-    re.IGNORECASE,
-)
-WORD_UNIT = re.compile(r"(?:^|[_\W])(?:units?|uom|einheit|unidad|unite|eenheid)(?:$|[_\W])", re.IGNORECASE)
 ASKED = 200
 
 
@@ -75,7 +71,7 @@ def _day_rows(table: Table, options: Options, name: str) -> Meaning | None:
     date = _date(table, options, set(columns.places))
     if date is None:
         return None
-    zone = options.time_zone
+    zone, days_in = options.clock or options.time_zone, options.time_zone or options.clock
     if not zone:
         raise PayloadInvalid.of(table.header[date], "days, a row each, by a clock that nothing names", "--time-zone")
     keys = [
@@ -89,7 +85,7 @@ def _day_rows(table: Table, options: Options, name: str) -> Meaning | None:
     names = [text.strip().strip("'=\"") for text in table.texts(keys[0])] if keys else [""] * len(table)
     _require_once(table, names, days.wall, columns)
     cells = [table.texts(place) for place in columns.places]
-    starts, facts = _starts(days.wall, cells, columns, zone, table.header[date])
+    starts, facts = _starts(days.wall, cells, columns, zone, table.header[date], is_said=options.clock == days_in)
     n, width = len(table), len(columns.places)
     long = Table(
         ("key", table.header[date], "value"),
@@ -110,8 +106,8 @@ def _day_rows(table: Table, options: Options, name: str) -> Meaning | None:
     time = TimeColumn(1, Form.MOMENT, None, Labels.START, "UTC", step=columns.step)
     value = Value(2, "" if keys else key_of_file(name), unit, "")
     return Meaning(
-        DAY_ROWS.name, time, (value,), (0,) if keys else (), left_out=others(table, read), facts=facts, days_in=zone,
-        table=long,
+        DAY_ROWS.name, time, (value,), (0,) if keys else (), left_out=others(table, read), facts=facts,
+        days_in=days_in, table=long, takes_clock=True,
     )  # fmt: skip
 
 
@@ -199,7 +195,7 @@ def _is_empty(text: str) -> bool:
 
 
 def _starts(
-    days: Times, cells: list[list[str]], columns: _Columns, zone: str, name: str
+    days: Times, cells: list[list[str]], columns: _Columns, zone: str, name: str, *, is_said: bool
 ) -> tuple[NDArray[np.datetime64], tuple[Fact, ...]]:
     """When each cell's interval begins, UTC; NaT for one that its day does not have."""
     width, step = len(columns.places), np.timedelta64(columns.step * 1000, "ms")
@@ -210,7 +206,7 @@ def _starts(
     day = np.where(np.isnat(days), known[0], days)
     begin, end = day_start(day, zone), day_start(day.astype("datetime64[D]") + 1, zone)
     lengths = ((end - begin) / step).astype(np.int64)
-    counted = _is_counted(day, lengths, whole, cells, columns, zone)
+    counted = _is_counted(day, lengths, whole, cells, columns, zone, is_said=is_said)
     place = np.arange(width)
     by_count = begin[:, None] + place[None, :] * step
     by_count = np.where(place[None, :] < lengths[:, None], by_count, np.datetime64("NaT"))
@@ -220,9 +216,15 @@ def _starts(
     starts = by_count if counted else by_clock
     starts = np.where(np.isnat(days)[:, None], np.datetime64("NaT"), starts)
     facts: tuple[Fact, ...] = ()
+    skipped = int((np.isnat(early) & (place[None, :] < whole)).sum()) if is_said and not counted else 0
+    if skipped:
+        facts = (Fact("rows in skipped hours", f"{skipped} left out", "--clock: hours were filled in"),)
     if columns.is_numbered and (lengths != whole).any():
         means = "the day's intervals" if counted else "hours of the clock"
-        facts = (Fact("columns", means, "as days of a change of the clock show"),)
+        facts = (
+            *facts,
+            Fact("columns", means, "as days of a change of the clock show"),
+        )
     lone = int(((early != late) & ~np.isnat(early) & (place[None, :] < whole)).sum()) if not counted else 0
     if lone:
         why = "the clock shows it twice and the day has one column for it: one hour, or both together"
@@ -231,7 +233,14 @@ def _starts(
 
 
 def _is_counted(
-    day: Times, lengths: NDArray[np.int64], whole: int, cells: list[list[str]], columns: _Columns, zone: str
+    day: Times,
+    lengths: NDArray[np.int64],
+    whole: int,
+    cells: list[list[str]],
+    columns: _Columns,
+    zone: str,
+    *,
+    is_said: bool,
 ) -> bool:
     """Whether columns count the intervals of a day, instead of being times of the clock; days of a change tell it."""
     votes: list[bool] = []
@@ -248,8 +257,14 @@ def _is_counted(
         first = _skipped(day[row], zone, columns.step)
         at_end, at_skip = any(filled[whole - missing : whole]), any(filled[first : first + missing])
         if at_end and at_skip:
+            if is_said:  # it is this clock: the skipped hour was filled in
+                votes.append(False)
+                continue
             got = f"{whole} values on {str(day[row])[:10]}"
-            allowed = f"{int(lengths[row])} on a day on which {zone}'s clock skips; --time-zone names the file's clock"
+            allowed = (
+                f"{int(lengths[row])} on a day on which {zone}'s clock skips; --time-zone names the file's clock, "
+                f"--clock {zone} says that the hour was filled in, --clock {fixed_clock(zone)} that it is winter time"
+            )
             raise PayloadInvalid.of("rows", got, allowed)
         if at_end != at_skip:
             votes.append(at_skip and columns.is_numbered)

@@ -12,14 +12,10 @@ from kappawatt.datasets.reading.keys import as_key
 from kappawatt.datasets.reading.labels import (
     Change,
     Labels,
-    changes_in,
-    interval_of,
     lone_at_the_beginning,
     starts_of,
-    tell_labels,
-    told_by_ends,
 )
-from kappawatt.datasets.reading.meaning import Form, LeftOut, Meaning, Value
+from kappawatt.datasets.reading.meaning import LeftOut, Meaning, Value
 from kappawatt.datasets.reading.missing import codes_of_nothing
 from kappawatt.datasets.reading.numbers import find_format, read_numbers
 from kappawatt.datasets.reading.options import Options
@@ -28,6 +24,7 @@ from kappawatt.datasets.reading.steps import differences, resampled
 from kappawatt.datasets.reading.table import Fact, Table
 from kappawatt.datasets.reading.twice import are_too_many, last_of_each
 from kappawatt.datasets.reading.units import ENERGY, POWER, UNITS, convert, unit_named
+from kappawatt.datasets.reading.ways import Ways
 from kappawatt.datasets.series import Problem, Problems, SeriesFile
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times, clock_changes, to_local
@@ -46,9 +43,6 @@ MOST_APART = 20  # different cells of a column that may say of which series a ro
 MOST_NAMED = 3
 GRID_SHARE = 0.5  # of rows that begin on one grid, or there is none to speak of
 ZONE_ENERGY = 1e3  # kWh: energy told in MWh and more is a zone's, and becomes mean load
-HINTS = (
-    "America/New_York", "America/Chicago", "America/Los_Angeles", "Europe/Berlin", "Europe/London", "Australia/Sydney"
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +141,17 @@ class _Assembly:
         self.written = find_format(measured, table.separator, options)
         self.facts.extend(self.written.facts)
         is_told = self.time.zone == "UTC" or bool(meaning.days_in)  # then --time-zone says whose days are meant, only
-        clock = self.time.zone if is_told else options.time_zone or self.time.zone
+        clock = self.time.zone if is_told else options.clock or options.time_zone or self.time.zone
         self.times = read_row_times(table, meaning, options, clock, self.problems, self.facts)
         self.groups = self._groups()
-        self.steps: dict[str, int] = {}
-        self.changes: dict[str, list[Change]] = {}
-        self.labels = self._labels(clock)
-        self.zone = self._zone(clock)
-        self.clock = clock or self.zone
+        ways = Ways(table, meaning, options, self.times, self.groups, facts)
+        ways.find(clock, is_told=is_told)
+        self.steps, self.changes, self.labels = ways.steps, ways.changes, ways.labels
+        self.zone, self.clock = ways.zone, ways.clock
         self.published = published_at(self.times, self.clock)
+        if options.time_zone and not self.time.zone:  # nobody else says whose clock it is
+            value = next(value for value in meaning.values if not value.field)
+            ways.examine_clock(read_numbers(table.columns[value.place], self.written)[0])
 
     def found(self) -> Found:
         """Make the series."""
@@ -248,102 +244,6 @@ class _Assembly:
             for name, begin, end in zip(codes, [0, *ends], ends, strict=False)
             if end > begin
         }
-
-    def _labels(self, clock: str) -> Labels:
-        """What labels stand for; also the interval of each series, and how it shows changes of the clock."""
-        times, time = self.times, self.time
-        moments = times.instant if times.has_instants else times.labels
-        for key, rows in self.groups.items():
-            step = times.length or time.step or interval_of(moments[rows])
-            self.steps[key] = min(step or time.longest_step, time.longest_step) if time.longest_step else step
-            if not times.has_instants and clock:
-                self.changes[key] = changes_in(times.labels[rows], clock, self.steps[key] or HOUR_SECONDS)
-        known = moments[~np.isnat(moments)]
-        if len(known) and not times.has_instants and not clock:
-            got = f"{str(known[0].astype('datetime64[m]')).replace('T', ' ')!r}, by a clock that nothing names"
-            raise PayloadInvalid.of(
-                self.table.header[time.place], got, f"--time-zone, or times with an offset{self._hint(times.labels)}"
-            )
-        if self.options.register:
-            self._tell("labels", "the moment of a reading", "--register")
-            return Labels.START
-        if time.form in (Form.SPAN, Form.DATE_PERIOD) or time.end_place is not None:
-            period = time.form is Form.DATE_PERIOD
-            self._tell(
-                "labels", "start", f"rows say the interval's {'number in the day' if period else 'begin and end'}"
-            )
-            return Labels.START
-        if not len(known):
-            return Labels.START
-        steps = list(self.steps.values())
-        common = max(steps, key=steps.count)
-        changes = [change for found in self.changes.values() for change in found]
-        said, own = self.options.labels, time.labels
-        if said and own is not None and (own is Labels.START) != (said == "start"):
-            raise PayloadInvalid.of(
-                self.table.header[time.place], f"labels of the {own.value}", f"{said}, as --labels says"
-            )
-        self._require_one_way(moments, common or HOUR_SECONDS)
-        labels, fact = tell_labels(times.labels, common or HOUR_SECONDS, changes, time.labels, self.options.labels)
-        if times.has_instants and labels is not None and not said and own is None:
-            other = told_by_ends(known, common or HOUR_SECONDS)
-            if other is not None and (other is Labels.START) != (labels is Labels.START):
-                labels = None  # whole days of UTC, shown by another clock
-        if labels is None:
-            got = f"labels {fact.because}, which may be those of starts or of ends"
-            raise PayloadInvalid.of(self.table.header[time.place], got, "--labels start or --labels end")
-        self.facts.append(fact)
-        return labels
-
-    def _require_one_way(self, moments: Times, step: int) -> None:
-        """Refuse series of which one is labelled by starts and another by ends, as their first and last labels say."""
-        if len(self.groups) < 2 or self.time.labels is not None:
-            return
-        labels = self.times.labels
-        told: dict[Labels, str] = {}
-        for key, rows in self.groups.items():
-            own = self.steps[key] or step
-            way = told_by_ends(labels[rows], own, strictly=True)
-            if way is None and self.times.has_instants:
-                way = told_by_ends(moments[rows], own, strictly=True)
-            if way is None and any(one.shown is Labels.AFTER_START for one in self.changes.get(key, ())):
-                way = Labels.END
-            if way is not None:
-                told.setdefault(way, key)
-        if len(told) > 1:
-            texts = [f"{key!r} from {_clock(labels[self.groups[key]].min())} to {_clock(labels[self.groups[key]].max())}"
-                     for key in told.values()]
-            got = f"labels of {' and '.join(texts)}: of one they are starts, of the other ends"
-            raise PayloadInvalid.of(self.table.header[self.time.place], got, "one way in all of a file: a file for each")
-
-    def _hint(self, labels: Times) -> str:
-        """Zones whose changes of the clock the labels show."""
-        rows = next(iter(self.groups.values()), np.zeros(0, np.intp))
-        step = interval_of(labels[rows]) or HOUR_SECONDS
-        shown = {zone: changes_in(labels[rows], zone, step) for zone in HINTS}
-        fitting = [zone for zone, found in shown.items() if found and all(c.shown is not None for c in found)]
-        return f": their clock is changed on the days of {' and '.join(fitting)}" if fitting else ""
-
-    def _zone(self, clock: str) -> str:
-        """The clock that the series' days follow."""
-        said, own = self.options.time_zone, self.meaning.days_in
-        name = self.table.header[self.time.place]
-        labels = f"times follow the clock of {clock}" if clock else "times have offsets"
-        if said:
-            told = "--time-zone" if clock == said else f"--time-zone; {labels}"
-            self._tell("time zone", said, told)
-            return said
-        if own or clock not in ("", "UTC"):
-            self._tell("time zone", own or clock, f"the layout's; {labels}" if own and own != clock else "the layout's")
-            return own or clock
-        known = ~np.isnat(self.times.instant) & ~np.isnat(self.times.wall)
-        offsets = np.unique((self.times.wall[known] - self.times.instant[known]).astype(np.int64)).tolist()
-        if clock == "UTC" or offsets in ([], [0]):
-            told = f"the column {name!r}" if clock == "UTC" else "the times' offset"
-            self._tell("time zone", "UTC", f"{told}; days follow it too, unless --time-zone names another")
-            return "UTC"
-        texts = " and ".join(map(_offset_text, offsets[:3]))
-        raise PayloadInvalid.of(name, f"times with the offset {texts}", "a zone whose days they follow: --time-zone")
 
     def _stream_of(self, value: Value) -> tuple[Stream, str]:
         """Whose measurement a column is, and its unit ("" if nothing says)."""
@@ -555,7 +455,6 @@ class _Assembly:
             raise PayloadInvalid.of(series.key, f"intervals of {_minutes(series.step)}", allowed)
         return series
 
-
     def _require_whole_changes(self, series: SeriesFile) -> None:
         """Refuse hours across a change of the clock by half an hour: before and after it they begin elsewhere."""
         if len(series) < 2:
@@ -605,15 +504,6 @@ def _require_different(names: Iterable[str], column: str) -> None:
             raise PayloadInvalid.of(
                 column, f"{other[:80]!r} and {name[:80]!r}", "names that differ in letters or digits"
             )
-
-
-def _clock(moment: np.datetime64) -> str:
-    return str(moment.astype("datetime64[m]"))[11:]
-
-
-def _offset_text(offset: int) -> str:
-    minutes = abs(offset) // 60_000
-    return f"{'-' if offset < 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
 
 
 def _minutes(step: int) -> str:

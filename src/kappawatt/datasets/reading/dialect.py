@@ -18,8 +18,11 @@ PREAMBLE_LINES = 30  # in which the line of names has to stand
 FOLLOWING = 5  # lines after the names that are asked
 LONGEST_NAME = 300
 NO_NAMES = frozenset(
-    ["", "-", "--", "utc", "gmt", "cet", "cest", "mez", "mesz", "local", "hh:mm", "yyyy-mm-dd hh:mm", "tt.mm.jjjj hh:mm",
-     "dd/mm/yyyy hh:mm", "c", "degc", "\u00b0c", "\u00b0f", "%", "m/s", "hpa", "datetime", "float", "string"]
+    [
+        "", "-", "--", "utc", "gmt", "cet", "cest", "mez", "mesz", "local", "hh:mm", "yyyy-mm-dd hh:mm",
+        "tt.mm.jjjj hh:mm", "dd/mm/yyyy hh:mm", "c", "degc", "°c", "°f", "%", "m/s", "hpa", "datetime", "float",
+        "string",
+    ]
 )  # fmt: skip
 SHOWN = 80
 

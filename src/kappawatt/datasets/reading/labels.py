@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 from kappawatt.datasets.reading.table import Fact
 from kappawatt.forecasting.calendar import DAY, Times, clock_changes, to_local, to_utc
 
-__all__ = ["Change", "Labels", "changes_in", "interval_of", "lone_at_the_beginning", "order_in_time", "starts_of", "tell_labels", "told_by_ends"]
+__all__ = [
+    "Change",
+    "Labels",
+    "changes_in",
+    "interval_of",
+    "lone_at_the_beginning",
+    "order_in_time",
+    "starts_of",
+    "tell_labels",
+    "told_by_ends",
+]
 
 
 LONGEST_CHANGE = np.timedelta64(3 * 3_600_000, "ms")

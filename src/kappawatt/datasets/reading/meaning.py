@@ -123,6 +123,8 @@ class Meaning:
         told by a person, or is the labels' own.
     table : Table or None
         The table these places are of, where the layout made its own.
+    takes_clock : bool
+        Whether the layout itself has read times by the clock that a person names.
     """
 
     layout: str
@@ -134,6 +136,7 @@ class Meaning:
     facts: tuple[Fact, ...] = field(default=())
     days_in: str = ""
     table: Table | None = None
+    takes_clock: bool = False
 
 
 @dataclass(frozen=True, slots=True)

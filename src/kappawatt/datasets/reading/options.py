@@ -15,6 +15,8 @@ __all__ = ["NOTHING_SAID", "OPTIONS", "Options", "flag"]
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
 THOUSANDS = (",", ".", " ", "'")
+FIXED = re.compile(r"(?:UTC|GMT) ?([+-])([0-9]{1,2})(?::?([0-9]{2}))?", re.IGNORECASE)
+BETWEEN_HOURS = {330: "Asia/Kolkata", 345: "Asia/Kathmandu", 390: "Asia/Yangon", 570: "Australia/Darwin"}  # [min]
 LENGTH = re.compile(r"([1-9][0-9]{0,4}) ?(min|m|h|s)?")
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, None: 60}
 YES, NO = ("true", "yes", "1", "day"), ("false", "no", "0", "month")
@@ -42,6 +44,9 @@ class Options:
         Of the measured columns, one of `units.UNITS`.
     time_zone : str
         IANA name of the clock that times without an offset follow, and that days follow.
+    clock : str
+        IANA name of the clock of the times, if days follow another; or `time_zone` once more, for a file whose labels
+        show no change of its clock and follow it all the same.
     resample : int
         Length of the intervals wanted [s]: means of power, sums of energy.
     register : bool
@@ -60,6 +65,7 @@ class Options:
     day_first: bool | None = None
     unit: str = ""
     time_zone: str = ""
+    clock: str = ""
     resample: int = 0
     register: bool = False
     sheet: tuple[str, ...] = ()
@@ -149,7 +155,18 @@ def _unit(name: str, value: object) -> str:
 
 
 def _zone(name: str, value: object) -> str:
-    return zone_named(str(value))
+    """A zone by its IANA name, or a clock that is never changed by its offset: `UTC+01:00`."""
+    match = FIXED.fullmatch(str(value).strip())
+    if match is None:
+        return zone_named(str(value))
+    minutes = (60 * int(match[2]) + int(match[3] or 0)) * (-1 if match[1] == "-" else 1)
+    hours, rest = divmod(abs(minutes), 60)
+    found = "UTC" if not minutes else BETWEEN_HOURS.get(minutes, "")
+    if not rest and minutes and -12 <= minutes // 60 <= 14:
+        found = f"Etc/GMT{'-' if minutes > 0 else '+'}{hours}"
+    if not found:
+        raise SettingInvalid.of(flag(name), repr(str(value)[:20]), "an IANA name, or whole hours such as UTC+01:00")
+    return found
 
 
 def _length(name: str, value: object) -> int:
@@ -173,6 +190,7 @@ _READ: dict[str, Callable[[str, object], Any]] = {
     "day_first": _truth,
     "unit": _unit,
     "time_zone": _zone,
+    "clock": _zone,
     "resample": _length,
     "register": _truth,
     "sheet": _texts,

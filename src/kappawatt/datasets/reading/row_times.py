@@ -40,6 +40,8 @@ class RowTimes:
     length : int
         Of an interval whose begin and end are both told [s]; 0 if they are not.
     published : Moments or None
+    words : tuple of str
+        Abbreviations of clocks that rows have, such as `CET`.
     """
 
     wall: Times
@@ -48,6 +50,7 @@ class RowTimes:
     second: NDArray[np.bool_] | None = None
     length: int = 0
     published: Moments | None = None
+    words: tuple[str, ...] = ()
 
     @property
     def has_instants(self) -> bool:
@@ -108,13 +111,16 @@ def read_row_times(
         raise PayloadInvalid.of(name, got, "a date and time, or a time of the day beside it")
     if zone == "UTC":
         instant = np.where(np.isnat(instant), wall, instant)
-    second = None
+    second, words = None, moments.words
     if time.flag is not None:
-        second, offset = _flags(table, time)
+        second, offset, more = _flags(table, time)
+        words = tuple(dict.fromkeys((*words, *more)))
         instant = np.where(np.isnat(offset), instant, wall - offset)
+    if options.clock and words:  # a person says whose clock the labels are by
+        instant, words = np.full(len(wall), NOTHING), ()
     readable = ~np.isnat(wall) | ~np.isnat(instant)
     published = _published(table, meaning, readable, problems)
-    return RowTimes(wall, instant, readable, second, length, published)
+    return RowTimes(wall, instant, readable, second, length, published, words)
 
 
 def _usual(lengths: NDArray[np.timedelta64]) -> int:
@@ -163,14 +169,15 @@ def _whole(text: str) -> int | None:
     return int(plain) if plain.isdigit() and len(plain) < 4 else None
 
 
-def _flags(table: Table, time: TimeColumn) -> tuple[NDArray[np.bool_], NDArray[np.timedelta64]]:
-    """Which rows say that they are of the second hour, and the offset of those that name a zone (`EST`)."""
+def _flags(table: Table, time: TimeColumn) -> tuple[NDArray[np.bool_], NDArray[np.timedelta64], tuple[str, ...]]:
+    """Which rows say that they are of the second hour; the offset of those that name a zone (`EST`); these names."""
     texts = [text.strip().upper() for text in table.texts(0 if time.flag is None else time.flag)]
     words = {word.upper() for word in time.second_words}
     hours = {text: ABBREVIATIONS.get(text) for text in set(texts)}
     offsets = {text: NO_OFFSET if h is None else np.timedelta64(h * 3_600_000, "ms") for text, h in hours.items()}
     second = np.array([text in words for text in texts], dtype=np.bool_)
-    return second, np.array([offsets[text] for text in texts], dtype="timedelta64[ms]")
+    named = tuple(text for text, hour in hours.items() if hour is not None)
+    return second, np.array([offsets[text] for text in texts], dtype="timedelta64[ms]"), named
 
 
 def _published(table: Table, meaning: Meaning, readable: NDArray[np.bool_], problems: Problems) -> Moments | None:

@@ -62,8 +62,8 @@ FORMS = (
 MOST_OFFSETS = 4  # of one column: winter, summer, and both of another time
 ABBREVIATIONS = {
     "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
-    "CET": 1, "CEST": 2, "MEZ": 1, "MESZ": 2, "BST": 1, "WET": 0, "WEST": 1, "EET": 2, "EEST": 3, "AEST": 10, "AEDT": 11, "NZST": 12,
-    "NZDT": 13, "IST": None,
+    "CET": 1, "CEST": 2, "MEZ": 1, "MESZ": 2, "BST": 1, "WET": 0, "WEST": 1, "EET": 2, "EEST": 3, "AEST": 10,
+    "AEDT": 11, "NZST": 12, "NZDT": 13, "IST": None,
 }  # fmt: skip
 ASCII_OF = str.maketrans("äáàâéèêëïîíóôöúûü", "aaaaeeeeiiiooouuu")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from kappawatt.datasets.reading.labels import Labels
+
 __all__ = [
     "COMMON",
     "FORECAST",

@@ -20,7 +20,11 @@ def read(header: str, cells: str, **said: str) -> Found:
 
 @pytest.mark.parametrize(
     "header",
-    ["Date,Pmin_kW,Pmoy_kW,Pmax_kW", "time,load_min_kw,load_kw,load_max_kw", "t,PowerMin (kW),Power (kW),PowerMax (kW)"],
+    [
+        "Date,Pmin_kW,Pmoy_kW,Pmax_kW",
+        "time,load_min_kw,load_kw,load_max_kw",
+        "t,PowerMin (kW),Power (kW),PowerMax (kW)",
+    ],
 )
 def test_extremes_beside_a_mean_are_named_and_left_out(header: str) -> None:
     found = read(header, "90,100,130")

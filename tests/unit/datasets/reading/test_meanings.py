@@ -210,7 +210,7 @@ def test_a_label_that_the_clock_skips_is_named() -> None:
 def test_a_file_whose_changes_were_repaired_leaves_the_skipped_hour_out_and_says_so() -> None:
     texts = [f"{datetime(2024, 3, 25) + timedelta(hours=i):%Y-%m-%d %H:%M},{i}" for i in range(24 * 10)]
 
-    found = read("\n".join(["time,town_mw", *texts]).encode())
+    found = read("\n".join(["time,town_mw", *texts]).encode(), clock="Europe/Berlin")
 
     assert found.problems == ()
     assert len(found.series[0]) == 239
