@@ -446,6 +446,11 @@ def _hints(file: Path, error: str, looks: Glance) -> Iterator[str]:
     if "--day-first" in flags:
         flags.insert(flags.index("--day-first") + 1, "--month-first")
     for flag in flags:
+        named = re.findall(rf"{flag} ((?:[A-Z][a-z]+/|UTC|Etc/)[\w/+:-]*)", error)
+        for value in dict.fromkeys(named):
+            yield f"for instance: kappawatt inspect {shlex.join([_plain(str(file)), flag, value])}"
+        if named:
+            continue
         value = EXAMPLES.get(flag)
         if flag == "--value-column":
             value = next(iter(holding["numbers"]), None)

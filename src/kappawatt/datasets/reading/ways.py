@@ -120,7 +120,15 @@ class Ways:
             return
         evidence = Evidence(zone)
         for key, rows in self.groups.items():
-            evidence.add(times.wall[rows], numbers[rows], self.steps[key] or HOUR_SECONDS, shown[key])
+            step = self.steps[key] or HOUR_SECONDS
+            evidence.add(times.wall[rows], numbers[rows], step, shown[key])
+            seen = [change.shown for change in shown[key] if change.seen]
+            others = self._fitting(times.wall[rows], step) if seen and not any(seen) else []
+            if others and not self.options.clock:
+                got = f"labels that show no change of {zone}'s clock, and those of {' and '.join(others)}"
+                raise PayloadInvalid.of(
+                    name, got, f"--time-zone {others[0]}; --clock {zone} if it is that all the same"
+                )
         fact = tell_clock(evidence, self.options.clock, name)
         if fact is not None:
             self.facts.append(fact)
@@ -208,9 +216,12 @@ class Ways:
         """Zones whose changes of the clock the labels show."""
         rows = next(iter(self.groups.values()), np.zeros(0, np.intp))
         step = interval_of(labels[rows]) or HOUR_SECONDS
-        shown = {zone: changes_in(labels[rows], zone, step) for zone in HINTS}
-        fitting = [zone for zone, found in shown.items() if found and all(c.shown is not None for c in found)]
+        fitting = self._fitting(labels[rows], step)
         return f": their clock is changed on the days of {' and '.join(fitting)}" if fitting else ""
+
+    def _fitting(self, labels: Times, step: int) -> list[str]:
+        shown = {zone: changes_in(labels, zone, step) for zone in HINTS}
+        return [zone for zone, found in shown.items() if found and all(c.shown is not None for c in found)]
 
     def _zone(self, clock: str) -> str:
         """The clock that the series' days follow."""

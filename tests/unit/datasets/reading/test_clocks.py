@@ -133,6 +133,15 @@ def test_labels_that_show_the_changes_contradict_another_clock() -> None:
         read(rows, clock="UTC+01:00")
 
 
+def test_labels_that_show_the_changes_of_another_zone_contradict_the_one_that_is_said() -> None:
+    eastern = ZoneInfo("America/New_York")
+    rows = [f"{moment.astimezone(eastern):%Y-%m-%d %H:%M},{load:.2f}" for moment, load in year()]
+
+    with pytest.raises(PayloadInvalid, match=r"no change of Europe/Berlin's clock, and those of America/New_York"):
+        read(rows, labels="start")
+    assert read(rows, labels="start", time_zone="America/New_York").series[0].problems == ()
+
+
 def test_a_row_a_day_may_have_its_skipped_hour_filled_in_if_that_is_said() -> None:
     days = [
         [f"{day:%Y-%m-%d}", *(str(100 + h) for h in range(24))] for day in (datetime(2022, 3, 26 + i) for i in range(3))
