@@ -417,7 +417,7 @@ def _refuse(out: _Output, file: Path, data: bytes, options: Options, told: list[
             out.say(f"  {line}")
         out.say("others are read by names, units and what stands in them")
     click.echo(f"\nError: {_plain(text)}", err=True)
-    for line in _hints(file, text, looks):
+    for line in _hints(file, text, looks, options.time_zone):
         click.echo(line, err=True)
 
 
@@ -438,7 +438,7 @@ def _tell_columns(out: _Output, looks: Glance) -> None:
         out.say(f"  and {len(looks.columns) - COLUMNS_SHOWN} more")
 
 
-def _hints(file: Path, error: str, looks: Glance) -> Iterator[str]:
+def _hints(file: Path, error: str, looks: Glance, time_zone: str) -> Iterator[str]:
     """The same command with the options that an error names."""
     flags = list(dict.fromkeys(re.findall(r"--[a-z]+(?:-[a-z]+)*", error)))
     holding = {kind: [c.name for c in looks.columns if c.holds == kind and c.name] for kind in ("numbers", "times")}
@@ -448,7 +448,9 @@ def _hints(file: Path, error: str, looks: Glance) -> Iterator[str]:
     for flag in flags:
         named = re.findall(rf"{flag} ((?:[A-Z][a-z]+/|UTC|Etc/)[\w/+:-]*)", error)
         for value in dict.fromkeys(named):
-            yield f"for instance: kappawatt inspect {shlex.join([_plain(str(file)), flag, value])}"
+            days = ["--time-zone", time_zone] if flag == "--clock" and time_zone else []
+            if (flag, value) != ("--time-zone", time_zone):
+                yield f"for instance: kappawatt inspect {shlex.join([_plain(str(file)), *days, flag, value])}"
         if named:
             continue
         value = EXAMPLES.get(flag)

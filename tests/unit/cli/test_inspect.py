@@ -407,3 +407,17 @@ def test_a_part_without_values_is_blank() -> None:
 
     assert np.isnan(found[1])
     assert found[[0, 2]].tolist() == [1.0, 2.0]
+
+
+def test_a_refusal_that_names_values_of_an_option_shows_each_with_the_zone_that_was_said(tmp_path: Path) -> None:
+    path = tmp_path / "town.csv"
+    rows = [f"{datetime(2023, 7, 3) + timedelta(hours=i):%Y-%m-%d %H:%M} EST,{300 + i % 24}.5" for i in range(72)]
+    path.write_text("\n".join(["time,town_mw", *rows]))
+
+    result = CliRunner().invoke(main, ["inspect", str(path), "--time-zone", "Europe/Berlin"])
+
+    hints = [line for line in result.stderr.splitlines() if line.startswith("for instance")]
+    assert hints == [
+        f"for instance: kappawatt inspect {path} --time-zone Europe/Berlin --clock {clock}"
+        for clock in ("UTC-05:00", "Europe/Berlin")
+    ]

@@ -113,24 +113,23 @@ def tell_clock(evidence: Evidence, said: str, name: str) -> Fact | None:
     if said:
         return Fact("clock", zone, "--clock; no label shows a change of it: hours were filled in or left out")
     one, other = evidence.for_zone, evidence.for_fixed
-    rows = (
-        "a row at the time that the clock skips" if evidence.skipped else "one row where the clock shows a time twice"
-    )
-    fixed = fixed_clock(zone)
-    settled = (
-        f"--clock {zone} if hours were filled in or left out, or --clock {fixed} if it is winter time all the year"
-    )
+    twice = "one row where the clock shows a time twice"
+    rows = "a row at the time that the clock skips" if evidence.skipped else twice
+    ways = [
+        f"--clock {zone} if hours were filled in or left out",
+        f"--clock {fixed_clock(zone)} if winter time is meant all year",
+    ]
     if other * TOLD < one:
         got = f"labels that show no change of {zone}'s clock ({rows}), and mornings an hour off from one to the next"
-        raise PayloadInvalid.of(name, got, settled)
+        raise PayloadInvalid.of(name, got, " or ".join(reversed(ways)))
     is_filled = bool(evidence.filled) and all(evidence.filled)
     if one * TOLD < other:
         return Fact("clock", zone, f"{rows}, but mornings follow its changes: hours were filled in or left out")
     if is_filled:
         return Fact("clock", zone, "the time that it skips holds what lies between its neighbours: it was filled in")
     if evidence.skipped:
-        raise PayloadInvalid.of(name, f"{rows} of {zone}, and nothing that tells why", settled)
-    return Fact("clock", zone, f"doubtful: {rows} and nothing tells why; {settled}")
+        raise PayloadInvalid.of(name, f"{rows} of {zone}, and nothing that tells why", " or ".join(ways))
+    return Fact("clock", zone, f"doubtful: {rows} and nothing tells why; {' or '.join(ways)}")
 
 
 def clocks_in(name: str) -> tuple[str, ...]:
