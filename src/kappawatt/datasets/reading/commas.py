@@ -18,11 +18,12 @@ from kappawatt.errors import PayloadInvalid
 __all__ = ["refuse_cut_numbers"]
 
 ASKED = 5_000  # rows
-FEWEST = 40  # rows that tell digits from measurements
+FEWEST = 20  # rows that tell digits from measurements
 MOST_DIGITS = 3
 LEADING = 8  # leading digits of which there must be some, of nine or ten
-MOST_SHARE = 0.2  # of rows with one leading digit; a tenth is usual
-MOST_ALIKE = 0.3  # correlation with the row before
+MOST_SHARE = 0.25  # of rows with one leading digit; a tenth is usual
+MOST_ALIKE = 0.3  # correlation with the row before, of many rows
+BY_CHANCE = 2.0  # over the root of the number of rows: what chance makes of it
 
 
 def refuse_cut_numbers(table: Table, options: Options) -> None:
@@ -67,4 +68,4 @@ def _are_behind_a_comma(cells: list[str]) -> bool:
         return False
     one, other = values[:-1] - values[:-1].mean(), values[1:] - values[1:].mean()
     alike = float((one * other).mean() / (one.std() * other.std()))
-    return abs(alike) <= MOST_ALIKE
+    return abs(alike) <= max(MOST_ALIKE, BY_CHANCE / len(told) ** 0.5)

@@ -43,8 +43,9 @@ WORD_GENERATION = re.compile(
     r"solar|wind|generation|erzeugung|einspeisung|feed.?in|(?:^|[_\W])(?:pv|gen)(?:$|[_\W])", re.IGNORECASE
 )
 WORD_EXTREME = re.compile(
-    r"(?:(?:^|[_\W])p?|(?<=[a-z])(?-i:(?=[MP])))"
-    r"(?:min|max|mini|maxi|minimum|maximum|m[ií]nim[ao]|m[áa]xim[ao]|peak|spitze|lowest|highest)(?:$|[_\W\d])",
+    r"(?:(?:^|(?<!\d)[_\W])p?|(?<=[a-z])(?-i:(?=[MP])))"  # a load of 15 min is none
+    r"(?:min|max|mini|maxi|minimum|maximum|m[ií]nim[ao]|m[áa]xim[ao]|peak|spitze|spitzenlast|h[öo]chst(?:last|wert)|"
+    r"lowest|highest)(?:$|[_\W])|(?:^|[_\W])(?-i:(?:Max|Min|Peak)(?=[A-Z]))",
     re.IGNORECASE,
 )
 WORD_TARIFF = re.compile(

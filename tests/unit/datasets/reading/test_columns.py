@@ -34,7 +34,9 @@ def test_extremes_beside_a_mean_are_named_and_left_out(header: str) -> None:
     assert {one.why for one in found.left_out} == {"an extreme of the interval, not its mean"}
 
 
-@pytest.mark.parametrize("header", ["Date,Pmin_kW,Pmax_kW", "time,Peak demand [kW],Lowest [kW]"])
+@pytest.mark.parametrize(
+    "header", ["Date,Pmin_kW,Pmax_kW", "time,Peak demand [kW],Lowest [kW]", "time,MinLoad_kW,MaxLoad_kW"]
+)
 def test_extremes_alone_are_refused_until_one_is_named(header: str) -> None:
     with pytest.raises(PayloadInvalid, match=r"extremes of intervals only: .*--value-column"):
         read(header, "90,130")
@@ -51,3 +53,8 @@ def test_names_that_begin_with_such_a_word_are_zones() -> None:
     found = read("time,MINSK_MW,MAXDORF_MW", "90,130")
 
     assert [one.key for one in found.series] == ["MINSK", "MAXDORF"]
+
+
+@pytest.mark.parametrize("name", ["load (15 min) MW", "load_15_min_mw"])
+def test_minutes_are_no_minimum(name: str) -> None:
+    assert len(read(f"time,{name}", "90").series) == 1
