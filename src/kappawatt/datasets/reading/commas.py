@@ -68,4 +68,4 @@ def _are_behind_a_comma(cells: list[str]) -> bool:
         return False
     one, other = values[:-1] - values[:-1].mean(), values[1:] - values[1:].mean()
     alike = float((one * other).mean() / (one.std() * other.std()))
-    return abs(alike) <= max(MOST_ALIKE, BY_CHANCE / len(told) ** 0.5)
+    return bool(abs(alike) <= max(MOST_ALIKE, BY_CHANCE / len(told) ** 0.5))

@@ -17,8 +17,8 @@ NINES = np.array(
 LIMITS = np.array([-32768.0, 32767.0, 65535.0, -2147483648.0, 2147483647.0, 4294967295.0])  # of integers
 CODES = np.concatenate([NINES, LIMITS])
 COMES_AGAIN = 2  # times, of a code
-COMES_OFTEN = 3  # times, of a negative number that is none, such as -1
-MOST_NEGATIVE = 2  # different ones in a series that has no others
+MINUS_ONE = -1.0
+COMES_OFTEN = 3  # times, of minus one, which may be a number like others
 FEWEST = 10  # other values, which tell what is far
 TAILS = (0.01, 0.99)
 FAR = 0.5  # of the range between these tails: how far beyond it a code is
@@ -43,12 +43,10 @@ def codes_of_nothing(values: NDArray[np.float64]) -> list[float]:
     if len(known) <= FEWEST:
         return []
     is_code = np.isin(known, CODES)
-    is_negative = known < 0
-    if not is_code.any() and not is_negative.any():
+    is_one = known == MINUS_ONE
+    is_asked = is_code | is_one if int(is_one.sum()) >= COMES_OFTEN else is_code
+    if not is_asked.any():
         return []
-    negative, counts = np.unique(known[is_negative & ~is_code], return_counts=True)
-    few = negative[counts >= COMES_OFTEN] if len(negative) <= MOST_NEGATIVE else negative[:0]
-    is_asked = is_code | np.isin(known, few)
     rest = known[~is_asked]
     if len(rest) <= FEWEST:
         return []
