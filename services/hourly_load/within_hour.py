@@ -71,6 +71,7 @@ def hours_of(past: Past) -> Past:
         start=past.start + skip * past.interval,
         values=_means(past.values[skip : skip + count * n], n, least),
         covariates={name: _means(column[skip:], n, 1) for name, column in past.covariates.items()},
+        ahead={name: _means(column[skip:], n, 1) for name, column in past.ahead.items()},
     )
 
 

@@ -24,7 +24,7 @@ from kappawatt.cli.options import SERVICE, json_option, options_of, reading_opti
 from kappawatt.datasets.reading.read import read_file
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import SettingInvalid
-from kappawatt.evaluation.backtest import SHIPPED, Plan, Result, Rolling, run_backtest
+from kappawatt.evaluation.backtest import SHIPPED, WEATHER, Plan, Result, Rolling, run_backtest
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
@@ -77,10 +77,11 @@ SCORES_SHOWN = (
 )
 @click.option(
     "--weather",
-    type=click.Choice(["none", "perfect"]),
+    type=click.Choice(WEATHER),
     default="none",
     show_default=True,
-    help="What to do with a file's measured weather: leave it out, or take it as if it had been forecast.",
+    help="What to do with a file's weather: leave it out, take its columns of forecasts as known from noon of the day "
+    "before, or take measured weather as if it had been forecast.",
 )
 @click.option("--key", default="", help="Name of the series; the file's own if absent.")
 @reading_options
@@ -150,14 +151,16 @@ def backtest_file(
     tell_reading(found)
     _check_series(series, forecaster, known)
     if any(one.covariates for one in series) and weather == "none":
-        click.echo("weather: left out, the file does not say when it was known; --weather perfect uses it", err=True)
-        series = [replace(one, covariates={}) for one in series]
+        click.echo("weather: left out; --weather forecast or perfect uses it", err=True)
+    if not any(one.covariates for one in series) and weather != "none":
+        raise SettingInvalid(f"--weather: got {weather}, allowed none: the file has no column of weather")
     plan = Plan(
         np.datetime64(first.date(), "D"),
         np.datetime64(last.date(), "D"),
         issue or forecaster.issue_times[0],
         retrain or rolling.retrain,
         known,
+        weather,
     )
     folder = _writable(folder) / f"{service.name}-{data.name.removesuffix('.gz').removesuffix('.csv')}"
     if fresh:
@@ -169,7 +172,7 @@ def backtest_file(
     except KeyboardInterrupt:
         click.echo("\nstopped; the same command goes on where it was", err=True)
         raise
-    scores = {**result.scores, "weather": weather, "data": {"file": data.name, "sha256": content}}
+    scores = {**result.scores, "data": {"file": data.name, "sha256": content}}
     path = report or folder / f"{plan.first}-{plan.last}-{plan.issue.replace(':', '')}" / "report.html"
     try:
         written = _write_report(path, result, scores, series)

@@ -77,7 +77,8 @@ class SeriesFile:
     known : ndarray of datetime64[ms], shape (n,)
         When the value was published, UTC; NaT where the file does not say.
     covariates : mapping of str to ndarray of shape (n,)
-        By name, NaN where unknown: `temperature` [degC] of load files that have it.
+        By name, NaN where unknown: of load files that have it `temperature` [degC], `temperature_2` of another station,
+        and `temperature_forecast` as it was forecast by noon of the day before.
     problems : tuple of Problem
         Rows that are in no series. A file's problems stand with its first series, so that each counts once.
     stream : Stream

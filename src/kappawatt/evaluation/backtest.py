@@ -32,7 +32,7 @@ from kappawatt.forecasting.gaps import fill_inside
 from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.suspects import SuspectRules, without_suspects
 
-__all__ = ["RETRAIN", "SHIPPED", "Fit", "Plan", "Result", "Rolling", "run_backtest"]
+__all__ = ["RETRAIN", "SHIPPED", "WEATHER", "Fit", "Plan", "Result", "Rolling", "run_backtest"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,9 @@ RETRAIN = {  # days
     **{"daily": 1, "weekly": 7, "fortnightly": 14, "monthly": 28, "quarterly": 91},
     **{"never": None, SHIPPED: None},
 }
+WEATHER = ("none", "forecast", "perfect")
+FORECAST = "_forecast"  # behind a covariate's name: as it was forecast
+FORECAST_BY = np.timedelta64(12, "h")  # local clock of the day before, at which such forecasts were there
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,9 @@ class Plan:
         A key of `RETRAIN`; `shipped` trains nothing and evaluates the model that comes with the service.
     known : str
         `end`: an interval is known at its end. `published`: when the file says it was published.
+    weather : str
+        One of `WEATHER`. `none` leaves it out. `forecast` knows measured weather at the end of each interval, and its
+        forecast from noon of the day before on. `perfect` knows measured weather always.
     """
 
     first: np.datetime64
@@ -84,10 +90,13 @@ class Plan:
     issue: str = "12:00"
     retrain: str = "weekly"
     known: str = "end"
+    weather: str = "none"
 
     def __post_init__(self) -> None:
         if self.last < self.first:
             raise SettingInvalid(f"--to: got {self.last}, allowed {self.first} or later")
+        if self.weather not in WEATHER:
+            raise SettingInvalid(f"--weather: got {self.weather!r}, allowed {', '.join(WEATHER)}")
         if self.retrain not in RETRAIN:
             raise SettingInvalid(f"--retrain: got {self.retrain!r}, allowed {', '.join(RETRAIN)}")
         parse_clock(self.issue)
@@ -169,6 +178,7 @@ def run_backtest(
         "issue": plan.issue,
         "retrain": plan.retrain,
         "known": plan.known,
+        "weather": plan.weather,
         "unit": forecaster.request.field(forecaster.target).unit,
         "series": [h.key for h in histories],
         "seconds": round(monotonic() - began, 1),
@@ -180,9 +190,24 @@ def run_backtest(
 def _history(one: SeriesFile, plan: Plan) -> History:
     history = History(one.key, one.time_zone, one.step)
     if plan.known == "published":
-        history.add(one.starts, one.values, one.known, one.covariates)
+        history.add(one.starts, one.values, one.known)
     else:  # only the newest revision counts; it stands last
-        history.add(one.starts, np.where(_is_last(one.starts), one.values, np.nan), None, one.covariates)
+        history.add(one.starts, np.where(_is_last(one.starts), one.values, np.nan))
+    if plan.weather == "none":
+        return history
+    measured = {name: column for name, column in one.covariates.items() if not name.endswith(FORECAST)}
+    nothing = np.full(len(one), np.nan)
+    if plan.weather == "perfect":
+        history.add(one.starts, nothing, None, measured)
+        return history
+    forecast = {name: one.covariates[name + FORECAST] for name in measured if name + FORECAST in one.covariates}
+    if not any(np.isfinite(column).any() for column in forecast.values()):
+        got = f"{one.key} without a column such as temperature{FORECAST}"
+        raise SettingInvalid(f"--weather: got forecast, and {got}, allowed perfect or none")
+    days, at = np.unique(local_date(one.starts, one.time_zone), return_inverse=True)
+    issued = np.array([issue_time(day, FORECAST_BY, one.time_zone) for day in days], "datetime64[ms]")
+    history.add(one.starts, nothing, issued[at], forecast)
+    history.add(one.starts, nothing, one.starts + np.timedelta64(one.step * 1000, "ms"), measured)
     return history
 
 
@@ -262,7 +287,7 @@ class _Kept:
 
     def __init__(self, folder: Path, fingerprint: str, plan: Plan, levels: tuple[float, ...]) -> None:
         self._levels = levels
-        text = f"{fingerprint} {plan.issue} {plan.retrain} {plan.known} {plan.first}"
+        text = f"{fingerprint} {plan.issue} {plan.retrain} {plan.known} {plan.first} {plan.weather}"
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"days-{hashlib.sha256(text.encode()).hexdigest()[:12]}.ndjson"
         self._dates = {str(d) for d in plan.dates}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ Vector = NDArray[np.float64]
 MOST_INTERVALS = 500_000  # of one series in memory: 57 years of hours, 14 of quarter hours
 AHEAD_INTERVALS = 1_500  # covariates known ahead: 15 days of quarter hours
 AHEAD_DAYS = 15  # of shorter intervals
+AHEAD = 12 * 3_600_000  # ms before an interval begins: what was known then is its forecast of the day before
 BEGINNING = np.iinfo(np.int64).min  # "was always known"
 
 
@@ -73,6 +74,9 @@ class Past:
         UTC.
     covariates : mapping of str to ndarray of shape (n + ahead,)
         On the same grid, running on past the last value as far as it was known then. NaN where unknown.
+    ahead : mapping of str to ndarray of shape (n + ahead,)
+        The covariates as they were known twelve hours before each interval began, the newest such value: what a
+        forecast of the day before was made with. NaN where nothing was.
     filled : int
         How many of the last five weeks' `values` the gap policy filled (`kappawatt.forecasting.gaps`).
     suspects : tuple of Suspect
@@ -86,6 +90,7 @@ class Past:
     values: Vector
     issue_time: Instant
     covariates: Mapping[str, Vector] = field(default_factory=dict)
+    ahead: Mapping[str, Vector] = field(default_factory=dict)
     filled: int = 0
     suspects: tuple[Suspect, ...] = ()
 
@@ -126,6 +131,7 @@ class Past:
             start=self.start + drop * self.interval,
             values=self.values[drop:],
             covariates={name: column[drop:] for name, column in self.covariates.items()},
+            ahead={name: column[drop:] for name, column in self.ahead.items()},
         )
 
     def _pick(self, column: Vector, times: Times) -> Vector:
@@ -174,6 +180,16 @@ class _Track:
             place = number - base - first
             if 0 <= place < len(column):
                 column[place] = next((v for k, v in reversed(versions) if k <= available_at), np.nan)
+        return column
+
+    def known_ahead(self, first: int, last: int, base: int, available_at: int, start_of: Callable[[int], int]) -> Vector:
+        """Copy positions [first, last) as each was known `AHEAD` before its interval began."""
+        column = np.full(len(self.values[first:last]), np.nan)
+        for number, versions in self.versions.items():
+            place = number - base - first
+            if 0 <= place < len(column):
+                at = min(start_of(number) - AHEAD, available_at)
+                column[place] = next((v for k, v in reversed(versions) if k <= at), np.nan)
         return column
 
 
@@ -303,7 +319,10 @@ class History:
         return min(more, max(0, self._most + self._ahead - length))
 
     def _start_of(self, number: int) -> Instant:
-        return np.datetime64(number * self._unit + (self._phase or 0), "ms")
+        return np.datetime64(self._start_ms(number), "ms")
+
+    def _start_ms(self, number: int) -> int:
+        return number * self._unit + (self._phase or 0)
 
     def _add_values(self, numbers: NDArray[np.int64], values: Vector, known: Times | None) -> NDArray[np.int64]:
         has = ~np.isnan(values)
@@ -408,6 +427,10 @@ class History:
             name: track.known(first, len(track.values), self._base, at, ended)
             for name, track in self._covariates.items()
         }
+        ahead = {
+            name: track.known_ahead(first, len(track.values), self._base, at, self._start_ms)
+            for name, track in self._covariates.items()
+        }
         return Past(
             self.key,
             self.time_zone,
@@ -416,6 +439,7 @@ class History:
             values[skip:stop],
             np.datetime64(issue, "ms"),
             covariates,
+            ahead,
         )
 
     def measured(self, starts: Iterable[Instant]) -> dict[Instant, float]:

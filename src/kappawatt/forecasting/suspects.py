@@ -161,6 +161,7 @@ def without_suspects(past: Past, suspect_rules: SuspectRules) -> Past:
         start=past.start + first * past.interval,
         values=values[first:last],
         covariates={name: column[first:] for name, column in past.covariates.items()},
+        ahead={name: column[first:] for name, column in past.ahead.items()},
         suspects=_spans(past, known[why > 0], why[why > 0]),
     )
 

@@ -115,7 +115,8 @@ def series_rows(series: SeriesFile, *, as_published: bool = False) -> SeriesRows
     """
     stream = series.stream
     value = stream.values[0]
-    given = {value: series.values, **{name: series.covariates[name] for name in series.covariates}}
+    given = {value: series.values}
+    given |= {name: column for name, column in series.covariates.items() if name in stream.schema.names}
     rows = np.flatnonzero(np.logical_or.reduce([~np.isnan(given[name]) for name in given]))
     columns: dict[str, NDArray[Any]] = {name: column[rows] for name, column in given.items()}
     columns[START] = series.starts[rows]

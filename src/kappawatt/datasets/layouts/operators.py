@@ -10,6 +10,7 @@ from kappawatt.datasets.reading.meaning import Form, Layout, Meaning, TimeColumn
 from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Fact, Table
+from kappawatt.datasets.reading.units import FAHRENHEIT
 from kappawatt.datasets.reading.words import FORECAST
 from kappawatt.errors import PayloadInvalid
 
@@ -159,10 +160,14 @@ def _is_numeric(table: Table, place: int) -> bool:
     return bool(texts) and all(map(is_number, texts))
 
 
+STATION = re.compile(r"T([0-9]*)(_forecast)?", re.IGNORECASE)
+
+
 def _competitions(table: Table, options: Options, name: str) -> Meaning | None:
     """BigDEAL Challenge 2022 and GEFCom2014-E: a date, an hour from 1 to 24, loads and temperatures [degF].
 
-    24 rows every day: the hour that the clock skips was filled in, of the repeated one there is the mean.
+    24 rows every day: the hour that the clock skips was filled in, of the repeated one there is the mean. `T1_forecast`
+    is the temperature of station 1 as it was forecast by noon of the day before.
     """
     date, hour = table.place("Date"), table.place("Hour")
     loads = {i: c.upper() for i, c in enumerate(table.header) if re.fullmatch(r"LDC[0-9]+", c, re.IGNORECASE)}
@@ -171,8 +176,13 @@ def _competitions(table: Table, options: Options, name: str) -> Meaning | None:
     if date is None or hour is None or not loads:
         return None
     time = TimeColumn(date, Form.DATE_HOUR, hour, Labels.AFTER_START, NEW_YORK, day_first=True, step=3600)
-    values = tuple(Value(i, key, "MW", "load") for i, key in loads.items())
-    left_out = others(table, {date, hour, *loads}, "temperature of a station [degF]")
+    weather = tuple(
+        Value(i, unit=FAHRENHEIT, field=f"temperature{match[1] and '_' + match[1]}{(match[2] or '').lower()}")
+        for i, c in enumerate(table.header)
+        if (match := STATION.fullmatch(c))
+    )
+    values = (*(Value(i, key, "MW", "load") for i, key in loads.items()), *weather)
+    left_out = others(table, {date, hour, *(value.place for value in values)})
     return Meaning(COMPETITIONS.name, time, values, left_out=left_out)
 
 

@@ -23,7 +23,7 @@ from kappawatt.datasets.reading.row_times import published_at, read_row_times
 from kappawatt.datasets.reading.steps import differences, resampled
 from kappawatt.datasets.reading.table import Fact, Table
 from kappawatt.datasets.reading.twice import are_too_many, last_of_each
-from kappawatt.datasets.reading.units import ENERGY, POWER, UNITS, convert, unit_named
+from kappawatt.datasets.reading.units import ENERGY, POWER, UNITS, convert, to_celsius, unit_named
 from kappawatt.datasets.reading.ways import Ways
 from kappawatt.datasets.series import Problem, Problems, SeriesFile
 from kappawatt.errors import PayloadInvalid
@@ -158,7 +158,7 @@ class _Assembly:
         series = []
         every = np.arange(len(self.table))
         covariates = {
-            v.field: self._without_codes(self._numbers(v.place)[0], every, v.place)
+            v.field: to_celsius(self._without_codes(self._numbers(v.place)[0], every, v.place), v.unit)
             for v in self.meaning.values
             if v.field
         }

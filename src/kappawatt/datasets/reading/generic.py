@@ -271,6 +271,8 @@ def _values(
         places, extremes = [], []
         _refuse_tariffs([header[place] for place in numbers])
         for place in numbers:
+            if WORD_TEMPERATURE.fullmatch(header[place]):
+                continue
             if FORECAST.search(header[place]):
                 left_out.append(LeftOut(header[place], "somebody's forecast"))
             elif is_rate(header[place]):
@@ -279,7 +281,7 @@ def _values(
                 left_out.append(LeftOut(header[place], "generation"))
             elif WORD_EXTREME.search(header[place]):
                 extremes.append(place)
-            elif not WORD_TEMPERATURE.fullmatch(header[place]):
+            else:
                 places.append(place)
         if extremes and not places:
             names = ", ".join(header[place] for place in extremes[:MOST_NAMED])
@@ -311,9 +313,9 @@ def _values(
         stream = "" if unit or options.unit else _stream_of(table, place)
         found.append(Value(place, lone or header[place], unit.name if unit else "", stream))
     found.extend(
-        Value(place, field="temperature")
+        Value(place, field=f"temperature{match[1] or ''}".lower())
         for place in numbers
-        if WORD_TEMPERATURE.fullmatch(header[place]) and place not in places
+        if (match := WORD_TEMPERATURE.fullmatch(header[place])) and place not in places
     )
     if key:
         found = [Value(v.place, "", v.unit, v.stream, v.field) for v in found]

@@ -80,11 +80,12 @@ class Value:
     key : str
         Name of its series; "" is that of the row's key column, or the one given beside the file.
     unit : str
-        One of `units.UNITS`; "" is not told.
+        One of `units.UNITS`; "" is not told. Of a covariate, `degF` where it is no degC.
     stream : str
         Whose measurement it is, by name; "" is told by the unit.
     field : str
-        Of the stream's reading, where it is no measurement but a covariate such as `temperature`.
+        Of the stream's reading, where it is no measurement but a covariate such as `temperature`; `temperature_2` is
+        another station's, and `temperature_forecast` what was forecast by noon of the day before.
     """
 
     place: int

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["ENERGY", "POWER", "PRICE", "UNITS", "Unit", "convert", "is_rate", "multiple_in", "unit_in", "unit_named"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ENERGY", "FAHRENHEIT", "POWER", "PRICE", "UNITS", "Unit", "convert", "is_rate", "multiple_in", "to_celsius", "unit_in", "unit_named"]
 
 POWER, ENERGY, PRICE = "power", "energy", "price"
+FAHRENHEIT = "degF"  # of a covariate that is kept in degC
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,17 @@ def unit_in(name: str) -> Unit | None:
     found = [match[1].lower() for match in _IN_NAME.finditer(name) if len(match[1]) > 1 or match[0][0] in "(["]
     longest = max(found, key=len, default="")
     return _BY_WORD.get(longest)
+
+
+def to_celsius(values: NDArray[np.float64], unit: str) -> NDArray[np.float64]:
+    """Return temperatures in degC; they are already unless the unit is degF.
+
+    Examples
+    --------
+    >>> to_celsius(np.array([32.0, 212.0]), FAHRENHEIT).tolist()
+    [0.0, 100.0]
+    """
+    return (values - 32.0) / 1.8 if unit == FAHRENHEIT else values
 
 
 def convert(unit: Unit, quantity: str, step: int) -> float | None:

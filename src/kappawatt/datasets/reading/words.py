@@ -64,7 +64,7 @@ WORD_KEY = re.compile(
 )
 WORD_LOAD = re.compile(r"(?:^|[_\W])(?:load|demand|netzlast|last)(?:$|[_\W])", re.IGNORECASE)
 WORD_METER = re.compile(r"(?:^|[_\W])(?:consumption|usage|verbrauch|consumo|consommation)(?:$|[_\W])", re.IGNORECASE)
-WORD_TEMPERATURE = re.compile(r"(?:air_?)?temperature(?:_?c)?|temp_c", re.IGNORECASE)
+WORD_TEMPERATURE = re.compile(r"(?:(?:air_?)?temperature(?:_?c)?|temp_c)(_forecast)?", re.IGNORECASE)
 # What a column of measurements is called that does not say whose they are.
 COMMON = frozenset(
     [
