@@ -24,6 +24,7 @@ from .linear import HourlyRegression, linear_terms
 from .own_weeks import TERMS, refitted
 from .skill import naive_was_closer
 from .wall_clock import HOURS, Cells, WallClock, wall_clock
+from .weather_member import WeatherDays, WeatherMember
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -95,10 +96,13 @@ class Fitted:
         In order of lead.
     held_from : datetime64[D]
         First local day that the fit has not seen.
+    weather : tuple of WeatherMember
+        Of series that had temperature in training, in order of lead.
     """
 
     members: tuple[Member, ...]
     held_from: np.datetime64
+    weather: tuple[WeatherMember, ...] = ()
 
     def forecast(self, past: Past, targets: Times) -> Fan:
         """Forecast hours of local days from what was known at `past.issue_time`; pure.
@@ -151,7 +155,7 @@ class Fitted:
     ) -> list[Fan]:
         clock = wall_clock(history)
         origins = clock.origins(np.array(issue_times, dtype="datetime64[ms]"))
-        days = _Days(self, clock, is_lifted)
+        days = _Days(self, clock, is_lifted, history.key)
         fans = []
         for origin, own in zip(origins.tolist(), targets, strict=True):
             cells = clock.cells(own)
@@ -169,15 +173,22 @@ class Fitted:
         """Return the model for a lead [h]: the one made for it, else for the next longer one, else for the longest."""
         return next((m for m in self.members if m.lead >= lead), self.members[-1])
 
+    def weather_member(self, key: str, lead: int) -> WeatherMember | None:
+        """Return the model of a series with weather for a lead [h], chosen as `member` does; None if it has none."""
+        own = [m for m in self.weather if m.key == key]
+        return next((m for m in own if m.lead >= lead), own[-1] if own else None)
+
 
 class _Days:
     """Days of one series as the model forecasts them at a lead, each computed once."""
 
-    def __init__(self, fitted: Fitted, clock: WallClock, is_lifted: bool) -> None:
+    def __init__(self, fitted: Fitted, clock: WallClock, is_lifted: bool, key: str) -> None:
         self._fitted = fitted
         self._clock = clock
         self._is_lifted = is_lifted
+        self._key = key
         self._found: dict[tuple[int, int], tuple[Matrix, ...]] = {}
+        self._with_weather: dict[int, WeatherDays | None] = {}
 
     def forecast(self, day: int, origin: int) -> tuple[Matrix, Warned | None]:
         """Return quantiles [MW] of a day's hours, shape (24, 19), issued when cells before `origin` were known.
@@ -185,6 +196,9 @@ class _Days:
         Beside them stands a warning, if the seasonal naive was closer lately.
         """
         actual = day * HOURS - origin
+        by_weather = self._forecast_by_weather(day, actual)
+        if by_weather is not None:
+            return by_weather
         member = self._fitted.member(actual)
         lead = max(member.lead, actual)
         days = np.arange(max(day - CALIBRATION_DAYS, 0), day + 1)
@@ -192,9 +206,7 @@ class _Days:
         centre, spread = (np.array([self._found[lead, d][i] for d in days.tolist()]) for i in (0, 1))
         if np.isnan(centre[-1]).any():
             raise HistoryInsufficient.of("load", "no value in the last week", "a history of weeks")
-        cells = days[:-1, None] * HOURS + np.arange(HOURS)
-        known = cells < min(day * HOURS - lead, len(self._clock.log_load))
-        measured = np.where(known, self._clock.log_load[np.where(known, cells, 0)], np.nan)
+        measured = self._measured(day, lead, days)
         if self._is_lifted:
             level, terms = (np.array([self._found[lead, d][i] for d in days.tolist()]) for i in (2, 3))
             centre, spread = refitted(centre - level, terms, measured - level[:-1])
@@ -203,6 +215,33 @@ class _Days:
         calibration = calibrate(residuals, lead, member.reference, member.lead)
         steps = calibration.scale * spread[-1][:, None] * calibration.quantiles
         return np.exp(centre[-1][:, None] + steps), naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
+
+    def _forecast_by_weather(self, day: int, actual: int) -> Matrix | None:
+        """Return the same from the model with weather; None where there is none, or the day's weather is not known."""
+        member = None if self._is_lifted else self._fitted.weather_member(self._key, actual)
+        if member is None:
+            return None
+        if member.lead not in self._with_weather:
+            self._with_weather[member.lead] = WeatherDays.of(member, self._clock)
+        own = self._with_weather[member.lead]
+        if own is None:
+            return None
+        lead = max(member.lead, actual)
+        days = np.arange(max(day - CALIBRATION_DAYS, 0), day + 1)
+        centre, spread = own.expected(days, lead)
+        if np.isnan(centre[-1]).any():
+            return None
+        measured = self._measured(day, lead, days)
+        calibration = calibrate((measured - centre[:-1]) / spread[:-1], lead, member.reference)
+        steps = calibration.scale * spread[-1][:, None] * calibration.quantiles
+        quantiles: Matrix = np.exp(centre[-1][:, None] + steps)
+        return quantiles
+
+    def _measured(self, day: int, lead: int, days: Cells) -> Matrix:
+        """Logarithm of load of the days before `day`, as far as it is known `lead` hours before it."""
+        cells = days[:-1, None] * HOURS + np.arange(HOURS)
+        known = cells < min(day * HOURS - lead, len(self._clock.log_load))
+        return np.where(known, self._clock.log_load[np.where(known, cells, 0)], np.nan)
 
     def _held_out(self, residuals: Matrix, days: Cells) -> Matrix:
         """Leave out days the fit has seen, where enough others are known."""

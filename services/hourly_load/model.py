@@ -29,6 +29,7 @@ from .inference import CALIBRATION_DAYS, Classic, Fitted, Member
 from .lifting import lifted
 from .linear import fit_hourly
 from .wall_clock import HOURS, WallClock, wall_clock
+from .weather_fit import fit_weather
 from .within_hour import hours_of
 
 if TYPE_CHECKING:
@@ -108,12 +109,18 @@ def fit(pasts: Sequence[Past], leads: Sequence[int] = LEADS, progress: Progress 
     """
     clocks = [wall_clock(lifted(hours_of(past))) for past in pasts]
     held_from = _held_from(clocks)
-    members = []
+    members, weather = [], []
     for lead in sorted(set(leads)):
         if progress:
             progress(f"lead {lead} h")
         members.append(_fit_member(clocks, lead, held_from))
-    return Fitted(tuple(members), held_from)
+        for past, clock in zip(pasts, clocks, strict=True):
+            if clock.stations and progress:
+                progress(f"lead {lead} h, weather of {past.key}")
+            own = fit_weather(past.key, clock, lead, held_from, _boost)
+            if own is not None:
+                weather.append(own)
+    return Fitted(tuple(members), held_from, tuple(weather))
 
 
 def _held_from(clocks: Sequence[WallClock]) -> np.datetime64:

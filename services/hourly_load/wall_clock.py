@@ -7,8 +7,9 @@ before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ __all__ = ["HOURS", "WallClock", "wall_clock"]
 
 HOURS = 24  # cells of a day
 STEP = 3600  # s
+STATION = re.compile(r"temperature(_[0-9]+)?")
 
 Cells = NDArray[np.int64]
 
@@ -39,12 +41,22 @@ class WallClock:
         Natural logarithm of the mean load [MW] of each hour; NaN where unknown or not positive.
     temperature : ndarray of shape (n_cells + ahead,) or None
         Air temperature [degC], as far as known; None if it is not known at all.
+    stations : tuple of str
+        Covariates that are temperatures: `temperature`, `temperature_2`; in order.
+    weather, ahead : ndarray of shape (n_cells + ahead, n_stations)
+        Temperature of each [degC]: the newest that is known, and what was known twelve hours before each hour began.
+    issue : int
+        First cell that is not wholly known at the issue time.
     """
 
     time_zone: str
     first: np.datetime64
     log_load: NDArray[np.float64]
     temperature: NDArray[np.float64] | None
+    stations: tuple[str, ...] = ()
+    weather: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    ahead: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    issue: int = 0
 
     def cells(self, times: Times) -> Cells:
         """Return the cell each instant lies in."""
@@ -71,18 +83,35 @@ def wall_clock(past: Past) -> WallClock:
         raise PayloadInvalid.of("load", "no value", "a history of weeks")
     columns: Mapping[str, NDArray[np.float64]] = past.covariates
     temperature = columns.get("temperature")
-    n = max(len(past), 0 if temperature is None else len(temperature))
+    stations = tuple(sorted(name for name in columns if STATION.fullmatch(name)))
+    n = max([len(past), *(len(columns[name]) for name in stations)])
     local = to_local(past.start + np.arange(n) * past.interval, past.time_zone)
     first = local[0].astype("datetime64[D]")
     cell = ((local - first.astype("datetime64[ms]")) // HOUR).astype(np.int64)
     with np.errstate(invalid="ignore", divide="ignore"):
         log_load = np.where(past.values > 0, np.log(past.values), np.nan)
+    issue = int((to_local(np.array([past.issue_time]), past.time_zone)[0] - first.astype("datetime64[ms]")) // HOUR)
     return WallClock(
         past.time_zone,
         first,
         _into_cells(cell[: len(past)], log_load),
         None if temperature is None else _into_cells(cell[: len(temperature)], temperature),
+        stations,
+        _side_by_side(cell, [columns[name] for name in stations]),
+        _side_by_side(cell, [past.ahead.get(name, np.empty(0)) for name in stations]),
+        issue,
     )
+
+
+def _side_by_side(cell: Cells, columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return columns by cells, shape (n_cells, n_columns); NaN where one has ended."""
+    n = int(cell[-1]) + 1
+    found = np.full((n, len(columns)), np.nan)
+    for i, column in enumerate(columns):
+        if len(column):
+            own = _into_cells(cell[: len(column)], column)
+            found[: len(own), i] = own
+    return found
 
 
 def _into_cells(cell: Cells, values: NDArray[np.float64]) -> NDArray[np.float64]:

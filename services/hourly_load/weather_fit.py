@@ -1,0 +1,174 @@
+"""How the model with weather is fitted to one series, and how its stations are chosen.
+
+Hour by hour it is linear regression; only the trees need rounds. All of the past is learned from, the newest days too:
+what calibration needs are residuals of days that were not seen, and these come from fits without each month. Trees
+leave out the last weeks instead, for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .correction import LOOKS_BACK, fit_correction
+from .day_kinds import day_kinds, place_of
+from .response import fit_response, small_error
+from .temperature import DAYS, Course, course_of
+from .wall_clock import HOURS, Cells, WallClock
+from .weather_member import TREE_SHARE, WeatherMember, calendar_of, tree_rows
+
+if TYPE_CHECKING:
+    from xgboost import Booster
+
+__all__ = ["fit_weather"]
+
+Matrix = NDArray[np.float64]
+Boost = Callable[[NDArray[np.float32], Matrix, dict[str, Any], int], "Booster"]
+
+LEAST_DAYS = 330  # with load and temperature: most of a year, or heat or cold was not seen
+PICKS = 6  # stations are taken this often, each with its share: weights are multiples of a sixth
+PICK_HOURS = (4, 9, 14, 19)  # that the choice is made on
+PICK_BLOCKS = 6
+FARTHEST = 1.5  # of the logarithm of load over level
+REFERENCE_POINTS = 199
+
+TREES: dict[str, Any] = {
+    "objective": "reg:squarederror",
+    "tree_method": "hist",
+    "max_bin": 128,
+    "max_depth": 6,
+    "eta": 0.05,
+    "subsample": 0.7,
+    "colsample_bytree": 0.35,
+    "min_child_weight": 20,
+    "nthread": 1,
+    "seed": 2018,
+}
+TREE_ROUNDS = 300
+SPREAD = {**TREES, "max_depth": 4, "min_child_weight": 200, "reg_lambda": 10.0}
+SPREAD_ROUNDS = 80
+
+
+def fit_weather(key: str, clock: WallClock, lead: int, held_from: np.datetime64, boost: Boost) -> WeatherMember | None:
+    """Fit the model with weather to one series; None where it has no temperature, or too little of it.
+
+    Parameters
+    ----------
+    key : str
+        Name of the series.
+    clock : WallClock
+    lead : int
+        Hours from the issue time to the start of the target day.
+    held_from : datetime64[D]
+        First local day that the trees do not see.
+    boost : callable
+        (matrix, target, parameters, rounds) to trees.
+    """
+    if not clock.stations:
+        return None
+    all_days = np.arange(DAYS, len(clock.log_load) // HOURS)
+    load = clock.log_load[: (len(clock.log_load) // HOURS) * HOURS].reshape(-1, HOURS)
+    weights = _chosen(clock, all_days, load)
+    if weights is None:
+        return None
+    stations = tuple(name for name, weight in zip(clock.stations, weights, strict=True) if weight > 0)
+    weights = weights[weights > 0]
+    course = course_of(clock, stations, weights)
+    if course is None:
+        return None
+    days, paths = _usable(course, all_days, load)
+    if len(days) < LEAST_DAYS:
+        return None
+    clock = replace(clock, temperature=None)
+    names = _special_names(clock)
+    calendar = calendar_of(clock, days, names)
+    response, expected = fit_response(paths, calendar, load[days], names)
+    residuals = np.full(len(clock.log_load), np.nan)
+    residuals[days[:, None] * HOURS + np.arange(HOURS)] = load[days] - expected
+    later = days >= days[0] + LOOKS_BACK
+    days, paths, expected, calendar = days[later], paths[later], expected[later], calendar[later]
+    correction, more = fit_correction(residuals, days, lead, calendar.month)
+    linear = expected + more
+    matrix, level = tree_rows(clock, paths, days, lead)
+    target = load[days].ravel()
+    usable = np.abs(target - level) < FARTHEST  # NaN is not
+    seen = usable & np.repeat(clock.first + days < held_from, HOURS)
+    trees = boost(matrix[seen], (target - level)[seen], TREES, TREE_ROUNDS)
+    fitted = usable & np.repeat((np.abs(load[days] - linear) < FARTHEST).all(axis=1), HOURS)
+    off = np.abs(target - linear.ravel())
+    spread = boost(matrix[fitted], off[fitted], SPREAD, SPREAD_ROUNDS)
+    held = fitted & ~seen if (fitted & ~seen).sum() >= HOURS * LOOKS_BACK else fitted
+    tree_part = level[held] + _predicted(trees, matrix[held])
+    centre = (1 - TREE_SHARE) * linear.ravel()[held] + TREE_SHARE * tree_part
+    scaled = (target[held] - centre) / np.maximum(_predicted(spread, matrix[held]), 1e-3)
+    reference = np.quantile(scaled, (np.arange(REFERENCE_POINTS) + 0.5) / REFERENCE_POINTS)
+    return WeatherMember(key, lead, stations, weights, response, correction, trees, spread, reference)
+
+
+def _predicted(trees: Booster, matrix: NDArray[np.float32]) -> Matrix:
+    from xgboost import DMatrix
+
+    found: Matrix = trees.predict(DMatrix(matrix, nthread=1)).astype(np.float64)
+    return found
+
+
+def _usable(course: Course, days: Cells, load: Matrix) -> tuple[Cells, Matrix]:
+    """Return the days whose load and temperature are known, and their paths."""
+    paths = course.measured(days)
+    whole = days * HOURS + HOURS <= course.issue
+    known = whole & np.isfinite(load[days]).all(axis=1) & np.isfinite(paths).all(axis=1)
+    return days[known], paths[known]
+
+
+def _special_names(clock: WallClock) -> tuple[str, ...]:
+    """Return the special days of the series' span, each of which gets a term."""
+    kinds = day_kinds(clock.first, clock.first + len(clock.log_load) // HOURS, place_of(clock.time_zone).country)
+    return tuple(sorted(kinds.names))
+
+
+def _chosen(clock: WallClock, days: Cells, load: Matrix) -> Matrix | None:
+    """Return the weight of each station: the best is taken, then whichever makes the mean better, `PICKS` times.
+
+    References
+    ----------
+    T. Hong, P. Wang, L. White, Weather station selection for electric load forecasting, Int. J. Forecasting 31 (2015)
+    286-295: stations in order of their own errors, as many as help. Here each may be taken more than once.
+    """
+    n = len(clock.stations)
+    counts = np.zeros(n)
+    courses = [course_of(clock, (name,), np.ones(1)) for name in clock.stations]
+    usable = [_usable(course, days, load)[0] if course else np.empty(0, np.int64) for course in courses]
+    enough = [len(own) >= LEAST_DAYS for own in usable]
+    if not any(enough):
+        return None
+    if n == 1:
+        return np.ones(1)
+    common = usable[int(np.argmax([len(own) for own in usable]))]
+    for own, is_enough in zip(usable, enough, strict=True):
+        if is_enough:
+            common = np.intersect1d(common, own)
+    if len(common) < LEAST_DAYS:
+        return np.array(enough) / sum(enough)
+    paths = [_usable(course, common, load)[1] if course and fine else None
+             for course, fine in zip(courses, enough, strict=True)]  # fmt: skip
+    calendar = calendar_of(clock, common, ())
+    best = np.inf
+    for _ in range(PICKS):
+        errors = np.full(n, np.inf)
+        for i, path in enumerate(paths):
+            if path is not None:
+                trial = counts.copy()
+                trial[i] += 1
+                mean = sum(count * p for count, p in zip(trial, paths, strict=True) if p is not None and count)
+                errors[i] = small_error(np.asarray(mean) / trial.sum(), calendar, load[common], PICK_HOURS, PICK_BLOCKS)
+        if errors.min() >= best:
+            break
+        best = float(errors.min())
+        counts[int(errors.argmin())] += 1
+    result: Matrix = counts / counts.sum()
+    return result
+
