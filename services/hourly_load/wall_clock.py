@@ -108,8 +108,9 @@ def _side_by_side(cell: Cells, columns: Sequence[NDArray[np.float64]]) -> NDArra
     n = int(cell[-1]) + 1
     found = np.full((n, len(columns)), np.nan)
     for i, column in enumerate(columns):
-        if len(column):
-            own = _into_cells(cell[: len(column)], column)
+        known = ~np.isnan(column)
+        if known.any():
+            own = _into_cells(cell[: len(column)][known], column[known])
             found[: len(own), i] = own
     return found
 
