@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .response import KEPT_MONTHS, fit_apart, which_fit
 from .wall_clock import HOURS, Cells
 
-__all__ = ["LOOKS_BACK", "Correction", "fit_correction"]
+__all__ = ["LOOKS_BACK", "Correction", "correction_terms", "fit_correction"]
 
 Matrix = NDArray[np.float64]
 
@@ -61,7 +61,8 @@ def _terms(residuals: Matrix, days: Cells, lead: int) -> Matrix:
 
     def read(cells: Cells) -> Matrix:
         inside = (cells >= 0) & (cells < origin[:, None]) & (cells < len(residuals))
-        found = np.where(inside, residuals[np.where(inside, cells, 0)], 0.0)
+        found = np.zeros(cells.shape)
+        found[inside] = residuals[cells[inside]]
         return np.clip(np.nan_to_num(found), -OUTLIER, OUTLIER)
 
     newest = read(origin[:, None] - np.arange(1, NEWEST + 1))
@@ -78,6 +79,11 @@ def _terms(residuals: Matrix, days: Cells, lead: int) -> Matrix:
         newest[:, : HOURS // 2].mean(axis=1, keepdims=True),
     ]
     return np.concatenate(terms, axis=1)
+
+
+def correction_terms() -> int:
+    """Return the number of terms."""
+    return _terms(np.zeros(0), np.zeros(1, np.int64), 0).shape[1]
 
 
 def fit_correction(

@@ -18,13 +18,15 @@ from kappawatt.forecasting.history import Past
 from kappawatt.models.arrays import read_arrays
 
 from .calibration import calibrate
+from .correction import Correction, correction_terms
 from .features import CALENDAR_NAMES, DEPTH, FEATURE_NAMES, calendar_features, rows_of_cells
 from .lifting import lift_of, lifted
 from .linear import HourlyRegression, linear_terms
 from .own_weeks import TERMS, refitted
+from .response import Response, response_terms
 from .skill import naive_was_closer
 from .wall_clock import HOURS, Cells, WallClock, wall_clock
-from .weather_member import WeatherDays, WeatherMember
+from .weather_member import TREE_TERMS, WeatherDays, WeatherMember
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -299,7 +301,7 @@ class Classic:
 def pack(fitted: Fitted) -> dict[str, bytes]:
     """Return the files of a fitted model: arrays as .npz, trees in XGBoost's own UBJSON."""
     about: dict[str, Any] = {"held_from": str(fitted.held_from), "leads": [m.lead for m in fitted.members]}
-    files = {MANIFEST: json.dumps(about, indent=2).encode()}
+    files = {}
     for member in fitted.members:
         name = f"lead_{member.lead:02d}"
         regression = member.regression
@@ -311,7 +313,63 @@ def pack(fitted: Fitted) -> dict[str, bytes]:
         )
         files[f"{name}_trees.ubj"] = bytes(member.trees.save_raw("ubj"))
         files[f"{name}_spread.ubj"] = bytes(member.spread.save_raw("ubj"))
-    return files
+    if fitted.weather:
+        about["weather"] = [_pack_weather(i, member, files) for i, member in enumerate(fitted.weather)]
+    return {MANIFEST: json.dumps(about, indent=2).encode(), **files}
+
+
+def _pack_weather(number: int, member: WeatherMember, files: dict[str, bytes]) -> dict[str, Any]:
+    """Add the files of a series' model with weather, and return what the manifest says of it."""
+    name = f"weather_{number:03d}"
+    response, correction = member.response, member.correction
+    files[f"{name}.npz"] = _arrays(
+        weights=member.weights,
+        reference=member.reference,
+        response_centre=response.centre,
+        response_scale=response.scale,
+        response_months=response.months.astype(np.float64),
+        response_coefficients=response.coefficients,
+        correction_centre=correction.centre,
+        correction_scale=correction.scale,
+        correction_months=correction.months.astype(np.float64),
+        correction_coefficients=correction.coefficients,
+    )
+    files[f"{name}_trees.ubj"] = bytes(member.trees.save_raw("ubj"))
+    files[f"{name}_spread.ubj"] = bytes(member.spread.save_raw("ubj"))
+    return {
+        "key": member.key, "lead": member.lead, "stations": list(member.stations), "special_days": list(response.names)
+    }  # fmt: skip
+
+
+def _unpack_weather(number: int, about: Mapping[str, Any], files: Mapping[str, bytes]) -> WeatherMember:
+    name = f"weather_{number:03d}"
+    arrays = _read_arrays(files[f"{name}.npz"])
+    names = tuple(map(str, about["special_days"]))
+    response = Response(
+        names,
+        arrays["response_centre"],
+        arrays["response_scale"],
+        arrays["response_months"].astype(np.int64),
+        arrays["response_coefficients"],
+    )
+    correction = Correction(
+        arrays["correction_centre"],
+        arrays["correction_scale"],
+        arrays["correction_months"].astype(np.int64),
+        arrays["correction_coefficients"],
+    )
+    for part, n_terms in ((response, response_terms(len(names))), (correction, correction_terms())):
+        expected = (1 + len(part.months), HOURS, 1 + n_terms)
+        if part.coefficients.shape != expected:
+            raise ValueError(f"{name}: coefficients of shape {part.coefficients.shape}, the code needs {expected}")
+    stations, weights = tuple(map(str, about["stations"])), arrays["weights"]
+    if weights.shape != (len(stations),):
+        raise ValueError(f"{name}: {len(stations)} stations and weights of shape {weights.shape}")
+    trees, spread = (_booster(files[f"{name}_{part}.ubj"], TREE_TERMS) for part in ("trees", "spread"))
+    return WeatherMember(
+        str(about["key"]), int(about["lead"]), stations, weights, response, correction, trees, spread,
+        arrays["reference"],
+    )  # fmt: skip
 
 
 def unpack(files: Mapping[str, bytes]) -> Fitted:
@@ -327,11 +385,12 @@ def unpack(files: Mapping[str, bytes]) -> Fitted:
             shapes = [array.shape for array in (regression.centre, regression.scale, regression.coefficients)]
             if shapes != [(HOURS, terms), (HOURS, terms), (HOURS, 1 + terms)]:
                 raise ValueError(f"{name}: coefficients of shape {regression.coefficients.shape}")
-            trees, spread = (_booster(files[f"{name}_{part}.ubj"], FEATURE_NAMES) for part in ("trees", "spread"))
+            trees, spread = (_booster(files[f"{name}_{part}.ubj"], len(FEATURE_NAMES)) for part in ("trees", "spread"))
             members.append(Member(int(lead), regression, trees, spread, arrays["reference"]))
         if not members:
             raise ValueError("no member")
-        return Fitted(tuple(members), np.datetime64(about["held_from"], "D"))
+        weather = tuple(_unpack_weather(i, one, files) for i, one in enumerate(about.get("weather", ())))
+        return Fitted(tuple(members), np.datetime64(about["held_from"], "D"), weather)
     except ModuleNotFoundError:
         raise  # no fault of the files
     except Exception as error:  # json, zipfile, NumPy and XGBoost share no base but Exception
@@ -348,7 +407,7 @@ def unpack_classic(files: Mapping[str, bytes]) -> Classic:
     """Return the baseline whose files `pack_classic` made; ArtifactInvalid if they are none."""
     try:
         trees, arrays = (files[name] for name in CLASSIC_FILES)
-        return Classic(_booster(trees, CALENDAR_NAMES), _read_arrays(arrays)["reference"])
+        return Classic(_booster(trees, len(CALENDAR_NAMES)), _read_arrays(arrays)["reference"])
     except ModuleNotFoundError:
         raise
     except Exception as error:
@@ -369,11 +428,11 @@ def _read_arrays(content: bytes) -> dict[str, Matrix]:
     return arrays
 
 
-def _booster(content: bytes, names: Sequence[str]) -> Booster:
+def _booster(content: bytes, n_features: int) -> Booster:
     from xgboost import Booster
 
     booster = Booster({"nthread": 1})
     booster.load_model(bytearray(content))
-    if booster.num_features() != len(names):
-        raise ValueError(f"trees on {booster.num_features()} features, the code computes {len(names)}")
+    if booster.num_features() != n_features:
+        raise ValueError(f"trees on {booster.num_features()} features, the code computes {n_features}")
     return booster

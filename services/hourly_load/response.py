@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from kappawatt.forecasting.calendar import Times, to_utc, utc_offset
 
 from .day_kinds import ORDINARY, DayKinds
-from .temperature import average, smoothed
+from .temperature import DAYS, average, smoothed
 from .wall_clock import HOURS, Cells
 
-__all__ = ["Days", "Response", "days_of", "fit_apart", "fit_response", "small_error", "which_fit"]
+__all__ = ["Days", "Response", "days_of", "fit_apart", "fit_response", "response_terms", "small_error", "which_fit"]
 
 Matrix = NDArray[np.float64]
 
@@ -40,6 +40,7 @@ HEATING, COOLING = 13.0, 18.0  # degC below and above which buildings are heated
 PENALTY = 5.0  # of the squared slopes of scaled terms
 SMALLEST_SCALE = 1e-3
 FARTHEST = 8.0  # standard deviations
+CALENDAR_TERMS = 7 + 9 + 6 + 2 + 4 * 7  # of a day, beside those of special days
 KEPT_MONTHS = 7  # whose own fits serve: the days that calibration forecasts again, and what they look back on
 
 
@@ -172,6 +173,13 @@ def which_fit(months: NDArray[np.int64], month: NDArray[np.int64]) -> NDArray[np
     for i, one in enumerate(months.tolist()):
         place[month == one] = i + 1
     return place
+
+
+def response_terms(n_names: int) -> int:
+    """Return the number of terms with so many special days."""
+    day = np.zeros(1, np.int64)
+    some = Days(day, np.zeros((1, CALENDAR_TERMS + n_names)), np.zeros(1), np.zeros((1, 4)))
+    return _terms(np.zeros((1, HOURS * DAYS)), some).shape[2]
 
 
 def fit_response(
