@@ -36,14 +36,14 @@ class Course:
     ----------
     newest : ndarray of shape (n_cells,)
         Measured as far as it is, then forecast [degC]; NaN where unknown.
-    error : ndarray of shape (n_cells,)
-        What the forecast of the day before was or would have been beside the measured one [degC].
+    ahead : ndarray of shape (n_cells,)
+        What the forecast of the day before was, or would have been [degC].
     issue : int
         First cell that is not wholly known at the issue time.
     """
 
     newest: Matrix
-    error: Matrix
+    ahead: Matrix
     issue: int
 
     def measured(self, days: Cells) -> Matrix:
@@ -54,7 +54,7 @@ class Course:
         """Return the same as it was known when cells before `origins` had ended."""
         cells = _cells(days)
         is_past = (cells >= origins[:, None]) & (cells < self.issue)
-        return _bridged(_read(self.newest, cells) + np.where(is_past, _read(self.error, cells), 0.0))
+        return _bridged(np.where(is_past, _read(self.ahead, cells), _read(self.newest, cells)))
 
 
 def course_of(clock: WallClock, stations: tuple[str, ...], weights: Matrix) -> Course | None:
@@ -66,7 +66,8 @@ def course_of(clock: WallClock, stations: tuple[str, ...], weights: Matrix) -> C
     ahead = _together(clock.ahead[:, places], weights)
     error = ahead - newest
     error[clock.issue :] = np.nan
-    return Course(newest, _completed(error, clock.first), clock.issue)
+    would_be = newest + _completed(error, clock.first)
+    return Course(newest, np.where(np.isnan(error), would_be, ahead), clock.issue)
 
 
 def _together(values: Matrix, weights: Matrix) -> Matrix:

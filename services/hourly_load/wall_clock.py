@@ -84,7 +84,7 @@ def wall_clock(past: Past) -> WallClock:
     columns: Mapping[str, NDArray[np.float64]] = past.covariates
     temperature = columns.get("temperature")
     stations = tuple(sorted(name for name in columns if STATION.fullmatch(name)))
-    n = max([len(past), *(len(columns[name]) for name in stations)])
+    n = max([len(past), *(len(known.get(name, ())) for name in stations for known in (columns, past.ahead))])
     local = to_local(past.start + np.arange(n) * past.interval, past.time_zone)
     first = local[0].astype("datetime64[D]")
     cell = ((local - first.astype("datetime64[ms]")) // HOUR).astype(np.int64)
