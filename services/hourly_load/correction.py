@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .response import KEPT_MONTHS, fit_apart, which_fit
 from .wall_clock import HOURS, Cells
 
-__all__ = ["LOOKS_BACK", "Correction", "correction_terms", "fit_correction"]
+__all__ = ["LOOKS_BACK", "OUTLIER", "Correction", "correction_terms", "fit_correction"]
 
 Matrix = NDArray[np.float64]
 

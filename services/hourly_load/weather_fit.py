@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .correction import LOOKS_BACK, fit_correction
+from .correction import LOOKS_BACK, OUTLIER, fit_correction
 from .day_kinds import day_kinds, place_of
 from .response import fit_response, small_error
 from .temperature import DAYS, Course, course_of
 from .wall_clock import HOURS, Cells, WallClock
-from .weather_member import TREE_SHARE, WeatherMember, calendar_of, tree_rows
+from .weather_member import SMALLEST_SPREAD, TREE_SHARE, WeatherMember, calendar_of, tree_rows
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -30,26 +30,25 @@ Matrix = NDArray[np.float64]
 Boost = Callable[[NDArray[np.float32], Matrix, dict[str, Any], int], "Booster"]
 
 LEAST_DAYS = 330  # with load and temperature: most of a year, or heat or cold was not seen
-PICKS = 6  # stations are taken this often, each with its share: weights are multiples of a sixth
+MOST_WORSE = 1.03  # error of a mean of stations, beside the best, for one more to be taken
 PICK_HOURS = (4, 9, 14, 19)  # that the choice is made on
 PICK_BLOCKS = 6
-FARTHEST = 1.5  # of the logarithm of load over level
 REFERENCE_POINTS = 199
 
 TREES: dict[str, Any] = {
     "objective": "reg:squarederror",
     "tree_method": "hist",
     "max_bin": 128,
-    "max_depth": 6,
-    "eta": 0.05,
+    "max_depth": 5,
+    "eta": 0.04,
     "subsample": 0.7,
     "colsample_bytree": 0.35,
-    "min_child_weight": 20,
+    "min_child_weight": 40,
     "nthread": 1,
     "seed": 2018,
 }
-TREE_ROUNDS = 300
-SPREAD = {**TREES, "max_depth": 4, "min_child_weight": 200, "reg_lambda": 10.0}
+TREE_ROUNDS = 250
+SPREAD = {**TREES, "max_depth": 4, "min_child_weight": 400, "reg_lambda": 10.0}
 SPREAD_ROUNDS = 80
 
 
@@ -93,18 +92,15 @@ def fit_weather(key: str, clock: WallClock, lead: int, held_from: np.datetime64,
     days, paths, expected, calendar = days[later], paths[later], expected[later], calendar[later]
     correction, more = fit_correction(residuals, days, lead, calendar.month)
     linear = expected + more
-    matrix, level = tree_rows(clock, paths, days, lead)
-    target = load[days].ravel()
-    usable = np.abs(target - level) < FARTHEST  # NaN is not
+    matrix = tree_rows(clock, paths, linear, days, lead)
+    left = (load[days] - linear).ravel()
+    usable = np.abs(left) < OUTLIER  # NaN is not
     seen = usable & np.repeat(clock.first + days < held_from, HOURS)
-    trees = boost(matrix[seen], (target - level)[seen], TREES, TREE_ROUNDS)
-    fitted = usable & np.repeat((np.abs(load[days] - linear) < FARTHEST).all(axis=1), HOURS)
-    off = np.abs(target - linear.ravel())
-    spread = boost(matrix[fitted], off[fitted], SPREAD, SPREAD_ROUNDS)
-    held = fitted & ~seen if (fitted & ~seen).sum() >= HOURS * LOOKS_BACK else fitted
-    tree_part = level[held] + _predicted(trees, matrix[held])
-    centre = (1 - TREE_SHARE) * linear.ravel()[held] + TREE_SHARE * tree_part
-    scaled = (target[held] - centre) / np.maximum(_predicted(spread, matrix[held]), 1e-3)
+    trees = boost(matrix[seen], left[seen], TREES, TREE_ROUNDS)
+    spread = boost(matrix[usable], np.abs(left[usable]), SPREAD, SPREAD_ROUNDS)
+    held = usable & ~seen if (usable & ~seen).sum() >= HOURS * LOOKS_BACK else usable
+    off = left[held] - TREE_SHARE * _predicted(trees, matrix[held])
+    scaled = off / np.maximum(_predicted(spread, matrix[held]), SMALLEST_SPREAD)
     reference = np.quantile(scaled, (np.arange(REFERENCE_POINTS) + 0.5) / REFERENCE_POINTS)
     return WeatherMember(key, lead, stations, weights, response, correction, trees, spread, reference)
 
@@ -131,15 +127,17 @@ def _special_names(clock: WallClock) -> tuple[str, ...]:
 
 
 def _chosen(clock: WallClock, days: Cells, load: Matrix) -> Matrix | None:
-    """Return the weight of each station: the best is taken, then whichever makes the mean better, `PICKS` times.
+    """Return the weight of each station: the best is taken, and those whose part makes the mean hardly worse.
+
+    Several are worth a little of what the measured temperature of one would tell: forecasts of single stations are off
+    by more than forecasts of their mean.
 
     References
     ----------
     T. Hong, P. Wang, L. White, Weather station selection for electric load forecasting, Int. J. Forecasting 31 (2015)
-    286-295: stations in order of their own errors, as many as help. Here each may be taken more than once.
+    286-295: stations in order of their own errors, as many as help.
     """
     n = len(clock.stations)
-    counts = np.zeros(n)
     courses = [course_of(clock, (name,), np.ones(1)) for name in clock.stations]
     usable = [_usable(course, days, load)[0] if course else np.empty(0, np.int64) for course in courses]
     enough = [len(own) >= LEAST_DAYS for own in usable]
@@ -156,19 +154,17 @@ def _chosen(clock: WallClock, days: Cells, load: Matrix) -> Matrix | None:
     paths = [_usable(course, common, load)[1] if course and fine else None
              for course, fine in zip(courses, enough, strict=True)]  # fmt: skip
     calendar = calendar_of(clock, common, ())
-    best = np.inf
-    for _ in range(PICKS):
+    best, taken = np.inf, np.zeros(n, np.bool_)
+    while not taken.all():
         errors = np.full(n, np.inf)
         for i, path in enumerate(paths):
-            if path is not None:
-                trial = counts.copy()
-                trial[i] += 1
-                mean = sum(count * p for count, p in zip(trial, paths, strict=True) if p is not None and count)
-                errors[i] = small_error(np.asarray(mean) / trial.sum(), calendar, load[common], PICK_HOURS, PICK_BLOCKS)
-        if errors.min() >= best:
+            if path is not None and not taken[i]:
+                own = [p for p, is_taken in zip(paths, taken, strict=True) if is_taken and p is not None]
+                errors[i] = small_error(sum(own, path) / (1 + len(own)), calendar, load[common], PICK_HOURS, PICK_BLOCKS)
+        if errors.min() > MOST_WORSE * best:
             break
-        best = float(errors.min())
-        counts[int(errors.argmin())] += 1
-    result: Matrix = counts / counts.sum()
+        best = min(best, float(errors.min()))
+        taken[int(errors.argmin())] = True
+    result: Matrix = taken / taken.sum()
     return result
 

@@ -1,7 +1,8 @@
 """The model of one series with weather, as it serves: response, correction and trees, from temperature to a day's hours.
 
 The response says what load the weather asks for, the correction how its newest residuals go on; trees on the load's own
-past and the same temperatures see what is not additive. They are averaged by fixed weights.
+past and the same temperatures see what is left of both and is not additive. Trees alone know no weather beyond what
+they have seen: in the cold of January 2018 they were off by twice as much.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ __all__ = ["TREE_SHARE", "TREE_TERMS", "WeatherDays", "WeatherMember", "calendar
 
 Matrix = NDArray[np.float64]
 
-TREE_SHARE = 0.25  # of the trees in the average with response and correction
+TREE_SHARE = 0.5  # of what the trees expect to be left, taken
 SMALLEST_SPREAD = 1e-3  # of the logarithm of load
 HALF_LIVES = (12.0, 48.0)  # h
 LAGS = (2, 6, 12, 24)  # h
 DAYS_BACK = 9  # of daily means: the target day, the day before, and the week before it
-TREE_TERMS = len(FEATURE_NAMES) + 16
+TREE_TERMS = len(FEATURE_NAMES) + 17
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +52,7 @@ class WeatherMember:
     response : Response
     correction : Correction
     trees, spread : xgboost.Booster
-        Logarithm of load over level; and mean absolute error of the average.
+        What response and correction leave of the logarithm of load; and its mean absolute value.
     reference : ndarray of shape (n,)
         Quantiles of the scaled residuals of the last days of training, evenly spaced in probability.
     """
@@ -96,12 +97,10 @@ class WeatherDays:
         calendar = calendar_of(self._clock, days, member.response.names)
         linear = member.response.predict(paths, calendar)
         linear += member.correction.predict(self._residuals, days, lead, calendar.month)
-        matrix, level = tree_rows(self._clock, paths, days, lead)
-        rows = DMatrix(matrix, nthread=1)
-        shape = (len(days), HOURS)
-        trees = member.trees.predict(rows).astype(np.float64).reshape(shape) + level.reshape(shape)
-        spread = np.maximum(member.spread.predict(rows).astype(np.float64), SMALLEST_SPREAD).reshape(shape)
-        return (1 - TREE_SHARE) * linear + TREE_SHARE * trees, spread
+        rows = DMatrix(tree_rows(self._clock, paths, linear, days, lead), nthread=1)
+        left = member.trees.predict(rows).astype(np.float64).reshape(linear.shape)
+        spread = np.maximum(member.spread.predict(rows).astype(np.float64), SMALLEST_SPREAD).reshape(linear.shape)
+        return linear + TREE_SHARE * left, spread
 
     def _explain(self, first: int, last: int) -> None:
         """Compute the residuals of the response to measured weather that days from `first` to `last` look back on."""
@@ -129,10 +128,11 @@ def _country(clock: WallClock) -> str | None:
     return place_of(clock.time_zone).country
 
 
-def tree_rows(clock: WallClock, paths: Matrix, days: Cells, lead: int) -> tuple[NDArray[np.float32], Matrix]:
-    """Return the trees' input for each hour of each day, shape (24 * n_days, TREE_TERMS), and the level it is above.
+def tree_rows(clock: WallClock, paths: Matrix, linear: Matrix, days: Cells, lead: int) -> NDArray[np.float32]:
+    """Return the trees' input for each hour of each day, shape (24 * n_days, TREE_TERMS).
 
-    The features of the model without weather, and what temperature does on the day and beside days before.
+    The features of the model without weather, what temperature does on the day and beside days before, and what
+    response and correction expect above the level.
     """
     cells = (days[:, None] * HOURS + np.arange(HOURS)).ravel()
     rows = rows_of_cells(clock, days * HOURS - lead, cells, np.repeat(np.arange(len(days)), HOURS))
@@ -155,6 +155,7 @@ def tree_rows(clock: WallClock, paths: Matrix, days: Cells, lead: int) -> tuple[
         *(np.broadcast_to(one[:, None], now.shape) for one in of_day),
         now - newest,
         now - whole[:, 2:].mean(axis=1, keepdims=True),
+        linear - rows.level.reshape(linear.shape),
     ]
     weather = np.stack(columns, axis=-1).reshape(-1, len(columns))
-    return np.concatenate([rows.matrix, weather.astype(np.float32)], axis=1), rows.level
+    return np.concatenate([rows.matrix, weather.astype(np.float32)], axis=1)
