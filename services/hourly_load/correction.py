@@ -83,12 +83,10 @@ def _terms(residuals: Matrix, days: Cells, lead: int) -> Matrix:
 
 def correction_terms() -> int:
     """Return the number of terms."""
-    return _terms(np.zeros(0), np.zeros(1, np.int64), 0).shape[1]
+    return int(_terms(np.zeros(0), np.zeros(1, np.int64), 0).shape[1])
 
 
-def fit_correction(
-    residuals: Matrix, days: Cells, lead: int, month: NDArray[np.int64]
-) -> tuple[Correction, Matrix]:
+def fit_correction(residuals: Matrix, days: Cells, lead: int, month: NDArray[np.int64]) -> tuple[Correction, Matrix]:
     """Fit, and return what each day's residuals were expected to be by the fit without its month.
 
     Parameters

@@ -24,7 +24,7 @@ from kappawatt.forecasting.calendar import Times, to_utc, utc_offset
 
 from .day_kinds import ORDINARY, DayKinds
 from .temperature import DAYS, average, smoothed
-from .wall_clock import HOURS, Cells
+from .wall_clock import HOURS
 
 __all__ = ["Days", "Response", "days_of", "fit_apart", "fit_response", "response_terms", "small_error", "which_fit"]
 
@@ -179,7 +179,7 @@ def response_terms(n_names: int) -> int:
     """Return the number of terms with so many special days."""
     day = np.zeros(1, np.int64)
     some = Days(day, np.zeros((1, CALENDAR_TERMS + n_names)), np.zeros(1), np.zeros((1, 4)))
-    return _terms(np.zeros((1, HOURS * DAYS)), some).shape[2]
+    return int(_terms(np.zeros((1, HOURS * DAYS)), some).shape[2])
 
 
 def fit_response(

@@ -1,4 +1,4 @@
-"""Temperature as a model sees it: the hours up to and over a target day, measured before the issue time, forecast after.
+"""Temperature as a model sees it: the hours up to and over a day, measured before the issue time, forecast after.
 
 Training sees measured temperature throughout. Days that are forecast again for calibration see what their own forecast
 would have seen: the forecast of the day before where one is known, else the measured temperature with the error of
@@ -120,9 +120,12 @@ def _bridged(paths: Matrix) -> Matrix:
     for row in np.flatnonzero(np.isnan(paths).any(axis=1)).tolist():
         path = paths[row]
         known = np.flatnonzero(~np.isnan(path))
-        if len(known) < 2 or len(path) - 1 - known[-1] > LONGEST_END or np.diff(known).max() > LONGEST_GAP + 1:
-            path[:] = np.nan
-        elif known[0] > LONGEST_GAP:
+        if (
+            len(known) < 2
+            or len(path) - 1 - known[-1] > LONGEST_END
+            or np.diff(known).max() > LONGEST_GAP + 1
+            or known[0] > LONGEST_GAP
+        ):
             path[:] = np.nan
         else:
             path[:] = np.interp(np.arange(len(path)), known, path[known])

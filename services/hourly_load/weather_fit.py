@@ -159,12 +159,12 @@ def _chosen(clock: WallClock, days: Cells, load: Matrix) -> Matrix | None:
         errors = np.full(n, np.inf)
         for i, path in enumerate(paths):
             if path is not None and not taken[i]:
-                own = [p for p, is_taken in zip(paths, taken, strict=True) if is_taken and p is not None]
-                errors[i] = small_error(sum(own, path) / (1 + len(own)), calendar, load[common], PICK_HOURS, PICK_BLOCKS)
+                those = [p for p, is_taken in zip(paths, taken, strict=True) if is_taken and p is not None]
+                mean = sum(those, path) / (1 + len(those))
+                errors[i] = small_error(mean, calendar, load[common], PICK_HOURS, PICK_BLOCKS)
         if errors.min() > MOST_WORSE * best:
             break
         best = min(best, float(errors.min()))
         taken[int(errors.argmin())] = True
     result: Matrix = taken / taken.sum()
     return result
-

@@ -1,4 +1,4 @@
-"""The model of one series with weather, as it serves: response, correction and trees, from temperature to a day's hours.
+"""The model of one series with weather, as it serves: response, correction and trees, from temperature to hours.
 
 The response says what load the weather asks for, the correction how its newest residuals go on; trees on the load's own
 past and the same temperatures see what is left of both and is not additive. Trees alone know no weather beyond what

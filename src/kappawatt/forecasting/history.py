@@ -182,7 +182,9 @@ class _Track:
                 column[place] = next((v for k, v in reversed(versions) if k <= available_at), np.nan)
         return column
 
-    def known_ahead(self, first: int, last: int, base: int, available_at: int, start_of: Callable[[int], int]) -> Vector:
+    def known_ahead(
+        self, first: int, last: int, base: int, available_at: int, start_of: Callable[[int], int]
+    ) -> Vector:
         """Copy positions [first, last) as each was known `AHEAD` before its interval began."""
         column = np.full(len(self.values[first:last]), np.nan)
         for number, versions in self.versions.items():

@@ -279,10 +279,14 @@ def history_of(key: str, columns: Mapping[str, NDArray[Any]], forecaster: Foreca
     if off.any():
         allowed = f"whole multiples of {step} s by the clock of {zone}"
         raise PayloadInvalid.of("interval_start", f"{iso(starts[off][0])}", allowed)
+    values = columns[forecaster.target][rows]
+    # Weather beside a measurement was measured with it: no forecast knew it before, unless the row says so.
+    at_end = np.where(np.isnan(values), np.datetime64("NaT"), starts + np.timedelta64(step * 1000, "ms"))
+    said = at_end if known is None else np.where(np.isnat(known[rows]), at_end, known[rows])
     history.add(
         starts,
-        columns[forecaster.target][rows],
-        None if known is None else known[rows],
+        values,
+        said,
         {name: columns[name][rows] for name in forecaster.covariates if name in columns},
     )
     return history

@@ -140,7 +140,10 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
     for name, given in covariates.items():
         where = f"covariates.{name}"
         starts, values = _track(_object(given, where), where, forecaster.request.field(name), step)
-        history.add(starts, np.full(len(starts), np.nan), covariates={name: values})
+        ends = starts + np.timedelta64(step * 1000, "ms")
+        # Up to the end of the history it was measured: no forecast knew it before.
+        known_at = np.where(ends <= history.known_until(), ends, np.datetime64("NaT"))
+        history.add(starts, np.full(len(starts), np.nan), known_at, {name: values})
     return history
 
 

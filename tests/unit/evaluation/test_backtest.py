@@ -74,6 +74,45 @@ def test_a_forecast_sees_nothing_after_its_issue_time(tmp_path: Path) -> None:
         assert same == (one.date <= np.datetime64("2016-03-15"))
 
 
+def with_weather(*, forecast: bool) -> SeriesFile:
+    data = series()
+    measured = np.arange(len(data), dtype=float)
+    told = {"temperature_forecast": measured + 0.5} if forecast else {}
+    return replace(data, covariates={"temperature": measured, **told})
+
+
+def covariates_of(weather: str, *, forecast: bool, folder: Path) -> Past:
+    fits = Fits()
+    run(folder, fits, replace(PLAN, weather=weather, retrain="never"), [with_weather(forecast=forecast)])
+    return fits.pasts[0]
+
+
+def test_forecast_weather_is_known_from_noon_of_the_day_before_and_measured_weather_at_its_end(tmp_path: Path) -> None:
+    past = covariates_of("forecast", forecast=True, folder=tmp_path)
+
+    known = past.covariates["temperature"]
+    n = len(past)  # up to noon
+    assert known[:n].tolist() == np.arange(n, dtype=float).tolist()
+    assert known[n : n + 36].tolist() == (np.arange(n, n + 36) + 0.5).tolist()
+    assert np.isnan(known[n + 36 :]).all()
+    assert past.ahead["temperature"][:n].tolist() == (np.arange(n) + 0.5).tolist()
+
+
+def test_perfect_weather_is_known_whenever_it_is(tmp_path: Path) -> None:
+    past = covariates_of("perfect", forecast=True, folder=tmp_path)
+
+    assert past.covariates["temperature"][: len(past) + 36].tolist() == np.arange(len(past) + 36.0).tolist()
+
+
+def test_weather_is_left_out_unless_it_is_asked_for(tmp_path: Path) -> None:
+    assert covariates_of("none", forecast=True, folder=tmp_path).covariates == {}
+
+
+def test_a_file_without_forecasts_of_the_weather_is_no_forecast_weather(tmp_path: Path) -> None:
+    with pytest.raises(SettingInvalid, match=r"--weather: got forecast.*temperature_forecast.*perfect or none"):
+        covariates_of("forecast", forecast=False, folder=tmp_path)
+
+
 def test_a_run_that_was_stopped_goes_on_and_gives_the_same_scores(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole")
     seen: list[int] = []

@@ -257,6 +257,21 @@ def test_a_weather_forecast_is_known_ahead_and_the_newest_issue_counts() -> None
     assert known.until(START + 24 * HOUR).covariate("temperature", ahead).tolist() == [2.0] * 24
 
 
+def test_what_weather_was_forecast_the_day_before_is_kept_beside_what_it_became() -> None:
+    known = history(24)
+    next_day = hours("2016-01-02", 24)
+    nothing = np.full(24, np.nan)
+    known.add(next_day, nothing, np.full(24, next_day[0] - 12 * HOUR), {"temperature": np.full(24, 1.0)})
+    known.add(next_day, nothing, np.full(24, next_day[0] - HOUR), {"temperature": np.full(24, 2.0)})
+    known.add(next_day, np.full(24, 30_000.0), None, {})
+    known.add(next_day, nothing, next_day + HOUR, {"temperature": np.full(24, 3.0)})
+
+    past = known.until(START + 48 * HOUR)
+
+    assert past.covariate("temperature", next_day).tolist() == [3.0] * 24
+    assert past.ahead["temperature"][24:48].tolist() == [1.0] * 11 + [2.0] * 13
+
+
 def test_a_weather_forecast_read_after_the_weather_it_foretold_right_was_still_known_ahead() -> None:
     known = history(24)
     noon = np.array([START + 12 * HOUR])

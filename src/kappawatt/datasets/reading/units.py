@@ -8,7 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ENERGY", "FAHRENHEIT", "POWER", "PRICE", "UNITS", "Unit", "convert", "is_rate", "multiple_in", "to_celsius", "unit_in", "unit_named"]
+__all__ = [
+    "ENERGY",
+    "FAHRENHEIT",
+    "POWER",
+    "PRICE",
+    "UNITS",
+    "Unit",
+    "convert",
+    "is_rate",
+    "multiple_in",
+    "to_celsius",
+    "unit_in",
+    "unit_named",
+]
 
 POWER, ENERGY, PRICE = "power", "energy", "price"
 FAHRENHEIT = "degF"  # of a covariate that is kept in degC

@@ -60,3 +60,18 @@ def test_three_companies_of_bigdeal() -> None:
     assert [(one.key, len(one), one.values[0]) for one in found.series] == [
         ("LDC1", 29_924, 207.186), ("LDC2", 29_924, 292.56), ("LDC3", 29_924, 1537.38)
     ]  # fmt: skip
+
+
+def test_temperatures_of_stations_are_read_in_celsius_and_forecasts_where_there_are_any() -> None:
+    company = read("load_weather/bigdeal2022_final_to20180531").series[0]
+    [england] = read("load_weather/gefcom2014e_2010_2013").series
+
+    assert sorted(company.covariates) == sorted(
+        f"temperature_{i}{end}" for i in range(1, 7) for end in ("", "_forecast")
+    )
+    assert round(float(company.covariates["temperature_1"][0]), 3) == round((30 - 32) / 1.8, 3)
+    told = np.isfinite(company.covariates["temperature_6_forecast"])
+    assert str(company.starts[told][0]) == "2018-01-01T05:00:00.000"
+    assert told.sum() == 151 * 24 - 1  # an hour is skipped in March
+    assert list(england.covariates) == ["temperature"]
+    assert round(float(england.covariates["temperature"][0]), 3) == round((24.33 - 32) / 1.8, 3)

@@ -23,7 +23,7 @@ ALWAYS, NEVER = "always", "never"
 
 
 def stations(seed: int = 3) -> dict[str, np.ndarray]:
-    """Temperature of three stations [degC]: the load follows the first, the second is near it, the third is elsewhere."""
+    """Temperature of three stations [degC]: one that the load follows, one near it, and one elsewhere."""
     times = START + np.arange(24 * N_DAYS) * HOUR
     local = to_local(times, ZONE)
     hour = (local - local.astype("datetime64[D]").astype("datetime64[ms]")) / HOUR
@@ -136,7 +136,7 @@ def test_the_station_that_the_load_follows_is_chosen(fitted: Fitted) -> None:
 
 def test_weather_measured_after_the_issue_time_changes_no_forecast(fitted: Fitted, told: History) -> None:
     past, targets = question(told, "2014-05-20")
-    later = TIMES + HOUR > past.issue_time
+    later = past.issue_time < TIMES + HOUR
     other = history("2013-12-01", {name: np.where(later, one + 9, one) for name, one in WEATHER.items()})
 
     fan = fitted.forecast(*question(other, "2014-05-20"))
