@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -144,12 +144,22 @@ class Past:
         return found
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Listed:
+    """Versions side by side: number of the interval, when each became known, value; of one interval oldest first."""
+
+    numbers: NDArray[np.int64]
+    known: NDArray[np.int64]
+    values: Vector
+
+
 @dataclass(slots=True)
 class _Track:
     """One quantity on the grid: its newest values, and the versions of those that were not known at once."""
 
     values: Vector
     versions: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    _listed: _Listed | None = None
 
     def put(self, place: int, number: int, value: float, known: int, ordinary: int) -> bool:
         """Note a value at array position `place` of interval `number`; return whether anything changed."""
@@ -165,6 +175,7 @@ class _Track:
             self.versions[number] = versions
         elif any(v == value and k <= known for k, v in versions[-1:]):
             return False
+        self._listed = None
         insort(versions, (known, value), key=lambda version: version[0])
         self.values[place] = versions[-1][1]
         return True
@@ -176,23 +187,41 @@ class _Track:
         """
         column = self.values[first:last].copy()
         column[max(0, ended - base - first) :] = np.nan
-        for number, versions in self.versions.items():
-            place = number - base - first
-            if 0 <= place < len(column):
-                column[place] = next((v for k, v in reversed(versions) if k <= available_at), np.nan)
+        self._read_versions(column, base + first, available_at)
         return column
 
-    def known_ahead(
-        self, first: int, last: int, base: int, available_at: int, start_of: Callable[[int], int]
-    ) -> Vector:
-        """Copy positions [first, last) as each was known `AHEAD` before its interval began."""
+    def known_ahead(self, first: int, last: int, base: int, available_at: int, grid: tuple[int, int]) -> Vector:
+        """Copy positions [first, last) as each was known `AHEAD` before its interval began.
+
+        `grid` is the length of an interval and where the first of the epoch begins [ms].
+        """
         column = np.full(len(self.values[first:last]), np.nan)
-        for number, versions in self.versions.items():
-            place = number - base - first
-            if 0 <= place < len(column):
-                at = min(start_of(number) - AHEAD, available_at)
-                column[place] = next((v for k, v in reversed(versions) if k <= at), np.nan)
+        unit, phase = grid
+        begins = self._list().numbers * unit + phase
+        self._read_versions(column, base + first, np.minimum(begins - AHEAD, available_at))
         return column
+
+    def _read_versions(self, column: Vector, start: int, until: NDArray[np.int64] | int) -> None:
+        """Put the newest version known by `until` into a column whose position 0 is number `start`; NaN for none."""
+        found = self._list()
+        places = found.numbers - start
+        inside = (places >= 0) & (places < len(column))
+        column[places[inside]] = np.nan
+        use = inside & (found.known <= until)
+        column[places[use]] = found.values[use]  # of several of one place the last, the newest, stays
+
+    def _list(self) -> _Listed:
+        if self._listed is None:
+            rows = [(number, known, value) for number, own in self.versions.items() for known, value in own]
+            columns = zip(*rows, strict=True) if rows else ((), (), ())
+            numbers, known, values = columns
+            self._listed = _Listed(np.array(numbers, np.int64), np.array(known, np.int64), np.array(values, np.float64))
+        return self._listed
+
+    def forget_before(self, number: int) -> None:
+        """Forget the versions of intervals before one."""
+        self.versions = {n: v for n, v in self.versions.items() if n >= number}
+        self._listed = None
 
 
 class History:
@@ -321,10 +350,7 @@ class History:
         return min(more, max(0, self._most + self._ahead - length))
 
     def _start_of(self, number: int) -> Instant:
-        return np.datetime64(self._start_ms(number), "ms")
-
-    def _start_ms(self, number: int) -> int:
-        return number * self._unit + (self._phase or 0)
+        return np.datetime64(number * self._unit + (self._phase or 0), "ms")
 
     def _add_values(self, numbers: NDArray[np.int64], values: Vector, known: Times | None) -> NDArray[np.int64]:
         has = ~np.isnan(values)
@@ -395,7 +421,7 @@ class History:
         self._each(lambda values: np.concatenate([values[drop:], np.full(by, np.nan)]))
         for track in (self._target, *self._covariates.values()):
             if drop and track.versions:
-                track.versions = {n: v for n, v in track.versions.items() if n >= self._base}
+                track.forget_before(self._base)
 
     def _each(self, change: object) -> None:
         for track in (self._target, *self._covariates.values()):
@@ -430,7 +456,7 @@ class History:
             for name, track in self._covariates.items()
         }
         ahead = {
-            name: track.known_ahead(first, len(track.values), self._base, at, self._start_ms)
+            name: track.known_ahead(first, len(track.values), self._base, at, (self._unit, self._phase or 0))
             for name, track in self._covariates.items()
         }
         return Past(
