@@ -52,6 +52,11 @@ LONGEST_LEAD = 36  # h from an issue time to its target day
 HISTORY = DEPTH + CALIBRATION_DAYS * HOURS + 2 * LONGEST_LEAD  # hours before the issue time that a forecast reads
 TREE_WEIGHT = 0.35  # of the trees in the blend with the regression
 SMALLEST_SPREAD = 1e-3  # of the logarithm of load
+NO_WEATHER = Warned(
+    "no_weather",
+    "the model of this series knows weather, and the temperature of the day to forecast is not known up to its end: "
+    "forecast from load and calendar alone",
+)
 MANIFEST = "members.json"
 CLASSIC_FILES = ("classic_trees.ubj", "classic.npz")
 
@@ -201,6 +206,13 @@ class _Days:
         by_weather = self._forecast_by_weather(day, actual)
         if by_weather is not None:
             return by_weather
+        quantiles, warning = self._forecast_by_load(day, actual)
+        if not self._is_lifted and self._fitted.weather_member(self._key, actual) is not None:
+            warning = NO_WEATHER
+        return quantiles, warning
+
+    def _forecast_by_load(self, day: int, actual: int) -> tuple[Matrix, Warned | None]:
+        """Return the same without weather."""
         member = self._fitted.member(actual)
         lead = max(member.lead, actual)
         days = np.arange(max(day - CALIBRATION_DAYS, 0), day + 1)
@@ -218,7 +230,7 @@ class _Days:
         steps = calibration.scale * spread[-1][:, None] * calibration.quantiles
         return np.exp(centre[-1][:, None] + steps), naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
 
-    def _forecast_by_weather(self, day: int, actual: int) -> Matrix | None:
+    def _forecast_by_weather(self, day: int, actual: int) -> tuple[Matrix, Warned | None] | None:
         """Return the same from the model with weather; None where there is none, or the day's weather is not known."""
         member = None if self._is_lifted else self._fitted.weather_member(self._key, actual)
         if member is None:
@@ -230,14 +242,13 @@ class _Days:
             return None
         lead = max(member.lead, actual)
         days = np.arange(max(day - CALIBRATION_DAYS, 0), day + 1)
-        centre, spread = own.expected(days, lead)
+        centre, spread = own.expected(days, lead, actual)
         if np.isnan(centre[-1]).any():
             return None
         measured = self._measured(day, lead, days)
-        calibration = calibrate((measured - centre[:-1]) / spread[:-1], lead, member.reference)
+        calibration = calibrate((measured - centre[:-1]) / spread[:-1], lead, member.reference, member.lead)
         steps = calibration.scale * spread[-1][:, None] * calibration.quantiles
-        quantiles: Matrix = np.exp(centre[-1][:, None] + steps)
-        return quantiles
+        return np.exp(centre[-1][:, None] + steps), naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
 
     def _measured(self, day: int, lead: int, days: Cells) -> Matrix:
         """Logarithm of load of the days before `day`, as far as it is known `lead` hours before it."""

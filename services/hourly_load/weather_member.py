@@ -84,16 +84,22 @@ class WeatherDays:
         course = course_of(clock, member.stations, member.weights)
         return None if course is None else cls(member, clock, course)
 
-    def expected(self, days: Cells, lead: int) -> tuple[Matrix, Matrix]:
-        """Return the logarithm of load and its predicted spread, each of shape (n_days, 24), as known `lead` hours
-        before each day; NaN where the weather is not known.
+    def expected(self, days: Cells, lead: int, weather_lead: int) -> tuple[Matrix, Matrix]:
+        """Return the logarithm of load and its predicted spread, each of shape (n_days, 24).
+
+        Parameters
+        ----------
+        days : ndarray of int, shape (n_days,)
+        lead : int
+            Hours before each day from which on load is not known.
+        weather_lead : int
+            Hours before each day from which on weather is forecast. NaN where it is not known.
         """
         from xgboost import DMatrix
 
         member = self.member
         self._explain(int(days.min()), int(days.max()))
-        origins = days * HOURS - lead
-        paths = self._course.forecast(days, origins)
+        paths = self._course.forecast(days, days * HOURS - weather_lead)
         calendar = calendar_of(self._clock, days, member.response.names)
         linear = member.response.predict(paths, calendar)
         linear += member.correction.predict(self._residuals, days, lead, calendar.month)

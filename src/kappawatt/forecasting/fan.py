@@ -65,7 +65,8 @@ class Warned:
     Parameters
     ----------
     code : str
-        For programs: `suspect`, `late`, `no_holidays`, `naive_closer`, or one of a forecaster of one's own.
+        For programs: `suspect`, `late`, `no_holidays`, `naive_closer`, `no_weather`, or one of a forecaster of one's
+        own.
     detail : str
         For people.
     """

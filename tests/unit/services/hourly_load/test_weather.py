@@ -164,7 +164,7 @@ def test_many_days_at_once_give_the_same_bits_as_each_alone(fitted: Fitted, told
         np.testing.assert_array_equal(fan.quantiles, fitted.forecast(past, targets).quantiles)
 
 
-def test_a_day_whose_weather_is_not_known_is_forecast_without(fitted: Fitted, told: History) -> None:
+def test_a_day_whose_weather_is_not_known_is_forecast_without_and_says_so(fitted: Fitted, told: History) -> None:
     past, targets = question(told, "2014-05-20")
     ended = {name: one[: len(past)] for name, one in past.covariates.items()}
 
@@ -173,6 +173,8 @@ def test_a_day_whose_weather_is_not_known_is_forecast_without(fitted: Fitted, to
     np.testing.assert_array_equal(
         fan.quantiles, replace(fitted, weather=()).forecast(replace(past, covariates={}), targets).quantiles
     )
+    assert [warned.code for warned in fan.warnings] == ["no_weather"]
+    assert fitted.forecast(past, targets).warnings == ()
 
 
 def test_files_give_the_same_bits(fitted: Fitted, told: History) -> None:
@@ -190,3 +192,15 @@ def test_files_of_other_terms_are_refused(fitted: Fitted) -> None:
 
     with pytest.raises(ArtifactInvalid, match="coefficients of shape"):
         unpack(files)
+
+
+def test_weather_measured_between_a_leads_hour_and_the_issue_time_is_read(fitted: Fitted, told: History) -> None:
+    day = np.datetime64("2014-05-20")
+    past, targets = told.until(issue_time(day, NOON, ZONE) + 6 * HOUR), day_intervals(day, ZONE, 3600)
+    warmer = {name: one.copy() for name, one in past.covariates.items()}
+    for one in warmer.values():
+        one[len(past) - 3 : len(past)] += 8.0
+
+    fan = fitted.forecast(replace(past, covariates=warmer), targets)
+
+    assert not np.array_equal(fan.median, fitted.forecast(past, targets).median)
