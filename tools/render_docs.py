@@ -117,7 +117,10 @@ One JSON document for each series and issue time on {FORECASTS}: `id`, `key`, `i
 `corrected`, `time_zone`, `step_seconds`, `target`, `unit`, `target_time` (a list: the start of each interval of a
 local day, 23, 24 or 25 hours), `quantiles` (a list of the same length for each level of the stream, 19 of `"0.05"` to
 `"0.95"` as shipped), `day` (quantiles of figures of the whole day, where a stream has them), `filled` (intervals of
-the history that were missing and filled), `fallback` and `fallback_reason` (the seasonal naive stood in), `model`,
+the history that were missing and filled), `trusted_until` (end of the newest value that is known and not suspect),
+`suspect` and `suspect_spans` (values taken for missing, [why](forecasts.md#suspect-values)), `warnings` (a list of
+`code` and `detail`, [which](forecasts.md#warnings)), `fallback` and `fallback_reason` (the seasonal naive stood in),
+`model`,
 `version`, and `source_topic`, `source_log`, `source_partition`, `source_offset` of the reading that made it due. The
 id is `SERVICE:LOG/SERIES/ISSUE_TIME/AVAILABLE_AT@VERSION`: the same log gives the same ids. When late data changes what
 would have been known, a correction follows with the same `issue_time` and a later `available_at`.
