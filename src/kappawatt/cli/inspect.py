@@ -328,8 +328,12 @@ def _tell_series(out: _Output, one: Seen) -> None:
     for finding in (*one.findings, *one.clock):
         out.pair(finding.name, finding.text)
     told = {finding.name for finding in one.findings}
-    nothing = [check for check in CHECKS if check not in told]
+    short = {check: days for check, days in quality.unchecked.items() if check not in told}
+    nothing = [check for check in CHECKS if check not in told and check not in short]
     out.pair("nothing of", ", ".join(nothing))
+    if short:
+        needed = ", ".join(f"{check}: {days} day{'s' if days > 1 else ''}" for check, days in short.items())
+        out.pair("not checked", f"for which the series is too short ({needed} and more)")
 
 
 def _plots(series: SeriesFile, marks: str) -> Iterator[str]:
@@ -465,8 +469,10 @@ def _hints(file: Path, error: str, looks: Glance, time_zone: str) -> Iterator[st
             value = next(iter(re.findall(r"'([^']+)'", error)), None)
         elif flag == "--time-zone" and zones:
             value = zones[0]
-        elif flag == "--unit" and "MW" in error:
-            value = "MW"
+        elif flag == "--unit":
+            told = re.search(r"--unit ([kMG]?Wh?)\b", error)
+            is_none = "a unit that is not read" in error  # then any unit would be a guess
+            value = told[1] if told else None if is_none else "MW" if "MW" in error else value
         if value is None:
             continue
         given = shlex.join(_plain(word) for word in (str(file), flag, *([value] if value else [])))
@@ -609,6 +615,10 @@ def _series(one: Seen) -> dict[str, Any]:
         "negative": quality.negative_count,
         "beyond_limits": {"count": quality.beyond_count + tally.beyond, "min": low, "max": high},
         "register": {"is_register": quality.is_register, **_spans(quality.register)},
+        "unit_changes": [
+            {"at": moment_text(np.array([j.start])), "before": j.before, "after": j.after} for j in quality.jumps
+        ],
+        "not_checked": list(quality.unchecked),
         "level_changes": [{"date": str(s.date), "before": s.before, "after": s.after} for s in quality.shifts],
         "clock_changes": None if one.changes is None else [_change(change) for change in one.changes],
         "clock": [f.text for f in one.clock],

@@ -299,6 +299,8 @@ class _Assembly:
         starts = self._starts(key, rows, numbers[rows], step)
         rows, starts = rows[~np.isnat(starts)], starts[~np.isnat(starts)]
         shown = len(rows)
+        if not self.time.is_off_grid_noise:  # also of rows off the grid, or the others of such a part count as whole
+            self._require_one_length(value.key or key, starts, step, stream)
         on = self._on_the_grid(rows, starts, step)
         rows, starts = rows[on], starts[on]
         whole = len(rows)
@@ -306,10 +308,7 @@ class _Assembly:
         inside = np.ones(len(rows), dtype=np.bool_)
         if not self.options.register:  # its differences have limits, not its readings
             inside = self._within_limits(value, rows, values, stream, factor)
-        other = spaced_otherwise(starts, step, sorted({step, *stream.steps}))
-        if other is not None:
-            got = f"rows {_minutes(int(other))} and {_minutes(step)} apart"
-            raise PayloadInvalid.of(value.key or key or "file", got, "rows of one length: a file for each")
+        self._require_one_length(value.key or key, starts, step, stream)
         rows, starts, values = rows[inside], starts[inside], values[inside]
         possible, before = len(rows), len(self.problems)
         if self.options.register:
@@ -323,6 +322,13 @@ class _Assembly:
         self.tallies.append(Tally(agreeing, contradicting, shown - whole, given - shown, whole - possible, first))
         name = as_key(value.key or key)
         return SeriesFile(name, self.zone, step, starts, values, self.published[rows], stream=stream), rows
+
+    def _require_one_length(self, name: str, starts: Times, step: int, stream: Stream) -> None:
+        """Refuse intervals of two lengths."""
+        other = spaced_otherwise(starts, step, sorted({step, *stream.steps}))
+        if other is not None:
+            got = f"rows {_minutes(int(other))} and {_minutes(step)} apart"
+            raise PayloadInvalid.of(name or "file", got, "rows of one length: a file for each")
 
     def _starts(self, key: str, rows: NDArray[np.intp], values: NDArray[np.float64], step: int) -> Times:
         times = self.times

@@ -18,10 +18,22 @@ from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Table
 from kappawatt.datasets.reading.times import ABBREVIATIONS, FORMS, is_time, read_clock, read_times, split_span
-from kappawatt.datasets.reading.units import ENERGY, Unit, is_rate, multiple_in, unit_in, unit_named
+from kappawatt.datasets.reading.units import (
+    ENERGY,
+    POWER,
+    UNITS,
+    Unit,
+    is_rate,
+    multiple_in,
+    multiplied,
+    unit_in,
+    unit_named,
+    unknown_unit_in,
+)
 from kappawatt.datasets.reading.words import (
     COMMON,
     FORECAST,
+    WORD_BESIDE,
     WORD_END,
     WORD_EXTREME,
     WORD_GENERATION,
@@ -29,6 +41,7 @@ from kappawatt.datasets.reading.words import (
     WORD_KEY,
     WORD_LOAD,
     WORD_METER,
+    WORD_OTHER_ENERGY,
     WORD_START,
     WORD_TARIFF,
     WORD_TEMPERATURE,
@@ -43,13 +56,16 @@ __all__ = ["GENERIC", "generic_meaning", "key_of_column", "key_of_file", "kind_o
 
 GENERIC = "no publisher's; by its names and cells"
 ASKED_ROWS = 500
-COLUMN_KEY = re.compile(r"(.+?)[_\s\-(\[]+(?:[kMG]?Wh?)[)\]]?", re.IGNORECASE)
+COLUMN_KEY = re.compile(
+    r"(.+?)[_\s\-(\[]+(?:[kMG]?Wh?|(?:kilo|mega|giga)?watts?(?:[ -]?(?:hours?|stunden?))?)[)\]]?", re.IGNORECASE
+)
 STEM = re.compile(r"_hourly.*|_quarter.?hour.*|[-_. ]?\d{4}[-_]\d{2}.*", re.IGNORECASE)
 UNNAMED = ("", "unnamed: 0", "index", "level_0")
 YEAR = re.compile(r"(?:19|20)\d\d")
 MOST_NAMED = 8
 LONGEST_DAY = 25  # h
 FEW_ROWS = 4
+MEASURED = [unit.name for unit in UNITS.values() if unit.quantity in (ENERGY, POWER)]
 
 
 def generic_meaning(table: Table, options: Options, name: str) -> Meaning:
@@ -278,7 +294,11 @@ def _values(
             elif is_rate(header[place]):
                 left_out.append(LeftOut(header[place], "a price or a rate"))
             elif WORD_GENERATION.search(header[place]):
-                left_out.append(LeftOut(header[place], "generation"))
+                left_out.append(LeftOut(header[place], "generation, or what went into the grid"))
+            elif WORD_OTHER_ENERGY.search(header[place]):
+                left_out.append(LeftOut(header[place], "no electricity"))
+            elif WORD_BESIDE.search(header[place]):
+                left_out.append(LeftOut(header[place], "something beside the load, not the load of an interval"))
             elif WORD_EXTREME.search(header[place]):
                 extremes.append(place)
             else:
@@ -288,6 +308,12 @@ def _values(
             allowed = "a column of the intervals' means, or one named by --value-column"
             raise PayloadInvalid.of("header", f"extremes of intervals only: {names}", allowed)
         left_out.extend(LeftOut(header[place], "an extreme of the interval, not its mean") for place in extremes)
+        strange = [place for place in places if _has_unknown_unit(table, place) and not options.unit]
+        if 0 < len(strange) < len(places):
+            left_out.extend(
+                LeftOut(header[p], f"in {unknown_unit_in(header[p])!r}, a unit that is not read") for p in strange
+            )
+            places = [place for place in places if place not in strange]
         with_unit = [place for place in places if unit_in(header[place])]
         if len(places) > 1 and 0 < len(with_unit) < len(places):
             left_out.extend(LeftOut(header[p], "no unit, where others have one") for p in places if p not in with_unit)
@@ -307,7 +333,14 @@ def _values(
         unit = unit_in(header[place]) or unit_named(table.units.get(place, "")) or _unit_beside(table, place)
         if multiple_in(header[place]) and not options.unit:
             got = f"{header[place]!r}, in {multiple_in(header[place])}"
-            raise PayloadInvalid.of("header", got, "a plain unit: multiply the column, or say --unit")
+            as_it_is = multiplied(multiple_in(header[place]))
+            hint = f"say --unit {as_it_is}" if as_it_is else "multiply the column, and say --unit"
+            raise PayloadInvalid.of("header", got, f"a plain unit: {hint}")
+        if multiple_in(header[place]):
+            unit = None  # a person says what they are in
+        elif unit is None and not options.unit and unknown_unit_in(header[place]):
+            got = f"{header[place]!r}, in {unknown_unit_in(header[place])!r}, a unit that is not read"
+            raise PayloadInvalid.of("header", got, f"one of {', '.join(MEASURED)}; --unit, if it is one all the same")
         column_key = "" if key else key_of_column(header[place])
         lone = column_key if column_key or len(places) > 1 else own
         stream = "" if unit or options.unit else _stream_of(table, place)
@@ -320,6 +353,12 @@ def _values(
     if key:
         found = [Value(v.place, "", v.unit, v.stream, v.field) for v in found]
     return found
+
+
+def _has_unknown_unit(table: Table, place: int) -> bool:
+    """Whether a column's name has a unit that is not known, and nothing beside it says another."""
+    is_told = unit_named(table.units.get(place, "")) or _unit_beside(table, place)
+    return not is_told and bool(unknown_unit_in(table.header[place]))
 
 
 def _refuse_tariffs(names: Sequence[str]) -> None:

@@ -18,9 +18,11 @@ __all__ = [
     "convert",
     "is_rate",
     "multiple_in",
+    "multiplied",
     "to_celsius",
     "unit_in",
     "unit_named",
+    "unknown_unit_in",
 ]
 
 POWER, ENERGY, PRICE = "power", "energy", "price"
@@ -71,6 +73,15 @@ _BY_WORD = {name.lower(): unit for name, unit in UNITS.items()} | {
     "watt": UNITS["W"],
     "watts": UNITS["W"],
 }
+_BY_WORD |= {
+    f"{long}watt{ending}": UNITS[f"{short}{quantity}"]
+    for long, short in (("kilo", "k"), ("mega", "M"), ("giga", "G"))
+    for endings, quantity in (
+        (("", "s"), "W"),
+        (("hour", "hours", "-hour", "-hours", " hour", " hours", "stunde", "stunden"), "Wh"),
+    )
+    for ending in endings
+}
 _WORDS = sorted(_BY_WORD, key=len, reverse=True)
 # A unit stands alone: after a space, in brackets, behind an underscore, or as the name's capitals (LoadMW).
 _IN_NAME = re.compile(
@@ -80,12 +91,29 @@ _IN_NAME = re.compile(
 
 _MEAN = re.compile(r"([kMG]?W)h/h(?![a-z])", re.IGNORECASE)
 _RATE = re.compile(
-    r"/ *(?:[kMG]?Wh?)(?![a-z])|[kMG]?Wh? */ *(?:m|kg|t)(?![a-z])|gco2"
+    r"(?:/|(?:^|[_\W])per[_\W]) *(?:[kMG]?Wh?)(?![a-z])|[kMG]?Wh? */ *(?:m|kg|t)(?![a-z])|gco2"
     r"|(?:^|[_\W])(?:eur|usd|gbp|aud|chf|ct|cents?|prices?|preise?|prix|precio|cost|kosten|tariff?)(?:$|[_\W])|[€$£]",
     re.IGNORECASE,
 )
 _MULTIPLE = re.compile(
-    r"(?:tsd|tausend|thousand|mio|million|万|千)\W*(?:[kMG]?Wh?)(?![a-z])|(?<![\w.])1?0{2,} *(?:[kMG]Wh?)(?![a-z])",
+    r"(?:tsd|tausend|thousand|mio|million|万|千)\W*(?:[kMG]?Wh?)(?![a-z])"
+    r"|(?:(?<![\w.])|(?<=[^a-z]x)|(?<=^x))(?:1?0{2,}|10 *(?:\^|\*\*)? *[3-9³⁶⁹]|1e\+?\d+) *[x×*]? *"
+    r"(?:[kMG]?Wh?)(?![a-z])",
+    re.IGNORECASE,
+)
+_BRACKET = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
+# What brackets say that is no unit: how a value was made, its interval, whose it is.
+_NO_UNIT = re.compile(
+    r"(?:actual|total|sum|summe|mean|average|avg|mittel(?:wert)?|gross|net|brutto|netto|ist(?:wert)?|measured|gemessen|"
+    r"hourly|quarter.?hourly|hour|h|load|last|demand|consumption|verbrauch|usage|power|energy|electricity|strom|"
+    r"\d+ *(?:min(?:utes?|uten)?|h)|(?:19|20)\d\d|[\W_])+",
+    re.IGNORECASE,
+)
+# Words for what is no power or energy of a load; a letter alone stands for one in brackets only.
+_OTHER_UNIT = re.compile(
+    r"%|‰|(?:^|[_\W])(percent(?:age)?|pct|prozent|p\.?u\.?|per.?unit|(?:load.?)?factor|faktor|pf|ratio|index|share|anteil|"
+    r"normali[sz]ed|scaled|n?m3|m³|cbm|lit(?:er|re)s?|gal(?:lons?)?|[cm]?cf|therms?|(?:k|mm)?btu|[kmgt]j|joules?|k?cal|gcal|toe|"
+    r"[km]?vah?|[km]?varh?|m?amps?|amperes?|k?volts?|kv|hz|kilograms?|tonnes?)(?:$|[_\W])|lastfaktor|auslastung",
     re.IGNORECASE,
 )
 
@@ -105,6 +133,44 @@ def multiple_in(name: str) -> str:
     """Return the multiple of a unit that a column's name holds, such as `Tsd. kWh`; "" if it holds none."""
     match = _MULTIPLE.search(name)
     return match[0] if match else ""
+
+
+def multiplied(text: str) -> str:
+    """Return the unit that a multiple of another is; "" if there is none such.
+
+    Examples
+    --------
+    >>> multiplied("10^3 MW"), multiplied("Tsd. kWh"), multiplied("1000 kW"), multiplied("100 MW")
+    ('GW', 'MWh', 'MW', '')
+    """
+    match = re.search(r"([kMG]?)(Wh?)$", text, re.IGNORECASE)
+    prefix = re.match(r"tsd|tausend|thousand|千|10 *(?:\^|\*\*)? *[3³]|1?000(?!0)|1e\+?0?3", text, re.IGNORECASE)
+    millions = re.match(r"mio|million|10 *(?:\^|\*\*)? *[6⁶]|1?000000(?!0)|1e\+?0?6", text, re.IGNORECASE)
+    if match is None or not (prefix or millions):
+        return ""
+    prefixes = ["", "k", "m", "g"]
+    place = prefixes.index(match[1].lower()) + (2 if millions else 1)
+    unit = unit_named(prefixes[place] + match[2]) if place < len(prefixes) else None
+    return unit.name if unit else ""
+
+
+def unknown_unit_in(name: str) -> str:
+    """Return what stands for a unit in a column's name and is none of power or energy; "" if nothing does.
+
+    Examples
+    --------
+    >>> unknown_unit_in("Demand (kVA)"), unknown_unit_in("consumption_m3"), unknown_unit_in("Load (A)")
+    ('kVA', 'm3', 'A')
+    >>> unknown_unit_in("Load (kilowatts)"), unknown_unit_in("load (actual, 15 min)"), unknown_unit_in("netzlast")
+    ('', '', '')
+    """
+    if unit_in(name) is not None:
+        return ""
+    other = _OTHER_UNIT.search(name)
+    if other is not None:
+        return other[1] or other[0]
+    told = (match[1].strip() for match in _BRACKET.finditer(name))
+    return next((text for text in told if text and not _NO_UNIT.fullmatch(text)), "")
 
 
 def unit_named(text: str) -> Unit | None:

@@ -9,6 +9,7 @@ from kappawatt.datasets.reading.labels import Labels
 __all__ = [
     "COMMON",
     "FORECAST",
+    "WORD_BESIDE",
     "WORD_END",
     "WORD_EXTREME",
     "WORD_GENERATION",
@@ -16,6 +17,7 @@ __all__ = [
     "WORD_KEY",
     "WORD_LOAD",
     "WORD_METER",
+    "WORD_OTHER_ENERGY",
     "WORD_START",
     "WORD_TARIFF",
     "WORD_TEMPERATURE",
@@ -27,7 +29,7 @@ __all__ = [
 
 FORECAST = re.compile(
     r"forecast|fcst|frcst|predict|prognos|vorhersage|pr[ée]visi[oó]n|day.?ahead|schedul|fahrplan|pron[oó]stico"
-    r"|(?:^|[_\W])(?:da|plan|planned|budget|yhat\w*)(?:$|[_\W])",
+    r"|intra.?day|(?:^|[_\W])(?:da|plan|planned|budget|yhat\w*|prog|prev(?:ista|isto|ue|u))(?:$|[_\W])",
     re.IGNORECASE,
 )
 WORD_START = re.compile(r"begin|start|anfang|from\b|(?:^|[_\W])(?:von|d[ée]but|desde|inicio)(?:$|[_\W])", re.IGNORECASE)
@@ -40,7 +42,20 @@ WORD_UTC = re.compile(r"(?:^|[_\W])(?:utc|gmt)(?:$|[_\W])", re.IGNORECASE)
 WORD_OFFSET = re.compile(r"(?:utc|gmt) *([+-]) *(\d{1,2})(?![\d:])", re.IGNORECASE)
 WORD_NO_UTC = re.compile(r"local|lokal|not |nicht|bst|ce[st]t?(?![a-z])|mez|mesz|/|[+-] *\d", re.IGNORECASE)
 WORD_GENERATION = re.compile(
-    r"solar|wind|generation|erzeugung|einspeisung|feed.?in|(?:^|[_\W])(?:pv|gen)(?:$|[_\W])", re.IGNORECASE
+    r"solar|wind|generation|erzeugung|einspeisung|feed.?in|r[üu]ckspeisung|(?:^|[_\W])(?:pv|gen|export(?:s|ed)?|surplus|"
+    r"[üu]berschuss|produ(?:ction|ktion|cci[oó]n|zione|ced)|injection|injected|returned|teruglevering)(?:$|[_\W])",
+    re.IGNORECASE,
+)
+WORD_OTHER_ENERGY = re.compile(
+    r"(?:^|[_\W])(?:natural.?gas|gas|erdgas|gaz|water(?!.?heat)|wasser|district.?heat(?:ing)?|heat(?!.?pump|ing)|w[äa]rme|"
+    r"fernw[äa]rme|steam|dampf)(?:$|[_\W])",
+    re.IGNORECASE,
+)
+WORD_BESIDE = re.compile(
+    r"(?:^|[_\W])(?:lag(?:ged)?_?\d*\w?|shift(?:ed)?_?\d*|rolling|capacity|capability|kapazit[äa]t|installed|installiert\w*|"
+    r"limits?|grenze|reserves?|reserven?|ramp(?:s|ing|_?rate)?|loss(?:es)?|verluste?|netzverluste?|vortag\w*|previous|"
+    r"yesterday|last.?week|vorwoche|errors?|residuals?|abweichung)(?:$|[_\W])",
+    re.IGNORECASE,
 )
 WORD_EXTREME = re.compile(
     r"(?:(?:^|(?<!\d)[_\W])p?|(?<=[a-z])(?-i:(?=[MP])))"  # a load of 15 min is none
@@ -69,7 +84,8 @@ WORD_TEMPERATURE = re.compile(r"(?:(?:air_?)?temperature(?:_?c)?|temp_c)(_foreca
 COMMON = frozenset(
     [
         "actual", "actual_load", "average", "avg", "carga", "charge", "consumo", "consumption", "demand", "demanda",
-        "electricity", "energy", "energy_kwh", "gw", "kw", "kwh", "last", "lastgang", "leistung", "load", "load_actual",
+        "electricity", "energy", "energy_kwh", "grid_import",
+        "gw", "import", "imported", "kw", "kwh", "last", "lastgang", "leistung", "load", "load_actual",
         "mean", "measurement", "mittel", "mittelwert", "moy", "moyenne", "mw", "mwh", "netzlast", "pavg", "pmean",
         "pmittel", "pmoy", "power", "power_mw", "puissance", "reading", "readings",
         "system_load", "target", "total", "total_load", "usage", "usage_kwh", "valeur", "value", "values",
