@@ -20,6 +20,7 @@ SHOWN = 3
 NEAR = 4 * HOUR  # of a change of the clock: labels in PJM's way miss up to three hours around it
 CHECKS = (
     "missing", "doubled", "off the grid", "stuck", "zeros", "spikes", "negative", "beyond limits", "register", "level",
+    "unit",
 )  # fmt: skip
 
 
@@ -55,6 +56,7 @@ def findings(series: SeriesFile, quality: Quality, tally: Tally) -> list[Finding
         _beyond(series, quality, tally, unit),
         _register(series, quality, unit),
         _levels(quality, unit),
+        _jumps(series, quality, unit),
     ]
     return [finding for finding in told if finding is not None]
 
@@ -179,6 +181,18 @@ def _levels(quality: Quality, unit: str) -> Finding | None:
     more = f", and {len(quality.shifts) - SHOWN} more" if len(quality.shifts) > SHOWN else ""
     text = f"the mean changes from one day to the next and stays for two weeks: {', '.join(shown)}{more}"
     return Finding("level", text, len(quality.shifts))
+
+
+def _jumps(series: SeriesFile, quality: Quality, unit: str) -> Finding | None:
+    if not quality.jumps:
+        return None
+    shown = [
+        f"{local_text(one.start, series.time_zone)} from {number(one.before)} to {number(one.after)} {unit}"
+        for one in quality.jumps[:SHOWN]
+    ]
+    more = f", and {len(quality.jumps) - SHOWN} more" if len(quality.jumps) > SHOWN else ""
+    text = f"values jump by a factor of 1000 and stay, as if their unit changed: {', '.join(shown)}{more}"
+    return Finding("unit", text, len(quality.jumps))
 
 
 def _longest(series: SeriesFile, spans: Spans, unit: str = "") -> str:

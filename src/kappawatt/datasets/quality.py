@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kappawatt.datasets.jumps import Jump, unit_jumps
 from kappawatt.datasets.profiles import daily_means
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.forecasting.calendar import Instant, Times
 from kappawatt.forecasting.registers import looks_like_a_register, runs_that_never_fall
-from kappawatt.forecasting.suspects import STUCK_SECONDS, equal_runs, spikes, stuck_runs
+from kappawatt.forecasting.suspects import FEWEST_DAYS, STUCK_SECONDS, equal_runs, spikes, stuck_runs
 
 __all__ = ["Quality", "Shift", "Shifts", "Span", "Spans", "Spikes", "examine", "without_spikes"]
 
@@ -176,6 +177,10 @@ class Quality:
     is_register : bool
         Whether most of the series is so. Stuck runs, spikes and levels are then not looked for.
     shifts : tuple of Shift
+    jumps : tuple of Jump
+        Where values become 1000 times as large, or as small.
+    days : int
+        From the first value to the last, the last begun one counted: what some checks need a number of.
     """
 
     intervals: int
@@ -195,6 +200,14 @@ class Quality:
     register: Spans
     is_register: bool
     shifts: Shifts
+    jumps: tuple[Jump, ...] = ()
+    days: int = 0
+
+    @property
+    def unchecked(self) -> dict[str, int]:
+        """Checks that a series is too short for, and how many days each needs."""
+        needed = {"spikes": FEWEST_DAYS, "register": 1, "level": 2 * SHIFT_DAYS}
+        return {name: days for name, days in needed.items() if self.days < days}
 
     @property
     def missing_share(self) -> float:
@@ -242,6 +255,8 @@ def examine(series: SeriesFile) -> Quality:
         register=register,
         is_register=is_register,
         shifts=() if is_register else _shifts(series),
+        jumps=() if is_register else unit_jumps(times, known, step),
+        days=-(-int(place[-1] - place[0] + 1) * step // 86_400) if len(place) else 0,
     )
 
 

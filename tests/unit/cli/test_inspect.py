@@ -76,6 +76,24 @@ def test_it_says_how_a_file_is_read_and_what_told_it(write: Write) -> None:
     assert "nothing of     missing, doubled" in result.output
 
 
+def test_what_a_short_series_is_not_checked_for_is_not_claimed(write: Write) -> None:
+    few = call(write("few.csv", "\n".join([HEADER, *rows()[:48]])), "--labels", "start").output
+    many = call(write("many.csv", "\n".join([HEADER, *rows()]))).output
+
+    assert "not checked    for which the series is too short (spikes: 14 days, level: 28 days and more)" in few
+    assert "spikes" not in few.partition("nothing of")[2].partition("not checked")[0]
+    assert "not checked" not in many
+
+
+def test_a_factor_of_1000_within_a_few_days_is_told(write: Write) -> None:
+    table = [row if i < 60 else f"{row}000" for i, row in enumerate(row.partition(".")[0] for row in rows()[:120])]
+
+    result = call(write("town.csv", "\n".join([HEADER, *table])))
+
+    assert "values jump by a factor of 1000 and stay" in result.output
+    assert "2023-03-03 12:00" in result.output
+
+
 def test_output_is_narrow_enough_and_has_no_colours(write: Write) -> None:
     result = call(write("town.csv", "\n".join([HEADER, *rows()])))
 

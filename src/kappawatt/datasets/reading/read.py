@@ -12,6 +12,7 @@ import orjson
 
 from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.budget import FILES, Budget
+from kappawatt.datasets.jumps import unit_jumps
 from kappawatt.datasets.reading.assemble import Found, assemble
 from kappawatt.datasets.reading.cell_units import without_units
 from kappawatt.datasets.reading.commas import refuse_cut_numbers
@@ -56,7 +57,7 @@ def read_file(path: Path, options: Options = NOTHING_SAID, stream: Stream | None
         if size > MOST_BYTES:
             raise PayloadTooLarge.of("file", f"{size} bytes", f"up to {MOST_BYTES}")
         found = read_bytes(path.read_bytes(), options, stream, name=path.name)
-        return found if options.register else _without_registers(found)
+        return _with_jumps(found if options.register else _without_registers(found))
     except OSError as error:
         raise PayloadInvalid(f"{path}: {error.strerror}") from error
     except PayloadTooLarge as error:
@@ -114,6 +115,18 @@ def _without_registers(found: Found) -> Found:
             raise PayloadInvalid.of(one.key, got, "what each interval added: --register takes their differences")
         why = f"of {one.key}; --register takes the differences of a counter's readings"
         facts.append(Fact("values", "never fall, as a counter's readings do", why))
+    return replace(found, facts=facts)
+
+
+def _with_jumps(found: Found) -> Found:
+    """What a file holds, and that a series' unit may change within it."""
+    facts = list(found.facts)
+    for one in found.series:
+        jumps = unit_jumps(one.starts, one.values, one.step)
+        if jumps:
+            first = jumps[0]
+            why = f"of {one.key} at {str(first.start)[:16]}Z; as if its unit changed"
+            facts.append(Fact("values", f"jump from {first.before:g} to {first.after:g} and stay", why))
     return replace(found, facts=facts)
 
 
