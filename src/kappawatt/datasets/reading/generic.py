@@ -16,7 +16,7 @@ from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.meaning import Form, LeftOut, Meaning, TimeColumn, Value
 from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
 from kappawatt.datasets.reading.options import Options
-from kappawatt.datasets.reading.table import Table
+from kappawatt.datasets.reading.table import Fact, Table
 from kappawatt.datasets.reading.times import ABBREVIATIONS, FORMS, is_time, read_clock, read_times, split_span
 from kappawatt.datasets.reading.units import (
     ENERGY,
@@ -43,6 +43,7 @@ from kappawatt.datasets.reading.words import (
     WORD_METER,
     WORD_OTHER_ENERGY,
     WORD_START,
+    WORD_SUMMER_TIME,
     WORD_TARIFF,
     WORD_TEMPERATURE,
     WORD_TIME,
@@ -65,6 +66,7 @@ YEAR = re.compile(r"(?:19|20)\d\d")
 MOST_NAMED = 8
 LONGEST_DAY = 25  # h
 FEW_ROWS = 4
+SUMMER, WINTER = ("y", "yes", "true", "1", "t", "j", "ja", "s"), ("n", "no", "false", "0", "f", "nein", "w")
 MEASURED = [unit.name for unit in UNITS.values() if unit.quantity in (ENERGY, POWER)]
 
 
@@ -85,6 +87,9 @@ def generic_meaning(table: Table, options: Options, name: str) -> Meaning:
     left_out: list[LeftOut] = []
     time = _time(table, options, kinds, left_out)
     time = replace(time, flag=_column_of_clocks(table, kinds))
+    facts: tuple[Fact, ...] = ()
+    if time.flag is None:
+        time, facts = _with_summer_time(table, time)
     used = {time.place, time.beside, time.flag}
     numbers = [
         place
@@ -100,7 +105,7 @@ def generic_meaning(table: Table, options: Options, name: str) -> Meaning:
             why = "counts the rows" if place in numbers or _is_index(table, place) else f"holds {_says(kinds[place])}"
             left_out.append(LeftOut(header, why))
     days_in = time.zone if time.zone.startswith("Etc/") else ""
-    return Meaning(GENERIC, time, tuple(values), key, left_out=tuple(left_out), days_in=days_in)
+    return Meaning(GENERIC, time, tuple(values), key, left_out=tuple(left_out), facts=facts, days_in=days_in)
 
 
 def _says(kind: str) -> str:
@@ -186,6 +191,31 @@ def _column_of_clocks(table: Table, kinds: Sequence[str]) -> int | None:
             if names and names <= ABBREVIATIONS.keys():
                 return place
     return None
+
+
+def _with_summer_time(table: Table, time: TimeColumn) -> tuple[TimeColumn, tuple[Fact, ...]]:
+    """The column of times with the one that says which of two hours of one label a row is of, if there is one.
+
+    Such columns are written in two ways: true all summer long, or of the second hour alone, as ERCOT's. A label with
+    rows of both kinds is one that the clock shows twice; whether other rows are true as well tells the way.
+    """
+    place = next((p for p, name in enumerate(table.header) if WORD_SUMMER_TIME.fullmatch(name.strip())), None)
+    if place is None or place in (time.place, time.beside):
+        return time, ()
+    words = [text.strip().lower().removesuffix(".0") for text in table.texts(place)]
+    if not set(words) <= {*SUMMER, *WINTER, ""}:
+        return time, ()
+    beside = [""] * len(words) if time.beside is None else table.texts(time.beside)
+    said: dict[tuple[str, str], set[bool]] = {}
+    for label, more, word in zip(table.texts(time.place), beside, words, strict=True):
+        if word:
+            said.setdefault((label, more), set()).add(word in SUMMER)
+    is_summer = any(kinds == {True} for kinds in said.values())
+    name, second = repr(table.header[place]), WINTER if is_summer else SUMMER
+    told = next((text.strip() for text, word in zip(table.texts(place), words, strict=True) if word in second), "")
+    way = "summer time" if is_summer else "the second of two hours"
+    fact = Fact("hours shown twice", f"{name} says which; {told!r} is the second", f"{way} is what it marks")
+    return replace(time, flag=place, second_words=second), (fact,) if told else ()
 
 
 def _are_days(table: Table, place: int) -> bool:

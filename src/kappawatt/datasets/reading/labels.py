@@ -251,7 +251,31 @@ def starts_of(
         if not is_in_order or order == 0:
             is_second = _by_continuity(early, late, repeated, is_second, values, interval)
         starts[repeated[is_second]] = late[repeated[is_second]]
-    return starts - interval if labels is Labels.END else starts
+    if labels is Labels.END:
+        starts = starts - interval
+        if second is None:
+            starts = _with_its_hour(wall, starts, zone)
+    return starts
+
+
+def _with_its_hour(wall: Times, starts: Times, zone: str) -> Times:
+    """Starts of labels of ends, where a file has one row at each time that the clock shows twice.
+
+    The label that closes the repeated time is shown once, after its second turn; the others are taken for the first.
+    All of one hour are of one turn.
+    """
+    known = wall[~np.isnat(wall)]
+    if not len(known):
+        return starts
+    found = starts.copy()
+    for instant, shift in zip(*clock_changes(zone, known.min() - DAY, known.max() + DAY), strict=True):
+        after = to_local(np.array([instant]), zone)[0]
+        if shift >= np.timedelta64(0, "ms") or known.min() > after:
+            continue
+        inside = wall[(wall > after) & (wall < after - shift)]
+        if len(inside) and len(np.unique(inside)) == len(inside) and (wall == after).sum() < 2:
+            found[wall == after - shift] += shift
+    return found
 
 
 def lone_at_the_beginning(wall: Times, step: int, labels: Labels, zone: str) -> NDArray[np.bool_]:

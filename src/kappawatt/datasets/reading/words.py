@@ -19,6 +19,7 @@ __all__ = [
     "WORD_METER",
     "WORD_OTHER_ENERGY",
     "WORD_START",
+    "WORD_SUMMER_TIME",
     "WORD_TARIFF",
     "WORD_TEMPERATURE",
     "WORD_TIME",
@@ -61,6 +62,11 @@ WORD_EXTREME = re.compile(
     r"(?:(?:^|(?<!\d)[_\W])p?|(?<=[a-z])(?-i:(?=[MP])))"  # a load of 15 min is none
     r"(?:min|max|mini|maxi|minimum|maximum|m[ií]nim[ao]|m[áa]xim[ao]|peak|spitze|spitzenlast|h[öo]chst(?:last|wert)|"
     r"lowest|highest)(?:$|[_\W])|(?:^|[_\W])(?-i:(?:Max|Min|Peak)(?=[A-Z]))",
+    re.IGNORECASE,
+)
+WORD_SUMMER_TIME = re.compile(
+    r"(?:is[_ ]?)?(?:dst|daylight[_ ]?saving(?:s)?(?:[_ ]?time)?|summer[_ ]?time|sommerzeit)(?:[_ ]?flag)?|"
+    r"repeated[_ ]?hour(?:[_ ]?flag)?",
     re.IGNORECASE,
 )
 WORD_TARIFF = re.compile(

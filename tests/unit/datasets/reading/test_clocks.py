@@ -239,3 +239,46 @@ def test_a_clock_by_its_offset_has_whole_hours() -> None:
     assert fixed_clock("America/New_York") == "UTC-05:00"
     with pytest.raises(SettingInvalid, match="--clock: got 'UTC-03:20'"):
         Options.of({"clock": "UTC-03:20"})
+
+
+def _autumn(flag: str, values: tuple[str, str], *, summer: bool) -> tuple[bytes, list[datetime]]:
+    """Four days by the hour around the change in Berlin, the repeated hour's rows exchanged, and their starts."""
+    starts = [datetime(2024, 10, 24, 22) + timedelta(hours=i) for i in range(97)]
+    rows = []
+    for i, start in enumerate(starts):
+        local = start.replace(tzinfo=UTC).astimezone(BERLIN)
+        is_true = local.dst() != timedelta(0) if summer else bool(local.fold)
+        rows.append(f"{local:%Y-%m-%d %H:%M},{values[0] if is_true else values[1]},{700 + i}")
+    at = starts.index(datetime(2024, 10, 27, 0))
+    rows[at], rows[at + 1] = rows[at + 1], rows[at]
+    return "\n".join([f"time,{flag},load_mw", *rows, ""]).encode(), starts
+
+
+@pytest.mark.parametrize("summer", [True, False])
+@pytest.mark.parametrize(
+    ("flag", "values"), [("dst", ("Y", "N")), ("is_dst", ("1", "0")), ("DST flag", ("True", "False"))]
+)
+def test_a_column_of_summer_time_tells_two_hours_of_one_label_apart(
+    flag: str, values: tuple[str, str], summer: bool
+) -> None:
+    data, starts = _autumn(flag, values, summer=summer)
+
+    found = read_bytes(data, Options.of({"time_zone": "Europe/Berlin"}), name="town.csv")
+
+    [series] = found.series
+    order = np.argsort(series.starts)
+    assert series.starts[order].tolist() == starts
+    assert series.values[order].tolist() == [700.0 + i for i in range(97)]
+    assert any(fact.name == "hours shown twice" for fact in found.facts)
+
+
+def test_quarters_of_an_hour_that_a_file_has_once_are_all_of_one_turn() -> None:
+    labels = [datetime(2024, 10, 24) + timedelta(minutes=15 * (i + 1)) for i in range(96 * 5)]
+    text = "\n".join(["time,load_mw", *(f"{label:%Y-%m-%d %H:%M},{500 + i}" for i, label in enumerate(labels)), ""])
+    options = Options.of({"time_zone": "Europe/Berlin", "clock": "Europe/Berlin", "labels": "end"})
+
+    [series] = read_bytes(text.encode(), options, name="town.csv").series
+
+    places = (series.starts - series.starts[0]).astype(np.int64) // 900_000
+    repeated = 96 * 3 + 8  # the first quarter of the hour's first turn: 02:00 by the local clock
+    assert sorted(set(range(96 * 5 + 4)) - set(places.tolist())) == list(range(repeated + 4, repeated + 8))
