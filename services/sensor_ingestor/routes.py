@@ -91,11 +91,13 @@ FILE_TYPES = (  # that people send, and this door does not read
     "application/vnd.apache.parquet",
     "application/x-parquet",
 )
+XML_TYPES = ("application/xml", "text/xml", "application/atom+xml")  # of Green Button
 READING: tuple[dict[str, Any], ...] = tuple(
     {"name": name, "in": "query", "required": False, "description": said, "schema": {"type": "string", **more}}
     for name, said, more in (
         ("time_column", "Of a table of another layout: the column of times.", {}),
         ("value_column", "The column of measurements.", {}),
+        ("epoch", "Times count seconds or milliseconds since 1970.", {"enum": ["s", "ms"]}),
         ("labels", "What a row's time stands for in its interval.", {"enum": ["start", "end"]}),
         ("sep", "Character between cells.", {}),
         ("decimal", "Character before decimals.", {}),
@@ -148,7 +150,8 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
     }
     known = ", ".join(layout.name for layout in resolve(stream.files)) if stream.files else ""
     export = (
-        f" `text/csv` may also be a table of another layout ({known}, or any with times and numbers); the answer says"
+        f" `text/csv` may also be a table of another layout ({known}, or any with times and numbers, Green Button as `application/xml`"
+        " too; also with `Content-Encoding: gzip`); the answer says"
         " in `read_as` how it was read."
         if known
         else ""
@@ -238,12 +241,14 @@ class _Post:
         if bare_type(request.content_type or "") in FILE_TYPES:
             allowed = f"{', '.join(READABLE)}; `kappawatt ingest` reads workbooks and Parquet"
             raise ContentTypeUnsupported.of("content-type", repr(bare_type(request.content_type or "")), allowed)
-        content_type = content_type_of(request.content_type)
+        takes_files = bool(self._stream.files)
+        is_xml = takes_files and bare_type(request.content_type or "") in XML_TYPES
+        content_type = CSV if is_xml else content_type_of(request.content_type)
         known = request.args.get("known", "end")
         if known not in ("end", "published"):
             raise PayloadInvalid(f"known: got {known[:80]!r}, allowed end or published")
         options = _options() if self._stream.files else NOTHING_SAID
-        body = read_body()
+        body = read_body(gzip=takes_files and content_type == CSV)
         claim = request.headers.get("Idempotency-Key")
         if claim is None:
             rows = self._read(key, content_type, body, known, options)
@@ -422,7 +427,7 @@ class _Door:
             return f"bus: {error}"
         missing = [stream.readings.name for stream in STREAMS if stream.readings.name not in there]
         if missing:
-            return f"bus: topic {', '.join(missing)} is not on {bus.url}"
+            return f"bus: topic {', '.join(missing)} is not on {bus.url}; `kappawatt topics --create` makes it"
         refused = self._refused
         if refused is not None and time.monotonic() - refused[0] < REFUSED_SECONDS:
             return f"bus: {refused[1]}"  # nobody writes to what is not ready: after a while it is tried again

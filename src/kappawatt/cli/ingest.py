@@ -18,6 +18,7 @@ from kappawatt.ingest.senders import Send
 from kappawatt.ingest.series_rows import read_own_rows, recognise, rows_of
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
+from kappawatt.streams.table import STREAMS
 
 __all__ = ["Wanted", "ingest", "ingest_file"]
 
@@ -49,6 +50,11 @@ __all__ = ["Wanted", "ingest", "ingest_file"]
     help="Meters: values count as known at the end of their interval, or when the export says they were published.",
 )
 @reading_options
+@click.option(
+    "--stream",
+    type=click.Choice([stream.name for stream in STREAMS if stream.steps]),
+    help="Whose readings a file of series holds; told by columns and units if absent.",
+)
 @click.option("--allow-refused", is_flag=True, help="End with 0 though rows were refused.")
 @click.option("--api-key", envvar="KAPPAWATT_API_KEY", help="Key of a gateway that asks for one. [KAPPAWATT_API_KEY]")
 @click.option("--url", help="Address of the ingestor, or of the gateway with /api/sensor-ingestor.")
@@ -102,6 +108,8 @@ class Wanted:
         `end` of the interval, or `published`.
     options : Options
         How a table is read.
+    stream : str or None
+        Name of the stream whose readings a file of series holds; None is told by the file.
     progress : bool
     """
 
@@ -113,6 +121,7 @@ class Wanted:
     backfill: float = 0.0
     known: str = "end"
     options: Options = NOTHING_SAID
+    stream: str | None = None
     progress: bool = True
 
 
@@ -140,6 +149,7 @@ def ingest_file(source: Path, wanted: Wanted, sender: Callable[[Stream, str], Se
             ("--until", wanted.until),
             ("--backfill", wanted.backfill),
             ("--known", wanted.known != "end"),
+            ("--stream", wanted.stream),
             *((flag(name), getattr(wanted.options, name)) for name in OPTIONS),
         ):
             if value:
@@ -147,11 +157,14 @@ def ingest_file(source: Path, wanted: Wanted, sender: Callable[[Stream, str], Se
         own = "" if stream.names_key else stream.key.example
         send = sender(stream, own if wanted.key is None else stream.key.checked(wanted.key))
         return send_file(stream, source, send=send, rate=wanted.rate, loop=wanted.loop, progress=wanted.progress)
+    said = next((one for one in STREAMS if one.name == wanted.stream), None)
     options = replace(wanted.options, key=wanted.key or "")
     if stream is not None and not wanted.options:
+        if said is not None and said is not stream:
+            raise SettingInvalid.of("--stream", said.name, f"{stream.name}: the file has the fields of its rows")
         rows = read_own_rows(source, stream, options.key)
     else:
-        found = read_file(source, options)
+        found = read_file(source, options, said)
         if wanted.progress:
             tell_reading(found)
         rows = rows_of(found, as_published=wanted.known == "published")

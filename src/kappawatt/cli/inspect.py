@@ -68,6 +68,7 @@ EXAMPLES = {
     "--month-first": "",
     "--resample": "1h",
     "--register": "",
+    "--stream": "load",
 }
 """A value of each option that an error may ask for."""
 
@@ -469,6 +470,8 @@ def _hints(file: Path, error: str, looks: Glance, time_zone: str) -> Iterator[st
             value = next(iter(re.findall(r"'([^']+)'", error)), None)
         elif flag == "--time-zone" and zones:
             value = zones[0]
+        elif flag == "--epoch":
+            value = "ms" if "--epoch ms" in error else "s"
         elif flag == "--unit":
             told = re.search(r"--unit ([kMG]?Wh?)\b", error)
             is_none = "a unit that is not read" in error  # then any unit would be a guess

@@ -89,6 +89,7 @@ READING_OPTIONS = (
     click.option("--time-column", help="Column of times."),
     click.option("--value-column", multiple=True, help="Column of measurements; again for more of them."),
     click.option("--sheet", multiple=True, help="Of a workbook the one to read, also as 2024*; again for more."),
+    click.option("--epoch", type=click.Choice(["s", "ms"]), help="Times count seconds or milliseconds since 1970."),
     click.option("--labels", type=click.Choice(["start", "end"]), help="What a row's time stands for in its interval."),
     click.option("--sep", help="Character between cells: comma, semicolon, tab, pipe or itself."),
     click.option("--decimal", help="Character before decimals: . or ,"),

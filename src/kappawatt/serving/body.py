@@ -15,11 +15,16 @@ PIECE = 1024 * 1024  # bytes read at a time: gunicorn holds twice what it is ask
 PLAIN = ("application/json", "text/csv")  # of others few bytes can become many
 
 
-def read_body() -> bytes:
+def read_body(*, gzip: bool = False) -> bytes:
     """Return the whole body of the request at hand.
 
     A chunked body has no length to refuse it by, and werkzeug cuts it silently at its limit: so it is read up to
     one byte more than the limit.
+
+    Parameters
+    ----------
+    gzip : bool
+        Whether a body encoded by gzip is returned as it came, for readers that unpack it.
 
     Raises
     ------
@@ -31,8 +36,9 @@ def read_body() -> bytes:
         Its chunks are damaged, or it ends before its length.
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise ContentTypeUnsupported.of("content-encoding", repr(encoding[:80]), "identity (no encoding)")
+    if encoding not in ("", "identity", *(("gzip",) if gzip else ())):
+        allowed = "identity (no encoding)" + (" or gzip" if gzip else "")
+        raise ContentTypeUnsupported.of("content-encoding", repr(encoding[:80]), allowed)
     limit: int = current_app.config["MAX_CONTENT_LENGTH"]
     length = request.content_length
     if length is not None and length > limit:

@@ -308,6 +308,7 @@ class _Assembly:
         inside = np.ones(len(rows), dtype=np.bool_)
         if not self.options.register:  # its differences have limits, not its readings
             inside = self._within_limits(value, rows, values, stream, factor)
+            self._require_home(value, rows[~inside], len(rows), stream)
         self._require_one_length(value.key or key, starts, step, stream)
         rows, starts, values = rows[inside], starts[inside], values[inside]
         possible, before = len(rows), len(self.problems)
@@ -391,6 +392,16 @@ class _Assembly:
             allowed = f"a number from {low / factor:g} to {high / factor:g} {unit}, or nothing"
             self._refuse(row, value.place, allowed)
         return ~wrong
+
+    def _require_home(self, value: Value, beyond: NDArray[np.intp], rows: int, stream: Stream) -> None:
+        """Refuse a meter's energy that is a zone's or a utility's, where the unit alone told that it is a meter's."""
+        if self.wanted is not None or value.stream or quantity_of(stream) != ENERGY or 2 * len(beyond) <= rows:
+            return
+        zones = next(one for one in STREAMS if one.steps and quantity_of(one) == POWER)
+        name, row = self.table.header[value.place], int(beyond[0])
+        got = f"{self.table.texts(value.place)[row].strip()[:SHOWN]!r}, more than any {stream.key.noun} measures"
+        allowed = f"--stream {zones.name}, if it is the energy of a {zones.key.noun}"
+        raise PayloadInvalid.of(f"line {self.table.lines[row]}: {name}", got, allowed)
 
     def _last_of_each(
         self, value: Value, rows: NDArray[np.intp], starts: Times, values: NDArray[np.float64]

@@ -152,6 +152,8 @@ def _only_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 def text_of(data: bytes) -> tuple[bytes, Fact]:
     """Return a text file's bytes as UTF-8 without a mark, and its encoding.
 
+    Lines that end as on old Macs, with a carriage return alone, end with a line feed then.
+
     Bytes that are no UTF-8 are read as Windows-1252, which names of columns in western languages are written in;
     digits are the same in both.
 
@@ -160,6 +162,11 @@ def text_of(data: bytes) -> tuple[bytes, Fact]:
     PayloadInvalid
         It has bytes that are no text.
     """
+    text, encoding = _decoded(data)
+    return (text if b"\n" in text else text.replace(b"\r", b"\n")), encoding
+
+
+def _decoded(data: bytes) -> tuple[bytes, Fact]:
     for mark, encoding in MARKS.items():
         if data.startswith(mark):
             try:

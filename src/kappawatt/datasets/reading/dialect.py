@@ -15,6 +15,7 @@ __all__ = ["SEPARATORS", "Dialect", "cells_of", "find_dialect", "is_value"]
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 HEAD_LINES = 200
 PREAMBLE_LINES = 30  # in which the line of names has to stand
+SHORTEST_NUMBER = 3  # of a meter that names a column
 FOLLOWING = 5  # lines after the names that are asked
 LONGEST_NAME = 300
 NO_NAMES = frozenset(
@@ -92,6 +93,9 @@ def find_dialect(head: Sequence[str], separator: str = "") -> Dialect:
     even = [one for one in found if one[1]]
     best = even or found
     if not best:
+        numbered = [one for one in (_by_numbers(head, mark) for mark in candidates) if one is not None]
+        if len(numbered) == 1:
+            return numbered[0]
         first = next((line for line in head if line.strip()), "")
         allowed = f"a line of names separated by {separator!r}" if separator else "a table: names, then rows"
         raise PayloadInvalid.of("header", repr(first[:SHOWN]), allowed)
@@ -131,6 +135,23 @@ def _by(head: Sequence[str], separator: str) -> tuple[Dialect, bool] | None:
             uneven = uneven or dialect
     found = even or uneven
     return None if found is None else (found, even is not None)
+
+
+def _by_numbers(head: Sequence[str], separator: str) -> Dialect | None:
+    """The dialect of a table whose first line has a word and then numbers of meters, above rows of times and numbers.
+
+    Numbers that no two columns share, without a mark in them and of three digits and more, are names there.
+    """
+    names = cells_of(head[0], separator) if head else []
+    name, numbers = (names[0].strip(), [cell.strip() for cell in names[1:]]) if names else ("", [])
+    if not numbers or not name or is_value(name) or len(set(numbers)) < len(numbers):
+        return None
+    if not all(number.isdigit() and len(number) >= SHORTEST_NUMBER for number in numbers):
+        return None
+    following = [cells_of(line, separator) for line in head[1 : FOLLOWING + 1]]
+    if not following or not all(len(row) == len(names) and _is_row(row) for row in following):
+        return None
+    return Dialect(separator, (name, *numbers), 1)
 
 
 def _told(dialect: Dialect) -> int:

@@ -17,8 +17,11 @@ from kappawatt.errors import PayloadInvalid
 __all__ = ["UNKNOWN", "NumberFormat", "find_format", "is_number", "read_numbers"]
 
 UNKNOWN = frozenset(
-    {"", "-", "--", "n/e", "n/a", "na", "nan", "null", "none", "#n/a", "#nv", "k.a.", "nil", "missing", "?", "*", "."}
-)
+    [
+        "", "-", "--", "n/e", "n/a", "n.a.", "n.a", "n.v.", "na", "nan", "null", "none", "#n/a", "#nv", "k.a.", "k. a.",
+        "nil", "missing", "?", "*", ".",
+    ]
+)  # fmt: skip
 """What stands where there is no value, in small letters."""
 
 SPACES = " \u00a0\u202f\u2009'’"

@@ -11,7 +11,7 @@ from kappawatt.datasets.reading.units import UNITS, unit_named
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import zone_named
 
-__all__ = ["NOTHING_SAID", "OPTIONS", "Options", "flag"]
+__all__ = ["EPOCHS", "NOTHING_SAID", "OPTIONS", "Options", "flag"]
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
 THOUSANDS = (",", ".", " ", "'")
@@ -21,6 +21,7 @@ LENGTH = re.compile(r"([1-9][0-9]{0,4}) ?(min|m|h|s)?")
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, None: 60}
 YES, NO = ("true", "yes", "1", "day"), ("false", "no", "0", "month")
 MOST_COLUMNS = 1_000
+EPOCHS = {"s": "seconds", "ms": "milliseconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Options:
         Whether values are those of a counter that only rises, whose differences are wanted.
     sheet : tuple of str
         Sheets of a workbook to read, together.
+    epoch : str
+        `s` or `ms` that a column of times counts since 1970.
     """
 
     key: str = ""
@@ -69,6 +72,7 @@ class Options:
     resample: int = 0
     register: bool = False
     sheet: tuple[str, ...] = ()
+    epoch: str = ""
 
     @classmethod
     def of(cls, said: Mapping[str, object]) -> Options:
@@ -169,6 +173,12 @@ def _zone(name: str, value: object) -> str:
     return found
 
 
+def _epoch(name: str, value: object) -> str:
+    if value not in EPOCHS:
+        raise SettingInvalid.of(flag(name), repr(str(value)[:20]), " or ".join(EPOCHS))
+    return str(value)
+
+
 def _length(name: str, value: object) -> int:
     match = LENGTH.fullmatch(str(value).strip().lower())
     found = int(match[1]) * SECONDS[match[2]] if match else 0
@@ -194,6 +204,7 @@ _READ: dict[str, Callable[[str, object], Any]] = {
     "resample": _length,
     "register": _truth,
     "sheet": _texts,
+    "epoch": _epoch,
 }
 OPTIONS = tuple(field.name for field in fields(Options))
 NOTHING_SAID = Options()

@@ -16,12 +16,14 @@ from kappawatt.datasets.jumps import unit_jumps
 from kappawatt.datasets.reading.assemble import Found, assemble
 from kappawatt.datasets.reading.cell_units import without_units
 from kappawatt.datasets.reading.commas import refuse_cut_numbers
-from kappawatt.datasets.reading.content import Content, text_of, unpack
+from kappawatt.datasets.reading.content import ARROWS, Content, text_of, unpack
+from kappawatt.datasets.reading.epochs import without_counts
 from kappawatt.datasets.reading.generic import generic_meaning
 from kappawatt.datasets.reading.meaning import Layout, Meaning
 from kappawatt.datasets.reading.options import NOTHING_SAID, Options
 from kappawatt.datasets.reading.table import Column, Fact, Table, instant_texts
 from kappawatt.datasets.reading.texts import dialect_of, read_with_csv
+from kappawatt.datasets.reading.totals import without_totals
 from kappawatt.datasets.series import MOST_BYTES
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge, SettingInvalid
 from kappawatt.forecasting.registers import looks_like_a_register
@@ -31,6 +33,7 @@ from kappawatt.streams.table import STREAMS
 __all__ = ["layouts", "read_bytes", "read_file", "table_of"]
 
 SHOWN = 80
+ARROW_MARK = 8  # bytes before the stream in a file of Arrow, two of them to fill up
 BYTES_A_PART = 480  # that an element of XML, or a value of NEM12 with its time, takes
 RECORDS = re.compile(rb"\s*[12]00,")
 BYTES_A_ROW, BYTES_A_CELL, BYTES_A_COLUMN = 30, 65, 4_096  # that a table takes, each cell different
@@ -136,7 +139,7 @@ def _meaning(table: Table, options: Options, name: str) -> Meaning:
         if found is not None:
             return _as_said(found, table if found.table is None else found.table, options)
     try:
-        plain = without_units(table, options)
+        plain = without_units(without_counts(table, options), options)
         found = generic_meaning(plain, options, name)
         return found if plain is table else replace(found, table=plain)
     except PayloadInvalid as error:
@@ -226,6 +229,7 @@ def _of_text(data: bytes, options: Options, budget: Budget | None) -> Table:
         table = read_with_duckdb(text, dialect)
     else:
         table = read_with_csv(text, dialect)
+    table = without_totals(table)
     refuse_cut_numbers(table, options)
     return replace(table, facts=(encoding, *table.facts)) if encoding.because else table
 
@@ -303,6 +307,8 @@ def _json_text(value: object) -> str:
 
 
 def _of_arrow(data: bytes) -> Table:
+    if data.startswith(ARROWS[0]):  # a file: its mark, a whole stream, and where the parts of it stand
+        data = data[ARROW_MARK:]
     found = read_columns(data, FILES)
     columns = [_arrow_column(column) for column in found.values()]
     n = len(columns[0]) if columns else 0

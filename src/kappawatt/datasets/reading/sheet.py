@@ -21,6 +21,7 @@ from kappawatt.datasets.reading.numbers import UNKNOWN
 from kappawatt.datasets.reading.table import Fact
 from kappawatt.datasets.reading.times import ABBREVIATIONS
 from kappawatt.datasets.reading.units import unit_in, unit_named
+from kappawatt.datasets.reading.words import WORD_TOTAL
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["Rows", "SheetTable", "table_in"]
@@ -36,11 +37,6 @@ MOST_BELOW = 20  # rows of totals and notes
 UNIT_OF_TIMES = re.compile(rf"|utc|gmt|mesz?|{'|'.join(ABBREVIATIONS)}|[dmyhjst:./\- ]+|[\[(].*", re.IGNORECASE)
 YEARS = range(1990, 2101)
 SHOWN = 40
-TOTAL = re.compile(
-    r"(?:gesamt|summe|sum|total|zwischensumme|subtotal|somme|suma|totale?|mittel|mittelwert|durchschnitt|average|mean|moyenne"
-    r"|media|min|max|minimum|maximum)\b.*",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,4 +246,4 @@ def _is_no_row(row: Sequence[Any], times: Sequence[int]) -> bool:
     if not all(cell is None or isinstance(cell, str) for cell in cells):
         return False
     texts = [cell.strip() for cell in cells if cell is not None]
-    return all(TOTAL.fullmatch(text) or not any(character.isdigit() for character in text) for text in texts)
+    return all(WORD_TOTAL.fullmatch(text) or not any(character.isdigit() for character in text) for text in texts)

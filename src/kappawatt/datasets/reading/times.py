@@ -53,6 +53,7 @@ DIGITS_OF = {
     13: "milliseconds since 1970", 14: "a day and time run together", 16: "microseconds since 1970",
     19: "nanoseconds since 1970",
 }  # fmt: skip
+EPOCH_DIGITS = {10: "s", 13: "ms"}
 LONGEST = 80
 FORMS = (
     "2024-01-31 23:00, 2024-01-31T22:00:00Z, 31.01.2024 23:00, 31/01/2024 11:00 PM or 31 Jan 2024 23:00, or the day and"
@@ -305,6 +306,8 @@ def _refuse_digits(unreadable: Sequence[str], n: int, name: str) -> None:
     size = len(digits[0].partition(".")[0])
     looks = DIGITS_OF.get(size, "a number")
     allowed = "a date and time, such as 2024-01-31 23:00 or 2024-01-31T22:00:00Z"
+    if size in EPOCH_DIGITS:
+        allowed += f"; --epoch {EPOCH_DIGITS[size]}, if it is so"
     raise PayloadInvalid.of(name or "time", f"{digits[0]!r}, which looks like {looks}", allowed)
 
 
@@ -316,7 +319,7 @@ def _order(
     short = next((m.group() for m in last if len(m["year"]) == 2), "")
     if short and said is None and habit is None:
         raise PayloadInvalid.of(
-            name, f"{short!r}, a year of two digits", "one of four digits, or --day-first true or false"
+            name, f"{short!r}, a year of two digits", "one of four digits, or --day-first or --month-first"
         )
     dotted = next((m.group() for m in last if m["mark"] == "."), "")
     if dotted and said is False:
@@ -357,7 +360,7 @@ def _order(
         return order, Fact("dates", order.value, "the layout's habit")
     one, other = open_[0].group(), open_[-1].group()
     got = repr(one) + (f" to {other!r}, in which any number may be the month" if other != one else "")
-    raise PayloadInvalid.of(name, got, "a date that tells day from month, or --day-first true or false")
+    raise PayloadInvalid.of(name, got, "a date that tells day from month, or --day-first or --month-first")
 
 
 def _holes(years: NDArray[np.int64], months: NDArray[np.int64], days: NDArray[np.int64]) -> int:

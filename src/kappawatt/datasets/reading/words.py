@@ -23,6 +23,7 @@ __all__ = [
     "WORD_TARIFF",
     "WORD_TEMPERATURE",
     "WORD_TIME",
+    "WORD_TOTAL",
     "WORD_UNIT",
     "word_of_labels",
     "zone_in",
@@ -71,6 +72,11 @@ WORD_SUMMER_TIME = re.compile(
 )
 WORD_TARIFF = re.compile(
     r"off.?peak|(?:^|[_\W])(?:peak|ht|nt|hp|hc|hochtarif|niedertarif|tariff?.?[12]|day|night)(?:$|[_\W])", re.IGNORECASE
+)
+WORD_TOTAL = re.compile(
+    r"(?:gesamt|summe|sum|total|zwischensumme|subtotal|somme|suma|total[et]?|mittel|mittelwert|durchschnitt|average|mean|moyenne"
+    r"|media|min|max|minimum|maximum)\b.*",
+    re.IGNORECASE | re.DOTALL,
 )
 WORD_UNIT = re.compile(r"(?:^|[_\W])(?:units?|uom|einheit|unidad|unit[ée]|eenheid)(?:$|[_\W])", re.IGNORECASE)
 WORD_TIME = re.compile(

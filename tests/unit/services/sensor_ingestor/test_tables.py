@@ -196,3 +196,32 @@ def test_what_the_door_does_not_read_is_refused_with_what_does(
 
     assert answer.status_code == status
     assert detail in answer.json["detail"]
+
+
+def test_a_body_may_be_packed_by_gzip_where_it_is_a_table(door: Door) -> None:
+    packed = gzip.compress(demand().encode())
+    own = gzip.compress(b"interval_start,load\n2023-09-18T00:00:00Z,21000\n2023-09-18T01:00:00Z,21500\n")
+    headers = {"Content-Encoding": "gzip"}
+
+    answer = door.post(f"/load/iberia?{QUERY}", packed, CSV, **headers)
+    same = door.post(f"/load/iberia?{QUERY}", demand(), CSV)
+    rows = door.post("/load/iberia", own, CSV, **headers)
+    other = door.post("/load/iberia", packed, "application/json", **headers)
+    broken = door.post("/load/iberia", demand(), CSV, **headers)
+
+    assert (answer.status_code, answer.json["accepted"]) == (202, 50)
+    assert answer.json["read_as"]["series"] == same.json["read_as"]["series"]
+    assert (rows.status_code, rows.json["accepted"]) == (202, 2)
+    assert other.status_code == 415
+    assert (broken.status_code, "gzip" in broken.json["detail"]) == (400, True)
+
+
+@pytest.mark.parametrize("kind", ["application/xml", "text/xml; charset=utf-8"])
+def test_green_button_is_taken_as_xml(door: Door, kind: str) -> None:
+    text = GREEN_BUTTON.decode() if isinstance(GREEN_BUTTON, bytes) else GREEN_BUTTON
+
+    answer = door.post("/meter/home-1?time_zone=America/New_York", text, kind)
+
+    assert answer.status_code == 202, answer.json
+    assert answer.json["read_as"]["layout"].startswith("Green Button")
+    assert door.post("/plant/plant-1", text, kind).status_code == 415
