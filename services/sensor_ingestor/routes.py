@@ -22,6 +22,7 @@ from kappawatt.bus.interface import Headers, Outgoing
 from kappawatt.columns.batch import RowsRejected
 from kappawatt.columns.content import CSV, JSON, READABLE, bare_type, content_type_of
 from kappawatt.columns.schema import Schema
+from kappawatt.datasets.reading.content import GZIP
 from kappawatt.datasets.reading.options import NOTHING_SAID, Options
 from kappawatt.datasets.reading.told import READ_AS
 from kappawatt.datasets.reading.units import UNITS
@@ -249,6 +250,8 @@ class _Post:
             raise PayloadInvalid(f"known: got {known[:80]!r}, allowed end or published")
         options = _options() if self._stream.files else NOTHING_SAID
         body = read_body(gzip=takes_files and content_type == CSV)
+        if request.headers.get("Content-Encoding", "").strip().lower() == "gzip" and not body.startswith(GZIP):
+            raise PayloadInvalid.of("body", "bytes that are no gzip", "gzip, as Content-Encoding says")
         claim = request.headers.get("Idempotency-Key")
         if claim is None:
             rows = self._read(key, content_type, body, known, options)

@@ -34,7 +34,7 @@ from kappawatt.datasets.quality import Quality, Spans, examine, without_spikes
 from kappawatt.datasets.reading.assemble import Found, Tally
 from kappawatt.datasets.reading.labels import Change
 from kappawatt.datasets.reading.options import Options
-from kappawatt.datasets.reading.read import layouts, read_bytes
+from kappawatt.datasets.reading.read import is_of_unknown_layout, layouts, read_bytes
 from kappawatt.datasets.reading.table import Fact
 from kappawatt.datasets.reading.told import fact_document, left_out_document, moment_text
 from kappawatt.datasets.series import MOST_BYTES, Problem, SeriesFile
@@ -397,7 +397,7 @@ def _refuse(out: _Output, file: Path, data: bytes, options: Options, told: list[
     looks = glance(data or _head(file), file.name, options)
     facts = list(dict.fromkeys([*looks.facts, *told]))
     text = str(error).removeprefix(f"{file}: ").partition(". Known by name: ")[0]
-    is_unknown = not told and isinstance(error, PayloadInvalid) and error.field in ("header", "file")
+    is_unknown = not told and isinstance(error, PayloadInvalid) and is_of_unknown_layout(error)
     is_unknown = is_unknown and not isinstance(error, PayloadTooLarge)
     if out.as_json:
         out.json(

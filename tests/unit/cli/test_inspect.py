@@ -439,3 +439,25 @@ def test_a_refusal_that_names_values_of_an_option_shows_each_with_the_zone_that_
         f"for instance: kappawatt inspect {path} --time-zone Europe/Berlin --clock {clock}"
         for clock in ("UTC-05:00", "Europe/Berlin")
     ]
+
+
+def test_layouts_are_listed_only_where_the_layout_is_what_is_not_known(write: Write) -> None:
+    several = call(write("a.csv", "\n".join(["time,one,two", *(f"{row},3" for row in rows())])))
+    unit = call(write("b.csv", "\n".join(["time,load (%)", *rows()])))
+    unknown = call(write("c.csv", "\n".join(["who,what", *(["Ann,tea", "Bob,milk"] * 9)])))
+
+    assert [one.exit_code for one in (several, unit, unknown)] == [2, 2, 2]
+    for one in (several, unit):
+        assert "known by their columns" not in one.output
+        assert "NYISO" not in one.output
+    assert "known by their columns" in unknown.output
+    assert "for instance" not in unit.output
+
+
+def test_columns_that_a_person_does_not_name_are_said_to_be_so(write: Write) -> None:
+    document = seen(
+        write("a.csv", "\n".join(["time_utc,load_mw,two_mw", *(f"{row},3" for row in rows())])),
+        "--value-column", "load_mw",
+    )  # fmt: skip
+
+    assert document["left_out"] == [{"column": "two_mw", "why": "not named by --value-column"}]

@@ -102,8 +102,9 @@ def generic_meaning(table: Table, options: Options, name: str) -> Meaning:
     named = {one.name for one in left_out}
     for place, header in enumerate(table.header):
         if place not in read and header not in named:
-            why = "counts the rows" if place in numbers or _is_index(table, place) else f"holds {_says(kinds[place])}"
-            left_out.append(LeftOut(header, why))
+            is_other = place in numbers and bool(options.value_column)
+            why = "counts the rows" if _is_index(table, place) else f"holds {_says(kinds[place])}"
+            left_out.append(LeftOut(header, "not named by --value-column" if is_other else why))
     days_in = time.zone if time.zone.startswith("Etc/") else ""
     return Meaning(GENERIC, time, tuple(values), key, left_out=tuple(left_out), facts=facts, days_in=days_in)
 
@@ -346,7 +347,11 @@ def _values(
             places = [place for place in places if place not in strange]
         with_unit = [place for place in places if unit_in(header[place])]
         if len(places) > 1 and 0 < len(with_unit) < len(places):
-            left_out.extend(LeftOut(header[p], "no unit, where others have one") for p in places if p not in with_unit)
+            left_out.extend(
+                LeftOut(header[p], "its name has no unit, as that of others has; --value-column reads it")
+                for p in places
+                if p not in with_unit
+            )
             places = with_unit
         if not places:
             names = ", ".join(header[:MOST_NAMED])

@@ -30,7 +30,7 @@ from kappawatt.forecasting.registers import looks_like_a_register
 from kappawatt.streams.stream import Stream, resolve
 from kappawatt.streams.table import STREAMS
 
-__all__ = ["layouts", "read_bytes", "read_file", "table_of"]
+__all__ = ["is_of_unknown_layout", "layouts", "read_bytes", "read_file", "table_of"]
 
 SHOWN = 80
 ARROW_MARK = 8  # bytes before the stream in a file of Arrow, two of them to fill up
@@ -143,10 +143,17 @@ def _meaning(table: Table, options: Options, name: str) -> Meaning:
         found = generic_meaning(plain, options, name)
         return found if plain is table else replace(found, table=plain)
     except PayloadInvalid as error:
-        if error.field != "header":
+        if not is_of_unknown_layout(error):
             raise
         names = ", ".join(layout.name for layout in layouts())
         raise PayloadInvalid(f"{error}. Known by name: {names}; `kappawatt inspect` says more") from None
+
+
+def is_of_unknown_layout(error: PayloadInvalid) -> bool:
+    """Return whether a file is refused for being of a layout that nobody knows, not for what it leaves open."""
+    if error.field == "header":
+        return (error.got or "").startswith("no column") or error.allowed.startswith("a table:")
+    return error.field == "file" and ("not known" in (error.got or "") or "no table" in (error.got or ""))
 
 
 def _as_said(meaning: Meaning, table: Table, options: Options) -> Meaning:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from kappawatt.datasets.reading.told import MOST, READ_AS
 from kappawatt.services.sensor_ingestor.service import SERVICE
 from kappawatt.serving.app import create_app
 from kappawatt.settings import Settings
+from tests.layout_samples import green_button
 from tests.unit.services.sensor_ingestor.test_series_doors import Door, open_door
 
 QUERY = "time_zone=Europe/Madrid&labels=start"
@@ -218,10 +220,11 @@ def test_a_body_may_be_packed_by_gzip_where_it_is_a_table(door: Door) -> None:
 
 @pytest.mark.parametrize("kind", ["application/xml", "text/xml; charset=utf-8"])
 def test_green_button_is_taken_as_xml(door: Door, kind: str) -> None:
-    text = GREEN_BUTTON.decode() if isinstance(GREEN_BUTTON, bytes) else GREEN_BUTTON
+    starts = [datetime(2023, 9, 18, 7, tzinfo=UTC) + timedelta(minutes=15 * i) for i in range(96)]
+    text = green_button(starts, {"5391": [0.25 + i % 7 / 40 for i in range(96)]})
 
-    answer = door.post("/meter/home-1?time_zone=America/New_York", text, kind)
+    answer = door.post("/meters?time_zone=America/Los_Angeles", text, kind)
 
     assert answer.status_code == 202, answer.json
     assert answer.json["read_as"]["layout"].startswith("Green Button")
-    assert door.post("/plant/plant-1", text, kind).status_code == 415
+    assert door.post("/readings/plant-1", text, kind).status_code == 415
