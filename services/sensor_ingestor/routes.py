@@ -151,8 +151,8 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
     }
     known = ", ".join(layout.name for layout in resolve(stream.files)) if stream.files else ""
     export = (
-        f" `text/csv` may also be a table of another layout ({known}, or any with times and numbers, Green Button as `application/xml`"
-        " too; also with `Content-Encoding: gzip`); the answer says"
+        f" `text/csv` may also be a table of another layout ({known}, or any with times and numbers), also with"
+        " `Content-Encoding: gzip`, and Green Button as `application/xml`; the answer says"
         " in `read_as` how it was read."
         if known
         else ""
