@@ -348,9 +348,7 @@ def _values(
         with_unit = [place for place in places if unit_in(header[place])]
         if len(places) > 1 and 0 < len(with_unit) < len(places):
             left_out.extend(
-                LeftOut(header[p], "its name has no unit, as that of others has; --value-column reads it")
-                for p in places
-                if p not in with_unit
+                LeftOut(header[p], "its name has no unit, as that of others has") for p in places if p not in with_unit
             )
             places = with_unit
         if not places:
