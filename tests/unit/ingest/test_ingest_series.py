@@ -41,6 +41,7 @@ from kappawatt.settings import Settings
 from kappawatt.streams.load import STREAM as LOAD
 from kappawatt.streams.meter import STREAM as METER
 from kappawatt.streams.plant import STREAM as PLANT
+from kappawatt.streams.stream import Stream
 from kappawatt.streams.table import STREAMS
 from tests.unit.ingest.test_ingest import Collected
 
@@ -293,3 +294,21 @@ def test_rows_of_several_keys_arrive_once_through_a_real_ingestor(ingestor: str,
 def test_every_intake_has_a_path_and_topic_of_its_own() -> None:
     assert len({stream.path for stream in STREAMS}) == len({stream.readings.name for stream in STREAMS}) == len(STREAMS)
     assert all(stream.readings.message is stream.schema for stream in STREAMS)
+
+
+def test_a_person_says_that_energy_is_a_zones(tmp_path: Path) -> None:
+    file = tmp_path / "works.csv"
+    file.write_text("\n".join(["time_utc,supply_kwh", *(f"2024-02-05 {i:02}:00,{310_000 + i}" for i in range(24))]))
+    asked: list[str] = []
+
+    def sender(stream: Stream, key: str) -> Any:
+        asked.append(stream.name)
+        raise InterruptedError
+
+    options = Options.of({"labels": "start"})
+    with pytest.raises(PayloadInvalid, match="--stream load"):
+        ingest_file(file, Wanted(rate=1e6, options=options, progress=False), sender)
+    with pytest.raises(InterruptedError):
+        ingest_file(file, Wanted(rate=1e6, options=options, stream="load", progress=False), sender)
+
+    assert asked == ["load"]
