@@ -2,7 +2,7 @@
 
 A row's answer has the same bits alone or among a hundred thousand. So nothing here goes through BLAS, whose
 sums change order with the shape of a batch: distances and correlations are elementwise, and each sum runs over
-one row's own terms.
+one row's own terms (`einsum` does, as long as it is not asked to optimize).
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ Single = NDArray[np.float32]
 
 OUTPUT_NAMES = ("net_power", "net_power_lower", "net_power_upper")
 STEPS = 1000.0  # a MW; answers are rounded to 1 kW, a tenth of what the data resolves
+PARTS = 4  # sums over lines and centres: of two on known days, and what new days add to them
 LINEAR_FEATURES = 4  # the conditions; dew point follows from them
 VACUUM = 1  # position of exhaust vacuum among the features
-DENSITY_FLOOR = 0.1
 ONE = np.float32(1.0)
-CHUNK = 512  # rows at a time, so that what is in flight stays in cache
+FIRST = np.zeros(1, dtype=np.intp)
+CHUNK = 1024  # rows at a time, so that what is in flight stays in cache
 PAIRS = 2**17  # of a row and a training row in reach at a time, about 70 bytes each
 
 
@@ -56,42 +57,46 @@ class FittedBaseline:
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """Power and the logarithm of its interval's scale, each a line and two sums of kernels.
+    """Power and its interval: lines, sums over a few centres, and sums over the hours of the same exhaust vacuum.
 
-    The trend is summed over a few centres. The regime is summed over the training rows within `reach` of the
-    row's exhaust vacuum; beyond it their correlation is below exp(-8).
+    The sum of the correlations with these hours says how familiar a reading's day is. What hours of the day know
+    counts by that, and what is known of new days by the rest.
 
     Parameters
     ----------
-    linear : ndarray of shape (1 + LINEAR_FEATURES,)
-        Intercept [MW] and slopes.
-    trend_scales, regime_scales : ndarray of shape (n_features,)
+    lines : ndarray of shape (4, 1 + LINEAR_FEATURES)
+        Intercepts and slopes: of power [MW] and the logarithm of half the width of its interval [MW] on
+        known days, and what is added to each on new ones.
+    trend_scales, day_scales : ndarray of shape (n_features,)
         Length scales; infinite where a feature takes no part.
     centres : ndarray of shape (n_centres, n_features)
-    centre_weights : ndarray of shape (2, n_centres)
-        Of the trend: in power [MW] and in the logarithm of the scale.
+    centre_weights : ndarray of shape (4, n_centres)
+        In the same four.
     rows : ndarray of shape (n_rows, n_features)
         Training features in order of exhaust vacuum.
     row_weights : ndarray of shape (2, n_rows)
-        Of the regime: in power [MW] and in the logarithm of the scale.
+        In power [MW] and in the logarithm of half the width on known days.
     reach : float
-        [cm Hg].
-    scale_line : ndarray of shape (2,)
-        Intercept and slope of that logarithm over the logarithm of the density of similar hours.
-    quantile : float
-        Half width of the interval in units of its scale.
+        Of what counts as the same exhaust vacuum [cm Hg].
+    half_familiar : float
+        Density of similar hours at which a day is half known.
+    edge : float
+        Correlation with the nearest centre that every training row has at least.
+    doubt : float
+        Square of the half width [MW^2] that is added on new days as that correlation falls from `edge` to none.
     """
 
-    linear: Vector
+    lines: Matrix
     trend_scales: Vector
-    regime_scales: Vector
+    day_scales: Vector
     centres: Single
-    centre_weights: Vector
+    centre_weights: Matrix
     rows: Single
-    row_weights: Vector
+    row_weights: Matrix
     reach: float
-    scale_line: Vector
-    quantile: float
+    half_familiar: float
+    edge: float
+    doubt: float
 
     def predict(self, features: Single) -> dict[str, Vector]:
         """Return `OUTPUT_NAMES`, each [MW] of shape (n,), for features of shape (n, n_features)."""
@@ -101,26 +106,37 @@ class FittedModel:
         for start in range(0, n, self._chunk):
             own = slice(start, start + self._chunk)
             sums[:, own] = self._evaluate(features[own])
-        half_width = np.exp(sums[1])
-        half_width *= self.quantile
-        return _rounded(sums[0], half_width)
+        return _rounded(sums[0], sums[1])
 
     def _evaluate(self, features: Single) -> Matrix:
-        """Return power [MW] and the logarithm of the scale, of shape (2, n)."""
-        sums, density = self._regime(features)
-        sums += self._trend(features)
-        power, log_scale = sums
-        power += _line(self.linear, features)
-        intercept, slope = self.scale_line
-        density += DENSITY_FLOOR
-        np.log(density, out=density)
-        density *= slope
-        density += intercept
-        log_scale += density
+        """Return power and half the width of its interval [MW], of shape (2, n)."""
+        day = self._day(features)
+        parts, nearest = self._trend(features)
+        parts += self._lines(features)
+        density = day[2]
+        density += self.half_familiar
+        new = self.half_familiar / density
+        sums, added = parts[:2], parts[2:]
+        added *= new
+        sums += added
+        day[1] *= 1.0 - new
+        sums += day[:2]
+        half_width = np.exp(sums[1], out=sums[1])
+        outside = nearest < self.edge
+        if outside.any():
+            ratio = nearest[outside] / self.edge
+            half_width[outside] = np.sqrt(half_width[outside] ** 2 + self.doubt * new[outside] * (1.0 - ratio * ratio))
         return sums
 
-    def _trend(self, features: Single) -> Matrix:
-        """Return the two sums of Matern 3/2 kernels, (1 + d) exp(-d), over the centres."""
+    def _lines(self, features: Single) -> Matrix:
+        """Return intercepts and slopes applied to the conditions, of shape (PARTS, n)."""
+        conditions = features[:, :LINEAR_FEATURES].astype(np.float64)
+        sums: Matrix = np.einsum("ij,kj->ki", conditions, self.lines[:, 1:])
+        sums += self.lines[:, :1]
+        return sums
+
+    def _trend(self, features: Single) -> tuple[Matrix, Single]:
+        """Return the sums of Matern 3/2 kernels, (1 + d) exp(-d), over the centres, and the largest kernel."""
         columns, inverse, centres = self._scaled_centres
         here = _scaled(features, columns, inverse)
         distance = here[:, :1] - centres[0]
@@ -135,24 +151,32 @@ class FittedModel:
         np.exp(part, out=part)
         distance += ONE
         distance *= part
-        sums = np.empty((2, len(features)))
-        for weights, total in zip(self.centre_weights, sums, strict=True):
-            np.add.reduce(distance * weights, axis=1, out=total)
-        return sums
+        sums: Matrix = np.einsum("ij,kj->ki", distance.astype(np.float64), self.centre_weights)
+        return sums, np.maximum.reduce(distance, axis=1)
 
-    def _regime(self, features: Single) -> tuple[Matrix, Vector]:
-        """Return the two sums of Matern 1/2 kernels, exp(-d), over the rows in reach, and that of no weights."""
+    def _day(self, features: Single) -> Matrix:
+        """Return the sums of Matern 1/2 kernels, exp(-d), over the hours of the same vacuum, and that of no weights."""
         columns, inverse, rows, vacuum_of_rows, weights = self._scaled_rows
         vacuum = features[:, VACUUM].astype(np.float64)
-        # At least one row each, so that no sum is empty: one out of reach adds next to nothing.
-        first = np.minimum(vacuum_of_rows.searchsorted(vacuum - self.reach), len(rows) - 1)
-        count = np.maximum(vacuum_of_rows.searchsorted(vacuum + self.reach) - first, 1)
-        end = count.cumsum()
-        start = end - count
-        pairs = np.arange(end[-1])
-        pairs += (first - start).repeat(count)
-        difference = rows.take(pairs, axis=0)
-        difference -= _scaled(features, columns, inverse).repeat(count, axis=0)
+        here = _scaled(features, columns, inverse)
+        first = vacuum_of_rows.searchsorted(vacuum - self.reach)
+        last = vacuum_of_rows.searchsorted(vacuum + self.reach)
+        if len(features) == 1:  # the same numbers without a list of pairs, in two thirds of the time
+            begin = min(int(first[0]), len(rows) - 1)
+            own = slice(begin, max(int(last[0]), begin + 1))
+            difference = rows[own] - here
+            terms, start = weights[:, own], FIRST
+        else:
+            # At least one row each, so that no sum is empty: one of another vacuum adds nothing.
+            first = np.minimum(first, len(rows) - 1)
+            count = np.maximum(last - first, 1)
+            end = count.cumsum()
+            start = end - count
+            pairs = np.arange(end[-1])
+            pairs += (first - start).repeat(count)
+            difference = rows.take(pairs, axis=0)
+            difference -= here.repeat(count, axis=0)
+            terms = weights.take(pairs, axis=1)
         difference *= difference
         distance = difference[:, 0] + difference[:, 1]
         for position in range(2, len(columns)):
@@ -160,10 +184,8 @@ class FittedModel:
         np.sqrt(distance, out=distance)
         np.negative(distance, out=distance)
         np.exp(distance, out=distance)
-        terms = weights.take(pairs, axis=1)
-        terms *= distance
-        sums = np.add.reduceat(terms, start, axis=1)
-        return sums[:2], sums[2]
+        sums: Matrix = np.add.reduceat(terms * distance, start, axis=1)
+        return sums
 
     @cached_property
     def _scaled_centres(self) -> tuple[NDArray[np.intp], Single, Single]:
@@ -173,7 +195,7 @@ class FittedModel:
 
     @cached_property
     def _scaled_rows(self) -> tuple[NDArray[np.intp], Single, Single, Vector, Matrix]:
-        columns, inverse = _taking_part(self.regime_scales)
+        columns, inverse = _taking_part(self.day_scales)
         vacuum = self.rows[:, VACUUM].astype(np.float64)
         weights = np.concatenate([self.row_weights, np.ones((1, len(vacuum)))])
         return columns, inverse, _scaled(self.rows, columns, inverse), vacuum, weights
@@ -219,13 +241,13 @@ def _check(arrays: dict[str, NDArray[Any]]) -> None:
     )
     shapes: dict[str, tuple[int, ...]] = {
         "linear": (1 + LINEAR_FEATURES,),
+        "lines": (PARTS, 1 + LINEAR_FEATURES),
         "trend_scales": (n_features,),
-        "regime_scales": (n_features,),
+        "day_scales": (n_features,),
         "centres": (n_centres, n_features),
-        "centre_weights": (2, n_centres),
+        "centre_weights": (PARTS, n_centres),
         "rows": (n_rows, n_features),
         "row_weights": (2, n_rows),
-        "scale_line": (2,),
     }
     for name, array in arrays.items():
         dtype, shape = np.dtype(np.float32 if name in ("rows", "centres") else np.float64), shapes.get(name, ())

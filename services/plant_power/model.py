@@ -1,14 +1,17 @@
 """The regressions and why they are built so.
 
-Exhaust vacuum takes only a few hundred distinct values, and hours of equal vacuum err alike, as if
-it marked the operating day (the data has no timestamps to prove it). The default is therefore the mean of a
-Gaussian process with two kernels: power is a smooth function of the conditions, plus a part shared by hours
-of equal vacuum and similar air. Fitting is two linear solves. What is served is not the sum over all rows:
-the trend is put through a few centres, and the shared part is summed over rows in reach
-(`kappawatt.services.plant_power.inference`). The baseline is linear regression.
+Exhaust vacuum takes only a few hundred distinct values, and hours of equal vacuum err alike, as if it marked the
+operating day (the data has no timestamps to prove it). The default is the mean of a Gaussian process of three kernels:
+a wide trend over the conditions, what days of similar vacuum and weather share, and what hours of exactly equal vacuum
+and similar air share. On days of which it knows no hour it is blended with a ridge regression
+(`kappawatt.services.plant_power.blend`), and its interval is that of new days
+(`kappawatt.services.plant_power.interval`). What is served is not the sum over all rows: the smooth parts are put
+through a few centres, and the day's part is summed over its hours (`kappawatt.services.plant_power.inference`). The
+baseline is linear regression.
 
-Kernels and noise were chosen by leave-one-out and cross-validated error inside the first half of sheet 1 of
-the 5x2 protocol, rounded and frozen; no other row took part.
+Trend, noise and the day's scales in air were chosen inside the first half of sheet 1 of the 5x2 protocol; that a
+neighbouring vacuum is another day, and the local kernel, by whole vacuums left out under another seed than that of the
+published figures. Penalty and share of the ridge regression and all widths are chosen in each fit, inside its own rows.
 """
 
 from __future__ import annotations
@@ -20,10 +23,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .inference import DENSITY_FLOOR, LINEAR_FEATURES, VACUUM, Fitted, FittedBaseline, FittedModel
+from .blend import RidgeOnCentres, choose_blend
+from .inference import LINEAR_FEATURES, VACUUM, Fitted, FittedBaseline, FittedModel
+from .interval import DayResiduals, conformal_quantile, familiarity, fit_interval
+from .kernels import Kernel, inverse_of, left_out, solve, spread_out, through_centres
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = [
     "Kernel",
@@ -41,63 +47,23 @@ Vector = NDArray[np.float64]
 Rows = NDArray[np.intp]
 Progress = Callable[[str], None]
 
-COVERAGE = 0.90
 FOLDS = 5
-VACUUM_FOLDS = 3
+VACUUM_FOLDS = 4
 UNIMPORTANT = np.inf  # a length scale that takes a feature out of a kernel
 
-# Scale model: log of the absolute residual, smoothed by the same two kernels.
-RESIDUAL_FLOOR = 0.3  # MW; keeps the logarithm of a lucky residual from dominating
-LOG_RESIDUAL_VARIANCE = 1.2  # of log|z| for a normal z it is pi^2/8 = 1.23
-SCALE_VARIANCE = 0.3
+REWEIGHTED = 2  # times that readings are weighed by their residuals; a third changes nothing that shows
 
-# What is served. 192 centres and a reach of 8 length scales change 70/30 predictions by 0.09 MW (root mean
-# square), hence RMSE by less than 0.005 MW; half the centres would cost 0.013 MW and save 0.4 us a row.
-CENTRES = 192
-REACH = 0.1  # cm Hg
-NEARBY = 2000  # made-up rows that the centres are fitted to besides the training rows
-NEARBY_SPREAD = 0.15  # of their distance from a training row, in length scales over sqrt(3)
-RIDGE = 1e-8  # of the centres' mean square
+# What is served.
+CENTRES = 256
+NEARBY_SPREAD = 0.15  # of made-up rows from the training rows, in length scales of the centres over sqrt(3)
+SAME_VACUUM = 0.004  # cm Hg; values are recorded to 0.01
+NORMAL_90 = 1.645  # standard deviations to either side that hold 90 % of a normal distribution
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """One covariance function with a length scale for each feature.
-
-    Parameters
-    ----------
-    variance : float
-        Variance of the part of power it explains [MW^2].
-    length_scales : tuple of float, of length n_features
-        Distance over which that part changes, in each feature's own unit and in the order of `FEATURE_NAMES`.
-    smooth : bool
-        True: Matern 3/2, (1 + sqrt(3) d) exp(-sqrt(3) d). False: Matern 1/2, exp(-d).
-
-    References
-    ----------
-    C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning, MIT Press 2006, eq. 4.17.
-    """
-
-    variance: float
-    length_scales: tuple[float, ...]
-    smooth: bool
-
-    @property
-    def weights(self) -> NDArray[np.float32]:
-        """Weight of each feature's squared difference in the squared distance, sqrt(3) included."""
-        weights = 1.0 / np.square(np.array(self.length_scales))
-        result: NDArray[np.float32] = (3.0 * weights if self.smooth else weights).astype(np.float32)
-        return result
-
-    def correlation(self, left: NDArray[np.float32], right: NDArray[np.float32]) -> Matrix:
-        """Return correlations, 0 to 1, of shape (len(left), len(right))."""
-        squared = np.zeros((len(left), len(right)))
-        for position, weight in enumerate(self.weights):
-            if weight > 0:
-                squared += weight * np.square(np.subtract.outer(left[:, position], right[:, position]))
-        distance = np.sqrt(squared)
-        decay = np.exp(-distance)
-        return (1.0 + distance) * decay if self.smooth else decay
+TREND = Kernel(30.0, (14.0, 28.0, 30.0, 100.0, UNIMPORTANT), smooth=True)
+LOCAL = Kernel(8.0, (12.0, 4.0, 4.0, 40.0, 6.0), smooth=False)
+CARRIER = Kernel(1.0, (14.0, 12.0, 12.0, 60.0, 14.0), smooth=True)
+DAY = Kernel(17.0, (20.0, 0.0005, 6.5, UNIMPORTANT, 15.0), smooth=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +74,13 @@ class Parameters:
     ----------
     trend : Kernel
         How power bends with the conditions; wide, since the plant's physics are smooth.
-    regime : Kernel
-        What hours of equal vacuum share. 0.012 cm Hg in vacuum is about one step of the recorded value:
-        in effect "the same vacuum". Pressure and dew point tell apart days that happen to have the same one.
+    local : Kernel
+        What days of similar vacuum and weather share beyond the trend; rough, for days differ.
+    carrier : Kernel
+        By which the centres carry all smooth parts; its variance is not used.
+    day : Kernel
+        What hours of equal vacuum share. Values are recorded to 0.01 cm Hg, and neighbouring ones tell nothing of
+        each other: in effect "the same value". Pressure and dew point tell apart days that happen to have the same one.
     noise : float
         Variance of a reading's noise [MW^2].
     freedom, spread : float
@@ -121,8 +91,10 @@ class Parameters:
         No reading's noise falls below this share of `noise`.
     """
 
-    trend: Kernel = Kernel(30.0, (14.0, 28.0, 30.0, 100.0, UNIMPORTANT), smooth=True)
-    regime: Kernel = Kernel(17.0, (20.0, 0.012, 6.5, UNIMPORTANT, 15.0), smooth=False)
+    trend: Kernel = TREND
+    local: Kernel = LOCAL
+    carrier: Kernel = CARRIER
+    day: Kernel = DAY
     noise: float = 2.4
     freedom: float = 4.0
     spread: float = 8.0
@@ -154,40 +126,18 @@ def build_baseline() -> LinearRegression:
     return LinearRegression()
 
 
-def conformal_quantile(scores: Vector, coverage: float = COVERAGE) -> float:
-    """Return the smallest score that `coverage` of new scores stay within.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n,)
-        Scores of rows the model was not fitted to, exchangeable with those to come.
-
-    References
-    ----------
-    J. Lei et al., Distribution-free predictive inference for regression, JASA 113 (2018), algorithm 2.
-
-    Examples
-    --------
-    >>> conformal_quantile(np.arange(1.0, 20.0))
-    18.0
-    """
-    n = len(scores)
-    rank = min(n, int(np.ceil(coverage * (n + 1))))
-    return float(np.sort(scores)[rank - 1])
-
-
 def split_folds(n: int, folds: int, seed: int) -> Iterator[tuple[Rows, Rows]]:
     """Yield (rows to fit, rows to leave out) for each fold; every row is left out once."""
     order = np.random.default_rng(seed).permutation(n)
-    for left_out in np.array_split(order, folds):
-        yield np.setdiff1d(order, left_out), np.sort(left_out)
+    for out in np.array_split(order, folds):
+        yield np.setdiff1d(order, out), np.sort(out)
 
 
 def split_groups(values: NDArray[Any], folds: int, seed: int) -> Iterator[tuple[Rows, Rows]]:
     """Yield (rows to fit, rows to leave out) so that rows of equal `values` are left out together."""
     distinct, number = np.unique(values, return_inverse=True)
-    for _, left_out in split_folds(len(distinct), folds, seed):
-        is_out = np.isin(number.reshape(-1), left_out)
+    for _, out in split_folds(len(distinct), folds, seed):
+        is_out = np.isin(number.reshape(-1), out)
         yield np.flatnonzero(~is_out), np.flatnonzero(is_out)
 
 
@@ -206,21 +156,24 @@ class LinearRegression:
         """Fit to distinct rows; repeated ones are dropped first."""
         features, net_power = _distinct(features, net_power)
         residuals = np.empty(len(net_power))
-        for fit, left_out in split_folds(len(net_power), FOLDS, seed):
+        for fit, out in split_folds(len(net_power), FOLDS, seed):
             slopes = _least_squares(features[fit], net_power[fit])
-            residuals[left_out] = net_power[left_out] - _linear_part(features[left_out]) @ slopes
+            residuals[out] = net_power[out] - _linear_part(features[out]) @ slopes
         half_width = conformal_quantile(np.abs(residuals))
         return FittedBaseline(_least_squares(features, net_power), half_width)
 
 
 @dataclass(frozen=True, slots=True)
 class KernelRegression:
-    """Mean of a Gaussian process with two kernels, readings weighted by how far they stand out.
+    """Mean of a Gaussian process, blended on new days with a ridge regression.
 
-    The interval is a cross-conformal one: residuals of rows left out, divided by a smooth estimate of their
-    size, give one quantile for all conditions. How that size grows where no similar hour is known comes from
-    residuals with whole values of exhaust vacuum left out, else days the model has not seen would get the
-    narrow interval of those it has.
+    Readings are weighted by how far they stand out. The process knows which hours belong to one day, and so what is
+    the day's and what the plant's; but on days of which it knows no hour, its smooth part alone is no better than a
+    regression on the same centres that takes every reading for itself, and a mean of both is better than either.
+    How much of which, and the ridge, is chosen by residuals with whole vacuums left out, inside the rows that are
+    fitted to.
+
+    The interval: `kappawatt.services.plant_power.interval`.
     """
 
     parameters: Parameters
@@ -241,127 +194,125 @@ class KernelRegression:
         net_power : ndarray of shape (n,)
             Measured power [MW].
         seed : int
-            Of the folds behind the interval, and of the made-up rows that centres are fitted to, which moves
-            the mean by 0.02 MW (root mean square).
+            Of the folds behind blend and interval, and of the made-up rows that centres are fitted to.
         progress : callable, optional
             Told each step, for a person to read.
         """
         say = progress or (lambda _: None)
         features, net_power = _distinct(features, net_power)
-        p = self.parameters
-        trend, regime = (kernel.correlation(features, features) for kernel in (p.trend, p.regime))
-        covariance = p.trend.variance * trend + p.regime.variance * regime
-        say(f"solving for {len(net_power)} distinct rows")
-        linear, weights = self._solve(features, net_power, covariance)
+        p, n = self.parameters, len(net_power)
+        say(f"solving for {n} distinct rows")
+        covariance = p.trend.variance * p.trend.correlation(features, features)
+        covariance += p.local.variance * p.local.correlation(features, features)
 
-        def residuals(name: str, folds: Iterable[tuple[Rows, Rows]]) -> Vector:
-            left_out = np.empty(len(net_power))
-            for number, (fit, out) in enumerate(folds, start=1):
-                say(f"residuals of {name} left out: fold {number}")
-                slopes, fold_weights = self._solve(features[fit], net_power[fit], covariance[np.ix_(fit, fit)])
-                power = _linear_part(features[out]) @ slopes + covariance[np.ix_(out, fit)] @ fold_weights
-                left_out[out] = np.abs(net_power[out] - power)
-            return left_out
+        def day_correlation(left: Rows, right: Rows) -> Matrix:
+            return p.day.correlation(features[left], features[right])
 
-        on_known_days = residuals("rows", split_folds(len(net_power), FOLDS, seed))
-        by_vacuum = list(split_groups(features[:, VACUUM], VACUUM_FOLDS, seed))
-        on_new_days = residuals("vacuums", by_vacuum)
-        density_on_new_days = np.empty(len(net_power))
-        for fit, out in by_vacuum:
-            density_on_new_days[out] = regime[np.ix_(out, fit)].sum(axis=1)
-        scale_line, scale_weights, quantile = _fit_scale(on_known_days, on_new_days, density_on_new_days, trend, regime)
-        trend_weights = np.stack([p.trend.variance * weights, SCALE_VARIANCE * scale_weights])
-        regime_weights = np.stack([p.regime.variance * weights, SCALE_VARIANCE * scale_weights])
-        say(f"putting the trend through {CENTRES} centres")
-        centres, centre_weights = _through_centres(p.trend, features, trend, trend_weights, seed)
-        order = np.argsort(features[:, VACUUM], kind="stable")
-        return FittedModel(
-            linear=linear,
-            trend_scales=np.array(p.trend.length_scales),
-            regime_scales=np.array(p.regime.length_scales),
-            centres=centres,
-            centre_weights=centre_weights,
-            rows=features[order],
-            row_weights=regime_weights[:, order],
-            reach=REACH,
-            scale_line=scale_line,
-            quantile=quantile,
-        )
-
-    def _solve(self, features: NDArray[np.float32], net_power: Vector, covariance: Matrix) -> tuple[Vector, Vector]:
-        """Return the linear part and each row's weight."""
-        p = self.parameters
+        days = [np.flatnonzero(features[:, VACUUM] == vacuum) for vacuum in np.unique(features[:, VACUUM])]
+        blocks = [day_correlation(own, own) for own in days]
+        for own, block in zip(days, blocks, strict=True):
+            covariance[np.ix_(own, own)] += p.day.variance * block
         linear = _least_squares(features, net_power)
         rest = net_power - _linear_part(features) @ linear
+        noise, inverse = self._weigh(covariance, rest)
+        weights = inverse @ rest
+
+        centres = features[spread_out(p.carrier.scaled(features), CENTRES)]
+        basis, among = (p.carrier.correlation(some, centres) for some in (features, centres))
+        say("residuals of vacuums left out")
+        by_vacuum = list(split_groups(features[:, VACUUM], VACUUM_FOLDS, seed))
+        ridge = RidgeOnCentres(_linear_part(features), basis, among, rest, p.noise / noise)
+        blend = choose_blend(ridge, rest - _residuals(inverse, weights, by_vacuum), by_vacuum)
+        say(f"new days: penalty {blend.penalty:g}, share of the ridge regression {blend.share:g}")
+
+        # Where centres are to agree with the sum over all rows: not at the rows, at each of which it has a spike.
+        nearby = _near(features, p.carrier, seed)
+        smooth = sum(k.variance * (k.correlation(nearby, features) @ weights) for k in (p.trend, p.local))
+        smooth_weights = through_centres(p.carrier.correlation(nearby, centres), np.stack([smooth], axis=1))[0]
+        added_line, added_weights = ridge.fit(np.arange(n), blend.penalty)
+        added_line *= blend.share
+        added_weights = blend.share * (added_weights - smooth_weights)
+
+        say("residuals of rows left out")
+        added = _linear_part(features) @ added_line + basis @ added_weights
+        folds = list(split_folds(n, FOLDS, seed))
+        number = np.empty(n, dtype=np.intp)
+        for fold, (_, out) in enumerate(folds):
+            number[out] = fold
+        many, few = folds[0]
+        known_density, sparse_density = np.empty(n), np.empty(n)
+        for own, block in zip(days, blocks, strict=True):
+            known_density[own] = (block * (number[own, None] != number[own])).sum(axis=1)
+            sparse_density[own] = (block * (number[own] == 0)).sum(axis=1)
+        by_few = covariance[np.ix_(many, few)] @ solve(covariance[np.ix_(few, few)], noise[few], rest[few])
+        every = np.arange(n)
+        interval = fit_interval(
+            DayResiduals(every, _residuals(inverse, weights, folds), known_density, added),
+            DayResiduals(many, rest[many] - by_few, sparse_density[many], added[many]),
+            DayResiduals(every, rest - blend.power, np.zeros(n), np.zeros(n)),
+            features[:, VACUUM],
+            basis=basis,
+            prior=among,
+            day_correlation=day_correlation,
+            seed=seed,
+        )
+        # The hours of a day are weighed against what is served, and so make up for what the centres do not carry.
+        by_hour = np.empty(n)
+        for own, block in zip(days, blocks, strict=True):
+            share = familiarity(block.sum(axis=1) - 1.0, interval.half_familiar)  # an hour is not its own neighbour
+            missed = rest[own] - basis[own] @ smooth_weights - (1 - share) * added[own]
+            by_hour[own] = p.day.variance * solve(p.day.variance * block, noise[own], missed)
+        known_level, new_level = interval.levels
+        known_scale, new_scale = interval.smooth_weights
+        order = np.argsort(features[:, VACUUM], kind="stable")
+        return FittedModel(
+            lines=np.stack([linear, _level(known_level), added_line, _level(new_level - known_level)]),
+            trend_scales=np.array(p.carrier.length_scales),
+            day_scales=np.array(p.day.length_scales),
+            centres=centres,
+            centre_weights=np.stack([smooth_weights, known_scale, added_weights, new_scale - known_scale]),
+            rows=features[order],
+            row_weights=np.stack([by_hour, interval.day_weights])[:, order],
+            reach=SAME_VACUUM,
+            half_familiar=interval.half_familiar,
+            edge=float(basis.max(axis=1).min()),
+            doubt=NORMAL_90**2 * (p.trend.variance + p.local.variance),
+        )
+
+    def _weigh(self, covariance: Matrix, rest: Vector) -> tuple[Vector, Matrix]:
+        """Return each reading's noise variance, and the inverse of the covariance with it."""
+        p = self.parameters
         noise = np.full(len(rest), p.noise)
-        # Leave-one-out residuals in closed form: Rasmussen and Williams 2006, eq. 5.12.
-        solved, diagonal = _solve_with_diagonal(covariance, noise, rest)
-        residual = solved / diagonal
-        student = (p.freedom + residual**2 / p.spread) / (p.freedom + 1)
-        noise *= np.maximum(p.least_noise, student)
-        return linear, _solve(covariance, noise, rest)
+        inverse = inverse_of(covariance, noise)
+        for _ in range(REWEIGHTED):
+            residual = (inverse @ rest) / inverse.diagonal()
+            student = (p.freedom + residual**2 / p.spread) / (p.freedom + 1)
+            noise = p.noise * np.maximum(p.least_noise, student)
+            inverse = inverse_of(covariance, noise)
+        return noise, inverse
 
 
-def _fit_scale(
-    on_known_days: Vector, on_new_days: Vector, density_on_new_days: Vector, trend: Matrix, regime: Matrix
-) -> tuple[Vector, Vector, float]:
-    """Return line, row weights and quantile of the interval's scale, from absolute residuals [MW]."""
-    target = np.log(on_known_days + RESIDUAL_FLOOR)
-    design = _scale_line(regime.sum(axis=1) - 1.0)  # a row is not its own neighbour
-    design_on_new_days = _scale_line(density_on_new_days)
-    line: Any = np.linalg.lstsq(
-        np.concatenate([design, design_on_new_days]),
-        np.concatenate([target, np.log(on_new_days + RESIDUAL_FLOOR)]),
-        rcond=None,
-    )[0]
-    # A mean logarithm fits the middle of the residuals; tilt the line until it fits their 90 % on all days.
-    known, new = design[:, 1].mean(), design_on_new_days[:, 1].mean()
-    excess = conformal_quantile(on_new_days / np.exp(design_on_new_days @ line)) / conformal_quantile(
-        on_known_days / np.exp(design @ line)
-    )
-    line += np.log(excess) / (known - new) * np.array([known, -1.0])
-    noise = np.full(len(target), LOG_RESIDUAL_VARIANCE)
-    weights, diagonal = _solve_with_diagonal(SCALE_VARIANCE * (trend + regime), noise, target - design @ line)
-    scale_without_itself = np.exp(target - weights / diagonal)
-    return line, weights, conformal_quantile(on_known_days / scale_without_itself)
+def _level(level: float) -> Vector:
+    """Return a line without slopes."""
+    return np.concatenate([[level], np.zeros(LINEAR_FEATURES)])
 
 
-def _through_centres(
-    kernel: Kernel, rows: NDArray[np.float32], correlation: Matrix, weights: Matrix, seed: int
-) -> tuple[NDArray[np.float32], Matrix]:
-    """Return a few centres, and their weights, whose sums are those of all `rows` at and around the rows.
+def _residuals(inverse: Matrix, solved: Vector, folds: Sequence[tuple[Rows, Rows]]) -> Vector:
+    """Return measured minus predicted of each row, had its fold not been fitted to."""
+    residuals = np.empty(len(solved))
+    for _, out in folds:
+        residuals[out] = left_out(inverse, solved, out)
+    return residuals
 
-    Least squares on the rows and on made-up ones nearby, so that it holds between the rows too.
-    """
-    from scipy.linalg import solve  # type: ignore[import-untyped,unused-ignore]
 
-    lengths = np.sqrt(1.0 / np.maximum(kernel.weights, np.finfo(np.float32).tiny))
-    takes_part = kernel.weights > 0
+def _near(rows: NDArray[np.float32], kernel: Kernel, seed: int) -> NDArray[np.float32]:
+    """Return made-up rows around some of `rows`, so that sums over centres hold between rows too."""
     generator = np.random.default_rng(seed)
-    nearby = rows[generator.choice(len(rows), min(NEARBY, len(rows)), replace=False)].copy()
-    steps = generator.normal(size=(len(nearby), int(takes_part.sum())))
-    nearby[:, takes_part] += (NEARBY_SPREAD * lengths[takes_part] * steps).astype(np.float32)
-    targets = np.concatenate([correlation @ weights.T, kernel.correlation(nearby, rows) @ weights.T])
-    centres = rows[_spread_out(rows[:, takes_part] / lengths[takes_part], CENTRES)]
-    basis = kernel.correlation(np.concatenate([rows, nearby]), centres)
-    gram = basis.T @ basis
-    gram[np.diag_indices(len(centres))] += RIDGE * np.trace(gram) / len(centres)
-    found: Any = solve(gram, basis.T @ targets, assume_a="pos")
-    return centres, np.ascontiguousarray(found.T)
-
-
-def _spread_out(points: Matrix, count: int) -> Rows:
-    """Return positions of `count` points, each the farthest from all before it; the first is the middle one."""
-    chosen = [int(np.argmin(np.square(points - points.mean(axis=0)).sum(axis=1)))]
-    nearest = np.full(len(points), np.inf)
-    for _ in range(min(count, len(points)) - 1):
-        nearest = np.minimum(nearest, np.square(points - points[chosen[-1]]).sum(axis=1))
-        chosen.append(int(np.argmax(nearest)))
-    return np.array(chosen)
-
-
-def _scale_line(density: Vector) -> Matrix:
-    return np.column_stack([np.ones(len(density)), np.log(density + DENSITY_FLOOR)])
+    nearby = rows.copy()
+    own = kernel.takes_part
+    steps = generator.normal(size=(len(nearby), int(own.sum())))
+    nearby[:, own] += (NEARBY_SPREAD / np.sqrt(kernel.weights[own]) * steps).astype(np.float32)
+    return nearby
 
 
 def _linear_part(features: NDArray[np.float32]) -> Matrix:
@@ -377,28 +328,3 @@ def _distinct(features: NDArray[np.float32], net_power: Vector) -> tuple[NDArray
     """Drop exact repeats, which would be their own best neighbour, and fix the order of rows."""
     _, first = np.unique(np.column_stack([features, net_power]), axis=0, return_index=True)
     return features[first], net_power[first]
-
-
-def _with_noise(covariance: Matrix, noise: Vector) -> Matrix:
-    noisy = covariance.copy()
-    noisy[np.diag_indices(len(noise))] += noise
-    return noisy
-
-
-def _solve_with_diagonal(covariance: Matrix, noise: Vector, target: Vector) -> tuple[Vector, Vector]:
-    """Return the solution, and the diagonal of the inverse that leave-one-out needs."""
-    from scipy.linalg import cho_solve, cholesky, lapack  # type: ignore[import-untyped,unused-ignore]
-
-    factor: Any = cholesky(_with_noise(covariance, noise), lower=True, overwrite_a=True, check_finite=False)
-    solution: Vector = cho_solve((factor, True), target, check_finite=False)
-    inverse_factor: Any = lapack.dtrtri(factor, lower=1)[0]
-    diagonal: Vector = np.einsum("ij,ij->j", inverse_factor, inverse_factor)
-    return solution, diagonal
-
-
-def _solve(covariance: Matrix, noise: Vector, target: Vector) -> Vector:
-    from scipy.linalg import cho_factor, cho_solve
-
-    factor = cho_factor(_with_noise(covariance, noise), lower=True, overwrite_a=True, check_finite=False)
-    solution: Vector = cho_solve(factor, target, check_finite=False)
-    return solution

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .evaluation import Evaluation
 
-__all__ = ["partial_dependence", "score_by_bin", "write_report"]
+__all__ = ["TEMPERATURE_EDGES", "partial_dependence", "score_by_bin", "write_report"]
 
 UNITS = {field.name: field.unit for field in (*CONDITIONS, NET_POWER)}
 TEMPERATURE_EDGES = (-50.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 60.0)  # degC
@@ -57,13 +57,7 @@ def write_report(
     fitted : Fitted
         The default, fitted to all rows, for the effects of conditions.
     """
-    sections = [
-        "<h1>Plant power: training report</h1>",
-        _provenance(dataset),
-        "<h2>Baseline and default</h2>",
-        "<p class=note>30 % of the distinct rows held out; no row is on both sides.</p>",
-        _score_table(holdout.scores),
-    ]
+    sections = ["<h1>Plant power: training report</h1>", _provenance(dataset)]
     if unseen:
         sections += [
             "<h2>Days the model has not seen</h2>",
@@ -71,7 +65,14 @@ def write_report(
             "vacuum err alike, and a random split puts them on both sides; this is the error to expect on "
             "new days.</p>",
             _score_table(unseen.scores),
+            "<p class=note>The default by ambient temperature. The interval is meant to hold 90 % of readings.</p>",
+            _bin_table(unseen),
         ]
+    sections += [
+        "<h2>Baseline and default</h2>",
+        "<p class=note>30 % of the distinct rows held out; no row is on both sides.</p>",
+        _score_table(holdout.scores),
+    ]
     if records:
         sections += ["<h2>5x2 cross-validation</h2>", _fold_table(records)]
     sections += [

@@ -59,7 +59,7 @@ def train(
     from kappawatt.datasets import named as datasets
     from kappawatt.models.artifact import CURRENT, write_whole
 
-    from .report import write_report
+    from .report import TEMPERATURE_EDGES, score_by_bin, write_report
 
     dataset = datasets.plant(settings.data)
     report = report or (out or RESULTS) / "report.html"
@@ -75,6 +75,7 @@ def train(
         means = {name: mean_scores(records, name) for name in REGRESSIONS}
         scores |= {
             "unseen_vacuum": unseen.scores,
+            "unseen_vacuum_by_temperature": score_by_bin(unseen, "ambient_temperature", TEMPERATURE_EDGES),
             "5x2": {"source": source, "folds": records, "means": means},
         }
 

@@ -12,7 +12,8 @@ from kappawatt.datasets.named import synthetic_plant
 from kappawatt.errors import ArtifactInvalid
 from kappawatt.services.plant_power.features import FEATURE_NAMES, features
 from kappawatt.services.plant_power.inference import OUTPUT_NAMES, Fitted, FittedBaseline, FittedModel, pack, unpack
-from kappawatt.services.plant_power.model import CENTRES, Parameters, _through_centres, build_baseline, build_model
+from kappawatt.services.plant_power.kernels import spread_out, through_centres
+from kappawatt.services.plant_power.model import CENTRES, Parameters, _near, build_baseline, build_model
 
 MOST_ROWS = 100_000
 STEP = 0.001  # MW, to which answers are rounded
@@ -85,33 +86,48 @@ def test_layout_and_place_in_memory_change_no_bit(
     assert np.array_equal(fitted.predict(cases[1])["net_power_upper"], together["net_power_upper"][:900:3])
 
 
+INF = np.inf
+BY_HAND = FittedModel(
+    lines=np.array([[400.0, -2, 0.5, 0, 0], [1.0, 0, 0, 0, 0], [1.0, 0.1, 0, 0, 0], [1.0, 0, 0, 0, 0]]),
+    trend_scales=np.array([2.0, 4.0, INF, INF, INF]),
+    day_scales=np.array([20.0, 0.0005, INF, INF, 2.0]),
+    centres=np.array([[12, 40, 0, 0, 0]], dtype=np.float32),
+    centre_weights=np.array([[3.0], [0.2], [-2.0], [0.1]]),
+    rows=np.array([[10, 40, 0, 0, 9], [10, 40.01, 0, 0, 8], [10, 50, 0, 0, 8]], dtype=np.float32),
+    row_weights=np.array([[5.0, 1e6, 1e6], [0.1, 1e6, 1e6]]),
+    reach=0.004,
+    half_familiar=0.5,
+    edge=0.5,
+    doubt=100.0,
+)
+
+
 def test_sums_follow_their_formula() -> None:
-    """One centre, two rows in reach and one beyond, by hand."""
-    inf = np.inf
-    fitted = FittedModel(
-        linear=np.array([400.0, -2.0, 0.5, 0.0, 0.0]),
-        trend_scales=np.array([2.0, 4.0, inf, inf, inf]),
-        regime_scales=np.array([inf, 0.5, inf, inf, 2.0]),
-        centres=np.array([[12, 40, 0, 0, 0]], dtype=np.float32),
-        centre_weights=np.array([[3.0], [0.2]]),
-        rows=np.array([[0, 40, 0, 0, 9], [0, 41, 0, 0, 8], [0, 50, 0, 0, 8]], dtype=np.float32),
-        row_weights=np.array([[5.0, -4.0, 1e9], [0.1, 0.3, 1e9]]),
-        reach=1.5,
-        scale_line=np.array([0.4, -0.5]),
-        quantile=2.0,
-    )
+    """One centre and one hour of the same vacuum, by hand; 0.01 cm Hg away is another day."""
     row = np.array([[10, 40, 1000, 50, 8]], dtype=np.float32)
     trend = (1 + np.sqrt(3)) * np.exp(-np.sqrt(3))  # one length scale away, in temperature
-    near, far = np.exp(-0.5), np.exp(-2.0)  # half a scale in dew point; two scales in vacuum
-    power = 400 - 2 * 10 + 0.5 * 40 + 3 * trend + 5 * near - 4 * far
-    log_scale = 0.4 - 0.5 * np.log(near + far + 0.1) + 0.2 * trend + 0.1 * near + 0.3 * far
-    half_width = 2 * np.exp(log_scale)
+    hour = np.exp(-0.5)  # half a scale in dew point
+    known = hour / (hour + 0.5)
+    power = 400 - 2 * 10 + 0.5 * 40 + 3 * trend + 5 * hour + (1 - known) * (1 + 0.1 * 10 - 2 * trend)
+    log_half = known * (1 + 0.2 * trend + 0.1 * hour) + (1 - known) * (2 + 0.3 * trend)
+    half_width = np.sqrt(np.exp(2 * log_half) + 100 * (1 - known) * (1 - (trend / 0.5) ** 2))
 
-    answer = fitted.predict(row)
+    answer = BY_HAND.predict(row)
 
+    assert trend < BY_HAND.edge
     assert answer["net_power"] == pytest.approx(power, abs=0.6 * STEP)
     assert answer["net_power_lower"] == pytest.approx(power - half_width, abs=0.6 * STEP)
     assert answer["net_power_upper"] == pytest.approx(power + half_width, abs=0.6 * STEP)
+
+
+def test_interval_widens_with_the_distance_from_what_was_seen() -> None:
+    """From an hour of the very same air, over other air of that vacuum, to another vacuum and to conditions far off."""
+    steps = [[10, 40, 1000, 50, 9], [10, 40, 1000, 50, 12], [10, 40.1, 1000, 50, 9], [25, 40.1, 1000, 50, 9]]
+
+    answer = BY_HAND.predict(np.array(steps, dtype=np.float32))
+    width = answer["net_power_upper"] - answer["net_power_lower"]
+
+    assert (np.diff(width) > 0.1).all()
 
 
 def test_rows_out_of_reach_would_change_next_to_nothing(model: FittedModel, matrix: np.ndarray) -> None:
@@ -126,16 +142,19 @@ def test_rows_out_of_reach_would_change_next_to_nothing(model: FittedModel, matr
 
 def test_centres_carry_the_trend_of_all_rows() -> None:
     """At rows it was not told of, to a hundredth of what the trend spans."""
-    kernel = Parameters().trend
+    parameters = Parameters()
+    kernel, carrier = parameters.trend, parameters.carrier
     rows, others = (features(synthetic_plant(1_500, seed)) for seed in (3, 4))
     weights = np.random.default_rng(0).normal(size=(2, len(rows)))
     whole = kernel.correlation(others, rows) @ weights.T
+    centres = rows[spread_out(carrier.scaled(rows), CENTRES)]
+    places = np.concatenate([rows, _near(rows, carrier, seed=0)])
 
-    centres, centre_weights = _through_centres(kernel, rows, kernel.correlation(rows, rows), weights, seed=0)
-    found = kernel.correlation(others, centres) @ centre_weights.T
+    found = through_centres(carrier.correlation(places, centres), kernel.correlation(places, rows) @ weights.T)
+    carried = carrier.correlation(others, centres) @ found.T
 
     assert len(centres) == CENTRES
-    assert np.sqrt(np.mean((found - whole) ** 2, axis=0)) == pytest.approx(0, abs=0.01 * np.ptp(whole))
+    assert np.sqrt(np.mean((carried - whole) ** 2, axis=0)) == pytest.approx(0, abs=0.01 * np.ptp(whole))
 
 
 def test_popular_vacuum_is_answered_in_bounded_memory(model: FittedModel) -> None:
