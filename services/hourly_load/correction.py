@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .response import KEPT_MONTHS, fit_apart, which_fit
-from .wall_clock import HOURS, Cells
+from .wall_clock import HOURS, Cells, cells_of_days
 
 __all__ = ["LOOKS_BACK", "OUTLIER", "Correction", "correction_terms", "fit_correction"]
 
@@ -99,7 +99,7 @@ def fit_correction(residuals: Matrix, days: Cells, lead: int, month: NDArray[np.
     month : ndarray of int, shape (n_days,)
     """
     terms = _terms(residuals, days, lead)
-    target = residuals[days[:, None] * HOURS + np.arange(HOURS)]
+    target = residuals[cells_of_days(days)]
     usable = (np.abs(target) < OUTLIER).all(axis=1)  # NaN is not
     centre, scale = terms[usable].mean(axis=0), terms[usable].std(axis=0) + SMALLEST_SCALE
     rows = np.clip((terms - centre) / scale, -FARTHEST, FARTHEST)

@@ -16,7 +16,7 @@ from kappawatt.forecasting.calendar import HOUR, Times, to_utc
 from kappawatt.forecasting.history import Past
 
 from .day_kinds import ORDINARY, DayKinds, day_kinds, place_of, solar_elevation
-from .wall_clock import HOURS, Cells, WallClock, wall_clock
+from .wall_clock import HOURS, Cells, WallClock, read_cells, wall_clock
 
 __all__ = [
     "CALENDAR_NAMES",
@@ -204,9 +204,8 @@ class _Builder:
 
     def _known(self, cells: Cells, origin: Cells) -> Vector:
         """Read the logarithm of load at `cells`; NaN from `origin` on, before the depth and outside of the series."""
-        inside = (cells < origin) & (cells >= origin - DEPTH) & (cells >= 0) & (cells < len(self._log))
-        found: Vector = np.where(inside, self._log[np.where(inside, cells, 0)], np.nan)
-        return found
+        inside = (cells < origin) & (cells >= origin - DEPTH)
+        return np.where(inside, read_cells(self._log, cells), np.nan)
 
     def _mean_before(self, end: Cells, origin: Cells, n: int) -> Vector:
         """Mean of the `n` cells before `end`; NaN if fewer than half of them are known."""
@@ -345,18 +344,12 @@ class _Builder:
             for name in ("temperature", "temperature_day", "temperature_change"):
                 self._columns[name] = np.full(len(self._cell), np.nan)
             return
-        at = _read(known, self._cell)
-        day = _mean(_read(known, self._cell[:, None] + np.arange(-HOURS + 1, 1)), HOURS // 2)
-        last = _mean(_read(known, self._issue_origin[:, None] - np.arange(1, HOURS + 1)), HOURS // 2)
+        at = read_cells(known, self._cell)
+        day = _mean(read_cells(known, self._cell[:, None] + np.arange(-HOURS + 1, 1)), HOURS // 2)
+        last = _mean(read_cells(known, self._issue_origin[:, None] - np.arange(1, HOURS + 1)), HOURS // 2)
         self._columns["temperature"] = at
         self._columns["temperature_day"] = day
         self._columns["temperature_change"] = day - last[self._issue]
-
-
-def _read(column: Vector, cells: Cells) -> Vector:
-    inside = (cells >= 0) & (cells < len(column))
-    found: Vector = np.where(inside, column[np.where(inside, cells, 0)], np.nan)
-    return found
 
 
 def _mean(window: Vector, least: int) -> Vector:

@@ -17,7 +17,8 @@ from kappawatt.forecasting.fan import Fan, Warned
 from kappawatt.forecasting.history import Past
 from kappawatt.models.arrays import read_arrays
 
-from .calibration import calibrate
+from .boosting import SMALLEST_SPREAD, predicted
+from .calibration import Calibration, calibrate
 from .correction import Correction, correction_terms
 from .features import CALENDAR_NAMES, DEPTH, FEATURE_NAMES, calendar_features, rows_of_cells
 from .lifting import lift_of, lifted
@@ -25,7 +26,7 @@ from .linear import HourlyRegression, linear_terms
 from .own_weeks import TERMS, refitted
 from .response import Response, response_terms
 from .skill import naive_was_closer
-from .wall_clock import HOURS, Cells, WallClock, wall_clock
+from .wall_clock import HOURS, Cells, WallClock, cells_of_days, wall_clock
 from .weather_member import TREE_TERMS, WeatherDays, WeatherMember
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ CALIBRATION_DAYS = 112  # that are forecast again for calibration: sixteen weeks
 LONGEST_LEAD = 36  # h from an issue time to its target day
 HISTORY = DEPTH + CALIBRATION_DAYS * HOURS + 2 * LONGEST_LEAD  # hours before the issue time that a forecast reads
 TREE_WEIGHT = 0.35  # of the trees in the blend with the regression
-SMALLEST_SPREAD = 1e-3  # of the logarithm of load
 NO_WEATHER = Warned(
     "no_weather",
     "the model of this series knows weather, and the temperature of the day to forecast is not known up to its end: "
@@ -226,9 +226,8 @@ class _Days:
             centre, spread = refitted(centre - level, terms, measured - level[:-1])
             centre = centre + level
         residuals = self._held_out((measured - centre[:-1]) / spread[:-1], days[:-1])
-        calibration = calibrate(residuals, lead, member.reference, member.lead)
-        steps = calibration.scale * spread[-1][:, None] * calibration.quantiles
-        return np.exp(centre[-1][:, None] + steps), naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
+        quantiles = _spread_out(centre[-1], spread[-1], calibrate(residuals, lead, member.reference, member.lead))
+        return quantiles, naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
 
     def _forecast_by_weather(self, day: int, actual: int) -> tuple[Matrix, Warned | None] | None:
         """Return the same from the model with weather; None where there is none, or the day's weather is not known."""
@@ -246,13 +245,13 @@ class _Days:
         if np.isnan(centre[-1]).any():
             return None
         measured = self._measured(day, lead, days)
-        calibration = calibrate((measured - centre[:-1]) / spread[:-1], lead, member.reference, member.lead)
-        steps = calibration.scale * spread[-1][:, None] * calibration.quantiles
-        return np.exp(centre[-1][:, None] + steps), naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
+        residuals = (measured - centre[:-1]) / spread[:-1]
+        quantiles = _spread_out(centre[-1], spread[-1], calibrate(residuals, lead, member.reference, member.lead))
+        return quantiles, naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
 
     def _measured(self, day: int, lead: int, days: Cells) -> Matrix:
         """Logarithm of load of the days before `day`, as far as it is known `lead` hours before it."""
-        cells = days[:-1, None] * HOURS + np.arange(HOURS)
+        cells = cells_of_days(days[:-1])
         known = cells < min(day * HOURS - lead, len(self._clock.log_load))
         return np.where(known, self._clock.log_load[np.where(known, cells, 0)], np.nan)
 
@@ -268,7 +267,7 @@ class _Days:
         new = np.array([d for d in days.tolist() if (lead, d) not in self._found], dtype=np.int64)
         if not len(new):
             return
-        cells = (new[:, None] * HOURS + np.arange(HOURS)).ravel()
+        cells = cells_of_days(new).ravel()
         rows = rows_of_cells(self._clock, new * HOURS - lead, cells, np.repeat(np.arange(len(new)), HOURS))
         centre, spread = member.expected(rows.matrix)
         centre = (centre + rows.level).reshape(-1, HOURS)
@@ -277,6 +276,12 @@ class _Days:
             if self._is_lifted:
                 own = slice(HOURS * i, HOURS * (i + 1))
                 self._found[lead, day] += rows.level[own], rows.matrix[own][:, TERMS].astype(np.float64)
+
+
+def _spread_out(centre: Matrix, spread: Matrix, calibration: Calibration) -> Matrix:
+    """Quantiles [MW] of hours, shape (24, 19), from the logarithm of load and its spread."""
+    quantiles: Matrix = np.exp(centre[:, None] + calibration.scale * spread[:, None] * calibration.quantiles)
+    return quantiles
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -296,10 +301,7 @@ class Classic:
 
     def predict(self, matrix: NDArray[np.float32]) -> Matrix:
         """Return load [MW], shape (n,), for calendar features of shape (n, 8)."""
-        from xgboost import DMatrix
-
-        result: Matrix = self.trees.predict(DMatrix(matrix, nthread=1)).astype(np.float64)
-        return result
+        return predicted(self.trees, matrix)
 
     def forecast(self, past: Past, targets: Times) -> Fan:
         """Forecast hours from the calendar; of the past only time zone and interval are used."""

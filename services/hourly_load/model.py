@@ -14,7 +14,6 @@ last sixteen weeks. These weeks are therefore kept out of the fit: errors on day
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +23,14 @@ from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.fan import LEVELS
 from kappawatt.forecasting.history import Past
 
+from .boosting import SEED, TREES, boost, reference_of
 from .features import calendar_features, rows_of_cells
 from .inference import CALIBRATION_DAYS, Classic, Fitted, Member
 from .lifting import lifted
 from .linear import fit_hourly
-from .wall_clock import HOURS, WallClock, wall_clock
+from .wall_clock import HOURS, WallClock, cells_of_days, wall_clock
 from .weather_fit import fit_weather
 from .within_hour import hours_of
-
-if TYPE_CHECKING:
-    from xgboost import Booster
 
 __all__ = ["LEADS", "fit", "fit_classic", "lead_of"]
 
@@ -46,23 +43,10 @@ LEAST_DAYS = 60  # to fit
 HELD_SHARE = 0.15  # of the days kept out of the fit at most
 FARTHEST = 1.5  # of the logarithm of load over level: e**1.5 is an error of the data
 PENALTY = 50.0  # 2015 at noon, fitted to 1, 3.5 and 13 years: MAPE 6.7, 5.11, 4.75 %; with 3: above 8, 5.15, 4.75 %
-SEED = 2018  # the year of the data set's publication; never varied
-REFERENCE_POINTS = 199
 
-TREES: dict[str, Any] = {
-    "objective": "reg:squarederror",
-    "tree_method": "hist",
-    "max_bin": 128,
-    "max_depth": 7,
-    "eta": 0.06,
-    "subsample": 0.7,
-    "colsample_bytree": 0.3,
-    "min_child_weight": 30,
-    "nthread": 1,
-    "seed": SEED,
-}
-TREE_ROUNDS = 200
-SPREAD = {**TREES, "max_depth": 4, "min_child_weight": 200, "reg_lambda": 10.0}
+DEEP = {**TREES, "max_depth": 7, "eta": 0.06, "colsample_bytree": 0.3, "min_child_weight": 30}
+DEEP_ROUNDS = 200
+SPREAD = {**DEEP, "max_depth": 4, "min_child_weight": 200, "reg_lambda": 10.0}
 SPREAD_ROUNDS = 100
 
 # As published (see `fit_classic`): learning rate 0.01, depth 3, a start from 0.5.
@@ -114,13 +98,11 @@ def fit(pasts: Sequence[Past], leads: Sequence[int] = LEADS, progress: Progress 
         if progress:
             progress(f"lead {lead} h")
         members.append(_fit_member(clocks, lead, held_from))
-        for past, clock in zip(pasts, clocks, strict=True):
-            if clock.stations and progress:
-                progress(f"lead {lead} h, weather of {past.key}")
-            own = fit_weather(past.key, clock, lead, held_from, _boost)
-            if own is not None:
-                weather.append(own)
-    return Fitted(tuple(members), held_from, tuple(weather))
+    for past, clock in zip(pasts, clocks, strict=True):
+        if clock.stations and progress:
+            progress(f"weather of {past.key}")
+        weather += fit_weather(past.key, clock, sorted(set(leads)), held_from)
+    return Fitted(tuple(members), held_from, tuple(sorted(weather, key=lambda member: member.lead)))
 
 
 def _held_from(clocks: Sequence[WallClock]) -> np.datetime64:
@@ -144,31 +126,22 @@ def _fit_member(clocks: Sequence[WallClock], lead: int, held_from: np.datetime64
     if seen.sum() < LEAST_DAYS // 2 * HOURS:
         raise SettingInvalid.of("history", f"{int(seen.sum())} hours to fit", f"{LEAST_DAYS // 2 * HOURS} or more")
     regression = fit_hourly(matrix[seen], target[seen], PENALTY)
-    trees = _boost(matrix[seen], target[seen], TREES, TREE_ROUNDS)
+    trees = boost(matrix[seen], target[seen], DEEP, DEEP_ROUNDS)
     off = np.abs(target[seen] - regression.predict(matrix[seen]))
-    spread = _boost(matrix[seen], off, SPREAD, SPREAD_ROUNDS)
+    spread = boost(matrix[seen], off, SPREAD, SPREAD_ROUNDS)
     unscaled = Member(lead, regression, trees, spread, np.zeros(0))
     tested = held if held.sum() >= HOURS else seen
     centre, width = unscaled.expected(matrix[tested])
-    probability = (np.arange(REFERENCE_POINTS) + 0.5) / REFERENCE_POINTS
-    reference = np.quantile((target[tested] - centre) / width, probability)
-    return Member(lead, regression, trees, spread, reference)
+    return Member(lead, regression, trees, spread, reference_of((target[tested] - centre) / width))
 
 
 def _training_rows(clock: WallClock, lead: int) -> tuple[NDArray[np.float32], Matrix, Times]:
     """Features, logarithm of load over level, and local day, of every hour of every whole day of a series."""
     days = np.arange(FIRST_DAYS, len(clock.log_load) // HOURS)
-    cells = (days[:, None] * HOURS + np.arange(HOURS)).ravel()
+    cells = cells_of_days(days).ravel()
     issue = np.repeat(np.arange(len(days)), HOURS)
     rows = rows_of_cells(clock, days * HOURS - lead, cells, issue)
     return rows.matrix, clock.log_load[cells] - rows.level, clock.first + cells // HOURS
-
-
-def _boost(matrix: NDArray[np.float32], target: Matrix, parameters: dict[str, Any], rounds: int) -> Booster:
-    import xgboost
-
-    rows = xgboost.QuantileDMatrix(matrix, target, max_bin=parameters["max_bin"], nthread=1)
-    return xgboost.train(parameters, rows, rounds)
 
 
 def fit_classic(

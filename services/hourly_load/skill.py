@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kappawatt.forecasting.fan import Warned
 
-from .wall_clock import HOURS, WallClock
+from .wall_clock import HOURS, WallClock, cells_of_days, read_cells
 
 __all__ = ["naive_was_closer"]
 
@@ -32,9 +32,7 @@ def naive_was_closer(clock: WallClock, days: NDArray[np.int64], centre: Matrix, 
         What came of them; NaN where it is not known at the issue time.
     """
     days, centre, measured = days[-DAYS:], centre[-DAYS:], measured[-DAYS:]
-    cells = days[:, None] * HOURS + np.arange(HOURS) - WEEK
-    inside = (cells >= 0) & (cells < len(clock.log_load))
-    naive = np.where(inside, clock.log_load[np.where(inside, cells, 0)], np.nan)
+    naive = read_cells(clock.log_load, cells_of_days(days) - WEEK)
     known = np.isfinite(centre) & np.isfinite(measured) & np.isfinite(naive)
     if known.sum() < FEWEST:
         return None

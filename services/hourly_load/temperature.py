@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .wall_clock import HOURS, Cells, WallClock
+from .wall_clock import HOURS, Cells, WallClock, read_cells
 
 __all__ = ["DAYS", "Course", "average", "course_of", "smoothed"]
 
@@ -48,13 +48,13 @@ class Course:
 
     def measured(self, days: Cells) -> Matrix:
         """Return the hours up to and over each day, shape (n_days, 24 * DAYS), as they are known now."""
-        return _bridged(_read(self.newest, _cells(days)))
+        return _bridged(read_cells(self.newest, _cells(days)))
 
     def forecast(self, days: Cells, origins: Cells) -> Matrix:
         """Return the same as it was known when cells before `origins` had ended."""
         cells = _cells(days)
         is_past = (cells >= origins[:, None]) & (cells < self.issue)
-        return _bridged(np.where(is_past, _read(self.ahead, cells), _read(self.newest, cells)))
+        return _bridged(np.where(is_past, read_cells(self.ahead, cells), read_cells(self.newest, cells)))
 
 
 def course_of(clock: WallClock, stations: tuple[str, ...], weights: Matrix) -> Course | None:
@@ -107,12 +107,6 @@ def _usual_error(day: int) -> Matrix:
 def _cells(days: Cells) -> Cells:
     cells: Cells = (days[:, None] - DAYS + 1) * HOURS + np.arange(HOURS * DAYS)
     return cells
-
-
-def _read(column: Matrix, cells: Cells) -> Matrix:
-    inside = (cells >= 0) & (cells < len(column))
-    found: Matrix = np.where(inside, column[np.where(inside, cells, 0)], np.nan)
-    return found
 
 
 def _bridged(paths: Matrix) -> Matrix:

@@ -18,7 +18,7 @@ from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import HOUR, Times, to_local
 from kappawatt.forecasting.history import Past
 
-__all__ = ["HOURS", "WallClock", "wall_clock"]
+__all__ = ["HOURS", "WallClock", "cells_of_days", "read_cells", "wall_clock"]
 
 HOURS = 24  # cells of a day
 STEP = 3600  # s
@@ -101,6 +101,19 @@ def wall_clock(past: Past) -> WallClock:
         _side_by_side(cell, [past.ahead.get(name, np.empty(0)) for name in stations]),
         issue,
     )
+
+
+def cells_of_days(days: Cells) -> Cells:
+    """Return the cells of each day, shape (n_days, 24)."""
+    cells: Cells = days[:, None] * HOURS + np.arange(HOURS)
+    return cells
+
+
+def read_cells(column: NDArray[np.float64], cells: Cells) -> NDArray[np.float64]:
+    """Return a column at some cells; NaN outside of it."""
+    inside = (cells >= 0) & (cells < len(column))
+    found: NDArray[np.float64] = np.where(inside, column[np.where(inside, cells, 0)], np.nan)
+    return found
 
 
 def _side_by_side(cell: Cells, columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

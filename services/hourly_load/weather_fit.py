@@ -7,109 +7,89 @@ leave out the last weeks instead, for the same reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .boosting import SMALLEST_SPREAD, TREES, boost, predicted, reference_of
 from .correction import LOOKS_BACK, OUTLIER, fit_correction
 from .day_kinds import day_kinds, place_of
 from .response import fit_response, small_error
 from .temperature import DAYS, Course, course_of
-from .wall_clock import HOURS, Cells, WallClock
-from .weather_member import SMALLEST_SPREAD, TREE_SHARE, WeatherMember, calendar_of, tree_rows
-
-if TYPE_CHECKING:
-    from xgboost import Booster
+from .wall_clock import HOURS, Cells, WallClock, cells_of_days
+from .weather_member import TREE_SHARE, WeatherMember, calendar_of, tree_rows
 
 __all__ = ["fit_weather"]
 
 Matrix = NDArray[np.float64]
-Boost = Callable[[NDArray[np.float32], Matrix, dict[str, Any], int], "Booster"]
 
 LEAST_DAYS = 330  # with load and temperature: most of a year, or heat or cold was not seen
 MOST_WORSE = 1.03  # error of a mean of stations, beside the best, for one more to be taken
 PICK_HOURS = (4, 9, 14, 19)  # that the choice is made on
 PICK_BLOCKS = 6
-REFERENCE_POINTS = 199
 
-TREES: dict[str, Any] = {
-    "objective": "reg:squarederror",
-    "tree_method": "hist",
-    "max_bin": 128,
-    "max_depth": 5,
-    "eta": 0.04,
-    "subsample": 0.7,
-    "colsample_bytree": 0.35,
-    "min_child_weight": 40,
-    "nthread": 1,
-    "seed": 2018,
-}
-TREE_ROUNDS = 250
-SPREAD = {**TREES, "max_depth": 4, "min_child_weight": 400, "reg_lambda": 10.0}
+DEEP = {**TREES, "max_depth": 5, "eta": 0.04, "colsample_bytree": 0.35, "min_child_weight": 40}
+DEEP_ROUNDS = 250
+SPREAD = {**DEEP, "max_depth": 4, "min_child_weight": 400, "reg_lambda": 10.0}
 SPREAD_ROUNDS = 80
 
 
-def fit_weather(key: str, clock: WallClock, lead: int, held_from: np.datetime64, boost: Boost) -> WeatherMember | None:
-    """Fit the model with weather to one series; None where it has no temperature, or too little of it.
+def fit_weather(key: str, clock: WallClock, leads: Sequence[int], held_from: np.datetime64) -> list[WeatherMember]:
+    """Fit the model with weather to one series, for each lead; none where it has no temperature, or too little of it.
+
+    Stations and response are those of the series, whatever the lead.
 
     Parameters
     ----------
     key : str
         Name of the series.
     clock : WallClock
-    lead : int
+    leads : sequence of int
         Hours from the issue time to the start of the target day.
     held_from : datetime64[D]
         First local day that the trees do not see.
-    boost : callable
-        (matrix, target, parameters, rounds) to trees.
     """
     if not clock.stations:
-        return None
+        return []
     all_days = np.arange(DAYS, len(clock.log_load) // HOURS)
     load = clock.log_load[: (len(clock.log_load) // HOURS) * HOURS].reshape(-1, HOURS)
     weights = _chosen(clock, all_days, load)
     if weights is None:
-        return None
+        return []
     stations = tuple(name for name, weight in zip(clock.stations, weights, strict=True) if weight > 0)
     weights = weights[weights > 0]
     course = course_of(clock, stations, weights)
     if course is None:
-        return None
+        return []
     days, paths = _usable(course, all_days, load)
     if len(days) < LEAST_DAYS:
-        return None
+        return []
     clock = replace(clock, temperature=None)
     names = _special_names(clock)
     calendar = calendar_of(clock, days, names)
     response, expected = fit_response(paths, calendar, load[days], names)
     residuals = np.full(len(clock.log_load), np.nan)
-    residuals[days[:, None] * HOURS + np.arange(HOURS)] = load[days] - expected
+    residuals[cells_of_days(days)] = load[days] - expected
     later = days >= days[0] + LOOKS_BACK
     days, paths, expected, calendar = days[later], paths[later], expected[later], calendar[later]
-    correction, more = fit_correction(residuals, days, lead, calendar.month)
-    linear = expected + more
-    matrix = tree_rows(clock, paths, linear, days, lead)
-    left = (load[days] - linear).ravel()
-    usable = np.abs(left) < OUTLIER  # NaN is not
-    seen = usable & np.repeat(clock.first + days < held_from, HOURS)
-    trees = boost(matrix[seen], left[seen], TREES, TREE_ROUNDS)
-    spread = boost(matrix[usable], np.abs(left[usable]), SPREAD, SPREAD_ROUNDS)
-    held = usable & ~seen if (usable & ~seen).sum() >= HOURS * LOOKS_BACK else usable
-    off = left[held] - TREE_SHARE * _predicted(trees, matrix[held])
-    scaled = off / np.maximum(_predicted(spread, matrix[held]), SMALLEST_SPREAD)
-    reference = np.quantile(scaled, (np.arange(REFERENCE_POINTS) + 0.5) / REFERENCE_POINTS)
-    return WeatherMember(key, lead, stations, weights, response, correction, trees, spread, reference)
-
-
-def _predicted(trees: Booster, matrix: NDArray[np.float32]) -> Matrix:
-    from xgboost import DMatrix
-
-    found: Matrix = trees.predict(DMatrix(matrix, nthread=1)).astype(np.float64)
-    return found
+    seen_days = np.repeat(clock.first + days < held_from, HOURS)
+    members = []
+    for lead in leads:
+        correction, more = fit_correction(residuals, days, lead, calendar.month)
+        linear = expected + more
+        matrix = tree_rows(clock, paths, linear, days, lead)
+        left = (load[days] - linear).ravel()
+        usable = np.abs(left) < OUTLIER  # NaN is not
+        seen = usable & seen_days
+        trees = boost(matrix[seen], left[seen], DEEP, DEEP_ROUNDS)
+        spread = boost(matrix[usable], np.abs(left[usable]), SPREAD, SPREAD_ROUNDS)
+        held = usable & ~seen if (usable & ~seen).sum() >= HOURS * LOOKS_BACK else usable
+        off = left[held] - TREE_SHARE * predicted(trees, matrix[held])
+        reference = reference_of(off / np.maximum(predicted(spread, matrix[held]), SMALLEST_SPREAD))
+        members.append(WeatherMember(key, lead, stations, weights, response, correction, trees, spread, reference))
+    return members
 
 
 def _usable(course: Course, days: Cells, load: Matrix) -> tuple[Cells, Matrix]:

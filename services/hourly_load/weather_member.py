@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .boosting import SMALLEST_SPREAD
 from .correction import LOOKS_BACK, Correction
 from .day_kinds import day_kinds, place_of
 from .features import FEATURE_NAMES, rows_of_cells
 from .response import Days, Response, days_of
 from .temperature import Course, average, course_of, smoothed
-from .wall_clock import HOURS, Cells, WallClock
+from .wall_clock import HOURS, Cells, WallClock, cells_of_days
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -28,7 +29,6 @@ __all__ = ["TREE_SHARE", "TREE_TERMS", "WeatherDays", "WeatherMember", "calendar
 Matrix = NDArray[np.float64]
 
 TREE_SHARE = 0.5  # of what the trees expect to be left, taken
-SMALLEST_SPREAD = 1e-3  # of the logarithm of load
 HALF_LIVES = (12.0, 48.0)  # h
 LAGS = (2, 6, 12, 24)  # h
 DAYS_BACK = 9  # of daily means: the target day, the day before, and the week before it
@@ -118,7 +118,7 @@ class WeatherDays:
         self._explained.update(new.tolist())
         calendar = calendar_of(self._clock, new, self.member.response.names)
         expected = self.member.response.predict(self._course.measured(new), calendar)
-        cells = (new[:, None] * HOURS + np.arange(HOURS)).ravel()
+        cells = cells_of_days(new).ravel()
         inside = cells < min(self._course.issue, len(self._residuals))
         self._residuals[cells[inside]] = self._clock.log_load[cells[inside]] - expected.ravel()[inside]
 
@@ -140,7 +140,7 @@ def tree_rows(clock: WallClock, paths: Matrix, linear: Matrix, days: Cells, lead
     The features of the model without weather, what temperature does on the day and beside days before, and what
     response and correction expect above the level.
     """
-    cells = (days[:, None] * HOURS + np.arange(HOURS)).ravel()
+    cells = cells_of_days(days).ravel()
     rows = rows_of_cells(clock, days * HOURS - lead, cells, np.repeat(np.arange(len(days)), HOURS))
     width = paths.shape[1]
 
