@@ -123,16 +123,23 @@ class Past:
 
     def last(self, intervals: int) -> Past:
         """Return the same with only the newest `intervals` values (covariates ahead stay)."""
-        drop = max(0, len(self.values) - intervals)
-        if drop == 0:
+        return self.since(max(0, len(self.values) - intervals))
+
+    def since(self, place: int) -> Past:
+        """Return the same from the interval at a position on."""
+        if place == 0:
             return self
         return replace(
             self,
-            start=self.start + drop * self.interval,
-            values=self.values[drop:],
-            covariates={name: column[drop:] for name, column in self.covariates.items()},
-            ahead={name: column[drop:] for name, column in self.ahead.items()},
+            start=self.start + place * self.interval,
+            values=self.values[place:],
+            covariates={name: column[place:] for name, column in self.covariates.items()},
+            ahead={name: column[place:] for name, column in self.ahead.items()},
         )
+
+    def without_values(self) -> Past:
+        """Return whose past it is and when it was asked for, without what takes memory."""
+        return replace(self, values=np.empty(0), covariates={}, ahead={})
 
     def _pick(self, column: Vector, times: Times) -> Vector:
         moments = np.asarray(times, "datetime64[ms]")

@@ -156,14 +156,7 @@ def without_suspects(past: Past, suspect_rules: SuspectRules) -> Past:
     if not len(left):
         return past  # nothing to compare with
     first, last = int(left[0]), int(left[-1]) + 1
-    return replace(
-        past,
-        start=past.start + first * past.interval,
-        values=values[first:last],
-        covariates={name: column[first:] for name, column in past.covariates.items()},
-        ahead={name: column[first:] for name, column in past.ahead.items()},
-        suspects=_spans(past, known[why > 0], why[why > 0]),
-    )
+    return replace(past, values=values[:last], suspects=_spans(past, known[why > 0], why[why > 0])).since(first)
 
 
 WHY = ("", "stuck", "zero", "spike")

@@ -329,8 +329,8 @@ class Forecasting:
         if version is None:
             issued = self.model.issue(entry.history.until(forecast.issue_time, available_at), forecast.targets)
             naive = naive_values(issued.past, forecast.targets)
-            nothing = replace(issued.past, values=np.empty(0), covariates={})
-            version = forecast.versions[available_at] = _Version(replace(issued, past=nothing), naive)
+            kept = replace(issued, past=issued.past.without_values())
+            version = forecast.versions[available_at] = _Version(kept, naive)
         return version
 
     def _correct(

@@ -418,3 +418,31 @@ def test_a_history_without_a_value_says_so() -> None:
 
     with pytest.raises(HistoryInsufficient, match="history: got no value of PJME, allowed one or more"):
         history.known_until()
+
+
+def with_weather(n: int = 48) -> History:
+    found = history(n)
+    starts = START + np.arange(n + 24) * HOUR
+    found.add(starts, np.full(len(starts), np.nan), starts - DAY, {"temperature": np.arange(float(n + 24))})
+    return found
+
+
+def test_from_a_position_on_values_weather_and_what_was_forecast_of_it_stay_beside_each_other() -> None:
+    past = with_weather().until(START + 48 * HOUR)
+
+    later = past.since(10)
+
+    assert (later.start, later.end) == (START + 10 * HOUR, past.end)
+    assert np.array_equal(later.values, past.values[10:])
+    for own, whole in ((later.covariates, past.covariates), (later.ahead, past.ahead)):
+        np.testing.assert_array_equal(own["temperature"], whole["temperature"][10:])
+    assert past.since(0) is past.last(48) is past
+
+
+def test_a_past_without_values_holds_no_array_of_any_length() -> None:
+    past = with_weather().until(START + 48 * HOUR)
+
+    kept = past.without_values()
+
+    assert (len(kept), kept.covariates, kept.ahead) == (0, {}, {})
+    assert (kept.key, kept.time_zone, kept.step, kept.issue_time) == (past.key, past.time_zone, 3600, past.issue_time)
