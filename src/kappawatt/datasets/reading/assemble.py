@@ -207,16 +207,17 @@ class _Assembly:
 
     def _without_codes(self, numbers: NDArray[np.float64], rows: NDArray[np.intp], place: int) -> NDArray[np.float64]:
         """A column without the numbers that stand for a missing value in some rows; it is said which."""
-        codes = codes_of_nothing(numbers[rows])
+        own = numbers[rows]
+        codes = codes_of_nothing(own)
         if not codes:
             return numbers
-        is_code = np.zeros(len(numbers), dtype=np.bool_)
-        is_code[rows] = np.isin(numbers[rows], codes)
-        rest = numbers[rows][~np.isin(numbers[rows], codes)]
-        count, name = int(is_code.sum()), self.table.header[place]
-        why = f"{count:,} cells of {name!r}; all others are from {np.nanmin(rest):g} to {np.nanmax(rest):g}"
+        is_code = np.isin(own, codes)
+        rest, found = own[~is_code], numbers.copy()
+        found[rows[is_code]] = np.nan
+        why = f"{int(is_code.sum()):,} cells of {self.table.header[place]!r}"
+        why += f"; all others are from {np.nanmin(rest):g} to {np.nanmax(rest):g}"
         self._tell("taken as missing", ", ".join(f"{code:g}" for code in codes), why)
-        return np.where(is_code, np.nan, numbers)
+        return found
 
     # ---- what is the same for all series
 

@@ -20,6 +20,7 @@ from kappawatt.datasets.reading.dialect import is_value
 from kappawatt.datasets.reading.numbers import UNKNOWN
 from kappawatt.datasets.reading.table import Fact
 from kappawatt.datasets.reading.times import ABBREVIATIONS
+from kappawatt.datasets.reading.totals import MOST_BELOW, left_out_below
 from kappawatt.datasets.reading.units import unit_in, unit_named
 from kappawatt.datasets.reading.words import WORD_TOTAL
 from kappawatt.errors import PayloadInvalid
@@ -33,7 +34,6 @@ PREAMBLE_ROWS = 40  # with something in them, among which the names have to stan
 ASKED = 30  # rows below the names that tell which columns hold values
 FEW = 3
 LONGEST_UNIT = 14
-MOST_BELOW = 20  # rows of totals and notes
 UNIT_OF_TIMES = re.compile(rf"|utc|gmt|mesz?|{'|'.join(ABBREVIATIONS)}|[dmyhjst:./\- ]+|[\[(].*", re.IGNORECASE)
 YEARS = range(1990, 2101)
 SHOWN = 40
@@ -192,7 +192,7 @@ def _table(
     if below:
         first = " | ".join(cell_text(cell)[:SHOWN] for cell in below[0][1] if cell is not None)
         numbers = f"row {below[0][0]}" if len(below) == 1 else f"rows {below[0][0]} to {below[-1][0]}"
-        facts.append(Fact("left out below", f"{numbers}: {first}", "no time: totals or notes"))
+        facts.append(left_out_below(numbers, first))
     beside = sorted({place for _, row in rows for place, cell in enumerate(row) if cell is not None} - set(header))
     if beside:
         letters = ", ".join(get_column_letter(place + 1) for place in beside[:FEW])

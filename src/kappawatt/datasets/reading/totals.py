@@ -12,7 +12,7 @@ from kappawatt.datasets.reading.times import is_time
 from kappawatt.datasets.reading.words import WORD_TOTAL
 from kappawatt.datasets.series import Problems
 
-__all__ = ["without_totals"]
+__all__ = ["MOST_BELOW", "left_out_below", "without_totals"]
 
 MOST_BELOW = 20  # rows of totals and notes
 SHOWN = 40
@@ -43,11 +43,16 @@ def without_totals(table: Table) -> Table:
         return table
     line, text = min(told)
     lines = f"line {line}" if len(told) == 1 else f"lines {line} to {max(told)[0]}"
-    fact = Fact("left out below", f"{lines}: {text[:SHOWN]}", "no time: totals or notes")
+    fact = left_out_below(lines, text[:SHOWN])
     kept = tuple(column[:end] for column in table.columns)
     return replace(
         table, columns=kept, lines=np.asarray(table.lines[:end]), problems=problems, facts=(*table.facts, fact)
     )
+
+
+def left_out_below(where: str, text: str) -> Fact:
+    """Return what is said of rows of totals and notes, of which the first has this text."""
+    return Fact("left out below", f"{where}: {text}", "no time: totals or notes")
 
 
 def _is_below(cells: list[str]) -> bool:
