@@ -53,7 +53,7 @@ def test_a_dry_run_is_the_same_each_time() -> None:
 
 def test_deploying_checking_and_deleting_as_typed(address: str) -> None:
     environment = ACCOUNT | {"AWS_ENDPOINT_URL": address}
-    answers_next(address, "463.418\n")
+    answers_next(address, "463.496\n")
 
     first = call("plant-power", *NEEDED, "--json", **environment)
     again = call("plant-power", *NEEDED, **environment)
@@ -63,7 +63,7 @@ def test_deploying_checking_and_deleting_as_typed(address: str) -> None:
 
     assert first.exit_code == 0, first.output
     document = json.loads(first.stdout)
-    assert (document["status"], document["answer"]) == ("InService", "463.418\n")
+    assert (document["status"], document["answer"]) == ("InService", "463.496\n")
     assert "endpoint plant-power: InService, 0 s" in first.stderr
     assert again.exit_code == 0, again.output
     assert "nothing: all was there" in again.stdout
@@ -79,13 +79,13 @@ def test_an_endpoint_that_answers_otherwise_than_the_model_here_is_an_error(addr
     environment = ACCOUNT | {"AWS_ENDPOINT_URL": address}
     sample = tmp_path / "rows.csv"  # moto gives equal samples equal answers, whatever the endpoint
     sample.write_text("14.96,41.76,1024.07,73.17\n25.18,62.96,1020.04,59.08\n")
-    answers_next(address, "463.418\n400.0\n")
+    answers_next(address, "463.496\n400.0\n")
 
     result = call("plant-power", *NEEDED, "--endpoint-name", "wrong", "--sample", str(sample), **environment)
     call("plant-power", "--delete", "--endpoint-name", "wrong", **environment)
 
     assert result.exit_code == 1
-    assert r"endpoint wrong answers the sample with '463.418\n400.0\n', allowed '463.418" in result.output
+    assert r"endpoint wrong answers the sample with '463.496\n400.0\n', allowed '463.496" in result.output
 
 
 @pytest.mark.parametrize(

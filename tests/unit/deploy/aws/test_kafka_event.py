@@ -67,7 +67,7 @@ def test_an_event_of_either_source_is_answered(function: Function, bus: Bus, nam
     message = next(iter(load(name)["records"].values()))[0]
     (prediction,), letters = published(bus)
     assert counts == {"rows": 1, "refused": 0}
-    assert prediction["net_power"] == 463.418
+    assert prediction["net_power"] == 463.496
     place = f"{bus.log_id(READINGS)}-{message['partition']}-{message['offset']}"
     assert prediction["id"] == f"plant.readings:{place}-0@{prediction['version']}"
     assert letters == []

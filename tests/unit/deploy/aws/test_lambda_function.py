@@ -45,7 +45,7 @@ def test_a_reading_is_answered(function: Function, name: str) -> None:
     answer = function(load(name))
 
     assert answer["statusCode"] == 200
-    assert json.loads(answer["body"])["net_power"] == 463.418
+    assert json.loads(answer["body"])["net_power"] == 463.496
     assert header(answer, "content-type") == "application/json"
     assert header(answer, "x-request-id") == load(name)["requestContext"]["requestId"]
 
@@ -68,7 +68,7 @@ def test_arrow_goes_in_and_out_as_bytes(function: Function, event: Event) -> Non
     answer = function(event(body=body, content_type=ARROW, accept=ARROW))
 
     assert answer["isBase64Encoded"] is True
-    assert read_columns(content(answer))["net_power"].tolist() == [463.418, 463.418]
+    assert read_columns(content(answer))["net_power"].tolist() == [463.496, 463.496]
 
 
 @both
@@ -79,7 +79,7 @@ def test_refused_rows_are_named_as_everywhere(function: Function, event: Event) 
     assert answer["statusCode"] == 422
     assert header(answer, "content-type") == "application/problem+json"
     assert document["errors"][0]["message"] == "exhaust_vacuum: got 812.0, allowed a number from 0 to 100 cm Hg"
-    assert document["predictions"][0]["net_power"] == 463.418
+    assert document["predictions"][0]["net_power"] == 463.496
 
 
 @both
@@ -193,7 +193,7 @@ def test_an_origin_that_is_none_is_named_at_start(origins: str) -> None:
 def test_rows_are_answered_without_any_gateway(function: Function) -> None:
     document = function({"rows": [READING, READING]})
 
-    assert [row["net_power"] for row in document["predictions"]] == [463.418, 463.418]
+    assert [row["net_power"] for row in document["predictions"]] == [463.496, 463.496]
 
 
 @pytest.mark.parametrize(

@@ -147,13 +147,13 @@ def test_a_long_endpoint_name_leaves_names_that_aws_takes() -> None:
 def test_a_first_deployment_makes_everything_and_a_second_changes_nothing(aws: Aws, address: str) -> None:
     first = deploy(PLAN, aws, quiet, patience=SOON)
     second = deploy(PLAN, aws, quiet, patience=SOON)
-    answers_next(address, "463.418\n")
+    answers_next(address, "463.496\n")
 
     assert first.sent == ["PutObject", "CreateModel", "CreateEndpointConfig", "CreateEndpoint"]
     assert first.status == "InService"
     assert second.sent == []
     assert second.to_json()["endpoint_arn"] == first.arn
-    assert invoke(PLAN, aws) == "463.418\n"
+    assert invoke(PLAN, aws) == "463.496\n"
 
 
 def test_what_aws_holds_is_what_was_asked_for(aws: Aws, address: str) -> None:
@@ -396,14 +396,14 @@ def test_the_invocation_sends_csv_and_wants_csv() -> None:
     script.answer(
         "sagemaker-runtime",
         "invoke_endpoint",
-        {"Body": body("463.418\n")},
+        {"Body": body("463.496\n")},
         EndpointName="plant-power",
         Body=SAMPLE,
         ContentType="text/csv",
         Accept="text/csv",
     )
 
-    assert invoke(PLAN, script.aws) == "463.418\n"
+    assert invoke(PLAN, script.aws) == "463.496\n"
 
 
 def test_an_address_where_nobody_answers_is_tried_once() -> None:
