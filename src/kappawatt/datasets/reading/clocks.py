@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from kappawatt.datasets.reading.labels import Change
 from kappawatt.datasets.reading.table import Fact
 from kappawatt.datasets.reading.times import ABBREVIATIONS
+from kappawatt.datasets.reading.words import offset_in, zone_in
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times, clock_changes, to_local, utc_offset
 
@@ -34,7 +35,18 @@ USUAL = 0.05  # of all values that are so by chance, at most
 HOUR_SECONDS = 3600
 
 
-WORD = re.compile(r"(?<![A-Za-z])[A-Z]{3,4}(?![A-Za-z])")
+WORD = re.compile(r"(?<![A-Za-z])(?:[A-Z]{3,4}|[a-z]{3,4})(?![A-Za-z])")
+STANDARD, SUMMER = "standard time", "summer time"
+WORDS = {  # of either half of the year's clock, in names of columns
+    STANDARD: re.compile(
+        r"winter.?(?:time|zeit)|normalzeit|(?:standard|normal)[ _.-]?time|heure d.hiver", re.IGNORECASE
+    ),
+    SUMMER: re.compile(r"(?:summer|daylight)(?:.saving)?s?.?time|sommer.?zeit|heure d.[ée]t[ée]", re.IGNORECASE),
+}
+BOTH = re.compile(
+    r"(?:sommer|summer)[^a-z]*(?:/|und|and|&)[^a-z]*winter|winter[^a-z]*(?:/|und|and|&)[^a-z]*(?:sommer|summer)",
+    re.IGNORECASE,
+)
 
 
 class Evidence:
@@ -137,10 +149,17 @@ def clocks_in(name: str) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> clocks_in("Zeit (MEZ/MESZ)"), clocks_in("time")
-    (('MEZ', 'MESZ'), ())
+    >>> clocks_in("Zeit (MEZ/MESZ)"), clocks_in("time_cet"), clocks_in("Zeit (Winterzeit)"), clocks_in("time")
+    (('MEZ', 'MESZ'), ('CET',), ('standard time',), ())
     """
-    return tuple(word for word in WORD.findall(name) if word in ABBREVIATIONS or word in ("GMT", "UTC"))
+    found = [word.upper() for word in WORD.findall(name)]
+    words = [word for word in found if word in ABBREVIATIONS or word in ("GMT", "UTC")]
+    offset = offset_in(name)
+    if offset is not None and not zone_in(name):
+        words = [offset_text(offset * 60_000)]
+    if BOTH.search(name):
+        return (*words, STANDARD, SUMMER)
+    return (*words, *(word for word, pattern in WORDS.items() if pattern.search(name)))
 
 
 def fixed_clock(zone: str) -> str:
@@ -237,15 +256,16 @@ def require_words_of(
     in_cells : bool
         Whether they stand with the times, whose offset they then are; else in the column's name.
     """
-    hours = {word: ABBREVIATIONS.get(word) for word in words}
-    offsets = {word: hour * 3_600_000 for word, hour in hours.items() if hour is not None}
     known = labels[~np.isnat(labels)]
-    if not len(known) or not offsets:
+    if not len(known) or not words:
         return
     years = np.arange(known.min().astype("datetime64[Y]"), known.max().astype("datetime64[Y]") + 1)
     months = (years.astype("datetime64[M]")[:, None] + np.arange(12)[None, :]).reshape(-1)
     own = sorted({int(offset) for offset in utc_offset(months.astype("datetime64[ms]"), zone)})
-    for word, offset in offsets.items():
+    for word in words:
+        offset = _offset_of(word, own)
+        if offset is None:
+            continue
         text = f"{word} ({offset_text(offset)})"
         settled = f"--clock {offset_text(offset)} or --clock {zone}"
         if offset not in own:
@@ -262,6 +282,17 @@ def require_words_of(
                 f"{text}, on {str(row)[:10]} too, when {zone} is at {offset_text(int(utc_offset(row[None], zone)[0]))}"
             )
             raise PayloadInvalid.of(name, got, settled)
+
+
+def _offset_of(word: str, own: Sequence[int]) -> int | None:
+    """The offset [ms] that a word of a clock means in a zone that is at its `own` ones; None if it may be several."""
+    if word in (STANDARD, SUMMER):
+        return own[0] if word == STANDARD else own[-1]
+    fixed = offset_in(word)
+    if fixed is not None:
+        return fixed * 60_000
+    hours = ABBREVIATIONS.get(word)
+    return None if hours is None else hours * 3_600_000
 
 
 def offset_text(offset: int) -> str:

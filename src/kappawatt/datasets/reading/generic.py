@@ -105,7 +105,7 @@ def generic_meaning(table: Table, options: Options, name: str) -> Meaning:
             is_other = place in numbers and bool(options.value_column)
             why = "counts the rows" if _is_index(table, place) else f"holds {_says(kinds[place])}"
             left_out.append(LeftOut(header, "not named by --value-column" if is_other else why))
-    days_in = time.zone if time.zone.startswith("Etc/") else ""
+    days_in = time.zone if time.zone not in ("", "UTC") else ""
     return Meaning(GENERIC, time, tuple(values), key, left_out=tuple(left_out), facts=facts, days_in=days_in)
 
 

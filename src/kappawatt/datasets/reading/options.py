@@ -11,7 +11,7 @@ from kappawatt.datasets.reading.units import UNITS, unit_named
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import zone_named
 
-__all__ = ["EPOCHS", "NOTHING_SAID", "OPTIONS", "Options", "flag"]
+__all__ = ["EPOCHS", "NOTHING_SAID", "OPTIONS", "Options", "flag", "zone_at"]
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
 THOUSANDS = (",", ".", " ", "'")
@@ -163,11 +163,7 @@ def _zone(name: str, value: object) -> str:
     match = FIXED.fullmatch(str(value).strip())
     if match is None:
         return zone_named(str(value))
-    minutes = (60 * int(match[2]) + int(match[3] or 0)) * (-1 if match[1] == "-" else 1)
-    hours, rest = divmod(abs(minutes), 60)
-    found = "UTC" if not minutes else BETWEEN_HOURS.get(minutes, "")
-    if not rest and minutes and -12 <= minutes // 60 <= 14:
-        found = f"Etc/GMT{'-' if minutes > 0 else '+'}{hours}"
+    found = zone_at((60 * int(match[2]) + int(match[3] or 0)) * (-1 if match[1] == "-" else 1))
     if not found:
         raise SettingInvalid.of(flag(name), repr(str(value)[:20]), "an IANA name, or whole hours such as UTC+01:00")
     return found
@@ -177,6 +173,20 @@ def _epoch(name: str, value: object) -> str:
     if value not in EPOCHS:
         raise SettingInvalid.of(flag(name), repr(str(value)[:20]), " or ".join(EPOCHS))
     return str(value)
+
+
+def zone_at(minutes: int) -> str:
+    """Return the IANA name of a clock that is always at one offset from UTC [min]; "" if there is none.
+
+    Examples
+    --------
+    >>> zone_at(60), zone_at(0), zone_at(330), zone_at(95)
+    ('Etc/GMT-1', 'UTC', 'Asia/Kolkata', '')
+    """
+    hours, rest = divmod(abs(minutes), 60)
+    if rest or not minutes:
+        return BETWEEN_HOURS.get(minutes, "") if minutes else "UTC"
+    return f"Etc/GMT{'-' if minutes > 0 else '+'}{hours}" if -12 <= minutes // 60 <= 14 else ""
 
 
 def _length(name: str, value: object) -> int:

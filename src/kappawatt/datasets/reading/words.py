@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from kappawatt.datasets.reading.labels import Labels
+from kappawatt.datasets.reading.options import zone_at
 
 __all__ = [
     "COMMON",
@@ -25,6 +26,7 @@ __all__ = [
     "WORD_TIME",
     "WORD_TOTAL",
     "WORD_UNIT",
+    "offset_in",
     "word_of_labels",
     "zone_in",
 ]
@@ -40,8 +42,15 @@ WORD_END = re.compile(
     r"(?:end(?:e|s|time|zeit\w*)?|he|bis|until|till|fin|hasta|slut\w*|stop)(?:$|[_\W])",
     re.IGNORECASE,
 )
-WORD_UTC = re.compile(r"(?:^|[_\W])(?:utc|gmt)(?:$|[_\W])", re.IGNORECASE)
-WORD_OFFSET = re.compile(r"(?:utc|gmt) *([+-]) *(\d{1,2})(?![\d:])", re.IGNORECASE)
+WORD_UTC = re.compile(
+    r"(?:^|[_\W])(?:utc|gmt|zulu)(?:$|[_\W])|(?:^|[_\W])(?:utc|gmt)_?(?:date|time|stamp)|[(\[] *z *[)\]]"
+    r"|(?:time|date|stamp|zeit)(?:utc|gmt)(?:$|[_\W])|(?<=[a-z])(?-i:UTC|GMT)(?:$|[_\W])|universal|weltzeit",
+    re.IGNORECASE,
+)
+WORD_OFFSET = re.compile(
+    r"(?:(?:utc|gmt) *|[(\[] *(?=[+-]\d\d:?\d\d))([+-]) *(\d{1,2})(?!\d*/)(?::?([0-5]\d))?(?!\d)", re.IGNORECASE
+)
+WORD_SECOND_OFFSET = re.compile(r"\d *(?:/|or|oder|and|und|bzw\.?) *(?:utc|gmt)? *[+-] *\d", re.IGNORECASE)
 WORD_NO_UTC = re.compile(r"local|lokal|not |nicht|bst|ce[st]t?(?![a-z])|mez|mesz|/|[+-] *\d", re.IGNORECASE)
 WORD_GENERATION = re.compile(
     r"solar|wind|generation|erzeugung|einspeisung|feed.?in|r[üu]ckspeisung|(?:^|[_\W])(?:pv|gen|export(?:s|ed)?|surplus|"
@@ -113,11 +122,28 @@ def zone_in(name: str) -> str:
     --------
     >>> zone_in("Time (UTC)"), zone_in("Zeit (UTC+1)"), zone_in("Time (GMT/BST)"), zone_in("Local time (not UTC)")
     ('UTC', 'Etc/GMT-1', '', '')
+    >>> zone_in("utcTime"), zone_in("ts (Z)"), zone_in("Time (UTC+05:30)"), zone_in("Time (UTC+1/UTC+2)")
+    ('UTC', 'UTC', 'Asia/Kolkata', '')
     """
-    fixed = WORD_OFFSET.search(name)
-    if fixed and int(fixed[2]) <= 12:
-        return f"Etc/GMT{'-' if fixed[1] == '+' else '+'}{int(fixed[2])}" if int(fixed[2]) else "UTC"
+    fixed = offset_in(name)
+    if fixed is not None:
+        return zone_at(fixed)
     return "UTC" if WORD_UTC.search(name) and not WORD_NO_UTC.search(name) else ""
+
+
+def offset_in(name: str) -> int | None:
+    """Return the one offset from UTC [min] that the name of a column of times tells; None if none, or two.
+
+    Examples
+    --------
+    >>> offset_in("Time (UTC-03:30)"), offset_in("Zeit (+02:00)"), offset_in("Time (UTC)")
+    (-210, 120, None)
+    """
+    found = {match.groups() for match in WORD_OFFSET.finditer(name)}
+    if len(found) != 1 or WORD_SECOND_OFFSET.search(name):
+        return None
+    sign, hours, minutes = found.pop()
+    return (60 * int(hours) + int(minutes or 0)) * (-1 if sign == "-" else 1)
 
 
 def word_of_labels(name: str) -> Labels | None:
