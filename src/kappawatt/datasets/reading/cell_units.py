@@ -8,16 +8,18 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 
+from kappawatt.datasets.reading.dialect import is_value
 from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Fact, Table
 from kappawatt.datasets.reading.units import ENERGY, POWER, multiple_in, unit_in
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["number_and_unit", "without_units"]
+__all__ = ["number_and_unit", "without_units", "without_units_row"]
 
 WITH_UNIT = re.compile(r"([+-]?[0-9][0-9.,'’ \u00a0\u202f\u2009]*?)\s*([^\W\d_][\w/€$£*·² .]{0,11})")
 LONGEST = 60
+LEAST_ROWS = 2
 ASKED = 200
 
 
@@ -39,6 +41,35 @@ def _unit_of(word: str) -> str:
     """The unit of power or energy that a word names; "" if it names none, or a multiple such as `Tsd. kWh`."""
     unit = None if multiple_in(f"[{word}]") else unit_in(f"[{word}]")
     return unit.name if unit is not None and unit.quantity in (POWER, ENERGY) else ""
+
+
+def without_units_row(table: Table) -> Table:
+    """Return a table without the line of units that stands between its names and its rows.
+
+    Raises
+    ------
+    PayloadInvalid
+        A name has another unit than the line below it.
+    """
+    if len(table) < LEAST_ROWS or not all(isinstance(column, list) for column in table.columns):
+        return table
+    cells = [str(column[0]).strip() for column in table.columns]
+    units = {place: unit for place, cell in enumerate(cells) if (unit := _unit_of(cell.strip("[]() ")))}
+    is_multiple = any(multiple_in(f"[{cell}]") for cell in cells)
+    if not (units or is_multiple) or any(map(is_value, cells)) or max(map(len, cells)) > LONGEST:
+        return table
+    line = int(table.lines[0])
+    for place, unit in units.items():
+        own = unit_in(table.header[place])
+        if own is not None and own.name != unit:
+            where = f"line {line}: {table.header[place]}"
+            raise PayloadInvalid.of(where, f"{unit}, below a name with {own.name}", "one unit in all of a column")
+    fact = Fact("units", f"in line {line}", "below the names")
+    columns = tuple(column[1:] for column in table.columns)
+    return replace(
+        table, columns=columns, lines=table.lines[1:], units={**table.units, **units}, below=tuple(cells),
+        facts=(*table.facts, fact),
+    )  # fmt: skip
 
 
 def without_units(table: Table, options: Options) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from kappawatt.datasets.reading.times import is_time
 from kappawatt.datasets.reading.units import unit_named
@@ -39,11 +39,14 @@ class Dialect:
         Of the columns, without blanks around them.
     line : int
         In which they stand, from 1.
+    above : tuple of tuple of str
+        Cells of the lines before it.
     """
 
     separator: str
     names: tuple[str, ...]
     line: int
+    above: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
 
 
 def cells_of(line: str, separator: str) -> list[str]:
@@ -104,7 +107,8 @@ def find_dialect(head: Sequence[str], separator: str = "") -> Dialect:
     if len(chosen) > 1:
         marks = " and ".join(SEPARATORS.get(one.separator, one.separator) for one in chosen)
         raise PayloadInvalid.of("header", f"{head[0][:SHOWN]!r}, which {marks} cut alike", "one with --sep")
-    return chosen[0]
+    above = (tuple(cells_of(line, chosen[0].separator)) for line in head[: chosen[0].line - 1])
+    return replace(chosen[0], above=tuple(above))
 
 
 def _by(head: Sequence[str], separator: str) -> tuple[Dialect, bool] | None:

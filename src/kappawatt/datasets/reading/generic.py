@@ -162,7 +162,7 @@ def _time(table: Table, options: Options, kinds: Sequence[str], left_out: list[L
 
 def _one_time(table: Table, place: int, kinds: Sequence[str]) -> TimeColumn:
     header = table.header
-    zone = zone_in(header[place])
+    zone = zone_in(table.said(place))
     first = next((text for text in table.texts(place)[:ASKED_ROWS] if text.strip()), "")
     if split_span(first)[1]:
         return TimeColumn(place, Form.SPAN, None, Labels.START, zone)
@@ -364,15 +364,15 @@ def _values(
     found = []
     for place in places:
         unit = unit_in(header[place]) or unit_named(table.units.get(place, "")) or _unit_beside(table, place)
-        if multiple_in(header[place]) and not options.unit:
-            got = f"{header[place]!r}, in {multiple_in(header[place])}"
-            as_it_is = multiplied(multiple_in(header[place]))
+        if multiple_in(table.said(place)) and not options.unit:
+            got = f"{table.said(place)!r}, in {multiple_in(table.said(place))}"
+            as_it_is = multiplied(multiple_in(table.said(place)))
             hint = f"say --unit {as_it_is}" if as_it_is else "multiply the column, and say --unit"
             raise PayloadInvalid.of("header", got, f"a plain unit: {hint}")
-        if multiple_in(header[place]):
+        if multiple_in(table.said(place)):
             unit = None  # a person says what they are in
-        elif unit is None and not options.unit and unknown_unit_in(header[place]):
-            got = f"{header[place]!r}, in {unknown_unit_in(header[place])!r}, a unit that is not read"
+        elif unit is None and not options.unit and unknown_unit_in(table.said(place)):
+            got = f"{table.said(place)!r}, in {unknown_unit_in(table.said(place))!r}, a unit that is not read"
             raise PayloadInvalid.of("header", got, f"one of {', '.join(MEASURED)}; --unit, if it is one all the same")
         column_key = "" if key else key_of_column(header[place])
         lone = column_key if column_key or len(places) > 1 else own

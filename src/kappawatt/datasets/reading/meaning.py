@@ -53,6 +53,10 @@ class TimeColumn:
         What stands in it for the second hour; abbreviations of zones count by themselves.
     is_off_grid_noise : bool
         Whether rows between the intervals are the publisher's habit and no fault.
+    words : tuple of str
+        Abbreviations of the clock that the file has beside the table.
+    said : str
+        Where.
     """
 
     place: int
@@ -68,6 +72,8 @@ class TimeColumn:
     flag: int | None = None
     second_words: tuple[str, ...] = ()
     is_off_grid_noise: bool = False
+    words: tuple[str, ...] = ()
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)

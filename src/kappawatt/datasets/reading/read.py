@@ -14,13 +14,14 @@ from kappawatt.columns.arrow import read_columns
 from kappawatt.columns.budget import FILES, Budget
 from kappawatt.datasets.jumps import unit_jumps
 from kappawatt.datasets.reading.assemble import Found, assemble
-from kappawatt.datasets.reading.cell_units import without_units
+from kappawatt.datasets.reading.cell_units import without_units, without_units_row
 from kappawatt.datasets.reading.commas import refuse_cut_numbers
 from kappawatt.datasets.reading.content import ARROWS, Content, text_of, unpack
 from kappawatt.datasets.reading.epochs import without_counts
 from kappawatt.datasets.reading.generic import generic_meaning
 from kappawatt.datasets.reading.meaning import Layout, Meaning
 from kappawatt.datasets.reading.options import NOTHING_SAID, Options
+from kappawatt.datasets.reading.preamble import with_preamble
 from kappawatt.datasets.reading.table import Column, Fact, Table, instant_texts
 from kappawatt.datasets.reading.texts import dialect_of, read_with_csv
 from kappawatt.datasets.reading.totals import without_totals
@@ -139,8 +140,8 @@ def _meaning(table: Table, options: Options, name: str) -> Meaning:
         if found is not None:
             return _as_said(found, table if found.table is None else found.table, options)
     try:
-        plain = without_units(without_counts(table, options), options)
-        found = generic_meaning(plain, options, name)
+        plain = without_units(without_counts(without_units_row(table), options), options)
+        found = with_preamble(generic_meaning(plain, options, name), plain, options)
         return found if plain is table else replace(found, table=plain)
     except PayloadInvalid as error:
         if not is_of_unknown_layout(error):

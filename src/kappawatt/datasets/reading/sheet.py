@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +18,7 @@ from openpyxl.utils import get_column_letter
 from kappawatt.datasets.reading.cells import cell_text, is_moment
 from kappawatt.datasets.reading.dialect import is_value
 from kappawatt.datasets.reading.numbers import UNKNOWN
-from kappawatt.datasets.reading.table import Fact
+from kappawatt.datasets.reading.table import Fact, Line
 from kappawatt.datasets.reading.times import ABBREVIATIONS
 from kappawatt.datasets.reading.totals import MOST_BELOW, left_out_below
 from kappawatt.datasets.reading.units import unit_in, unit_named
@@ -55,6 +55,10 @@ class SheetTable:
     times : tuple of int
         Columns of times in the sheet, from 0.
     facts : tuple of Fact
+    above : tuple of Line
+        What stands before the names.
+    below : tuple of str
+        What a row of units says below each name.
     """
 
     name: str
@@ -63,6 +67,8 @@ class SheetTable:
     rows: list[tuple[int, Sequence[Any]]]
     times: tuple[int, ...]
     facts: tuple[Fact, ...] = ()
+    above: tuple[Line, ...] = ()
+    below: tuple[str, ...] = ()
 
     def column(self, place: int) -> list[Any]:
         """Return the cells below a name, by its place among the names."""
@@ -87,7 +93,10 @@ def table_in(name: str, rows: Rows) -> SheetTable | None:
         body = below[1:] if units else below
         if measured and _names(cells, measured) and _holds_values(body[0][1], measured, times):
             above = numbered[i - 1][1] if i and numbered[i - 1][0] == number - 1 else ()
-            return _table(name, cells, above, units, body, measured, times)
+            found = _table(name, cells, above, units, body, measured, times)
+            before = tuple(Line(f"row {n}", tuple(map(cell_text, row))) for n, row in numbered[:i])
+            under = tuple(cell_text(_cell(units[1], place)) for place in found.places) if units else ()
+            return replace(found, above=before, below=under)
     return None
 
 

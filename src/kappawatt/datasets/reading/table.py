@@ -12,7 +12,7 @@ from kappawatt.columns.times import iso_texts
 from kappawatt.datasets.series import Problem, Problems
 from kappawatt.forecasting.calendar import Times
 
-__all__ = ["Column", "Fact", "Table", "instant_texts", "texts_of"]
+__all__ = ["Column", "Fact", "Line", "Table", "instant_texts", "texts_of"]
 
 Column = list[str] | NDArray[np.float64] | NDArray[np.datetime64]
 """Texts as the file has them; numbers and times only where the file itself has types (Parquet, Arrow, workbooks)."""
@@ -37,6 +37,21 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a file that is no row of its table.
+
+    Parameters
+    ----------
+    where : str
+        `line 2`, or `row 2` of a sheet.
+    cells : tuple of str
+    """
+
+    where: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """Rows of one width.
 
@@ -55,7 +70,11 @@ class Table:
     sheets : tuple of (str, int)
         Of a workbook of which several are read: each one's name, and the lines of those before it.
     units : mapping of int to str
-        Of columns whose cells had one each.
+        Of columns whose cells had one each, or of the line below the names.
+    above : tuple of Line
+        What stands before the names.
+    below : tuple of str
+        Of a line of units between names and rows, what stands below each name.
     """
 
     header: tuple[str, ...]
@@ -66,6 +85,8 @@ class Table:
     facts: tuple[Fact, ...] = ()
     sheets: tuple[tuple[str, int], ...] = ()
     units: Mapping[int, str] = field(default_factory=dict)
+    above: tuple[Line, ...] = ()
+    below: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -74,6 +95,11 @@ class Table:
         """Return where the first of these columns stands, in letters of either case; None if there is none of them."""
         lower = [name.lower() for name in self.header]
         return next((lower.index(name.lower()) for name in names if name.lower() in lower), None)
+
+    def said(self, place: int) -> str:
+        """Return a column's name, with what stands below it in a line of units."""
+        below = self.below[place].strip("[]() ") if place < len(self.below) else ""
+        return f"{self.header[place]} [{below}]" if below else self.header[place]
 
     def placed(self, problem: Problem) -> Problem:
         """Return a problem with the line in its own sheet, where several are read."""

@@ -11,11 +11,20 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from kappawatt.datasets.reading.dialect import SEPARATORS, Dialect, find_dialect
-from kappawatt.datasets.reading.table import Fact, Table
+from kappawatt.datasets.reading.table import Fact, Line, Table
 from kappawatt.datasets.series import Problem, Problems
 from kappawatt.errors import PayloadInvalid
 
-__all__ = ["HEAD_BYTES", "MOST_COLUMNS", "dialect_of", "narrow_row", "read_with_csv", "refuse_wide", "wide_row"]
+__all__ = [
+    "HEAD_BYTES",
+    "MOST_COLUMNS",
+    "dialect_of",
+    "lines_above",
+    "narrow_row",
+    "read_with_csv",
+    "refuse_wide",
+    "wide_row",
+]
 
 HEAD_BYTES = 65_536
 MOST_COLUMNS = 2_000
@@ -48,8 +57,20 @@ def facts_of(dialect: Dialect) -> tuple[Fact, ...]:
     mark = SEPARATORS.get(dialect.separator, repr(dialect.separator))
     facts: tuple[Fact, ...] = (Fact("separator", mark, f"it cuts the names into {len(dialect.names)}"),)
     if dialect.line > 1:
-        facts = (*facts, Fact("names", f"in line {dialect.line}", "what stands before them is no table"))
+        facts = (
+            *facts,
+            Fact(
+                "names",
+                f"in line {dialect.line}",
+                "what stands before them is no table; units, clocks and labels in it are asked",
+            ),
+        )
     return facts
+
+
+def lines_above(dialect: Dialect) -> tuple[Line, ...]:
+    """The lines before the names that say something."""
+    return tuple(Line(f"line {i}", cells) for i, cells in enumerate(dialect.above, 1) if any(map(str.strip, cells)))
 
 
 def read_with_csv(data: bytes, dialect: Dialect) -> Table:
@@ -84,7 +105,15 @@ def read_with_csv(data: bytes, dialect: Dialect) -> Table:
         lines.append(number)
     refuse_wide(problems, wide, len(lines))
     numbers = np.array(lines, dtype=np.int64)
-    return Table(dialect.names, tuple(columns), numbers, dialect.separator, problems, facts_of(dialect))
+    return Table(
+        dialect.names,
+        tuple(columns),
+        numbers,
+        dialect.separator,
+        problems,
+        facts_of(dialect),
+        above=lines_above(dialect),
+    )
 
 
 def _rows(data: bytes, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:

@@ -108,8 +108,9 @@ class Ways:
         }  # fmt: skip
         every = [change for changes in shown.values() for change in changes]
         if not self.options.clock:
-            words = times.words or clocks_in(name)
-            require_words_of(zone, words, name, times.wall, every, in_cells=bool(times.words))
+            words = times.words or clocks_in(self.table.said(self.time.place)) or self.time.words
+            where = self.time.said if words == self.time.words and words else name
+            require_words_of(zone, words, where, times.wall, every, in_cells=bool(times.words))
         if times.has_instants:
             return
         if self.clock != zone:

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from kappawatt.datasets.reading.dialect import Dialect, cells_of
 from kappawatt.datasets.reading.table import Column, Table, instant_texts
-from kappawatt.datasets.reading.texts import LONGEST_LINE, MOST_COLUMNS, facts_of, narrow_row, refuse_wide, wide_row
+from kappawatt.datasets.reading.texts import (
+    LONGEST_LINE,
+    MOST_COLUMNS,
+    facts_of,
+    lines_above,
+    narrow_row,
+    refuse_wide,
+    wide_row,
+)
 from kappawatt.datasets.series import Problem, Problems
 from kappawatt.errors import PayloadInvalid
 
@@ -82,7 +90,9 @@ def read_with_duckdb(data: bytes, dialect: Dialect) -> Table:
         columns = [[column[i] for i in kept] for column in columns]
         lines = lines[kept]
     refuse_wide(sorted(problems, key=lambda problem: problem.line), wide, len(lines))
-    return Table(dialect.names, tuple(columns), lines, dialect.separator, problems, facts_of(dialect))
+    return Table(
+        dialect.names, tuple(columns), lines, dialect.separator, problems, facts_of(dialect), above=lines_above(dialect)
+    )
 
 
 def read_parquet(data: bytes) -> Table:

@@ -18,6 +18,7 @@ __all__ = [
     "WORD_KEY",
     "WORD_LOAD",
     "WORD_METER",
+    "WORD_OFFSET",
     "WORD_OTHER_ENERGY",
     "WORD_START",
     "WORD_SUMMER_TIME",

@@ -8,6 +8,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -286,4 +287,13 @@ def _joined(chosen: Sequence[SheetTable], options: Options, facts: list[Fact], e
             facts.append(serial[2])
     made, separator = columns_of(header, columns, where, options)
     placed = tuple(sheets) if several else ()
-    return Table(header, made, np.array(numbers, np.int64), separator, facts=tuple(facts), sheets=placed)
+    above = [
+        replace(line, where=f"sheet {one.name!r}, {line.where}") if several else line
+        for one in chosen
+        for line in one.above
+    ]
+    below = next((one.below for one in chosen if one.below), ())
+    return Table(
+        header, made, np.array(numbers, np.int64), separator, facts=tuple(facts), sheets=placed, above=tuple(above),
+        below=below,
+    )  # fmt: skip
