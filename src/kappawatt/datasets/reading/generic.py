@@ -16,6 +16,7 @@ from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.meaning import Form, LeftOut, Meaning, TimeColumn, Value
 from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
 from kappawatt.datasets.reading.options import Options
+from kappawatt.datasets.reading.series_column import series_column
 from kappawatt.datasets.reading.table import Fact, Table
 from kappawatt.datasets.reading.times import ABBREVIATIONS, FORMS, is_time, read_clock, read_times, split_span
 from kappawatt.datasets.reading.units import (
@@ -91,12 +92,13 @@ def generic_meaning(table: Table, options: Options, name: str) -> Meaning:
     if time.flag is None:
         time, facts = _with_summer_time(table, time)
     used = {time.place, time.beside, time.flag}
+    key = _key(table, kinds, used, time, left_out)
+    gone = {one.name for one in left_out}
     numbers = [
         place
         for place, kind in enumerate(kinds)
-        if kind == "number" and place not in used and not _is_index(table, place)
+        if kind == "number" and place not in used and table.header[place] not in gone and not _is_index(table, place)
     ]
-    key = _key(table, kinds, used)
     values = _values(table, options, kinds, [p for p in numbers if p not in key], key, name, left_out)
     read = used | set(key) | {value.place for value in values}
     named = {one.name for one in left_out}
@@ -269,15 +271,17 @@ def _first(table: Table, place: int) -> str:
     return f"{text!r} ({table.header[place]}, line {line})"
 
 
-def _key(table: Table, kinds: Sequence[str], used: set[int | None]) -> tuple[int, ...]:
+def _key(
+    table: Table, kinds: Sequence[str], used: set[int | None], time: TimeColumn, left_out: list[LeftOut]
+) -> tuple[int, ...]:
     free = [p for p, name in enumerate(table.header) if p not in used and unit_in(name) is None]
     named = [p for p in free if WORD_KEY.search(table.header[p]) and kinds[p] in ("number", "text")]
     named = [p for p in named if _names_rows(table, p)]
-    texts = [p for p in named if kinds[p] == "text"] or named
+    found = series_column(table, time, sorted(named, key=lambda p: kinds[p] != "text"), left_out)
     for place in free:
-        if kinds[place] == "text" and place not in texts[:1]:
+        if kinds[place] == "text" and place != found:
             _refuse_forecasts(table, place)
-    return tuple(texts[:1])
+    return () if found is None else (found,)
 
 
 def _names_rows(table: Table, place: int) -> bool:
