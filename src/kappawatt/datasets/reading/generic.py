@@ -12,6 +12,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 
+from kappawatt.datasets.reading.day_ends import is_counted_through
 from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.meaning import Form, LeftOut, Meaning, TimeColumn, Value
 from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
@@ -153,16 +154,16 @@ def _time(table: Table, options: Options, kinds: Sequence[str], left_out: list[L
         if place is None:
             allowed = ", ".join(header[:MOST_NAMED])
             raise PayloadInvalid.of("--time-column", repr(options.time_column[:80]), f"a column of the file: {allowed}")
-        return _one_time(table, place, kinds)
+        return _one_time(table, place, kinds, options)
     found = [place for place, kind in enumerate(kinds) if kind == "time"]
     if not found:
         _refuse_without_time(table, kinds)
     if len(found) > 1:
         found = _best_times(header, found, left_out)
-    return _one_time(table, found[0], kinds)
+    return _one_time(table, found[0], kinds, options)
 
 
-def _one_time(table: Table, place: int, kinds: Sequence[str]) -> TimeColumn:
+def _one_time(table: Table, place: int, kinds: Sequence[str], options: Options) -> TimeColumn:
     header = table.header
     zone = zone_in(table.said(place))
     first = next((text for text in table.texts(place)[:ASKED_ROWS] if text.strip()), "")
@@ -179,11 +180,21 @@ def _one_time(table: Table, place: int, kinds: Sequence[str]) -> TimeColumn:
         hours = [p for p, name in enumerate(header) if kinds[p] == "number" and WORD_HOUR.search(name)]
         if hours:
             counts = {int(t) for t in map(str.strip, table.texts(hours[0])) if t.isdigit() and len(t) < 4} or {0}
-            if max(counts) == LONGEST_DAY:  # counted through the day, however long it is
+            if max(counts) == LONGEST_DAY or _counts_through(table, place, hours[0], zone, options):
                 return TimeColumn(place, Form.DATE_PERIOD, hours[0], Labels.START, zone, step=3600)
             labels = Labels.AFTER_START if max(counts) == LONGEST_DAY - 1 else Labels.START if 0 in counts else None
             return TimeColumn(place, Form.DATE_HOUR, hours[0], labels, zone)
     return TimeColumn(place, Form.MOMENT, None, word_of_labels(header[place]), zone)
+
+
+def _counts_through(table: Table, place: int, hour: int, zone: str, options: Options) -> bool:
+    """Whether hours are counted through each day, however long it is, as the day of 23 hours tells."""
+    clock = options.clock or zone or options.time_zone
+    hours = [int(t) if (t := text.strip()).isdigit() and len(t) < 4 else -1 for text in table.texts(hour)]
+    if not clock or max(hours, default=0) >= LONGEST_DAY:
+        return False
+    dates = read_times(table.texts(place), table.header[place], day_first=options.day_first).wall
+    return is_counted_through(dates, hours, clock, table.header[hour])
 
 
 def _column_of_clocks(table: Table, kinds: Sequence[str]) -> int | None:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kappawatt.datasets.reading.day_ends import midnights_at_the_end
+from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.meaning import Form, Meaning, TimeColumn
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Fact, Table
 from kappawatt.datasets.reading.times import ABBREVIATIONS, Moments, read_clock, read_times, split_span
 from kappawatt.datasets.series import Problem, Problems
 from kappawatt.errors import PayloadInvalid
-from kappawatt.forecasting.calendar import HOUR, Times, day_start, to_utc
+from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, to_utc
 
 __all__ = ["RowTimes", "published_at", "read_row_times"]
 
@@ -109,6 +111,8 @@ def read_row_times(
     elif not moments.has_clock and len(table) > 1 and not options.time_column:
         got = f"{texts[0]!r}, a day without a time"
         raise PayloadInvalid.of(name, got, "a date and time, or a time of the day beside it")
+    if ends is None and time.form is not Form.DATE_PERIOD and np.isnat(instant).all():
+        wall = _with_whole_days(table, meaning, wall, facts)
     if zone == "UTC":
         instant = np.where(np.isnat(instant), wall, instant)
     second, words = None, moments.words
@@ -121,6 +125,26 @@ def read_row_times(
     readable = ~np.isnat(wall) | ~np.isnat(instant)
     published = _published(table, meaning, readable, problems)
     return RowTimes(wall, instant, readable, second, length, published, words)
+
+
+def _with_whole_days(table: Table, meaning: Meaning, wall: Times, facts: list[Fact]) -> Times:
+    """Labels of which 00:00 with the date of the day that it ends is that day's 24:00."""
+    time = meaning.time
+    name = table.header[time.place if time.beside is None else time.beside]
+    codes: dict[tuple[str, ...], int] = {}
+    keys = zip(*(table.texts(place) for place in meaning.key), strict=True) if meaning.key else [()] * len(table)
+    groups = np.array([codes.setdefault(key, len(codes)) for key in keys], dtype=np.int64)
+    is_end = midnights_at_the_end(wall, groups, name)
+    if not is_end.any():
+        return wall
+    day = str(wall[is_end][0])[:10]
+    if time.labels is Labels.START:
+        got = f"00:00 after the evening of {day}, with its date, and labels of the start"
+        raise PayloadInvalid.of(name, got, "the date of the day that begins, or labels of the end")
+    why = f"it comes after the evening of its date, first on {day}, and before the next day's rows"
+    facts.append(Fact("00:00", "the end of its date", why))
+    found: Times = np.where(is_end, wall + DAY, wall)
+    return found
 
 
 def _usual(lengths: NDArray[np.timedelta64]) -> int:
