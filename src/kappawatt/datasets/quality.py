@@ -15,7 +15,7 @@ from kappawatt.datasets.jumps import Jump, unit_jumps
 from kappawatt.datasets.profiles import daily_means
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.forecasting.calendar import Instant, Times
-from kappawatt.forecasting.registers import looks_like_a_register, runs_that_never_fall
+from kappawatt.forecasting.registers import daily_resets, looks_like_a_register, runs_that_never_fall
 from kappawatt.forecasting.suspects import FEWEST_DAYS, STUCK_SECONDS, equal_runs, spikes, stuck_runs
 
 __all__ = ["Quality", "Shift", "Shifts", "Span", "Spans", "Spikes", "examine", "without_spikes"]
@@ -231,8 +231,12 @@ def examine(series: SeriesFile) -> Quality:
     place = (times - starts[0]).astype(np.int64) // (step * 1000) if len(starts) else np.zeros(0, np.int64)
     last = int((starts[-1] - starts[0]).astype(np.int64) // (step * 1000)) if len(starts) else -1
     begins, lengths = runs_that_never_fall(times, known, step)
-    register = Spans(times[begins], lengths, known[begins], step)
     is_register = looks_like_a_register(times, known, step)
+    resets = daily_resets(times, known, step, series.time_zone)
+    if len(resets):  # a counter of each day
+        begins, is_register = np.concatenate([[0], resets]), True
+        lengths = np.diff(np.append(begins, len(known)))
+    register = Spans(times[begins], lengths, known[begins], step)
     field = series.stream.schema.field(series.stream.target)
     low, high = field.limits
     beyond = (known < low) | (known > high)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.schema import shorten
 from kappawatt.errors import SettingInvalid
-from kappawatt.forecasting.calendar import zone_named
+from kappawatt.forecasting.calendar import Times, zone_named
 from kappawatt.forecasting.grid import NOT_EARLY, too_early
-from kappawatt.forecasting.registers import never_falls
+from kappawatt.forecasting.registers import daily_resets, never_falls
 from kappawatt.streams.intervals import is_on_the_grid
 from kappawatt.streams.series import INTERVAL_START, ISSUE_TIME, TIME_ZONE
 from kappawatt.streams.stream import Rule, Stream
@@ -148,11 +148,21 @@ def is_no_register(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection
             continue
         rows = rows[np.argsort(starts[rows], kind="stable")]
         step = np.median(np.diff(starts[rows]).astype("timedelta64[s]").astype(np.int64))
-        if step <= 0 or not never_falls(values[rows], max(int(86_400 // step), LEAST_OF_A_DAY)):
+        if step <= 0:
+            continue
+        if not never_falls(values[rows], max(int(86_400 // step), LEAST_OF_A_DAY)) and not _is_of_days(
+            batch, rows, starts[rows], values[rows], int(step)
+        ):
             continue
         allowed = "what each interval added: the difference of two readings of a register, which never fall"
         for row in rows.tolist():
             yield Rejection(row, "out_of_range", stream.target, float(values[row]), allowed)
+
+
+def _is_of_days(batch: Batch, rows: NDArray[np.intp], starts: Times, values: NDArray[np.float64], step: int) -> bool:
+    """Whether values are those of a counter that begins every day anew, of the rows' own clock."""
+    zone = next((zone for row in rows if (zone := batch.columns[TIME_ZONE.name][row]) is not None), "UTC")
+    return _why_no_zone(zone) is None and len(daily_resets(starts, values, step, zone)) > 0
 
 
 OF_SERIES: tuple[Rule, ...] = (

@@ -27,7 +27,7 @@ from kappawatt.datasets.reading.texts import dialect_of, read_with_csv
 from kappawatt.datasets.reading.totals import without_totals
 from kappawatt.datasets.series import MOST_BYTES
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge, SettingInvalid
-from kappawatt.forecasting.registers import looks_like_a_register
+from kappawatt.forecasting.registers import daily_resets, looks_like_a_register
 from kappawatt.streams.stream import Stream, resolve
 from kappawatt.streams.table import STREAMS
 
@@ -112,6 +112,13 @@ def _without_registers(found: Found) -> Found:
     """What a file holds, unless it is a meter's register; of a load, which may rise for days, it is said only."""
     facts = list(found.facts)
     for one in found.series:
+        resets = daily_resets(one.starts, one.values, one.step, one.time_zone)
+        if len(resets):
+            at = str(one.starts[resets[0]])[:16]
+            got = (
+                f"values that rise all day and fall at midnight only, first at {at}Z, as those of a counter of each day"
+            )
+            raise PayloadInvalid.of(one.key, got, "what each interval added: --register takes their differences")
         if not looks_like_a_register(one.starts, one.values, one.step):
             continue
         if one.stream.schema.field(one.stream.target).minimum == 0:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kappawatt.datasets.reading.table import Fact
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times, to_local
+from kappawatt.forecasting.registers import daily_resets
 
 __all__ = ["differences", "resampled"]
 
 NOTHING = np.datetime64("NaT", "ms")
+COUNTED = 0.25  # of the usual rise: from which on a reading at midnight holds an interval of the new day
 
 
 def resampled(series: SeriesFile, step: int, *, sums: bool) -> SeriesFile:
@@ -69,7 +72,14 @@ def differences(series: SeriesFile, facts: list[Fact]) -> SeriesFile:
     """Return what a register counted in each interval.
 
     Each interval is the difference from its reading to the next. Where the next is missing, or the register fell (it
-    was reset, changed or rolled over), the interval is missing.
+    was reset, changed or rolled over), the interval is missing. A counter that begins every day anew loses nothing: the
+    first reading after midnight is what was counted since. Where that one stands at 00:00 and is not zero, readings
+    stand at the end of intervals that their labels begin.
+
+    Raises
+    ------
+    PayloadInvalid
+        There are less than two readings.
     """
     if len(series) < 2:
         raise PayloadInvalid.of(series.key or "series", f"{len(series)} readings of a register", "2 or more")
@@ -78,6 +88,12 @@ def differences(series: SeriesFile, facts: list[Fact]) -> SeriesFile:
     falls = found < 0
     found[gaps | falls] = np.nan
     facts.append(Fact("register", "differences of readings, each the interval's that begins with it", "--register"))
+    resets = daily_resets(series.starts, series.values, series.step, series.time_zone)
+    if len(resets):
+        wall = to_local(series.starts[resets], series.time_zone)
+        is_later = bool((wall != wall.astype("datetime64[D]")).any())
+        if is_later or float(np.median(series.values[resets])) >= COUNTED * _usual_rise(found):
+            return _of_days(series, found, resets, facts, is_later=is_later)
     if falls.any():
         at = str(series.starts[1:][falls][0].astype("datetime64[m]"))
         facts.append(
@@ -85,3 +101,38 @@ def differences(series: SeriesFile, facts: list[Fact]) -> SeriesFile:
         )
     covariates = {name: column[:-1] for name, column in series.covariates.items()}
     return replace(series, starts=series.starts[:-1], values=found, known=series.known[1:], covariates=covariates)
+
+
+def _of_days(
+    series: SeriesFile, found: NDArray[np.float64], resets: NDArray[np.intp], facts: list[Fact], *, is_later: bool
+) -> SeriesFile:
+    """What a counter of each day counted, from its differences.
+
+    Parameters
+    ----------
+    is_later : bool
+        Whether its first reading of a day stands an interval after midnight, at the end of its interval.
+    """
+    step = np.timedelta64(series.step * 1000, "ms")
+    whole = resets[series.starts[resets] - series.starts[resets - 1] == step]
+    found[whole - 1] = series.values[whole]
+    first = str(series.starts[resets[0]].astype("datetime64[m]"))
+    why = f"first at {first}Z; the reading after it is what was counted since"
+    facts.append(Fact("register is reset", f"every midnight, {len(resets)} times", why))
+    if is_later:
+        covariates = {name: column[:-1] for name, column in series.covariates.items()}
+        return replace(series, starts=series.starts[:-1], values=found, known=series.known[1:], covariates=covariates)
+    why = "the reading at 00:00 is of the day that begins, and not zero: each stands at the end of its interval"
+    at = next((i for i, fact in enumerate(facts) if fact.name == "labels"), len(facts))
+    facts[at : at + 1] = [Fact("labels", "start", why)]
+    facts[:] = [fact for fact in facts if fact.name != "register"]
+    facts.append(Fact("register", "differences of readings, each the interval's that ends with it", "--register"))
+    local = to_local(series.starts[:1], series.time_zone)
+    begins = bool((local == local.astype("datetime64[D]")).all())
+    values = np.concatenate([[series.values[0] if begins else np.nan], found])
+    return replace(series, values=values)
+
+
+def _usual_rise(found: NDArray[np.float64]) -> float:
+    rises = found[np.isfinite(found) & (found > 0)]
+    return float(np.median(rises)) if len(rises) else np.inf
