@@ -1,4 +1,4 @@
-"""Days that a file closes, counts or sums up in its own way: 00:00 of the day that ends, hours to 23, daily counters."""
+"""Days that a file closes, counts or sums up in its own way: 00:00 at their end, hours to 23, daily counters."""
 
 from __future__ import annotations
 
