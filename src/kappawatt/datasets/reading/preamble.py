@@ -16,7 +16,7 @@ from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.meaning import Form, Meaning, TimeColumn, Value
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Fact, Line, Table
-from kappawatt.datasets.reading.units import ENERGY, POWER, UNITS, multiple_in, unit_in, unit_named
+from kappawatt.datasets.reading.units import ENERGY, POWER, UNITS, multiple_in, unit_in, unit_named, unknown_unit_in
 from kappawatt.datasets.reading.words import WORD_OFFSET, WORD_UNIT, offset_in, word_of_labels, zone_in
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import zone_named
@@ -100,6 +100,7 @@ def _one(told: Sequence[_Told], name: str, allowed: str) -> _Told | None:
 def _units(values: Sequence[Value], table: Table, options: Options, facts: list[Fact]) -> tuple[Value, ...]:
     pairs: list[_Told] = []
     titles: list[_Told] = []
+    unknown: list[_Told] = []
     for line in table.above:
         text = " ".join(cell.strip() for cell in line.cells if cell.strip())[:SHOWN]
         aligned = _below_each_other(line, table)
@@ -107,6 +108,8 @@ def _units(values: Sequence[Value], table: Table, options: Options, facts: list[
             values = tuple(_with_unit(v, aligned.get(v.place), table, line, text, facts) for v in values)
             continue
         said = [value for name, value in _pairs(line) if WORD_UNIT.search(name)]
+        alone = [value for name, value in _pairs(line) if WORD_UNIT.fullmatch(name)]
+        unknown.extend(_Told(word, line.where, text) for value in alone if (word := unknown_unit_in(f"[{value}]")))
         units = {_unit(value) for value in said} - {""}
         pairs.extend(_Told(unit, line.where, text) for unit in sorted(units))
         if not said and not any(map(str.isdigit, text)):
@@ -121,7 +124,7 @@ def _units(values: Sequence[Value], table: Table, options: Options, facts: list[
             raise PayloadInvalid.of("unit", str(other), f"{options.unit}, as --unit says")
         return tuple(values)
     if one is None and any(not value.unit for value in measured):
-        one = _one(titles, "unit", "one of them: --unit")
+        one = _one(titles or unknown, "unit", "one of them: --unit")
     if one is None:
         return tuple(values)
     for value in measured:

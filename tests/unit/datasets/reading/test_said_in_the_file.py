@@ -148,6 +148,12 @@ def test_labels_before_the_table_are_used_or_refused() -> None:
         read([line, "Start;Last", *rows()], labels="")
 
 
+def test_a_unit_before_the_table_that_is_not_read_is_refused_for_columns_without_one() -> None:
+    with pytest.raises(PayloadInvalid, match=r"Last: got numbers in 'Einheit kVA' \(line 1\).*--unit"):
+        read(["Einheit;kVA", *TABLE])
+    assert read(["Einheit;kVA", *IN_UTC], clock="UTC").series[0].values[0] == LOADS[0]
+
+
 # ---- units below the names
 
 
