@@ -35,7 +35,15 @@ from .within_hour import hours_of
 if TYPE_CHECKING:
     from xgboost import Booster
 
-__all__ = ["LEADS", "fit", "fit_classic", "lead_of"]
+__all__ = [
+    "LEADS",
+    "boost",
+    "first_held_day",
+    "fit",
+    "fit_classic",
+    "lead_of",
+    "training_rows",
+]
 
 Progress = Callable[[str], None]
 Matrix = NDArray[np.float64]
@@ -108,7 +116,7 @@ def fit(pasts: Sequence[Past], leads: Sequence[int] = LEADS, progress: Progress 
         There is too little to fit.
     """
     clocks = [wall_clock(lifted(hours_of(past))) for past in pasts]
-    held_from = _held_from(clocks)
+    held_from = first_held_day(clocks)
     members, weather = [], []
     for lead in sorted(set(leads)):
         if progress:
@@ -117,13 +125,14 @@ def fit(pasts: Sequence[Past], leads: Sequence[int] = LEADS, progress: Progress 
         for past, clock in zip(pasts, clocks, strict=True):
             if clock.stations and progress:
                 progress(f"lead {lead} h, weather of {past.key}")
-            own = fit_weather(past.key, clock, lead, held_from, _boost)
+            own = fit_weather(past.key, clock, lead, held_from, boost)
             if own is not None:
                 weather.append(own)
     return Fitted(tuple(members), held_from, tuple(weather))
 
 
-def _held_from(clocks: Sequence[WallClock]) -> np.datetime64:
+def first_held_day(clocks: Sequence[WallClock]) -> np.datetime64:
+    """Return the first local day that is kept out of the fit; SettingInvalid if there are too few days."""
     first = min(clock.first for clock in clocks)
     last = max(clock.first + len(clock.log_load) // HOURS for clock in clocks)
     days = int((last - first).astype(int))
@@ -134,7 +143,7 @@ def _held_from(clocks: Sequence[WallClock]) -> np.datetime64:
 
 
 def _fit_member(clocks: Sequence[WallClock], lead: int, held_from: np.datetime64) -> Member:
-    parts = [_training_rows(clock, lead) for clock in clocks]
+    parts = [training_rows(clock, lead) for clock in clocks]
     matrix = np.concatenate([part[0] for part in parts])
     target = np.concatenate([part[1] for part in parts])
     date = np.concatenate([part[2] for part in parts])
@@ -144,9 +153,9 @@ def _fit_member(clocks: Sequence[WallClock], lead: int, held_from: np.datetime64
     if seen.sum() < LEAST_DAYS // 2 * HOURS:
         raise SettingInvalid.of("history", f"{int(seen.sum())} hours to fit", f"{LEAST_DAYS // 2 * HOURS} or more")
     regression = fit_hourly(matrix[seen], target[seen], PENALTY)
-    trees = _boost(matrix[seen], target[seen], TREES, TREE_ROUNDS)
+    trees = boost(matrix[seen], target[seen], TREES, TREE_ROUNDS)
     off = np.abs(target[seen] - regression.predict(matrix[seen]))
-    spread = _boost(matrix[seen], off, SPREAD, SPREAD_ROUNDS)
+    spread = boost(matrix[seen], off, SPREAD, SPREAD_ROUNDS)
     unscaled = Member(lead, regression, trees, spread, np.zeros(0))
     tested = held if held.sum() >= HOURS else seen
     centre, width = unscaled.expected(matrix[tested])
@@ -155,8 +164,8 @@ def _fit_member(clocks: Sequence[WallClock], lead: int, held_from: np.datetime64
     return Member(lead, regression, trees, spread, reference)
 
 
-def _training_rows(clock: WallClock, lead: int) -> tuple[NDArray[np.float32], Matrix, Times]:
-    """Features, logarithm of load over level, and local day, of every hour of every whole day of a series."""
+def training_rows(clock: WallClock, lead: int) -> tuple[NDArray[np.float32], Matrix, Times]:
+    """Return features, logarithm of load over level, and local day, of every hour of every whole day of a series."""
     days = np.arange(FIRST_DAYS, len(clock.log_load) // HOURS)
     cells = (days[:, None] * HOURS + np.arange(HOURS)).ravel()
     issue = np.repeat(np.arange(len(days)), HOURS)
@@ -164,7 +173,8 @@ def _training_rows(clock: WallClock, lead: int) -> tuple[NDArray[np.float32], Ma
     return rows.matrix, clock.log_load[cells] - rows.level, clock.first + cells // HOURS
 
 
-def _boost(matrix: NDArray[np.float32], target: Matrix, parameters: dict[str, Any], rounds: int) -> Booster:
+def boost(matrix: NDArray[np.float32], target: Matrix, parameters: dict[str, Any], rounds: int) -> Booster:
+    """Return trees fitted to a target."""
     import xgboost
 
     rows = xgboost.QuantileDMatrix(matrix, target, max_bin=parameters["max_bin"], nthread=1)
