@@ -42,7 +42,7 @@ __all__ = ["FAR_LEADS", "fit_any_lead"]
 
 Matrix = NDArray[np.float64]
 
-FAR_LEADS = (24, 36, 48, 72, 96, 120, 144, 168, 240, 336)
+FAR_LEADS = (24, 36, 48, 60, 72, 96, 120, 144, 168, 240, 336)
 """h; a gap of seven days before a forecast seven days ahead is a lead of 15 days."""
 SHARED = 10  # of the rows, one in so many teaches the spread that all far leads share
 RIDGE = 10.0  # in rows; of scaled terms

@@ -121,12 +121,22 @@ def forecasts(
         return models
 
     def answers(
-        model: ForecastModel, bus: Bus, stream: Stream, output: str, *, block_rows: int, **patience: Any
+        model: ForecastModel,
+        bus: Bus,
+        stream: Stream,
+        output: str,
+        *,
+        block_rows: int,
+        forecast_updates: str = "",
+        forecast_days: int = 1,
+        **patience: Any,
     ) -> Answers:
         from kappawatt.worker.forecasting import Forecasting
         from kappawatt.worker.isolating import Isolating
+        from kappawatt.worker.updates import updates_of
 
-        forecasting = Forecasting(bus, model, stream, output=output, **patience)
+        updates = updates_of(forecast_updates, forecast_days, forecaster)
+        forecasting = Forecasting(bus, model, stream, output=output, updates=updates, **patience)
         return Isolating(forecasting, stream.dead.name, model.name, model.version)
 
     def probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float) -> Finding:

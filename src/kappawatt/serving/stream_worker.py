@@ -43,6 +43,8 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
             stream,
             output,
             block_rows=settings.block_rows,
+            forecast_updates=settings.forecast_updates,
+            forecast_days=settings.forecast_days,
             alive=telemetry.polled,
             slice_seconds=SLICE_SECONDS,
         )
