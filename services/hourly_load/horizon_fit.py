@@ -42,8 +42,9 @@ __all__ = ["FAR_LEADS", "fit_any_lead"]
 
 Matrix = NDArray[np.float64]
 
-FAR_LEADS = (24, 36, 48, 60, 72, 96, 120, 144, 168, 240, 336)
-"""h; a gap of seven days before a forecast seven days ahead is a lead of 15 days."""
+FAR_LEADS = (*range(24, 169, 12), 240, 336)
+"""h. Days up to seven ahead from midnight and from noon, each by a member of its own: one that is thrown back by twelve
+hours would not join the day before it. A gap of seven days before a forecast seven days ahead is a lead of 15 days."""
 SHARED = 10  # of the rows, one in so many teaches the spread that all far leads share
 RIDGE = 10.0  # in rows; of scaled terms
 SMALLEST = 1e-9
