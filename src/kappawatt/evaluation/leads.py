@@ -153,7 +153,10 @@ def _lines(
     groups |= {_of_day(number): [_of_day(number)] for number in ahead}
     lines = []
     for name, members in groups.items():
-        scores = score_days([day for member in members for day in days[member]], forecaster)
+        own = [day for member in members for day in days[member]]
+        if not any(np.isfinite(day.measured).any() for day in own if day.refused is None):
+            continue  # all of it was refused
+        scores = score_days(own, forecaster)
         lines.append({"lead": name, **{key: value for key, value in scores.items() if key.startswith(SCORES)}})
     return lines
 

@@ -48,7 +48,7 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
         "horizon_hours": {
             "type": "number",
             "exclusiveMinimum": 0,
-            "maximum": forecaster.window.longest_lead / HOUR,
+            "maximum": float(forecaster.window.longest_lead / HOUR),
             "description": "forecast so many hours from the issue time on, instead of a local day",
         }
     }
