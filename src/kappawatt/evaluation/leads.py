@@ -36,7 +36,7 @@ from kappawatt.forecasting.fan import naive_fan
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.history import History
 
-__all__ = ["ALL", "leads_of", "run_leads"]
+__all__ = ["ALL", "DAYS_AHEAD", "HOURS_AHEAD", "days_at_leads", "leads_of", "lines_of", "run_leads"]
 
 ALL = "all"
 HOURS_AHEAD = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 24.0)
@@ -123,7 +123,7 @@ def run_leads(
             say = partial(progress, done, total)
             fitted = train_for(fit, histories, dates[0], clock, forecaster.suspect_rules, say)
             for history, date in left:
-                for name, day in _days(forecaster, fitted, history, date, clock, hours, ahead).items():
+                for name, day in days_at_leads(forecaster, fitted, history, date, clock, hours, ahead).items():
                     if not kept[name].has(day.key, day.date):
                         kept[name].add(day)
                 done += 1
@@ -131,7 +131,7 @@ def run_leads(
         days = {name: one.days() for name, one in kept.items()}
     first = _of_day(1) if ahead else _of_hours(hours[0])
     about = said_of_run(forecaster, plan, histories, monotonic() - began)
-    lines = _lines(days, forecaster, hours, ahead)
+    lines = lines_of(days, forecaster, hours, ahead)
     scores = {**about, "lead": lead, **score_days(days[first], forecaster), "leads": lines}
     return Result(plan, days[first], scores, forecaster.levels)
 
@@ -144,9 +144,10 @@ def _of_day(number: int) -> str:
     return f"day {number}"
 
 
-def _lines(
+def lines_of(
     days: Mapping[str, Sequence[Day]], forecaster: Forecaster, hours: Sequence[float], ahead: Sequence[int]
 ) -> list[dict[str, Any]]:
+    """Return a line of scores for each lead of which anything was answered."""
     groups = {_of_hours(lead): [_of_hours(lead)] for lead in hours}
     if set(TOGETHER) < set(hours):
         groups[f"{TOGETHER[0]:g} to {TOGETHER[-1]:g} h"] = [_of_hours(lead) for lead in TOGETHER]
@@ -161,7 +162,7 @@ def _lines(
     return lines
 
 
-def _days(
+def days_at_leads(
     forecaster: Forecaster,
     fitted: Any,
     history: History,
@@ -170,7 +171,16 @@ def _days(
     hours: Sequence[float],
     ahead: Sequence[int],
 ) -> dict[str, Day]:
-    """A local day as it was forecast at each lead."""
+    """Return a local day as it was forecast at each lead, by the lead's name.
+
+    Parameters
+    ----------
+    clock : timedelta64
+        Local clock time that days ahead are issued at.
+    hours : sequence of float
+    ahead : sequence of int
+        Days ahead; 1 is the day that the ordinary backtest forecasts.
+    """
     found = {
         _of_day(number): forecast_day(
             forecaster, fitted, history, date, issue_time(date - (number - 1), clock, history.time_zone)
