@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from kappawatt.cli.backtest import backtest_file
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import SettingInvalid
-from kappawatt.evaluation.backtest import Plan, Result, run_backtest
+from kappawatt.evaluation.backtest import Plan, Result, Rolling, run_backtest
 from kappawatt.evaluation.backtest_report import write_backtest_report
 from kappawatt.evaluation.leads import leads_of, run_leads
 from kappawatt.forecasting.calendar import DAY, HOUR, Times
 from kappawatt.forecasting.fan import Fan
 from kappawatt.forecasting.history import Past
 from kappawatt.forecasting.window import LocalDays
+from tests import forecast_fakes as fakes
 from tests.forecast_fakes import FORECASTER, SPREAD, ZONE
-from tests.unit.evaluation.test_backtest import Fits, series
+from tests.unit.evaluation.test_backtest import Fits, series, write_file
 
 PLAN = Plan(np.datetime64("2016-03-10"), np.datetime64("2016-03-14"), "12:00", "never")  # the clock changes on the 13th
 
@@ -149,3 +154,56 @@ def test_the_report_has_a_line_for_each_lead(tmp_path: Path) -> None:
     text = (tmp_path / "r.html").read_text()
     assert "By lead" in text
     assert all(line["lead"] in text for line in result.scores["leads"])
+
+
+def backtest(tmp_path: Path, lead: str, issue: str | None, rolling: Rolling) -> Result:
+    path = tmp_path / "PJME_hourly.csv.gz"
+    write_file(path)
+    return backtest_file(
+        replace(fakes.SERVICE, name="plant-power"),  # a folder with code, for the fingerprint
+        rolling,
+        path,
+        first=datetime(2016, 3, 10),
+        last=datetime(2016, 3, 12),
+        issue=issue,
+        retrain="never",
+        known="end",
+        weather="none",
+        key="",
+        lead=lead,
+        time_zone="",
+        report=tmp_path / "r" / "report.html",
+        folder=tmp_path / "kept",
+        fresh=False,
+        as_json=True,
+    )
+
+
+def test_the_command_trains_for_any_lead_and_prints_a_line_for_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fits, other = Fits(), Fits()
+
+    backtest(tmp_path, "all", None, Rolling(ANY_LEAD, other, "weekly", fits))
+
+    scores = json.loads(capsys.readouterr().out)
+    assert [line["lead"] for line in scores["leads"]][:2] == ["1 h", "2 h"]
+    assert {"n", "mae", "mape", "rmae", "crps", "coverage_90", "width_90"} <= scores["leads"][0].keys()
+    assert (len(fits.pasts), other.pasts) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("lead", "issue", "rolling", "said"),
+    [
+        ("0", None, Rolling(ANY_LEAD, Fits(), "weekly", Fits()), "--lead: got '0', allowed all"),
+        ("4", "06:00", Rolling(ANY_LEAD, Fits(), "weekly", Fits()), "--issue: got 06:00 and --lead 4, allowed one"),
+        ("4", None, Rolling(ANY_LEAD, Fits(), "weekly"), "--lead: fake-load has no training for any lead"),
+        ("all", None, Rolling(FORECASTER, Fits(), "weekly"), "--lead: fake-load forecasts one local day"),
+    ],
+    ids=["none", "and an issue time", "no training", "whole days only"],
+)
+def test_what_cannot_be_scored_is_refused_before_training(
+    lead: str, issue: str | None, rolling: Rolling, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingInvalid, match=re.escape(said)):
+        backtest(tmp_path, lead, issue, rolling)
