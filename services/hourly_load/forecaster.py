@@ -48,7 +48,8 @@ def _within(fitted: Fitted | Classic, past: Past, targets: Times, issue_time: In
     whatever of it is asked, so that the same interval has the same number in each answer.
     """
     dates = local_date(targets, past.time_zone)
-    quantiles, warnings = [], {}
+    quantiles = []
+    warnings: dict[str, Warned] = {}
     for date in np.unique(dates):
         own = targets[dates == date]
         day = day_intervals(date, past.time_zone, past.step)

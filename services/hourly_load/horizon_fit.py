@@ -50,7 +50,9 @@ RIDGE = 10.0  # in rows; of scaled terms
 SMALLEST = 1e-9
 
 
-def fit_any_lead(pasts: Sequence[Past], progress: Callable[[str], None] | None = None) -> Fitted:
+def fit_any_lead(
+    pasts: Sequence[Past], progress: Callable[[str], None] | None = None, far_leads: Sequence[int] = FAR_LEADS
+) -> Fitted:
     """Fit the default model for every lead up to two weeks.
 
     Parameters
@@ -58,6 +60,8 @@ def fit_any_lead(pasts: Sequence[Past], progress: Callable[[str], None] | None =
     pasts : sequence of Past
         As `fit` takes them.
     progress : callable, optional
+    far_leads : sequence of int
+        24, 36 and 48 h, from which newer hours are learned, and others; between them the next longer stands in.
 
     Raises
     ------
@@ -68,10 +72,10 @@ def fit_any_lead(pasts: Sequence[Past], progress: Callable[[str], None] | None =
     clocks = [wall_clock(lifted(hours_of(past))) for past in pasts]
     held_from = first_held_day(clocks)
     far: dict[int, _Far] = {}
-    for lead in FAR_LEADS:
+    for number, lead in enumerate(far_leads):
         if progress:
             progress(f"lead {lead} h")
-        far[lead] = _Far.fit(clocks, lead, held_from)
+        far[lead] = _Far.fit(clocks, lead, held_from, number)
     off, rows = (np.concatenate([getattr(one, name) for one in far.values()]) for name in ("off", "sample"))
     spread = boost(rows, off, SPREAD, SPREAD_ROUNDS)
     members = [one.member(lead, spread) for lead, one in far.items()]
@@ -92,14 +96,14 @@ class _Far:
         self.off: Matrix
 
     @staticmethod
-    def fit(clocks: Sequence[WallClock], lead: int, held_from: np.datetime64) -> _Far:
+    def fit(clocks: Sequence[WallClock], lead: int, held_from: np.datetime64, number: int) -> _Far:
         matrix, target, date = _stacked(clocks, lead)
         usable = np.abs(target) < FARTHEST  # NaN is not
         seen, held = usable & (date < held_from), usable & (date >= held_from)
         regression = fit_hourly(matrix[seen], target[seen], PENALTY)
         tested = held if held.sum() >= HOURS else seen
         far = _Far(regression, (matrix[tested], target[tested] - regression.predict(matrix[tested])))
-        some = seen & (date.astype(np.int64) % SHARED == FAR_LEADS.index(lead) % SHARED)
+        some = seen & (date.astype(np.int64) % SHARED == number % SHARED)
         some = some if some.any() else seen
         far.sample = matrix[some]
         far.off = np.abs(target[some] - regression.predict(far.sample))

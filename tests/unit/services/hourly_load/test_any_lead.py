@@ -12,7 +12,7 @@ from kappawatt.errors import ArtifactInvalid
 from kappawatt.forecasting.calendar import HOUR, Times, day_intervals, day_start, issue_time, parse_clock
 from kappawatt.forecasting.history import Past
 from kappawatt.services.hourly_load.forecaster import FORECASTER
-from kappawatt.services.hourly_load.horizon_fit import FAR_LEADS, fit_any_lead
+from kappawatt.services.hourly_load.horizon_fit import fit_any_lead
 from kappawatt.services.hourly_load.inference import NEWEST_HOURS, Fitted, pack, unpack
 from kappawatt.services.hourly_load.model import fit
 from kappawatt.services.hourly_load.newest_hours import residual_terms
@@ -20,6 +20,7 @@ from tests.unit.services.hourly_load.series import ZONE, made_up_load
 
 SERIES = made_up_load(560)
 FIT_UNTIL = np.datetime64("2014-05-01T04:00", "ms")
+LEADS = (24, 36, 48, 60, 72, 336)  # of those that are shipped
 DATES = np.arange("2014-05-03", "2014-06-12", dtype="datetime64[D]")
 
 
@@ -39,7 +40,7 @@ def rest_of(date: np.datetime64, hour: int) -> Times:
 
 @pytest.fixture(scope="module")
 def fitted() -> Fitted:
-    return fit_any_lead([until(SERIES, FIT_UNTIL)])
+    return fit_any_lead([until(SERIES, FIT_UNTIL)], far_leads=LEADS)
 
 
 def errors_of(fitted: Fitted, hour: int, ahead: int = 0) -> np.ndarray:
@@ -149,7 +150,7 @@ def test_files_give_the_same_model(fitted: Fitted) -> None:
     again = unpack(pack(fitted))
 
     np.testing.assert_array_equal(again.forecast(past, targets).quantiles, fitted.forecast(past, targets).quantiles)
-    assert [member.lead for member in again.members] == [0, 12, *FAR_LEADS]
+    assert [member.lead for member in again.members] == [0, 12, *LEADS]
 
 
 def test_newest_hours_of_another_shape_are_refused(fitted: Fitted) -> None:
