@@ -59,9 +59,8 @@ class SeriesDays:
 
     def _forecast_by_load(self, day: int, actual: int) -> tuple[Matrix, Warned | None]:
         """Return the same without weather."""
-        newest, origin = self._fitted.newest, day * HOURS - actual
-        if newest is not None and is_sharpened(day, origin):
-            found = sharpened(newest, self._clock, self._base, self._held_out, CALIBRATION_DAYS, day, origin)
+        found = self._sharpened_by_load(day, actual)
+        if found is not None:
             return self._told(found)
         actual = max(actual, 0)
         lead = max(self._fitted.member(actual).lead, actual)
@@ -75,6 +74,12 @@ class SeriesDays:
         calibration = calibrate(residuals, lead, base.reference, base.reference_lead)
         steps = calibration.scale * spread[-1][:, None] * calibration.quantiles
         return np.exp(centre[-1][:, None] + steps), naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
+
+    def _sharpened_by_load(self, day: int, actual: int) -> Sharpened | None:
+        newest, origin = self._fitted.newest, day * HOURS - actual
+        if newest is None or not is_sharpened(day, origin):
+            return None
+        return sharpened(newest, self._clock, self._base, self._held_out, CALIBRATION_DAYS, day, origin)
 
     def _told(self, found: Sharpened) -> tuple[Matrix, Warned | None]:
         return found.quantiles, naive_was_closer(self._clock, found.days, found.centre, found.measured)
@@ -114,7 +119,11 @@ class SeriesDays:
         return np.exp(centre[-1][:, None] + steps), naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
 
     def _rest_by_weather(self, own: WeatherDays, day: int, actual: int) -> tuple[Matrix, Warned | None] | None:
-        """The rest of a day that has begun: the weather's forecast of its start, sharpened by the newest hours."""
+        """The rest of a day that has begun: as of its start, sharpened by the newest hours.
+
+        The newest hours tell much of what weather does, and of what its forecast is off: of the two models it is the
+        one that was closer on the days that calibration forecasts again.
+        """
         newest, member = self._fitted.newest, own.member
         if newest is None or member.lead > 0:
             return None
@@ -131,7 +140,9 @@ class SeriesDays:
             return residuals
 
         origin = day * HOURS - actual
-        return self._told(sharpened(newest, self._clock, base, all_of, CALIBRATION_DAYS, day, origin))
+        found = sharpened(newest, self._clock, base, all_of, CALIBRATION_DAYS, day, origin)
+        by_load = self._sharpened_by_load(day, actual)
+        return self._told(by_load if by_load is not None and by_load.off < found.off else found)
 
     def _measured(self, day: int, lead: int, days: Cells) -> Matrix:
         """Logarithm of load of the days before `day`, as far as it is known `lead` hours before it."""

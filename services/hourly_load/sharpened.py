@@ -64,6 +64,13 @@ class Sharpened:
     centre: Matrix
     measured: Matrix
 
+    @property
+    def off(self) -> float:
+        """Mean absolute error of the days before, in the logarithm; infinite if none is known."""
+        off = np.abs(self.centre - self.measured)
+        known = np.isfinite(off)
+        return float(off[known].mean()) if known.any() else np.inf
+
 
 def is_sharpened(day: int, origin: int) -> bool:
     """Return whether hours are known that a day's forecast did not know when it was due."""

@@ -223,5 +223,6 @@ def test_newest_values_that_are_missing_cost_less_than_the_hours_they_are(fitted
             off.append(np.abs(FORECASTER.forecast(fitted, shorter, targets).median / SERIES.at(targets) - 1).mean())
         mean.append(np.mean(off))
 
-    assert mean == sorted(mean)
+    assert mean[:4] == sorted(mean[:4])
+    assert mean[4] > 0.95 * mean[3]  # by then it is the season that is known, and little else
     assert mean[1] < 1.1 * mean[0]
