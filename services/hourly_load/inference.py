@@ -22,6 +22,7 @@ from .correction import Correction, correction_terms
 from .features import CALENDAR_NAMES, DEPTH, FEATURE_NAMES, calendar_features
 from .lifting import lift_of, lifted
 from .linear import HourlyRegression, linear_terms
+from .member import TREE_WEIGHT, Member
 from .newest_hours import NewestHours
 from .response import Response, response_terms
 from .series_days import SeriesDays
@@ -49,53 +50,11 @@ Matrix = NDArray[np.float64]
 
 LONGEST_LEAD = 36  # h from an issue time to its target day, of the forecasts that calibration makes again
 HISTORY = DEPTH + CALIBRATION_DAYS * HOURS + 2 * LONGEST_LEAD  # hours before the issue time that a forecast reads
-TREE_WEIGHT = 0.35  # of the trees in the blend with the regression
-LEADS_OF_REFERENCE = 12  # h at most
-SMALLEST_SPREAD = 1e-3  # of the logarithm of load
 MANIFEST = "members.json"
 PARTS = ("trees", "spread")
 FAR_SPREAD = "far_spread.ubj"
 NEWEST_HOURS = "newest_hours.npz"
 CLASSIC_FILES = ("classic_trees.ubj", "classic.npz")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Member:
-    """The model of one lead.
-
-    Parameters
-    ----------
-    lead : int
-        Hours from the issue time to the start of the target day, by the wall clock.
-    regression : HourlyRegression
-    trees, spread : xgboost.Booster
-        Logarithm of load over level; and mean absolute error of it. Far leads have no trees.
-    reference : ndarray of shape (n,)
-        Quantiles of the scaled residuals of days kept out of the fit, evenly spaced in probability.
-    """
-
-    lead: int
-    regression: HourlyRegression
-    trees: Booster | None
-    spread: Booster
-    reference: Matrix
-
-    @property
-    def reference_lead(self) -> int:
-        """The lead whose errors on other series stand in for a young series' own; farther ahead each has its own."""
-        return min(self.lead, LEADS_OF_REFERENCE)
-
-    def expected(self, matrix: NDArray[np.float32]) -> tuple[Matrix, Matrix]:
-        """Return logarithm of load over level and its predicted spread, each of shape (n,)."""
-        from xgboost import DMatrix
-
-        rows = DMatrix(matrix, nthread=1)
-        centre = self.regression.predict(matrix)
-        if self.trees is not None:
-            centre *= 1 - TREE_WEIGHT
-            centre += TREE_WEIGHT * self.trees.predict(rows).astype(np.float64)
-        spread = np.maximum(self.spread.predict(rows).astype(np.float64), SMALLEST_SPREAD)
-        return centre, spread
 
 
 @dataclass(frozen=True, slots=True, eq=False)

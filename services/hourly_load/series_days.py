@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,13 @@ from kappawatt.forecasting.fan import Warned
 
 from .calibration import CALIBRATION_DAYS, calibrate
 from .features import rows_of_cells
+from .member import Member
+from .newest_hours import NewestHours
 from .own_weeks import TERMS, refitted
 from .sharpened import Base, Sharpened, is_sharpened, sharpened
 from .skill import naive_was_closer
 from .wall_clock import HOURS, Cells, WallClock
-from .weather_member import WeatherDays
-
-if TYPE_CHECKING:
-    from .inference import Fitted, Member
+from .weather_member import WeatherDays, WeatherMember
 
 __all__ = ["SeriesDays"]
 
@@ -32,10 +31,32 @@ NO_WEATHER = Warned(
 )
 
 
+class Models(Protocol):
+    """The fitted models of all leads; see `inference.Fitted`."""
+
+    @property
+    def held_from(self) -> np.datetime64:
+        """First local day that the fit has not seen."""
+        ...
+
+    @property
+    def newest(self) -> NewestHours | None:
+        """What newer hours add."""
+        ...
+
+    def member(self, lead: int) -> Member:
+        """Return the model for a lead."""
+        ...
+
+    def weather_member(self, key: str, lead: int) -> WeatherMember | None:
+        """Return the model of a series with weather for a lead."""
+        ...
+
+
 class SeriesDays:
     """Days of one series as the model forecasts them at a lead, each computed once."""
 
-    def __init__(self, fitted: Fitted, clock: WallClock, is_lifted: bool, key: str) -> None:
+    def __init__(self, fitted: Models, clock: WallClock, is_lifted: bool, key: str) -> None:
         self._fitted = fitted
         self._clock = clock
         self._is_lifted = is_lifted

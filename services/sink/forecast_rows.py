@@ -28,7 +28,7 @@ ERROR_NUMBERS = {
 }
 LEVELS_KNOWN = [stream.levels for stream in STREAMS if stream.errors]  # by streams that are forecast
 NOT_KNOWN = np.datetime64("NaT", "us")
-MOST_INTERVALS = 2_500  # of one forecast; eight days and an hour have 2,316 of five minutes
+MOST_INTERVALS = 1_000  # of one forecast; a day of 25 hours has 100 quarter hours
 
 
 def parsed(records: Records, i: int) -> Mapping[str, Any]:

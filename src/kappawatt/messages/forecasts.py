@@ -182,7 +182,7 @@ def with_available_at(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"available_at": document["known_at"], **{n: v for n, v in document.items() if n != "known_at"}}
 
 
-MOST_INTERVALS = 2_500  # of one forecast; eight days and an hour have 2,316 of five minutes
+MOST_INTERVALS = 1_000  # of one forecast; a day of 25 hours has 100 quarter hours
 MOST_LEVELS = 200
 MOST_FIGURES = 50  # of a day
 MOST_DIGITS = 20  # of a level

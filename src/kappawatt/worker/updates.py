@@ -9,6 +9,7 @@ import numpy as np
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import HOUR, Instant, Times, day_intervals, issue_time, local_date
 from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.messages.forecasts import MOST_INTERVALS
 
 __all__ = ["NO_UPDATES", "STEP", "Updates", "updates_of"]
 
@@ -48,6 +49,8 @@ class Updates:
     def targets(self, issue: Instant, last: Instant | None, zone: str, step: int) -> Times:
         """Return the starts of the intervals from an issue time to the end of the last local day.
 
+        Of short intervals it is as many days as one document holds, three of five minutes.
+
         Parameters
         ----------
         last : datetime64[D] or None
@@ -55,8 +58,10 @@ class Updates:
         """
         today = local_date(np.array([issue]), zone)[0]
         end = today + self.days if last is None else max(today + self.days, last)
-        every = np.concatenate([day_intervals(day, zone, step) for day in np.arange(today, end + 1)])
-        return every[every >= issue]
+        days = [day_intervals(day, zone, step) for day in np.arange(today, end + 1)]
+        days[0] = days[0][days[0] >= issue]
+        fitting = int((np.cumsum([len(day) for day in days]) <= MOST_INTERVALS).sum())
+        return np.concatenate(days[: max(fitting, 1)])
 
 
 NO_UPDATES = Updates()
