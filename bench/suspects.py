@@ -30,7 +30,7 @@ from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.suspects import CONTINUOUS, SuspectRules, without_suspects
 from kappawatt.models.artifact import find_artifact
 from kappawatt.services.hourly_load.forecaster import FORECASTER
-from kappawatt.services.hourly_load.model import fit
+from kappawatt.services.hourly_load.horizon_fit import fit_any_lead
 from kappawatt.services.hourly_load.service import SERVICE
 from kappawatt.settings import Settings
 from kappawatt.streams import load
@@ -98,11 +98,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m bench.suspects", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path)
-    files = parser.parse_args(arguments).files
+    parser.add_argument("--ends", action="store_true", help="Print the last table alone.")
+    chosen = parser.parse_args(arguments)
+    files = chosen.files
     every = list(datasets.load_zones(Settings.read().data).series)
     for file in files:
         every += read_file(file, stream=load.STREAM).series
     histories: Noons = []
+    if chosen.ends:
+        for series in every[: len(ZONES)]:
+            history = History(series.key, series.time_zone, series.step)
+            history.add(series.starts, series.values)
+            histories.append((history, noons(history, series)))
+        _table_of_ends(histories)
+        return
     print("| series | noons | values looked at | suspect | of them, in the week before a noon |")
     print("| --- | ---: | ---: | ---: | --- |")
     for series in every:
@@ -177,7 +186,7 @@ def _table_of_costs(histories: Noons) -> None:
 def _table_of_ends(histories: Noons) -> None:
     """How good a forecast is whose newest hours are missing."""
     years = [(history, moments[np.datetime_as_string(moments, "Y") == YEAR[:4]]) for history, moments in histories]
-    fitted = fit([fill_inside(history.until(year[0])) for history, year in years])
+    fitted = fit_any_lead([fill_inside(history.until(year[0])) for history, year in years])
     print("\n| newest hours missing, 2016, noon | MAPE [%] | 90 % holds | width [%] | filled: MAPE | holds | width |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for hours in ENDS:

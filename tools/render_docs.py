@@ -115,20 +115,23 @@ FORECAST = f"""## Forecasts on the bus
 
 One JSON document for each series and issue time on {FORECASTS}: `id`, `key`, `issue_time`, `available_at`,
 `corrected`, `time_zone`, `step_seconds`, `target`, `unit`, `target_time` (a list: the start of each interval of a
-local day, 23, 24 or 25 hours), `quantiles` (a list of the same length for each level of the stream, 19 of `"0.05"` to
-`"0.95"` as shipped), `day` (quantiles of figures of the whole day, where a stream has them), `filled` (intervals of
-the history that were missing and filled), `trusted_until` (end of the newest value that is known and not suspect),
-`suspect` and `suspect_spans` (values taken for missing, [why](forecasts.md#suspect-values)), `warnings` (a list of
-`code` and `detail`, [which](forecasts.md#warnings)), `fallback` and `fallback_reason` (the seasonal naive stood in),
-`model`,
+local day, 23, 24 or 25 hours; with `KAPPAWATT_FORECAST_UPDATES` of all intervals from the issue time to the end of
+tomorrow, or of up to seven days), `lead_time_hours` (for each interval the hours from `trusted_until` to its end: 1 of
+the next hour), `quantiles` (a list of the same length for each level of the stream, 19 of `"0.05"` to `"0.95"` as
+shipped), `day` (quantiles of figures of the whole day, where a stream has them), `filled` (intervals of the history
+that were missing and filled), `trusted_until` (end of the newest value that is known and not suspect), `suspect` and
+`suspect_spans` (values taken for missing, [why](forecasts.md#suspect-values)), `warnings` (a list of `code` and
+`detail`, [which](forecasts.md#warnings)), `fallback` and `fallback_reason` (the seasonal naive stood in), `model`,
 `version`, and `source_topic`, `source_log`, `source_partition`, `source_offset` of the reading that made it due. The
 id is `SERVICE:LOG/SERIES/ISSUE_TIME/AVAILABLE_AT@VERSION`: the same log gives the same ids. When late data changes what
 would have been known, a correction follows with the same `issue_time` and a later `available_at`.
 
 Once an interval is measured its error follows on {ERRORS}: `id` (the
-forecast's, `/`, the interval's start), `key`, `issue_time`, `available_at`, `target_time`, `measured`, `forecast` (the
-median), `error`, `naive` and `naive_error` (null where the seasonal naive has nothing), `lower` and `upper` (quantiles
-0.05 and 0.95), `covered`, `crps`, `fallback`, model and origin. The same id again is a revision of what was measured.
+forecast's, `/`, the interval's start), `key`, `issue_time`, `available_at`, `target_time`, `lead_time_hours`,
+`measured`, `forecast` (the median), `error`, `naive` and `naive_error` (null where the seasonal naive has nothing),
+`lower` and `upper` (quantiles 0.05 and 0.95), `covered`, `crps`, `fallback`, model and origin. The same id again is a
+revision of what was measured. (`lead_hours` of the analytics store's views is another thing: from the issue time to the
+start of the interval.)
 """
 
 DEAD_LETTER = """## Dead letters

@@ -27,10 +27,11 @@ from kappawatt.forecasting.fan import LEVELS, MEDIAN
 
 from .wall_clock import HOURS
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = ["CALIBRATION_DAYS", "Calibration", "calibrate"]
 
 Matrix = NDArray[np.float64]
 
+CALIBRATION_DAYS = 112  # that are forecast again: sixteen weeks
 # Chosen on 2013 to 2015 of PJME, with AEP and DAYTON as a check: docs of the service say what each costs and brings.
 TARGET = 0.1  # share of hours outside of the 90 % interval
 GAIN = 0.3  # change of the aimed miss probability for a whole day of misses more than it should be
@@ -62,15 +63,20 @@ class Calibration:
     scale: float
     quantiles: Matrix
 
+    def quantiles_around(self, centre: Matrix, spread: Matrix) -> Matrix:
+        """Return quantiles [MW], shape (n, 19), from the logarithm of load and its spread, of shape (n,)."""
+        quantiles: Matrix = np.exp(centre[:, None] + self.scale * spread[:, None] * self.quantiles)
+        return quantiles
+
 
 def calibrate(residuals: Matrix, lead: int, reference: Matrix, reference_lead: int) -> Calibration:
     """Return the widths for the day after the last row.
 
     Parameters
     ----------
-    residuals : ndarray of shape (n_days, 24)
+    residuals : ndarray of shape (n_days, n)
         Measured minus forecast over the predicted spread, of the days before the target day in order, each forecast
-        with the same lead; NaN where not known at the issue time.
+        with the same lead; NaN where not known at the issue time. At a lead of a part of a day, all 24 hours.
     lead : int
         Hours from an issue time to the start of its target day.
     reference : ndarray of shape (n,)
@@ -107,7 +113,7 @@ def _mean_size(residuals: Matrix) -> Matrix:
     known = ~np.isnan(residuals)
     count = known.sum(axis=1)
     total = np.where(known, np.abs(residuals), 0.0).sum(axis=1)
-    size: Matrix = np.where(count >= HOURS // 2, total / np.maximum(count, 1), np.nan)
+    size: Matrix = np.where(count >= max(1, residuals.shape[1] // 2), total / np.maximum(count, 1), np.nan)
     return size
 
 
@@ -142,7 +148,7 @@ def _recursion(scaled: Matrix, shape: Matrix, factors: Matrix, delay: int, known
         quantiles[day] = np.maximum.accumulate(middle + (shape - middle) * factor**TAIL)
         if day < n:
             known = scaled[day][~np.isnan(scaled[day])]
-            if len(known) >= HOURS // 2:
+            if len(known) >= max(1, scaled.shape[1] // 2):
                 excess[day] = _missed(known, quantiles[day]) - TARGET
     last: Matrix = quantiles[n]
     return last

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kappawatt.forecasting.calendar import DAY, HOUR, Times
+import numpy as np
+
+from kappawatt.forecasting.calendar import DAY, HOUR, Instant, Times, day_intervals, local_date
 from kappawatt.forecasting.fan import Fan, Warned
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.history import Past
+from kappawatt.forecasting.window import LocalDays
 from kappawatt.models.artifact import Artifact
 from kappawatt.streams import load as events
 
@@ -33,9 +36,28 @@ def forecast(fitted: Fitted | Classic, past: Past, targets: Times) -> Fan:
     Where the newest values are missing, it is the forecast that was due when the last one came: the model knows how far
     off it is at that lead, and no value that was made up passes for news.
     """
-    past = replace(past, issue_time=min(past.issue_time, past.end))
-    by_step = fitted.forecast(past, targets) if past.step == STEP else forecast_within(fitted.forecast, past, targets)
-    return by_step if knows_holidays(past.time_zone) else replace(by_step, warnings=(*by_step.warnings, NO_HOLIDAYS))
+    asked_at, past = past.issue_time, replace(past, issue_time=min(past.issue_time, past.end))
+    fan = fitted.forecast(past, targets) if past.step == STEP else _within(fitted, past, targets, asked_at)
+    return fan if knows_holidays(past.time_zone) else replace(fan, warnings=(*fan.warnings, NO_HOLIDAYS))
+
+
+def _within(fitted: Fitted | Classic, past: Past, targets: Times, issue_time: Instant) -> Fan:
+    """Quantiles of intervals that are parts of hours, local day by local day.
+
+    The course inside an hour depends on the hours around it. It is that of all that is left of a day at the issue time,
+    whatever of it is asked, so that the same interval has the same number in each answer.
+    """
+    dates = local_date(targets, past.time_zone)
+    quantiles = []
+    warnings: dict[str, Warned] = {}
+    for date in np.unique(dates):
+        own = targets[dates == date]
+        day = day_intervals(date, past.time_zone, past.step)
+        left = day[day >= min(issue_time, own[0])]
+        fan = forecast_within(fitted.forecast, past, left)
+        quantiles.append(fan.quantiles[np.searchsorted(left, own)])
+        warnings |= {warning.code: warning for warning in fan.warnings if warning.code not in warnings}
+    return Fan(np.concatenate(quantiles), warnings=tuple(warnings.values()))
 
 
 FORECASTER = Forecaster(
@@ -49,6 +71,7 @@ FORECASTER = Forecaster(
     usual_step=events.STREAM.usual_step,
     time_zone=TIME_ZONE,
     issue_times=("12:00", "00:00"),
+    window=LocalDays(longest_lead=7 * DAY, within_day=True),
     depth=HISTORY * HOUR,
     least=14 * DAY,
     feature_names=FEATURE_NAMES,

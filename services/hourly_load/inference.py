@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.errors import ArtifactInvalid, HistoryInsufficient
+from kappawatt.errors import ArtifactInvalid
 from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.fan import Fan, Warned
 from kappawatt.forecasting.history import Past
 from kappawatt.models.arrays import read_arrays
 
-from .boosting import SMALLEST_SPREAD, predicted
-from .calibration import Calibration, calibrate
+from .boosting import predicted
+from .calibration import CALIBRATION_DAYS
 from .correction import Correction, correction_terms
-from .features import CALENDAR_NAMES, DEPTH, FEATURE_NAMES, calendar_features, rows_of_cells
+from .features import CALENDAR_NAMES, DEPTH, FEATURE_NAMES, calendar_features
 from .lifting import lift_of, lifted
 from .linear import HourlyRegression, linear_terms
-from .own_weeks import TERMS, refitted
+from .member import TREE_WEIGHT, Member
+from .newest_hours import NewestHours
 from .response import Response, response_terms
-from .skill import naive_was_closer
-from .wall_clock import HOURS, Cells, WallClock, cells_of_days, wall_clock
-from .weather_member import TREE_TERMS, WeatherDays, WeatherMember
+from .series_days import SeriesDays
+from .wall_clock import HOURS, wall_clock
+from .weather_member import TREE_TERMS, WeatherMember
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -48,49 +49,13 @@ __all__ = [
 
 Matrix = NDArray[np.float64]
 
-CALIBRATION_DAYS = 112  # that are forecast again for calibration: sixteen weeks
-LONGEST_LEAD = 36  # h from an issue time to its target day
+LONGEST_LEAD = 36  # h from an issue time to its target day, of the forecasts that calibration makes again
 HISTORY = DEPTH + CALIBRATION_DAYS * HOURS + 2 * LONGEST_LEAD  # hours before the issue time that a forecast reads
-TREE_WEIGHT = 0.35  # of the trees in the blend with the regression
-NO_WEATHER = Warned(
-    "no_weather",
-    "the model of this series knows weather, and the temperature of the day to forecast is not known up to its end: "
-    "forecast from load and calendar alone",
-)
 MANIFEST = "members.json"
+PARTS = ("trees", "spread")
+FAR_SPREAD = "far_spread.ubj"
+NEWEST_HOURS = "newest_hours.npz"
 CLASSIC_FILES = ("classic_trees.ubj", "classic.npz")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Member:
-    """The model of one lead.
-
-    Parameters
-    ----------
-    lead : int
-        Hours from the issue time to the start of the target day, by the wall clock.
-    regression : HourlyRegression
-    trees, spread : xgboost.Booster
-        Logarithm of load over level; and mean absolute error of it.
-    reference : ndarray of shape (n,)
-        Quantiles of the scaled residuals of days kept out of the fit, evenly spaced in probability.
-    """
-
-    lead: int
-    regression: HourlyRegression
-    trees: Booster
-    spread: Booster
-    reference: Matrix
-
-    def expected(self, matrix: NDArray[np.float32]) -> tuple[Matrix, Matrix]:
-        """Return logarithm of load over level and its predicted spread, each of shape (n,)."""
-        from xgboost import DMatrix
-
-        rows = DMatrix(matrix, nthread=1)
-        centre = (1 - TREE_WEIGHT) * self.regression.predict(matrix)
-        centre += TREE_WEIGHT * self.trees.predict(rows).astype(np.float64)
-        spread = np.maximum(self.spread.predict(rows).astype(np.float64), SMALLEST_SPREAD)
-        return centre, spread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,11 +70,14 @@ class Fitted:
         First local day that the fit has not seen.
     weather : tuple of WeatherMember
         Of series that had temperature in training, in order of lead.
+    newest : NewestHours, optional
+        What the hours since a forecast was due add to it. Without it the rest of a day is forecast as of its start.
     """
 
     members: tuple[Member, ...]
     held_from: np.datetime64
     weather: tuple[WeatherMember, ...] = ()
+    newest: NewestHours | None = None
 
     def forecast(self, past: Past, targets: Times) -> Fan:
         """Forecast hours of local days from what was known at `past.issue_time`; pure.
@@ -162,7 +130,7 @@ class Fitted:
     ) -> list[Fan]:
         clock = wall_clock(history)
         origins = clock.origins(np.array(issue_times, dtype="datetime64[ms]"))
-        days = _Days(self, clock, is_lifted, history.key)
+        days = SeriesDays(self, clock, is_lifted, history.key)
         fans = []
         for origin, own in zip(origins.tolist(), targets, strict=True):
             cells = clock.cells(own)
@@ -172,7 +140,7 @@ class Fitted:
                 rows = cells // HOURS == day
                 of_day, warning = days.forecast(day, origin)
                 quantiles[rows] = of_day[cells[rows] % HOURS]
-                warnings += [warning] if warning and warning not in warnings else []
+                warnings += [warning] if warning and warning.code not in {w.code for w in warnings} else []
             fans.append(Fan(quantiles, warnings=tuple(warnings)))
         return fans
 
@@ -184,104 +152,6 @@ class Fitted:
         """Return the model of a series with weather for a lead [h], chosen as `member` does; None if it has none."""
         own = [m for m in self.weather if m.key == key]
         return next((m for m in own if m.lead >= lead), own[-1] if own else None)
-
-
-class _Days:
-    """Days of one series as the model forecasts them at a lead, each computed once."""
-
-    def __init__(self, fitted: Fitted, clock: WallClock, is_lifted: bool, key: str) -> None:
-        self._fitted = fitted
-        self._clock = clock
-        self._is_lifted = is_lifted
-        self._key = key
-        self._found: dict[tuple[int, int], tuple[Matrix, ...]] = {}
-        self._with_weather: dict[int, WeatherDays | None] = {}
-
-    def forecast(self, day: int, origin: int) -> tuple[Matrix, Warned | None]:
-        """Return quantiles [MW] of a day's hours, shape (24, 19), issued when cells before `origin` were known.
-
-        Beside them stands a warning, if the seasonal naive was closer lately.
-        """
-        actual = day * HOURS - origin
-        by_weather = self._forecast_by_weather(day, actual)
-        if by_weather is not None:
-            return by_weather
-        quantiles, warning = self._forecast_by_load(day, actual)
-        if not self._is_lifted and self._fitted.weather_member(self._key, actual) is not None:
-            warning = NO_WEATHER
-        return quantiles, warning
-
-    def _forecast_by_load(self, day: int, actual: int) -> tuple[Matrix, Warned | None]:
-        """Return the same without weather."""
-        member = self._fitted.member(actual)
-        lead = max(member.lead, actual)
-        days = np.arange(max(day - CALIBRATION_DAYS, 0), day + 1)
-        self._compute(member, lead, days)
-        centre, spread = (np.array([self._found[lead, d][i] for d in days.tolist()]) for i in (0, 1))
-        if np.isnan(centre[-1]).any():
-            raise HistoryInsufficient.of("load", "no value in the last week", "a history of weeks")
-        measured = self._measured(day, lead, days)
-        if self._is_lifted:
-            level, terms = (np.array([self._found[lead, d][i] for d in days.tolist()]) for i in (2, 3))
-            centre, spread = refitted(centre - level, terms, measured - level[:-1])
-            centre = centre + level
-        residuals = self._held_out((measured - centre[:-1]) / spread[:-1], days[:-1])
-        quantiles = _spread_out(centre[-1], spread[-1], calibrate(residuals, lead, member.reference, member.lead))
-        return quantiles, naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
-
-    def _forecast_by_weather(self, day: int, actual: int) -> tuple[Matrix, Warned | None] | None:
-        """Return the same from the model with weather; None where there is none, or the day's weather is not known."""
-        member = None if self._is_lifted else self._fitted.weather_member(self._key, actual)
-        if member is None:
-            return None
-        if member.lead not in self._with_weather:
-            self._with_weather[member.lead] = WeatherDays.of(member, self._clock)
-        own = self._with_weather[member.lead]
-        if own is None:
-            return None
-        lead = max(member.lead, actual)
-        days = np.arange(max(day - CALIBRATION_DAYS, 0), day + 1)
-        centre, spread = own.expected(days, lead, actual)
-        if np.isnan(centre[-1]).any():
-            return None
-        measured = self._measured(day, lead, days)
-        residuals = (measured - centre[:-1]) / spread[:-1]
-        quantiles = _spread_out(centre[-1], spread[-1], calibrate(residuals, lead, member.reference, member.lead))
-        return quantiles, naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
-
-    def _measured(self, day: int, lead: int, days: Cells) -> Matrix:
-        """Logarithm of load of the days before `day`, as far as it is known `lead` hours before it."""
-        cells = cells_of_days(days[:-1])
-        known = cells < min(day * HOURS - lead, len(self._clock.log_load))
-        return np.where(known, self._clock.log_load[np.where(known, cells, 0)], np.nan)
-
-    def _held_out(self, residuals: Matrix, days: Cells) -> Matrix:
-        """Leave out days the fit has seen, where enough others are known."""
-        seen = days < int((self._fitted.held_from - self._clock.first).astype(int))
-        others = (~np.isnan(residuals[~seen])).any(axis=1).sum()
-        if others >= CALIBRATION_DAYS // 4:
-            residuals = np.where(seen[:, None], np.nan, residuals)
-        return residuals
-
-    def _compute(self, member: Member, lead: int, days: Cells) -> None:
-        new = np.array([d for d in days.tolist() if (lead, d) not in self._found], dtype=np.int64)
-        if not len(new):
-            return
-        cells = cells_of_days(new).ravel()
-        rows = rows_of_cells(self._clock, new * HOURS - lead, cells, np.repeat(np.arange(len(new)), HOURS))
-        centre, spread = member.expected(rows.matrix)
-        centre = (centre + rows.level).reshape(-1, HOURS)
-        for i, day in enumerate(new.tolist()):
-            self._found[lead, day] = centre[i], spread.reshape(-1, HOURS)[i]
-            if self._is_lifted:
-                own = slice(HOURS * i, HOURS * (i + 1))
-                self._found[lead, day] += rows.level[own], rows.matrix[own][:, TERMS].astype(np.float64)
-
-
-def _spread_out(centre: Matrix, spread: Matrix, calibration: Calibration) -> Matrix:
-    """Quantiles [MW] of hours, shape (24, 19), from the logarithm of load and its spread."""
-    quantiles: Matrix = np.exp(centre[:, None] + calibration.scale * spread[:, None] * calibration.quantiles)
-    return quantiles
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -313,7 +183,13 @@ class Classic:
 
 def pack(fitted: Fitted) -> dict[str, bytes]:
     """Return the files of a fitted model: arrays as .npz, trees in XGBoost's own UBJSON."""
-    about: dict[str, Any] = {"held_from": str(fitted.held_from), "leads": [m.lead for m in fitted.members]}
+    far = [m for m in fitted.members if m.trees is None]
+    about: dict[str, Any] = {
+        "held_from": str(fitted.held_from),
+        "leads": [m.lead for m in fitted.members if m.trees is not None],
+    }
+    if far:
+        about["far_leads"] = [m.lead for m in far]
     files = {}
     for member in fitted.members:
         name = f"lead_{member.lead:02d}"
@@ -324,8 +200,13 @@ def pack(fitted: Fitted) -> dict[str, bytes]:
             coefficients=regression.coefficients,
             reference=member.reference,
         )
-        files[f"{name}_trees.ubj"] = bytes(member.trees.save_raw("ubj"))
-        files[f"{name}_spread.ubj"] = bytes(member.spread.save_raw("ubj"))
+        if member.trees is not None:
+            files[f"{name}_trees.ubj"] = bytes(member.trees.save_raw("ubj"))
+            files[f"{name}_spread.ubj"] = bytes(member.spread.save_raw("ubj"))
+    if far:
+        files[FAR_SPREAD] = bytes(far[0].spread.save_raw("ubj"))  # they share one
+    if fitted.newest is not None:
+        files[NEWEST_HOURS] = _arrays(**fitted.newest.arrays())
     if fitted.weather:
         about["weather"] = [_pack_weather(i, member, files) for i, member in enumerate(fitted.weather)]
     return {MANIFEST: json.dumps(about, indent=2).encode(), **files}
@@ -391,23 +272,32 @@ def unpack(files: Mapping[str, bytes]) -> Fitted:
         about = json.loads(files[MANIFEST])
         members = []
         for lead in about["leads"]:
-            name = f"lead_{int(lead):02d}"
-            arrays = _read_arrays(files[f"{name}.npz"])
-            regression = HourlyRegression(arrays["centre"], arrays["scale"], arrays["coefficients"])
-            terms = linear_terms(np.zeros((1, len(FEATURE_NAMES)), dtype=np.float32)).shape[1]
-            shapes = [array.shape for array in (regression.centre, regression.scale, regression.coefficients)]
-            if shapes != [(HOURS, terms), (HOURS, terms), (HOURS, 1 + terms)]:
-                raise ValueError(f"{name}: coefficients of shape {regression.coefficients.shape}")
-            trees, spread = (_booster(files[f"{name}_{part}.ubj"], len(FEATURE_NAMES)) for part in ("trees", "spread"))
-            members.append(Member(int(lead), regression, trees, spread, arrays["reference"]))
+            trees, spread = (_booster(files[f"lead_{lead:02d}_{part}.ubj"], len(FEATURE_NAMES)) for part in PARTS)
+            members.append(_read_member(files, lead, trees, spread))
         if not members:
             raise ValueError("no member")
+        far = about.get("far_leads", ())
+        if far:
+            spread = _booster(files[FAR_SPREAD], len(FEATURE_NAMES))
+            members += [_read_member(files, lead, None, spread) for lead in far]
+        newest = NewestHours.of(_read_arrays(files[NEWEST_HOURS])) if NEWEST_HOURS in files else None
         weather = tuple(_unpack_weather(i, one, files) for i, one in enumerate(about.get("weather", ())))
-        return Fitted(tuple(members), np.datetime64(about["held_from"], "D"), weather)
+        return Fitted(tuple(members), np.datetime64(about["held_from"], "D"), weather, newest)
     except ModuleNotFoundError:
         raise  # no fault of the files
     except Exception as error:  # json, zipfile, NumPy and XGBoost share no base but Exception
         raise ArtifactInvalid(f"hourly-load: {str(error)[:200]}, allowed the files that training writes") from error
+
+
+def _read_member(files: Mapping[str, bytes], lead: int, trees: Booster | None, spread: Booster) -> Member:
+    name = f"lead_{lead:02d}"
+    arrays = _read_arrays(files[f"{name}.npz"])
+    regression = HourlyRegression(arrays["centre"], arrays["scale"], arrays["coefficients"])
+    terms = linear_terms(np.zeros((1, len(FEATURE_NAMES)), dtype=np.float32)).shape[1]
+    shapes = [array.shape for array in (regression.centre, regression.scale, regression.coefficients)]
+    if shapes != [(HOURS, terms), (HOURS, terms), (HOURS, 1 + terms)]:
+        raise ValueError(f"{name}: coefficients of shape {regression.coefficients.shape}")
+    return Member(lead, regression, trees, spread, arrays["reference"])
 
 
 def pack_classic(classic: Classic) -> dict[str, bytes]:

@@ -32,7 +32,7 @@ from .wall_clock import HOURS, WallClock, cells_of_days, wall_clock
 from .weather_fit import fit_weather
 from .within_hour import hours_of
 
-__all__ = ["LEADS", "fit", "fit_classic", "lead_of"]
+__all__ = ["LEADS", "first_held_day", "fit", "fit_classic", "lead_of", "training_rows"]
 
 Progress = Callable[[str], None]
 Matrix = NDArray[np.float64]
@@ -92,7 +92,7 @@ def fit(pasts: Sequence[Past], leads: Sequence[int] = LEADS, progress: Progress 
         There is too little to fit.
     """
     clocks = [wall_clock(lifted(hours_of(past))) for past in pasts]
-    held_from = _held_from(clocks)
+    held_from = first_held_day(clocks)
     members, weather = [], []
     for lead in sorted(set(leads)):
         if progress:
@@ -105,7 +105,8 @@ def fit(pasts: Sequence[Past], leads: Sequence[int] = LEADS, progress: Progress 
     return Fitted(tuple(members), held_from, tuple(sorted(weather, key=lambda member: member.lead)))
 
 
-def _held_from(clocks: Sequence[WallClock]) -> np.datetime64:
+def first_held_day(clocks: Sequence[WallClock]) -> np.datetime64:
+    """Return the first local day that is kept out of the fit; SettingInvalid if there are too few days."""
     first = min(clock.first for clock in clocks)
     last = max(clock.first + len(clock.log_load) // HOURS for clock in clocks)
     days = int((last - first).astype(int))
@@ -116,7 +117,7 @@ def _held_from(clocks: Sequence[WallClock]) -> np.datetime64:
 
 
 def _fit_member(clocks: Sequence[WallClock], lead: int, held_from: np.datetime64) -> Member:
-    parts = [_training_rows(clock, lead) for clock in clocks]
+    parts = [training_rows(clock, lead) for clock in clocks]
     matrix = np.concatenate([part[0] for part in parts])
     target = np.concatenate([part[1] for part in parts])
     date = np.concatenate([part[2] for part in parts])
@@ -135,8 +136,8 @@ def _fit_member(clocks: Sequence[WallClock], lead: int, held_from: np.datetime64
     return Member(lead, regression, trees, spread, reference_of((target[tested] - centre) / width))
 
 
-def _training_rows(clock: WallClock, lead: int) -> tuple[NDArray[np.float32], Matrix, Times]:
-    """Features, logarithm of load over level, and local day, of every hour of every whole day of a series."""
+def training_rows(clock: WallClock, lead: int) -> tuple[NDArray[np.float32], Matrix, Times]:
+    """Return features, logarithm of load over level, and local day, of every hour of every whole day of a series."""
     days = np.arange(FIRST_DAYS, len(clock.log_load) // HOURS)
     cells = cells_of_days(days).ravel()
     issue = np.repeat(np.arange(len(days)), HOURS)

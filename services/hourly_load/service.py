@@ -21,6 +21,7 @@ from kappawatt.streams import load as events
 from .calendar_rows import CALENDAR_ROW
 from .features import CALENDAR_NAMES, calendar_features
 from .forecaster import FORECASTER, TIME_ZONE
+from .horizon_fit import fit_any_lead
 from .inference import CLASSIC_FILES, Classic, Fitted, unpack_classic
 from .model import fit, lead_of
 from .train import train
@@ -36,6 +37,11 @@ def load_classic(artifact: Artifact) -> Classic:
 def fit_for_clock(pasts: Sequence[Past], clock: np.timedelta64, progress: Callable[[str], None]) -> Fitted:
     """Train for one issue clock: what the rolling backtest calls."""
     return fit(pasts, (lead_of(clock),), progress)
+
+
+def fit_whole(pasts: Sequence[Past], clock: np.timedelta64, progress: Callable[[str], None]) -> Fitted:
+    """Train for any hour of issue, whatever the clock, and up to seven days ahead: what the backtest by lead calls."""
+    return fit_any_lead(pasts, progress)
 
 
 def answer_classic(classic: Classic, columns: Columns) -> dict[str, Any]:
@@ -57,6 +63,7 @@ SERVICE = forecasts(
     stream=events.STREAM,
     train=train,
     fit=fit_for_clock,
+    fit_any_lead=fit_whole,
     retrain="monthly",
     classic=ClassicRows(
         Predictor(

@@ -12,8 +12,9 @@ import numpy as np
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.forecasting.calendar import HOUR, Times, to_local
 
+from .horizon_fit import fit_any_lead
 from .inference import Classic, pack, pack_classic
-from .model import fit, fit_classic
+from .model import fit_classic
 
 if TYPE_CHECKING:
     from kappawatt.datasets.named import SeriesSet
@@ -68,7 +69,7 @@ def train(
     log.info("fitting the baseline to %s", classic_zone.key)
     classic = _fit_classic(classic_zone)
     log.info("fitting the default to %s", ", ".join(z.key for z in zones.series))
-    fitted = fit([past_of(zone) for zone in zones.series], progress=log.info)
+    fitted = fit_any_lead([past_of(zone) for zone in zones.series], log.info)
     written = []
     for kind, files in (("baseline", pack_classic(classic)), ("default", pack(fitted) | pack_classic(classic))):
         trained = Trained(kind, files, zones.provenance(), metrics if kind == "baseline" else {}, LIBRARIES)

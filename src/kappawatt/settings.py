@@ -160,6 +160,17 @@ class Settings:
         _number(0, 1_000_000),
     )
     instance_id: str = _setting("", "static member id (the pod's name): a restart keeps its partitions")
+    forecast_updates: str = _setting(
+        "",
+        "how often `consume` issues forecasts between the issue times: `step` (each new interval), or hours of the "
+        "local clock (1, 2, 3, 4, 6, 8 or 12); empty is never. For models that forecast the rest of a day",
+        _choice("", "step", "1", "2", "3", "4", "6", "8", "12"),
+    )
+    forecast_days: int = _setting(
+        1,
+        "local days after that of its issue time that a forecast covers where there are such updates",
+        _number(0, 7),
+    )
     follow_histories: bool = _setting(
         True,
         "whether `serve` of a forecasting service keeps histories from the bus; without it requests bring theirs",

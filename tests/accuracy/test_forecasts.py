@@ -118,3 +118,18 @@ def test_the_published_baseline_is_reproduced() -> None:
     # The publication's test goes on to August 2018; to the end of 2016 the same model is 1 to 2 % better.
     assert abs(found["published"]["rmse"] / PUBLISHED_RMSE - 1) < 0.03
     assert found["published"]["mape"] > 8
+
+
+def test_each_lead_keeps_its_bar() -> None:
+    """The next hour and the next four by their targets. Day two at 1.15 times day one is not reached: see the card."""
+    with TemporaryDirectory() as folder:
+        span = ["--from", "2016-05-16", "--to", "2016-06-12", "--issue", "12:00", "--retrain", "never"]
+        arguments = ["backtest", "hourly-load", "--data", str(Path(FOLDER or "") / PJME), "--folder", folder, *span]
+        result = CliRunner().invoke(main, [*arguments, "--lead", "all", "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    lines = {line["lead"]: line for line in json.loads(result.stdout.splitlines()[-1])["leads"]}
+
+    assert lines["1 h"]["mape"] < 1.0
+    assert lines["1 to 4 h"]["mape"] < 1.8
+    mape = [line["mape"] for name, line in lines.items() if name.endswith(" h") and " to " not in name]
+    assert mape == sorted(mape)

@@ -24,6 +24,7 @@ from kappawatt.datasets.reading.read import read_file
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import SettingInvalid
 from kappawatt.evaluation.backtest import SHIPPED, WEATHER, Plan, Result, Rolling, run_backtest
+from kappawatt.evaluation.leads import ALL, leads_of, run_leads
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
@@ -33,7 +34,13 @@ __all__ = ["backtest", "backtest_file", "fingerprint"]
 log = logging.getLogger(__name__)
 
 DATE = click.DateTime(["%Y-%m-%d"])
-CORE = ("evaluation/backtest.py", "forecasting/*.py", "datasets/**/*.py", "streams/*.py")  # what scores depend on
+CORE = (
+    "evaluation/backtest.py",
+    "evaluation/leads.py",
+    "forecasting/*.py",
+    "datasets/**/*.py",
+    "streams/*.py",
+)  # what scores depend on
 MOST_UNREADABLE = 0.05
 SAY_SECONDS = 15.0  # between two lines of progress where there is no terminal
 SCORES_SHOWN = (
@@ -62,6 +69,12 @@ SCORES_SHOWN = (
 @click.option("--from", "first", type=DATE, help="First local day to forecast.")
 @click.option("--to", "last", type=DATE, help="Last local day to forecast.")
 @click.option("--issue", metavar="HH:MM", help="Local time forecasts are issued at: 00:00 is when the day begins.")
+@click.option(
+    "--lead",
+    metavar="HOURS|all",
+    help="Score by lead, from the newest value to the end of an interval: 1 is the next hour; `all` is a table from "
+    "it to seven days ahead.",
+)
 @click.option(
     "--retrain",
     type=click.Choice(["daily", "weekly", "fortnightly", "monthly", "quarterly", "never", "shipped"]),
@@ -111,7 +124,7 @@ def backtest(service: Service, data: Path | None, as_json: bool, **options: Any)
         return
     if service.backtest is None:
         raise SettingInvalid(f"{service.name} has no backtest")
-    given = [name for name in ("first", "last", "issue", "retrain", "report") if options[name] is not None]
+    given = [name for name in ("first", "last", "issue", "lead", "retrain", "report") if options[name] is not None]
     if given:
         raise SettingInvalid(f"--{given[0]}: {service.name} does not forecast; it follows its published protocol")
     settings = Settings.read(data=data)
@@ -131,6 +144,7 @@ def backtest_file(
     known: str,
     weather: str,
     key: str,
+    lead: str | None = None,
     report: Path | None,
     folder: Path,
     fresh: bool,
@@ -161,18 +175,21 @@ def backtest_file(
         known,
         weather,
     )
+    if lead is not None:
+        _check_lead(rolling, series, lead, issue)
     folder = _writable(folder) / f"{service.name}-{data.name.removesuffix('.gz').removesuffix('.csv')}"
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     content = hashlib.sha256(data.read_bytes()).hexdigest()
     try:
         own = fingerprint(service, content + repr(options) + weather)
-        result = _run(service, rolling, series, plan, folder, own)
+        result = _run(service, rolling, series, plan, folder, own, lead)
     except KeyboardInterrupt:
         click.echo("\nstopped; the same command goes on where it was", err=True)
         raise
     scores = {**result.scores, "data": {"file": data.name, "sha256": content}}
-    path = report or folder / f"{plan.first}-{plan.last}-{plan.issue.replace(':', '')}" / "report.html"
+    name = plan.issue.replace(":", "") if lead is None else f"lead-{lead}"
+    path = report or folder / f"{plan.first}-{plan.last}-{name}" / "report.html"
     try:
         written = _write_report(path, result, scores, series)
     except OSError as error:
@@ -182,6 +199,16 @@ def backtest_file(
     if found.problems and not allow_refused:
         raise SettingInvalid(f"--data: {len(found.problems)} rows were refused, see above; --allow-refused ends with 0")
     return result
+
+
+def _check_lead(rolling: Rolling, series: list[SeriesFile], lead: str, issue: str | None) -> None:
+    """Refuse a lead that the model cannot be asked for, before anything is trained."""
+    for one in series:
+        leads_of(lead, rolling.forecaster, one.step)
+    if rolling.fit_any_lead is None:
+        raise SettingInvalid(f"--lead: {rolling.forecaster.name} has no training for any lead")
+    if lead != ALL and issue is not None:
+        raise SettingInvalid(f"--issue: got {issue} and --lead {lead}, allowed one: {lead} h before each interval ends")
 
 
 def _check_series(series: list[SeriesFile], forecaster: Forecaster, known: str) -> None:
@@ -229,7 +256,15 @@ def fingerprint(service: Service, content: str) -> str:
     return digest.hexdigest()
 
 
-def _run(service: Service, rolling: Rolling, series: list[SeriesFile], plan: Plan, folder: Path, print_: str) -> Result:
+def _run(
+    service: Service,
+    rolling: Rolling,
+    series: list[SeriesFile],
+    plan: Plan,
+    folder: Path,
+    print_: str,
+    lead: str | None,
+) -> Result:
     from tqdm import tqdm
 
     with tqdm(unit="day", file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
@@ -245,14 +280,17 @@ def _run(service: Service, rolling: Rolling, series: list[SeriesFile], plan: Pla
             bar.update(done - bar.n)
             bar.refresh()
 
-        fit = rolling.fit
+        fit = rolling.fit if lead is None or rolling.fit_any_lead is None else rolling.fit_any_lead
         if plan.retrain == SHIPPED:
             fitted = service.open(Settings.read()).fitted
 
             def fit(*_: Any) -> Any:
                 return fitted
 
-        return run_backtest(rolling.forecaster, fit, series, plan, folder=folder, fingerprint=print_, progress=progress)
+        how: dict[str, Any] = {"folder": folder, "fingerprint": print_, "progress": progress}
+        if lead is not None:
+            return run_leads(rolling.forecaster, fit, series, plan, lead, **how)
+        return run_backtest(rolling.forecaster, fit, series, plan, **how)
 
 
 def _writable(folder: Path) -> Path:
@@ -303,5 +341,9 @@ def _print(scores: dict[str, Any], report: Path | None, as_json: bool) -> None:
         click.echo(f"{name:16} {_figure(value)}")
     for name, figure in scores["day_figures"].items():
         click.echo(f"{name:16} mae {_figure(figure['mae'])}  rmae {_figure(figure['rmae'])}")
+    for line in scores.get("leads", ()):
+        cover, width = (next(v for k, v in line.items() if k.startswith(start)) for start in ("coverage", "width"))
+        said = f"mae {_figure(line['mae'])}  mape {_figure(line['mape'])}  rmae {_figure(line['rmae'])}"
+        click.echo(f"{line['lead']:16} {said}  coverage {_figure(cover)}  width {_figure(width)}")
     if report:
         click.echo(f"report           {report}")

@@ -46,7 +46,15 @@ def replay(service: Service, start: str, to: str, promote: bool, reason: str, as
     bus = connect_as(settings)
     source = stream.readings.name
     model = service.open(settings)
-    answers = kind.answers(model, bus, stream, to, block_rows=settings.block_rows)
+    answers = kind.answers(
+        model,
+        bus,
+        stream,
+        to,
+        block_rows=settings.block_rows,
+        forecast_updates=settings.forecast_updates,
+        forecast_days=settings.forecast_days,
+    )
     with tqdm(unit="msg", disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:

@@ -32,7 +32,22 @@ from kappawatt.forecasting.gaps import fill_inside
 from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.suspects import SuspectRules, without_suspects
 
-__all__ = ["RETRAIN", "SHIPPED", "WEATHER", "Fit", "Plan", "Result", "Rolling", "run_backtest"]
+__all__ = [
+    "RETRAIN",
+    "SHIPPED",
+    "WEATHER",
+    "Fit",
+    "Kept",
+    "Plan",
+    "Result",
+    "Rolling",
+    "check_span",
+    "forecast_day",
+    "history_of_file",
+    "run_backtest",
+    "said_of_run",
+    "train_for",
+]
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +74,14 @@ class Rolling:
         (pasts, issue clock, progress) to a fitted model.
     retrain : str
         How often it trains if nothing else is asked, a key of `RETRAIN`.
+    fit_any_lead : callable, optional
+        As `fit`, to a model that forecasts at any hour and up to seven days ahead.
     """
 
     forecaster: Forecaster
     fit: Fit
     retrain: str
+    fit_any_lead: Fit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,24 +172,30 @@ def run_backtest(
         The span has no day in the data, or nothing to train on lies before it.
     """
     clock = parse_clock(plan.issue)
-    histories = [_history(one, plan) for one in series]
-    _check_span(histories, plan)
+    histories = [history_of_file(one, plan) for one in series]
+    check_span(histories, plan)
     total = len(plan.dates) * len(histories)
     began = monotonic()
-    with closing(_Kept(folder, fingerprint, plan, forecaster.levels)) as kept:
+    with closing(Kept(folder, fingerprint, plan, forecaster.levels)) as kept:
         for dates in plan.periods():
             left = [(h, d) for d in dates for h in histories if not kept.has(h.key, d)]
             if not left:
                 progress(len(kept), total, "kept from before")
                 continue
             say = partial(progress, len(kept), total)
-            fitted = _train(fit, histories, dates[0], clock, forecaster.suspect_rules, say)
+            fitted = train_for(fit, histories, dates[0], clock, forecaster.suspect_rules, say)
             for history, date in left:
-                kept.add(_forecast_day(forecaster, fitted, history, date, clock))
+                kept.add(forecast_day(forecaster, fitted, history, date, issue_time(date, clock, history.time_zone)))
                 progress(len(kept), total, f"{date}")
     days = kept.days()
     scores = score_days(days, forecaster)
-    about = {
+    about = said_of_run(forecaster, plan, histories, monotonic() - began)
+    return Result(plan, days, {**about, **scores}, forecaster.levels)
+
+
+def said_of_run(forecaster: Forecaster, plan: Plan, histories: Sequence[History], seconds: float) -> dict[str, Any]:
+    """Return what scores say of the run they are from."""
+    return {
         "service": forecaster.name,
         "from": str(plan.first),
         "to": str(plan.last),
@@ -181,13 +205,13 @@ def run_backtest(
         "weather": plan.weather,
         "unit": forecaster.request.field(forecaster.target).unit,
         "series": [h.key for h in histories],
-        "seconds": round(monotonic() - began, 1),
+        "seconds": round(seconds, 1),
         "version": __version__,
     }
-    return Result(plan, days, {**about, **scores}, forecaster.levels)
 
 
-def _history(one: SeriesFile, plan: Plan) -> History:
+def history_of_file(one: SeriesFile, plan: Plan) -> History:
+    """Return a file's series with what was known when, as the plan has it."""
     history = History(one.key, one.time_zone, one.step)
     if plan.known == "published":
         history.add(one.starts, one.values, one.known)
@@ -219,7 +243,8 @@ def _is_last(starts: Times) -> NDArray[np.bool_]:
     return last
 
 
-def _check_span(histories: Sequence[History], plan: Plan) -> None:
+def check_span(histories: Sequence[History], plan: Plan) -> None:
+    """Raise SettingInvalid if the span has no day in the data."""
     for history in histories:
         if history.clock is None or history.first is None:
             raise SettingInvalid(f"--data: got no value of {history.key}, allowed a file with measurements")
@@ -229,7 +254,7 @@ def _check_span(histories: Sequence[History], plan: Plan) -> None:
             raise SettingInvalid(f"--from, --to: got {got}, allowed {allowed}")
 
 
-def _train(
+def train_for(
     fit: Fit,
     histories: Sequence[History],
     date: np.datetime64,
@@ -253,10 +278,10 @@ def _train(
         return None
 
 
-def _forecast_day(
-    forecaster: Forecaster, fitted: Any, history: History, date: np.datetime64, clock: np.timedelta64
+def forecast_day(
+    forecaster: Forecaster, fitted: Any, history: History, date: np.datetime64, moment: np.datetime64
 ) -> Day:
-    moment = issue_time(date, clock, history.time_zone)
+    """Return the forecast for a local day as the service would have answered at an issue time."""
     targets = forecaster.window.targets(date, moment, history.time_zone, history.step)
     truth = history.measured(targets)
     measured = np.array([truth.get(t, np.nan) for t in targets])
@@ -282,8 +307,8 @@ def _forecast_day(
     )
 
 
-class _Kept:
-    """Days that are done, one JSON line each."""
+class Kept:
+    """Days that are done, one JSON line each, in a file named after all they depend on."""
 
     def __init__(self, folder: Path, fingerprint: str, plan: Plan, levels: tuple[float, ...]) -> None:
         self._levels = levels
@@ -313,16 +338,20 @@ class _Kept:
         return len(self._days)
 
     def has(self, key: str, date: np.datetime64) -> bool:
+        """Return whether a series' day is done."""
         return (key, str(date)) in self._days
 
     def add(self, day: Day) -> None:
+        """Note a day that is done."""
         line = day.to_json()
         self._days[day.key, str(day.date)] = Day.from_json(line, self._levels)  # a resumed run scores the same digits
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def days(self) -> tuple[Day, ...]:
+        """Return all days that are done, by series and date."""
         return tuple(self._days[name] for name in sorted(self._days))

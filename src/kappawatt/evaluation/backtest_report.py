@@ -48,6 +48,7 @@ def write_backtest_report(path: Path, result: Result, *, source: str, time_zones
         "<h2>Scores</h2>",
         _summary(scores, unit, percent),
         _figures_table(scores["day_figures"], percent),
+        _leads(scores.get("leads", ()), unit, percent),
         "<h2>By month</h2>",
         _months(scores["months"], percent),
         figure("months", "Error and coverage by month", _draw_months(scores["months"], unit, percent)),
@@ -72,6 +73,14 @@ def write_backtest_report(path: Path, result: Result, *, source: str, time_zones
 
 
 def _protocol(scores: Mapping[str, Any]) -> str:
+    lead = scores.get("lead", "all")
+    if lead != "all":
+        return (
+            f"Each interval is forecast {lead} h before it ends, whatever the hour, from what was known then; trained "
+            f"on what lies before, retrained {scores['retrain']}. {scores['days']:,} days answered, "
+            f"{scores['refused_days']} refused, {scores['fallback_days']} with the seasonal naive in them. Took "
+            f"{scores['seconds']:g} s."
+        )
     when = "when the day begins" if scores["issue"] == "00:00" else f"at {scores['issue']} local time on the day before"
     return (
         f"Each local day is forecast whole, {when}, from what was known then; trained on what lies before, "
@@ -119,6 +128,27 @@ def _figures_table(figures: Mapping[str, Mapping[str, Any]], percent: int) -> st
         for name, f in figures.items()
     ]
     return table(("figure of the day", "days", "MAE", "rMAE", "CRPS", f"{percent} % interval holds"), rows)
+
+
+def _leads(lines: Sequence[Mapping[str, Any]], unit: str, percent: int) -> str:
+    if not lines:
+        return ""
+    scored = ("mae", "mape", "rmae", "crps", f"width_{percent}")
+    rows = [
+        (
+            line["lead"],
+            _cell(line["n"]),
+            *(_cell(line[score]) for score in scored),
+            f"{line[f'coverage_{percent}']:.3f}",
+        )
+        for line in lines
+    ]
+    head = ("lead", "intervals", f"MAE [{unit}]", "MAPE [%]", "rMAE", "CRPS", "width", f"{percent} % holds")
+    note = (
+        "<p class=note>Hours are from the newest value to the end of each interval, at every hour of the day; days are "
+        "forecast whole at the issue time.</p>"
+    )
+    return "<h2>By lead</h2>" + note + table(head, rows)
 
 
 def _months(months: Mapping[str, Mapping[str, Any]], percent: int) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kappawatt.columns.schema import Schema, shorten
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
@@ -25,13 +26,14 @@ from kappawatt.forecasting.suspects import SPIKY, SuspectRules, without_suspects
 from kappawatt.forecasting.window import LocalDays, Window
 from kappawatt.models.artifact import Artifact
 
-__all__ = ["EVER", "UNNAMED", "Forecaster", "Issued", "Lookup"]
+__all__ = ["EVER", "LEAD_TIME", "UNNAMED", "Forecaster", "Issued", "Lookup"]
 
 log = logging.getLogger(__name__)
 
 EVER = np.datetime64("9999-12-31", "ms")  # as of now: whatever came late counts
 NEXT_DAY = LocalDays()
 MOST_SAID = 4  # spans a message names
+LEAD_TIME = "lead_time_hours"  # field of answers and documents
 UNNAMED = "unnamed"  # a series brought without a name
 
 Lookup = Callable[[str], History | None]
@@ -67,6 +69,12 @@ class Issued:
     def filled(self) -> int:
         """Intervals of the history that were filled."""
         return self.past.filled
+
+    @property
+    def lead_time(self) -> NDArray[np.float64]:
+        """Hours from the newest trusted value to the end of each interval: 1 of the next hour. Shape (n,)."""
+        result: NDArray[np.float64] = (self.targets + self.past.interval - self.trusted_until) / HOUR
+        return result
 
     @property
     def suspect(self) -> int:

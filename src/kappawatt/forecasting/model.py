@@ -21,9 +21,9 @@ from kappawatt.errors import (
     PayloadTooLarge,
     SettingInvalid,
 )
-from kappawatt.forecasting.calendar import HOUR, Instant, Times, zone_meant, zone_named
+from kappawatt.forecasting.calendar import HOUR, Instant, Times, day_start, zone_meant, zone_named
 from kappawatt.forecasting.fan import level_name
-from kappawatt.forecasting.forecaster import EVER, UNNAMED, Forecaster, Issued, Lookup, iso
+from kappawatt.forecasting.forecaster import EVER, LEAD_TIME, UNNAMED, Forecaster, Issued, Lookup, iso
 from kappawatt.forecasting.grid import length_of, listed, off_clock, said_length
 from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.request import read_forecast_request
@@ -173,8 +173,25 @@ class _Rows:
             raise PayloadTooLarge.of("body", got, f"{MOST_TOGETHER:,} in a request")
         for own, issue, dates, member in asked:
             for i, date in enumerate(dates):
-                targets = window.targets(date, issue, history.time_zone, history.step)
-                self._add_window(history, targets, issue, own[member == i])
+                for rows_of_window, moment in self._moments(history, date, issue, own[member == i]):
+                    targets = window.targets(date, moment, history.time_zone, history.step)
+                    self._add_window(history, targets, moment, rows_of_window)
+
+    def _moments(
+        self, history: History, date: Instant, issue: Instant, rows: NDArray[np.intp]
+    ) -> list[tuple[NDArray[np.intp], Instant]]:
+        """Rows of one local day by the time their forecast is issued.
+
+        What is left of a day is forecast as of now. Values that are missing before are forecast as of the start of
+        their day, as they were before it began.
+        """
+        is_given = not np.isnat(self._batch.columns["issue_time"][rows[0]])
+        if is_given or not self._model.predictor.window.within_day:
+            return [(rows, issue)]
+        is_past = self._batch.columns["interval_start"][rows] < issue
+        start = day_start(np.array([date]), history.time_zone)[0]
+        parts = [(rows[is_past], min(issue, start)), (rows[~is_past], issue)]
+        return [(own, moment) for own, moment in parts if len(own)]
 
     def _history(self, key: str, rows: NDArray[np.intp], wanted: NDArray[np.intp]) -> History:
         """The history the rows bring, or else the one known from the bus."""
@@ -197,6 +214,10 @@ class _Rows:
 
     def _add_window(self, history: History, targets: Times, issue: Instant, rows: NDArray[np.intp]) -> None:
         starts = self._batch.columns["interval_start"][rows]
+        if not len(targets):  # an issue time was given, and the day was over by then
+            allowed = f"{iso(issue)}, the issue time, or later"
+            self._refuse(rows, "out_of_range", "interval_start", iso(starts[0]), allowed)
+            return
         place = np.searchsorted(targets, starts)
         begin = targets[0]
         longest = self._model.predictor.window.longest_lead
@@ -243,6 +264,8 @@ class _Rows:
         self._columns["filled"][rows] = issued.filled
         if "suspect" in self._columns:  # of a service of one's own the response may have no such field
             self._columns["suspect"][rows] = issued.suspect
+        if LEAD_TIME in self._columns:
+            self._columns[LEAD_TIME][rows] = issued.lead_time[place]
         self._columns["fallback"][rows] = issued.fallback is not None
 
     def _refuse_count(self, rows: NDArray[np.intp], count: int) -> None:

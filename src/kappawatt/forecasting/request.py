@@ -16,6 +16,7 @@ from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, zone_mea
 from kappawatt.forecasting.forecaster import UNNAMED, Forecaster, Lookup
 from kappawatt.forecasting.grid import listed
 from kappawatt.forecasting.history import History
+from kappawatt.forecasting.window import intervals_from
 
 __all__ = ["example_request", "read_forecast_request", "request_schema"]
 
@@ -43,11 +44,20 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
         "description": f"{forecaster.target} of consecutive intervals, null where unknown; "
         "absent: the history known from the bus",
     }
+    horizon: dict[str, Any] = {
+        "horizon_hours": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": float(forecaster.window.longest_lead / HOUR),
+            "description": "forecast so many hours from the issue time on, instead of a local day",
+        }
+    }
     day = {
         "target_date": {
             "type": "string",
             "format": "date",
-            "description": "local day to forecast; the first that begins at the issue time or later, if absent",
+            "description": "local day to forecast; the first that begins at the issue time or later, if absent"
+            + ("; of a day that has begun, the rest of it" if forecaster.window.within_day else ""),
         }
     }
     return {
@@ -57,6 +67,7 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
             "time_zone": forecaster.request.field("time_zone").json_schema(),
             "issue_time": {**moment, "description": "forecast as of then; when the history ends, if absent"},
             **(day if forecaster.window.names_day else {}),
+            **(horizon if forecaster.window.within_day else {}),
             "history": history,
             "covariates": {
                 "type": "object",
@@ -97,11 +108,17 @@ def read_forecast_request(
         )
     window = forecaster.window
     date = _target_date(document.get("target_date"))
+    hours = document.get("horizon_hours")
+    if hours is not None:
+        if date is not None:
+            raise PayloadInvalid.of("horizon_hours", f"{hours!r} and a target_date", "one of the two")
+        return history, _next_hours(hours, issue_time, history, forecaster), issue_time
     if date is None:
         date = window.first(issue_time, history.time_zone)
     targets = window.targets(date, issue_time, history.time_zone, history.step)
     if not len(targets):
-        raise PayloadInvalid.of("target_date", date, f"a day that {history.time_zone} has")
+        over = f", of which something is left at the issue time {issue_time}Z" if window.within_day else ""
+        raise PayloadInvalid.of("target_date", date, f"a day that {history.time_zone} has{over}")
     if given is None:
         issue_time = min(issue_time, targets[0])
     if not targets[0] - window.longest_lead <= issue_time <= targets[0]:
@@ -111,6 +128,17 @@ def read_forecast_request(
             f"a day that begins within {window.longest_lead / HOUR:g} hours after the issue time {issue_time}Z",
         )
     return history, targets, issue_time
+
+
+def _next_hours(hours: Any, issue_time: np.datetime64, history: History, forecaster: Forecaster) -> Times:
+    """Starts of the intervals of so many hours from an issue time on."""
+    most, step = forecaster.window.longest_lead / HOUR, history.step
+    count = hours * 3600 / step if type(hours) in (int, float) and 0 < hours <= most else 0.0
+    if count < 1 or count != int(count):
+        raise PayloadInvalid.of(
+            "horizon_hours", repr(shorten(hours)), f"{step / 3600:g} to {most:g}, in whole steps of {step} s"
+        )
+    return intervals_from(issue_time, int(count), history.time_zone, step)
 
 
 def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup | None) -> History:

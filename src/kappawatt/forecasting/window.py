@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Instant, Times, day_intervals, day_start, local_date, to_local
 
-__all__ = ["LocalDays", "NextIntervals", "Window"]
+__all__ = ["LocalDays", "NextIntervals", "Window", "intervals_from"]
 
 MOST = 62  # windows in a request; each is a forecast of its own
 
@@ -42,6 +42,11 @@ class Window(Protocol):
     @property
     def longest_lead(self) -> np.timedelta64:
         """Most time from the issue time to the first interval."""
+        ...
+
+    @property
+    def within_day(self) -> bool:
+        """Whether the rest of a day that has begun may be asked for, and windows of so many hours from now on."""
         ...
 
     def first(self, issue: Instant, zone: str) -> Instant:
@@ -78,12 +83,15 @@ class LocalDays:
         Most time from the issue time to the start of the first day.
     most : int
         How many a request may ask for.
+    within_day : bool
+        Whether of a day that has begun what is left at the issue time is forecast.
     """
 
     days: int = 1
     longest_lead: np.timedelta64 = 36 * HOUR
     most: int = MOST
     names_day: bool = True
+    within_day: bool = False
 
     def __post_init__(self) -> None:
         if self.days < 1:
@@ -106,8 +114,9 @@ class LocalDays:
         return date
 
     def targets(self, date: Instant, issue: Instant, zone: str, step: int) -> Times:
-        """Return the starts of all intervals of the days; see `Window.targets`."""
-        return np.concatenate([day_intervals(date + i, zone, step) for i in range(self.days)])
+        """Return the starts of all intervals of the days, or of what is left of them; see `Window.targets`."""
+        whole = np.concatenate([day_intervals(date + i, zone, step) for i in range(self.days)])
+        return whole[whole >= issue] if self.within_day else whole
 
     def split(self, starts: Times, issue: Instant, zone: str) -> tuple[Times, NDArray[np.intp]]:
         """Return the first day of each window: the earliest day asked for begins one, and what it leaves the next."""
@@ -137,6 +146,7 @@ class NextIntervals:
     count: int
     most: int = MOST
     names_day: bool = False
+    within_day: bool = False
     noun: str = "windows"
     longest_lead: np.timedelta64 = DAY  # the first interval begins at the issue time, or within one step of it
 
@@ -156,11 +166,16 @@ class NextIntervals:
 
     def targets(self, date: Instant, issue: Instant, zone: str, step: int) -> Times:
         """Return the starts of the intervals after the issue time, whatever day it is."""
-        interval = np.timedelta64(step * 1000, "ms")
-        after = to_local(np.array([issue]), zone).astype(np.int64)[0] % (step * 1000)
-        begin = issue + (interval - np.timedelta64(int(after), "ms") if after else np.timedelta64(0, "ms"))
-        return begin + np.arange(self.count) * interval
+        return intervals_from(issue, self.count, zone, step)
 
     def split(self, starts: Times, issue: Instant, zone: str) -> tuple[Times, NDArray[np.intp]]:
         """Return the one window there is for an issue time."""
         return np.array([self.first(issue, zone)]), np.zeros(len(starts), np.intp)
+
+
+def intervals_from(issue: Instant, count: int, zone: str, step: int) -> Times:
+    """Return the starts of the next intervals by the local clock, the first at an issue time or soon after."""
+    interval = np.timedelta64(step * 1000, "ms")
+    after = to_local(np.array([issue]), zone).astype(np.int64)[0] % (step * 1000)
+    begin = issue + (interval - np.timedelta64(int(after), "ms") if after else np.timedelta64(0, "ms"))
+    return begin + np.arange(count) * interval

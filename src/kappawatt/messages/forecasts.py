@@ -23,7 +23,7 @@ from kappawatt.columns.values import parse_microseconds
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.fan import level_text
-from kappawatt.forecasting.forecaster import Issued
+from kappawatt.forecasting.forecaster import LEAD_TIME, Issued
 from kappawatt.forecasting.model import ForecastModel
 from kappawatt.messages.checked import (
     FLAG,
@@ -99,6 +99,7 @@ def forecast_document(
         "target": target.name,
         "unit": target.unit,
         "target_time": instants(issued.targets),
+        LEAD_TIME: _plain(issued.lead_time),
         "quantiles": {level: _plain(issued.fan.quantiles[:, i]) for i, level in enumerate(levels)},
         "day": {name: dict(zip(levels, _plain(figure), strict=True)) for name, figure in issued.fan.day.items()},
         "trusted_until": instant(issued.trusted_until),
@@ -153,6 +154,7 @@ def error_document(
         "issue_time": instant(past.issue_time),
         **dated(instant(available_at)),
         "target_time": instant(start),
+        LEAD_TIME: _plain(issued.lead_time[at : at + 1])[0],
         "measured": measured,
         "forecast": median,
         "error": median - measured,
@@ -214,6 +216,7 @@ FORECAST_MORE = {
     "target": NAME,
     "unit": maybe(NAME),
     "day": Part("quantiles by figure", lambda value: _are_figures(value)),
+    LEAD_TIME: Part("a list of numbers", lambda value: isinstance(value, list) and all(map(NUMBER.is_right, value))),
     "filled": OFFSET,
     "trusted_until": MOMENT,
     "suspect": OFFSET,
@@ -228,7 +231,13 @@ REALISED = {
     "target_time": MOMENT,
     **dict.fromkeys(("measured", "forecast", "error", "lower", "upper", "crps"), NUMBER),
 }
-REALISED_MORE = {**MOMENTS, **MADE_BY, **dict.fromkeys(("naive", "naive_error"), maybe(NUMBER)), "covered": FLAG}
+REALISED_MORE = {
+    **MOMENTS,
+    **MADE_BY,
+    **dict.fromkeys(("naive", "naive_error"), maybe(NUMBER)),
+    LEAD_TIME: NUMBER,
+    "covered": FLAG,
+}
 
 
 def read_documents(polled: Iterable[Records]) -> list[dict[str, Any]]:

@@ -81,6 +81,7 @@ def forecasts(
     *,
     stream: Stream | None = None,
     fit: Fit | None = None,
+    fit_any_lead: Fit | None = None,
     retrain: str = "weekly",
     classic: ClassicRows | None = None,
     **given: Any,
@@ -93,6 +94,8 @@ def forecasts(
         What it answers on the bus, and where it finds the histories of series that requests only name.
     fit : callable, optional
         How a rolling backtest trains it, see `kappawatt.evaluation.backtest.Fit`.
+    fit_any_lead : callable, optional
+        How a backtest by lead trains it: to a model that forecasts at any hour and up to seven days ahead.
     retrain : str
         How often the backtest trains if it is not told, a key of `kappawatt.evaluation.backtest.RETRAIN`.
     classic : ClassicRows, optional
@@ -121,12 +124,22 @@ def forecasts(
         return models
 
     def answers(
-        model: ForecastModel, bus: Bus, stream: Stream, output: str, *, block_rows: int, **patience: Any
+        model: ForecastModel,
+        bus: Bus,
+        stream: Stream,
+        output: str,
+        *,
+        block_rows: int,
+        forecast_updates: str = "",
+        forecast_days: int = 1,
+        **patience: Any,
     ) -> Answers:
         from kappawatt.worker.forecasting import Forecasting
         from kappawatt.worker.isolating import Isolating
+        from kappawatt.worker.updates import updates_of
 
-        forecasting = Forecasting(bus, model, stream, output=output, **patience)
+        updates = updates_of(forecast_updates, forecast_days, forecaster)
+        forecasting = Forecasting(bus, model, stream, output=output, updates=updates, **patience)
         return Isolating(forecasting, stream.dead.name, model.name, model.version)
 
     def probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float) -> Finding:
@@ -158,7 +171,7 @@ def forecasts(
         looks_back=forecaster.depth,
         needs_history=True,
         most_records=FORECAST_RECORDS,
-        rolling=None if fit is None else Rolling(forecaster, fit, retrain),
+        rolling=None if fit is None else Rolling(forecaster, fit, retrain, fit_any_lead),
         series_bytes=footprint,
     )
     return _service(forecaster.name, kind, stream, given, forecaster.levels)

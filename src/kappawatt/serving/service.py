@@ -86,6 +86,8 @@ class AnswersOf(Protocol):
         output: str,
         *,
         block_rows: int,
+        forecast_updates: str = ...,
+        forecast_days: int = ...,
         alive: Callable[[], None] = ...,
         slice_seconds: float = ...,
     ) -> Answers:
@@ -95,6 +97,9 @@ class AnswersOf(Protocol):
         ----------
         block_rows : int
             Answers of one key from which on they travel as a block; 0 never.
+        forecast_updates : str, optional
+        forecast_days : int, optional
+            As in the settings of these names.
         alive : callable, optional
             Told now and then where reading histories takes minutes.
         slice_seconds : float

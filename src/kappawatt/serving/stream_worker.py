@@ -31,7 +31,10 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
     """Return the worker of a model's stream; waits for a bus that is not there yet."""
     service, settings, telemetry = context.service, context.settings, context.telemetry
     if kind.most_records is not None:
-        settings = replace(settings, max_records=min(settings.max_records, kind.most_records))
+        most = kind.most_records
+        if settings.forecast_updates:  # more messages make a forecast due, and it covers more days
+            most //= 2 + settings.forecast_days
+        settings = replace(settings, max_records=min(settings.max_records, most))
     keep_few_heaps()
     bus = _open_bus(settings, telemetry)
 
@@ -43,6 +46,8 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
             stream,
             output,
             block_rows=settings.block_rows,
+            forecast_updates=settings.forecast_updates,
+            forecast_days=settings.forecast_days,
             alive=telemetry.polled,
             slice_seconds=SLICE_SECONDS,
         )

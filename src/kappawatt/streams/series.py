@@ -106,6 +106,9 @@ def forecast_schema(
         )
     ]
     filled = number("filled", "", "intervals of the history that were missing and filled (docs/forecasts.md)", 0)
+    lead_time = number(
+        "lead_time_hours", "h", "from the newest trusted value to the end of the interval: 1 of the next hour", 13.0
+    )
     suspect = number("suspect", "", "suspect measurements, taken for missing", 0)
     fallback = Field(
         "fallback",
@@ -114,4 +117,4 @@ def forecast_schema(
         kind=Kind.BOOLEAN,
         example=False,
     )
-    return Schema(name, meaning, (point, *quantiles, *figures, filled, suspect, fallback))
+    return Schema(name, meaning, (point, *quantiles, *figures, lead_time, filled, suspect, fallback))

@@ -32,6 +32,7 @@ from kappawatt.errors import HistoriesBehind, HistoryInsufficient
 from kappawatt.forecasting.calendar import DAY, Times, issue_time, local_date, parse_clock
 from kappawatt.forecasting.fan import naive_values
 from kappawatt.forecasting.forecaster import Issued
+from kappawatt.forecasting.history import History
 from kappawatt.forecasting.model import ForecastModel
 from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.forecasts import error_document, error_message, forecast_document, forecast_message
@@ -40,6 +41,7 @@ from kappawatt.streams.stream import Stream
 from kappawatt.worker.histories import Entry, Histories, Step
 from kappawatt.worker.interface import INTERNAL, Outcome
 from kappawatt.worker.isolating import RAISED
+from kappawatt.worker.updates import NO_UPDATES, Updates
 
 __all__ = ["Forecasting"]
 
@@ -91,6 +93,8 @@ class Forecasting:
         Topic of forecasts.
     alive : callable
         Told now and then while histories are read again, which may take minutes.
+    updates : Updates
+        When forecasts are issued between the issue times, and how far they reach.
     slice_seconds : float
         How long to read histories before `HistoriesBehind` asks for another poll: a group expels a member that does
         not poll.
@@ -103,6 +107,7 @@ class Forecasting:
         stream: Stream,
         *,
         output: str,
+        updates: Updates = NO_UPDATES,
         alive: Callable[[], None] = lambda: None,
         slice_seconds: float = math.inf,
     ) -> None:
@@ -111,6 +116,7 @@ class Forecasting:
         self.output = output
         self._errors = stream.forecast_errors.name
         self._dead = stream.dead.name
+        self._updates = updates
         self._alive = alive
         self._slice_seconds = slice_seconds
         self._clocks = [parse_clock(text) for text in model.predictor.issue_times]
@@ -253,7 +259,8 @@ class Forecasting:
         if clock is None or not len(step.changed):
             return
         open_: list[_Open] = step.entry.notes.setdefault("open", [])
-        for forecast in open_:
+        update: list[_Open] = step.entry.notes.setdefault("update", [])  # the newest one alone
+        for forecast in (*open_, *update):
             yield from self._correct(step, clock, row, forecast, origin, carried, quiet)
             if not quiet:
                 yield from self._realised(step, forecast, origin)
@@ -265,6 +272,13 @@ class Forecasting:
             del open_[:-MOST_OPEN]
             if not quiet:
                 yield from self._publish(step.entry, due, due.issue_time, row, origin, carried)
+        newer = self._due_update(step, clock)
+        if newer is not None and (due is None or newer.issue_time > due.issue_time):
+            update[:] = [newer]
+            if not quiet:
+                yield from self._publish(step.entry, newer, newer.issue_time, row, origin, carried)
+        elif due is not None:
+            update.clear()  # what was due replaces it
 
     def _due(self, step: Step, clock: np.datetime64) -> _Open | None:
         """The newest forecast whose issue time the clock has just reached, if any of it is still to come."""
@@ -281,13 +295,20 @@ class Forecasting:
         if not found:
             return None
         issue, date = max(found)
-        targets = self.model.predictor.window.targets(date, issue, history.time_zone, history.step)
-        first = history.first
-        if not len(targets) or targets[-1] < clock:
+        if self._updates.every is None:
+            targets = self.model.predictor.window.targets(date, issue, history.time_zone, history.step)
+        else:
+            targets = self._updates.targets(issue, date, history.time_zone, history.step)
+        return _opened(history, issue, targets, clock)
+
+    def _due_update(self, step: Step, clock: np.datetime64) -> _Open | None:
+        """The newest update that is due between the issue times."""
+        history = step.entry.history
+        issue = self._updates.due(step.before, clock, history.time_zone)
+        if issue is None:
             return None
-        if first is None or first > targets[0] - WEEK:
-            return None  # a series so young that not even the seasonal naive can say anything
-        return _Open(issue, targets, [issue])
+        targets = self._updates.targets(issue, None, history.time_zone, history.step)
+        return _opened(history, issue, targets, clock)
 
     def _publish(
         self,
@@ -372,3 +393,13 @@ class Forecasting:
                 self.model, version.issued, available_at, at, measured[start], naive, origin["source_log"]
             )
             yield error_message(self._errors, document, origin)
+
+
+def _opened(history: History, issue: np.datetime64, targets: Times, clock: np.datetime64) -> _Open | None:
+    """A forecast that is due, if any of it is still to come and the series is not too young."""
+    first = history.first
+    if not len(targets) or targets[-1] < clock:
+        return None
+    if first is None or first > targets[0] - WEEK:
+        return None  # not even the seasonal naive can say anything
+    return _Open(issue, targets, [issue])

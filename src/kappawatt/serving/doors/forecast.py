@@ -11,7 +11,7 @@ from kappawatt.columns.content import JSON
 from kappawatt.columns.strict_json import load_json
 from kappawatt.errors import ContentTypeUnsupported
 from kappawatt.forecasting.calendar import as_instant
-from kappawatt.forecasting.forecaster import EVER, Forecaster
+from kappawatt.forecasting.forecaster import EVER, LEAD_TIME, Forecaster
 from kappawatt.forecasting.model import ForecastModel
 from kappawatt.forecasting.request import example_request, read_forecast_request, request_schema
 from kappawatt.messages.forecasts import forecast_document, instant
@@ -104,6 +104,11 @@ def _answer_schema() -> dict[str, Any]:
             "issue_time": {"type": "string", "format": "date-time"},
             "available_at": {"type": "string", "format": "date-time"},
             "target_time": {"type": "array", "items": {"type": "string", "format": "date-time"}},
+            LEAD_TIME: {
+                "type": "array",
+                "items": {"type": "number"},
+                "description": "hours from `trusted_until` to the end of each interval: 1 of the next hour",
+            },
             "quantiles": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
             "trusted_until": {
                 "type": "string",
