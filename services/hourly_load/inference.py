@@ -22,7 +22,7 @@ from .features import CALENDAR_NAMES, DEPTH, FEATURE_NAMES, calendar_features, r
 from .lifting import lift_of, lifted
 from .linear import HourlyRegression, linear_terms
 from .own_weeks import TERMS, refitted
-from .skill import naive_was_closer
+from .skill import lean_on_naive
 from .wall_clock import HOURS, Cells, WallClock, wall_clock
 
 if TYPE_CHECKING:
@@ -199,10 +199,12 @@ class _Days:
             level, terms = (np.array([self._found[lead, d][i] for d in days.tolist()]) for i in (2, 3))
             centre, spread = refitted(centre - level, terms, measured - level[:-1])
             centre = centre + level
+        leaning = lean_on_naive(self._clock, days, centre, measured, lead, may_lean=not self._is_lifted)
+        centre = leaning.centre
         residuals = self._held_out((measured - centre[:-1]) / spread[:-1], days[:-1])
         calibration = calibrate(residuals, lead, member.reference, member.lead)
         steps = calibration.scale * spread[-1][:, None] * calibration.quantiles
-        return np.exp(centre[-1][:, None] + steps), naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
+        return np.exp(centre[-1][:, None] + steps), leaning.warning
 
     def _held_out(self, residuals: Matrix, days: Cells) -> Matrix:
         """Leave out days the fit has seen, where enough others are known."""
