@@ -42,6 +42,7 @@ SCALE_MEMORY = 0.9  # a day
 MEDIAN_SHARE = 0.5  # of the weeks' median residual that moves the point forecast; more helps midnight and harms noon
 PERSISTENCE = 0.9  # of the newest known residual in the hours that follow
 TAIL_POWER = 8  # how fast the adaptation fades from the 5 % and 95 % quantile towards the median
+SMALLEST = 1e-9  # mean residual of a day: a series may repeat itself to the last digit
 FEWEST_DAYS = 14  # known wholly; below it the width is that of training
 
 LEVEL = np.array(LEVELS)
@@ -99,7 +100,7 @@ def calibrate(residuals: Matrix, lead: int, reference: Matrix, reference_lead: i
         raise HistoryInsufficient.of("load", got, f"{FEWEST_DAYS} or more")
     if len(days) < FEWEST_DAYS:
         return Calibration(1.0, np.quantile(reference, LEVEL))
-    scales = _scales(size, delay, float(np.nanmean(np.log(size[days]))))
+    scales = _scales(size, delay, float(np.nanmean(np.log(np.maximum(size[days], SMALLEST)))))
     scaled = residuals / scales[:-1, None]
     pool = np.concatenate([scaled[~np.isnan(scaled)], reference])
     shape = np.quantile(pool, LEVEL)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +18,7 @@ from .member import Member
 from .newest_hours import NewestHours
 from .own_weeks import TERMS, refitted
 from .sharpened import Base, Sharpened, is_sharpened, sharpened
-from .skill import naive_was_closer
+from .skill import lean_on_naive
 from .wall_clock import HOURS, Cells, WallClock, cells_of_days
 from .weather_member import WeatherDays, WeatherMember
 
@@ -82,19 +84,13 @@ class SeriesDays:
         """Return the same without weather."""
         found = self._sharpened_by_load(day, actual)
         if found is not None:
-            return self._told(found)
-        actual = max(actual, 0)
-        lead = max(self._fitted.member(actual).lead, actual)
-        days = np.arange(max(day - CALIBRATION_DAYS, 0), day + 1)
+            return self._told(found, actual)
+        lead, days = max(actual, 0), self._days_until(day)
+        lead = max(self._fitted.member(lead).lead, lead)
         base = self._base(lead, days)
-        centre, spread = base.centre, base.spread
-        if np.isnan(centre[-1]).any():
+        if np.isnan(base.centre[-1]).any():
             raise HistoryInsufficient.of("load", "no value in the last week", "a history of weeks")
-        measured = self._measured(day, lead, days)
-        residuals = self._held_out((measured - centre[:-1]) / spread[:-1], days[:-1])
-        calibration = calibrate(residuals, lead, base.reference, base.reference_lead)
-        quantiles = calibration.quantiles_around(centre[-1], spread[-1])
-        return quantiles, naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
+        return self._calibrated(base, days, lead, self._held_out), base.warning
 
     def _sharpened_by_load(self, day: int, actual: int) -> Sharpened | None:
         newest, origin = self._fitted.newest, day * HOURS - actual
@@ -102,8 +98,10 @@ class SeriesDays:
             return None
         return sharpened(newest, self._clock, self._base, self._held_out, CALIBRATION_DAYS, day, origin)
 
-    def _told(self, found: Sharpened) -> tuple[Matrix, Warned | None]:
-        return found.quantiles, naive_was_closer(self._clock, found.days, found.centre, found.measured)
+    def _told(self, found: Sharpened, actual: int) -> tuple[Matrix, Warned | None]:
+        """Return quantiles and what is to be said of them: they stand on answers that lean on the naive already."""
+        own = lean_on_naive(self._clock, found.days, found.centre, found.measured, actual, may_lean=False)
+        return found.quantiles, own.warning
 
     def _base(self, lead: int, days: Cells) -> Base:
         """Forecasts of days, the last of them the one that is asked for, `lead` hours before they begin."""
@@ -112,10 +110,22 @@ class SeriesDays:
         centre, spread = (np.array([self._found[lead, d][i] for d in days.tolist()]) for i in (0, 1))
         if self._is_lifted and not np.isnan(centre[-1]).any():
             level, terms = (np.array([self._found[lead, d][i] for d in days.tolist()]) for i in (2, 3))
-            measured = self._measured(int(days[-1]), lead, days)
+            measured = self._measured(lead, days)
             centre, spread = refitted(centre - level, terms, measured - level[:-1])
             centre = centre + level
-        return Base(centre, spread, member.reference, member.reference_lead)
+        return self._leaning(Base(centre, spread, member.reference, member.reference_lead), days, lead)
+
+    def _leaning(self, base: Base, days: Cells, lead: int) -> Base:
+        """Lean on the seasonal naive where it was closer. Net load has been fitted to its own weeks already."""
+        measured = self._measured(lead, days)
+        found = lean_on_naive(self._clock, days, base.centre, measured, lead, may_lean=not self._is_lifted)
+        return replace(base, centre=found.centre, warning=found.warning)
+
+    def _calibrated(self, base: Base, days: Cells, lead: int, held_out: Callable[[Matrix, Cells], Matrix]) -> Matrix:
+        """Quantiles [MW] of the last day's hours, by the errors of the days before."""
+        residuals = held_out((self._measured(lead, days) - base.centre[:-1]) / base.spread[:-1], days[:-1])
+        calibration = calibrate(residuals, lead, base.reference, base.reference_lead)
+        return calibration.quantiles_around(base.centre[-1], base.spread[-1])
 
     def _forecast_by_weather(self, day: int, actual: int) -> tuple[Matrix, Warned | None] | None:
         """Return the same from the model with weather; None where there is none, or the day's weather is not known."""
@@ -125,50 +135,40 @@ class SeriesDays:
         if member.lead not in self._with_weather:
             self._with_weather[member.lead] = WeatherDays.of(member, self._clock)
         own = self._with_weather[member.lead]
-        if own is None:
+        if own is None or (actual < 0 and (self._fitted.newest is None or member.lead > 0)):
             return None
-        if actual < 0:
-            return self._rest_by_weather(own, day, actual)
-        lead = max(member.lead, actual)
-        days = np.arange(max(day - CALIBRATION_DAYS, 0), day + 1)
-        centre, spread = own.expected(days, lead, actual)
+        lead, days = max(member.lead, actual), self._days_until(day)
+        centre, spread = own.expected(days, lead, max(actual, 0))
         if np.isnan(centre[-1]).any():
             return None
-        measured = self._measured(day, lead, days)
-        calibration = calibrate((measured - centre[:-1]) / spread[:-1], lead, member.reference, member.lead)
-        quantiles = calibration.quantiles_around(centre[-1], spread[-1])
-        return quantiles, naive_was_closer(self._clock, days[:-1], centre[:-1], measured)
+        base = self._leaning(Base(centre, spread, member.reference, member.lead), days, lead)
+        if actual < 0:
+            return self._rest_by_weather(base, day, actual)
+        return self._calibrated(base, days, lead, _as_they_are), base.warning
 
-    def _rest_by_weather(self, own: WeatherDays, day: int, actual: int) -> tuple[Matrix, Warned | None] | None:
+    def _rest_by_weather(self, as_due: Base, day: int, actual: int) -> tuple[Matrix, Warned | None]:
         """The rest of a day that has begun: as of its start, sharpened by the newest hours.
 
         The newest hours tell much of what weather does, and of what its forecast is off: of the two models it is the
         one that was closer on the days that calibration forecasts again.
         """
-        newest, member = self._fitted.newest, own.member
-        if newest is None or member.lead > 0:
-            return None
-        days = np.arange(max(day - CALIBRATION_DAYS, 0), day + 1)
-        centre, spread = own.expected(days, 0, 0)
-        if np.isnan(centre[-1]).any():
-            return None
-        as_due = Base(centre, spread, member.reference, member.lead)
-
-        def base(lead: int, asked: Cells) -> Base:
-            return as_due
-
-        def all_of(residuals: Matrix, asked: Cells) -> Matrix:
-            return residuals
-
+        assert self._fitted.newest is not None
         origin = day * HOURS - actual
-        found = sharpened(newest, self._clock, base, all_of, CALIBRATION_DAYS, day, origin)
+        found = sharpened(
+            self._fitted.newest, self._clock, lambda *_: as_due, _as_they_are, CALIBRATION_DAYS, day, origin
+        )
         by_load = self._sharpened_by_load(day, actual)
-        return self._told(by_load if by_load is not None and by_load.off < found.off else found)
+        return self._told(by_load if by_load is not None and by_load.off < found.off else found, actual)
 
-    def _measured(self, day: int, lead: int, days: Cells) -> Matrix:
-        """Logarithm of load of the days before `day`, as far as it is known `lead` hours before it."""
+    @staticmethod
+    def _days_until(day: int) -> Cells:
+        """The days that calibration forecasts again, and the day itself."""
+        return np.arange(max(day - CALIBRATION_DAYS, 0), day + 1)
+
+    def _measured(self, lead: int, days: Cells) -> Matrix:
+        """Logarithm of load of the days before the last, as far as it is known `lead` hours before that."""
         cells = cells_of_days(days[:-1])
-        known = cells < min(day * HOURS - lead, len(self._clock.log_load))
+        known = cells < min(int(days[-1]) * HOURS - lead, len(self._clock.log_load))
         return np.where(known, self._clock.log_load[np.where(known, cells, 0)], np.nan)
 
     def _held_out(self, residuals: Matrix, days: Cells) -> Matrix:
@@ -192,3 +192,7 @@ class SeriesDays:
             if self._is_lifted:
                 own = slice(HOURS * i, HOURS * (i + 1))
                 self._found[lead, day] += rows.level[own], rows.matrix[own][:, TERMS].astype(np.float64)
+
+
+def _as_they_are(residuals: Matrix, days: Cells) -> Matrix:
+    return residuals

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.errors import HistoryInsufficient
+from kappawatt.forecasting.fan import Warned
 
 from .calibration import Calibration, calibrate
 from .newest_hours import DAYS, NOON, NewestHours, day_of_year, due_hour, residual_terms
@@ -37,12 +38,15 @@ class Base:
     reference : ndarray of shape (n,)
     reference_lead : int
         See `calibration.calibrate`.
+    warning : Warned, optional
+        What a reader is told of them.
     """
 
     centre: Matrix
     spread: Matrix
     reference: Matrix
     reference_lead: int
+    warning: Warned | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,11 @@ class Sharpened:
     quantiles : ndarray of shape (24, n_levels)
         [MW].
     days : ndarray of int, shape (n_days,)
-        Those before, with what was forecast and what came of it; of today's NaN for the hours that are past.
-    centre, measured : ndarray of shape (n_days, 24)
-        Logarithm of the load.
+        Those before, and the day itself.
+    centre : ndarray of shape (n_days, 24)
+        Logarithm of the load as forecast; of today's forecasts NaN for the hours that are past.
+    measured : ndarray of shape (n_days - 1, 24)
+        What came of the days before.
     """
 
     quantiles: Matrix
@@ -67,7 +73,7 @@ class Sharpened:
     @property
     def off(self) -> float:
         """Mean absolute error of the days before, in the logarithm; infinite if none is known."""
-        off = np.abs(self.centre - self.measured)
+        off = np.abs(self.centre[:-1] - self.measured)
         known = np.isfinite(off)
         return float(off[known].mean()) if known.any() else np.inf
 
@@ -131,10 +137,9 @@ def sharpened(
     quantiles = np.empty((HOURS, len(found[0].quantiles)))
     for at, calibration in enumerate(found):
         quantiles[at] = calibration.quantiles_around(centre[-1, [at]], spread[-1, [at]])
-    before = centre[:-1].copy()
     if not ahead:
-        before[:, :hour] = np.nan
-    return Sharpened(quantiles, days[:-1], before, measured)
+        centre[:, :hour] = np.nan
+    return Sharpened(quantiles, days, centre, measured)
 
 
 def _known(clock: WallClock, days: Cells, origin: int) -> Matrix:

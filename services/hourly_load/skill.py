@@ -1,15 +1,22 @@
-"""Whether the seasonal naive has been closer than the model lately, on days that calibration forecasts again anyway."""
+"""The seasonal naive beside the model: which was closer lately, and leaning on the naive where it was.
+
+The model is of zones it was fitted to; a series unlike all of them may repeat itself from week to week better than the
+model forecasts it. Days that calibration forecasts again anyway tell. Where the naive was closer the answer is between
+both, as the last weeks would have had it best; everywhere else it is the model's, to the last bit.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.forecasting.fan import Warned
 
-from .wall_clock import HOURS, WallClock, cells_of_days, read_cells
+from .wall_clock import HOURS, Cells, WallClock, read_cells
 
-__all__ = ["naive_was_closer"]
+__all__ = ["Leaning", "lean_on_naive"]
 
 Matrix = NDArray[np.float64]
 
@@ -18,30 +25,64 @@ FEWEST = 14 * HOURS  # hours of them that must be known
 WEEK = 7 * HOURS
 
 
-def naive_was_closer(clock: WallClock, days: NDArray[np.int64], centre: Matrix, measured: Matrix) -> Warned | None:
-    """Return what to warn of if the same hour of a week before was closer than the model; None if it was not.
+@dataclass(frozen=True, slots=True)
+class Leaning:
+    """Answers of days, as far as the model is to be relied on.
+
+    Parameters
+    ----------
+    centre : ndarray of shape (n_days, 24)
+        Logarithm of load; the model's own where it was closer than the naive.
+    warning : Warned or None
+        Says that the naive was closer.
+    """
+
+    centre: Matrix
+    warning: Warned | None = None
+
+
+def lean_on_naive(
+    clock: WallClock, days: Cells, centre: Matrix, measured: Matrix, lead: int, *, may_lean: bool = True
+) -> Leaning:
+    """Compare the model with the same hour of a week before, or of the newest such week that was known.
 
     Parameters
     ----------
     clock : WallClock
     days : ndarray of int, shape (n_days,)
-        In order.
+        In order, the one to be forecast last.
     centre : ndarray of shape (n_days, 24)
-        The model's answers of these days, logarithm of load.
-    measured : ndarray of shape (n_days, 24)
+        The model's answers, logarithm of load.
+    measured : ndarray of shape (n_days - 1, 24)
         What came of them; NaN where it is not known at the issue time.
+    lead : int
+        Hours from the issue time to the start of the target day.
+    may_lean : bool
+        Whether the answer may be another than the model's.
+
+    References
+    ----------
+    J. M. Bates, C. W. J. Granger, The combination of forecasts, Operational Research Quarterly 20 (1969) 451-468.
     """
-    days, centre, measured = days[-DAYS:], centre[-DAYS:], measured[-DAYS:]
-    naive = read_cells(clock.log_load, cells_of_days(days) - WEEK)
-    known = np.isfinite(centre) & np.isfinite(measured) & np.isfinite(naive)
+    hours = np.arange(HOURS)
+    weeks = (hours + max(lead, 0)) // WEEK + 1
+    cells = days[:, None] * HOURS + hours - WEEK * weeks
+    naive = read_cells(clock.log_load, cells)
+    ours, theirs, came = centre[:-1][-DAYS:], naive[:-1][-DAYS:], measured[-DAYS:]
+    known = np.isfinite(ours) & np.isfinite(theirs) & np.isfinite(came)
     if known.sum() < FEWEST:
-        return None
-    load = np.exp(measured[known])
-    ours, theirs = (float(np.abs(np.exp(one[known]) - load).mean()) for one in (centre, naive))
-    if ours <= theirs:
-        return None
-    return Warned(
-        "naive_closer",
+        return Leaning(centre)
+    load = np.exp(came[known])
+    model_error, naive_error = (float(np.abs(np.exp(one[known]) - load).mean()) for one in (ours, theirs))
+    if model_error <= naive_error:
+        return Leaning(centre)
+    words = (
         f"over the last {DAYS} days the seasonal naive (the same hour a week before) was closer than the model: "
-        f"mean absolute error {theirs:.4g} and {ours:.4g}",
+        f"mean absolute error {naive_error:.4g} and {model_error:.4g}"
     )
+    if may_lean:
+        apart = theirs[known] - ours[known]
+        share = float(np.clip((apart * (came[known] - ours[known])).sum() / (apart**2).sum(), 0.0, 1.0))
+        centre = np.where(np.isfinite(naive), (1 - share) * centre + share * naive, centre)
+        words += f"; the answer is {100 * share:.0f} % the naive's"
+    return Leaning(centre, Warned("naive_closer", words))
