@@ -230,7 +230,7 @@ def test_the_backtest_scores_the_window_at_its_levels(forecaster: Forecaster, n:
     assert {k: v for k, v in again.scores.items() if k != "seconds"} == {
         k: v for k, v in result.scores.items() if k != "seconds"
     }
-    write_backtest_report(tmp_path / "report.html", result, source="here", time_zones={"PJME": ZONE})
+    write_backtest_report(tmp_path / "report.html", result, source="here", series=[series()])
     page = (tmp_path / "report.html").read_text()
     assert "80 % interval holds" in page
     assert "10 to 90 %" in page

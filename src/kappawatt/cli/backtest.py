@@ -25,6 +25,7 @@ from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import SettingInvalid
 from kappawatt.evaluation.backtest import SHIPPED, WEATHER, Plan, Result, Rolling, run_backtest
 from kappawatt.evaluation.leads import ALL, leads_of, run_leads
+from kappawatt.evaluation.peers import score_peers
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
@@ -187,7 +188,8 @@ def backtest_file(
     except KeyboardInterrupt:
         click.echo("\nstopped; the same command goes on where it was", err=True)
         raise
-    scores = {**result.scores, "data": {"file": data.name, "sha256": content}}
+    peers = score_peers(result.days, series) if lead is None else []
+    scores = {**result.scores, "peers": peers, "data": {"file": data.name, "sha256": content}}
     name = plan.issue.replace(":", "") if lead is None else f"lead-{lead}"
     path = report or folder / f"{plan.first}-{plan.last}-{name}" / "report.html"
     try:
@@ -321,7 +323,8 @@ def _write_report(path: Path, result: Result, scores: dict[str, Any], series: li
         path,
         result,
         source=f"Data: {data['file']}, SHA-256 {data['sha256'][:16]}…, {', '.join(scores['series'][:8])}",
-        time_zones={one.key: one.time_zone for one in series},
+        series=series,
+        peers=scores["peers"],
     )
     return True
 
@@ -345,5 +348,13 @@ def _print(scores: dict[str, Any], report: Path | None, as_json: bool) -> None:
         cover, width = (next(v for k, v in line.items() if k.startswith(start)) for start in ("coverage", "width"))
         said = f"mae {_figure(line['mae'])}  mape {_figure(line['mape'])}  rmae {_figure(line['rmae'])}"
         click.echo(f"{line['lead']:16} {said}  coverage {_figure(cover)}  width {_figure(width)}")
+    brought = scores["weather_brought"] or {}
+    for name, figures in brought.items():
+        said = "  ".join(f"{score} {_figure(figures[score])}" for score in ("mae", "mape", "crps"))
+        click.echo(f"{name + ' weather':16} {said}")
+    for line in scores["peers"]:
+        for whose, figures in (("of the file", line["peer"]), ("model", line["model"])):
+            said = "  ".join(f"{name} {_figure(figures[name])}" for name in ("mae", "mape"))
+            click.echo(f"{whose:16} {said}  ({line['forecast']}, {line['series']}, {line['n']:,} intervals)")
     if report:
         click.echo(f"report           {report}")

@@ -79,6 +79,8 @@ class SeriesFile:
     covariates : mapping of str to ndarray of shape (n,)
         By name, NaN where unknown: of load files that have it `temperature` [degC], `temperature_2` of another station,
         and `temperature_forecast` as it was forecast by noon of the day before.
+    forecasts : mapping of str to ndarray of shape (n,)
+        What somebody else forecast of the values, by the column's name; NaN where unknown. No model reads it.
     problems : tuple of Problem
         Rows that are in no series. A file's problems stand with its first series, so that each counts once.
     stream : Stream
@@ -92,6 +94,7 @@ class SeriesFile:
     values: NDArray[np.float64]
     known: Times
     covariates: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    forecasts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     stream: Stream = field(kw_only=True)
 

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -292,6 +292,9 @@ def forecast_day(
         nothing = np.empty((0, len(forecaster.levels)))
         return Day(history.key, date, targets, measured, nothing, nothing, {}, 0, None, str(error), forecaster.levels)
     naive = naive_fan(issued.past, targets, forecaster.levels).quantiles
+    without_weather = np.empty((0, len(forecaster.levels)))
+    if past.covariates and issued.fallback is None:
+        without_weather = forecaster.issue(fitted, replace(past, covariates={}, ahead={}), targets).fan.quantiles
     return Day(
         history.key,
         date,
@@ -304,6 +307,7 @@ def forecast_day(
         issued.fallback,
         None,
         forecaster.levels,
+        without_weather,
     )
 
 

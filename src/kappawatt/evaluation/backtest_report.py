@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kappawatt.datasets.series import SeriesFile
 from kappawatt.evaluation.backtest import Result
 from kappawatt.evaluation.days import Day
+from kappawatt.evaluation.peers import forecast_at
 from kappawatt.evaluation.report import BLUE, INK, ORANGE, canvas, figure, table, write_page
 from kappawatt.forecasting.calendar import to_local
 from kappawatt.forecasting.fan import interval_percent
@@ -23,7 +25,9 @@ WORST = 10
 SERIES_TABLE = 40
 
 
-def write_backtest_report(path: Path, result: Result, *, source: str, time_zones: Mapping[str, str]) -> None:
+def write_backtest_report(
+    path: Path, result: Result, *, source: str, series: Sequence[SeriesFile], peers: Sequence[Mapping[str, Any]] = ()
+) -> None:
     """Write the report.
 
     Parameters
@@ -33,9 +37,12 @@ def write_backtest_report(path: Path, result: Result, *, source: str, time_zones
     result : Result
     source : str
         Where the data is from, and its hash.
-    time_zones : mapping of str to str
-        Time zone by series key: hours of the day are local.
+    series : sequence of SeriesFile
+        Hours of the day are by their clocks.
+    peers : sequence of mapping
+        What `peers.score_peers` found.
     """
+    time_zones = {one.key: one.time_zone for one in series}
     scores = result.scores
     unit, percent = scores["unit"], interval_percent(result.levels)
     answered = [day for day in result.days if day.refused is None and np.isfinite(day.measured).any()]
@@ -48,6 +55,8 @@ def write_backtest_report(path: Path, result: Result, *, source: str, time_zones
         "<h2>Scores</h2>",
         _summary(scores, unit, percent),
         _figures_table(scores["day_figures"], percent),
+        _weather(scores["weather_brought"], unit, percent),
+        _peers(peers, unit),
         _leads(scores.get("leads", ()), unit, percent),
         "<h2>By month</h2>",
         _months(scores["months"], percent),
@@ -61,7 +70,7 @@ def write_backtest_report(path: Path, result: Result, *, source: str, time_zones
         figure(
             "excerpt",
             f"Forecast fans ({_bands_text(result.levels)}) and what was measured",
-            _draw_excerpt(answered, key, time_zones, unit),
+            _draw_excerpt(answered, next(one for one in series if one.key == key), unit),
         ),
         "<h2>The worst days</h2>",
         _worst_table(answered, unit),
@@ -128,6 +137,34 @@ def _figures_table(figures: Mapping[str, Mapping[str, Any]], percent: int) -> st
         for name, f in figures.items()
     ]
     return table(("figure of the day", "days", "MAE", "rMAE", "CRPS", f"{percent} % interval holds"), rows)
+
+
+def _weather(brought: Mapping[str, Any] | None, unit: str, percent: int) -> str:
+    if not brought:
+        return ""
+    scored = ("mae", "mape", "rmae", "crps", f"width_{percent}")
+    rows = [
+        (name, _cell(s["n"]), *(_cell(s[score]) for score in scored), f"{s[f'coverage_{percent}']:.3f}")
+        for name, s in (("with weather", brought["with"]), ("without", brought["without"]))
+    ]
+    head = ("the same model", "intervals", f"MAE [{unit}]", "MAPE [%]", "rMAE", "CRPS", "width", f"{percent} % holds")
+    return "<h2>What weather brought</h2>" + table(head, rows)
+
+
+def _peers(peers: Sequence[Mapping[str, Any]], unit: str) -> str:
+    if not peers:
+        return ""
+    rows = [
+        (line["series"], whose, _cell(line["n"]), *(_cell(scores[name]) for name in ("mae", "rmse", "bias", "mape")))
+        for line in peers
+        for whose, scores in ((line["forecast"], line["peer"]), ("model", line["model"]))
+    ]
+    head = ("series", "forecast", "intervals", f"MAE [{unit}]", f"RMSE [{unit}]", f"bias [{unit}]", "MAPE [%]")
+    note = (
+        "<p class=note>The file holds somebody's forecast of the same intervals. No model has read it; when it was "
+        "issued the file does not say.</p>"
+    )
+    return "<h2>Beside the forecast that the file holds</h2>" + note + table(head, rows)
 
 
 def _leads(lines: Sequence[Mapping[str, Any]], unit: str, percent: int) -> str:
@@ -276,11 +313,15 @@ def _bands_text(levels: tuple[float, ...]) -> str:
     return ", ".join(f"{100 * levels[low]:g} to {100 * levels[high]:g} %" for low, high in _bands(levels))
 
 
-def _draw_excerpt(days: Sequence[Day], key: str, zones: Mapping[str, str], unit: str) -> Any:
-    own = [day for day in days if day.key == key]
+def _draw_excerpt(days: Sequence[Day], series: SeriesFile, unit: str) -> Any:
+    own = [day for day in days if day.key == series.key]
     middle = len(own) // 2
+    shown = own[middle : middle + SHOWN_DAYS] or own[:SHOWN_DAYS]
     drawing, (axis,) = canvas(1, 1, 4)
-    _fan(axis, own[middle : middle + SHOWN_DAYS] or own[:SHOWN_DAYS], zones)
+    _fan(axis, shown, {series.key: series.time_zone})
+    for name in list(series.forecasts)[:1]:
+        times = np.concatenate([to_local(day.targets, series.time_zone) for day in shown])
+        axis.plot(times, forecast_at(series, name, shown), ":", color=INK, linewidth=1, label="the file's forecast")
     axis.set_ylabel(f"[{unit}]")
     axis.tick_params(axis="x", rotation=30)
     _legend(axis)

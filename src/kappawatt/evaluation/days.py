@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from kappawatt.forecasting.fan import LEVELS, interval_percent
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.models.scores import coverage, crps, mae, mape, mean_width, pinball, rmse, smape
 
-__all__ = ["Day", "score_days"]
+__all__ = ["Day", "point_scores", "score_days"]
 
 DIGITS = 7
 
@@ -36,6 +36,8 @@ class Day:
         Quantiles of figures of the whole day.
     fallback, refused : str or None
         Why the naive stood in, or why there is no forecast.
+    without_weather : ndarray of shape (n, n_levels)
+        What the same model said without the weather; empty where there was none.
     """
 
     key: str
@@ -49,6 +51,7 @@ class Day:
     fallback: str | None
     refused: str | None
     levels: tuple[float, ...] = LEVELS
+    without_weather: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
     @property
     def median(self) -> NDArray[np.float64]:
@@ -75,6 +78,7 @@ class Day:
             "filled": self.filled,
             "fallback": self.fallback,
             "refused": self.refused,
+            "without_weather": [_numbers(row) for row in self.without_weather],
         }
 
     @staticmethod
@@ -92,6 +96,7 @@ class Day:
             line["fallback"],
             line["refused"],
             levels,
+            np.array(line["without_weather"], dtype=np.float64).reshape(-1, len(levels)),
         )
 
 
@@ -122,6 +127,7 @@ def score_days(days: Sequence[Day], forecaster: Forecaster) -> dict[str, Any]:
         "months": {month: _scores([day for day in answered if str(day.date)[:7] == month], levels) for month in months},
         "by_series": by_series if len(keys) > 1 else {},
         "day_figures": _figure_scores(answered, levels),
+        "weather_brought": _weather_scores(answered, levels),
     }
 
 
@@ -147,16 +153,32 @@ def _scores(days: Sequence[Day], levels: tuple[float, ...]) -> dict[str, Any]:
         ratios["naive_mape"] = _finite(mape(m, s[:, median]))
     return {
         "n": len(measured),
-        "mae": mae(measured, point),
-        "rmse": rmse(measured, point),
-        "bias": float(np.mean(point - measured)),
-        "mape": _finite(mape(measured, point)),
-        "smape": smape(measured, point),
+        **point_scores(measured, point),
         **ratios,
         "pinball": pinball(measured, quantiles, levels),
         "crps": crps(measured, quantiles, levels),
         f"coverage_{percent}": coverage(measured, lower, upper),
         f"width_{percent}": mean_width(lower, upper),
+    }
+
+
+def _weather_scores(days: Sequence[Day], levels: tuple[float, ...]) -> dict[str, Any] | None:
+    """Scores with and without weather, of the same model on the same intervals; None if there was no weather."""
+    own = [day for day in days if len(day.without_weather)]
+    if not own:
+        return None
+    with_it, without = _scores(own, levels), _scores([replace(d, quantiles=d.without_weather) for d in own], levels)
+    return {"with": with_it, "without": without} if with_it["n"] else None
+
+
+def point_scores(measured: NDArray[np.float64], point: NDArray[np.float64]) -> dict[str, float | None]:
+    """Return scores of point forecasts, of shape (n,) as what was measured."""
+    return {
+        "mae": mae(measured, point),
+        "rmse": rmse(measured, point),
+        "bias": float(np.mean(point - measured)),
+        "mape": _finite(mape(measured, point)),
+        "smape": smape(measured, point),
     }
 
 

@@ -108,6 +108,29 @@ def test_weather_is_left_out_unless_it_is_asked_for(tmp_path: Path) -> None:
     assert covariates_of("none", forecast=True, folder=tmp_path).covariates == {}
 
 
+def test_the_same_model_is_asked_without_weather_too(tmp_path: Path) -> None:
+    """It sees none of it, on the same intervals; a run that goes on has the same digits."""
+    asked: list[Past] = []
+
+    def fan(fitted: Any, past: Past, targets: Any) -> Any:
+        asked.append(past)
+        return FORECASTER.forecast(fitted + 10 * bool(past.covariates), past, targets)
+
+    forecaster = replace(FORECASTER, forecast=fan)
+    plan = replace(PLAN, weather="perfect", retrain="never")
+    first, again = (
+        run_backtest(forecaster, Fits(), [with_weather(forecast=False)], plan, folder=tmp_path, fingerprint="1")
+        for _ in range(2)
+    )
+
+    brought = first.scores["weather_brought"]
+    assert brought == again.scores["weather_brought"]
+    assert brought["with"]["n"] == brought["without"]["n"] == first.scores["n"]
+    assert brought["with"]["mae"] == first.scores["mae"] != brought["without"]["mae"]
+    assert {bool(past.ahead) for past in asked if not past.covariates} == {False}
+    assert run(tmp_path / "none").scores["weather_brought"] is None
+
+
 def test_a_file_without_forecasts_of_the_weather_is_no_forecast_weather(tmp_path: Path) -> None:
     with pytest.raises(SettingInvalid, match=r"--weather: got forecast.*temperature_forecast.*perfect or none"):
         covariates_of("forecast", forecast=False, folder=tmp_path)

@@ -23,7 +23,7 @@ from kappawatt.forecasting.fan import Fan
 from kappawatt.forecasting.history import Past
 from kappawatt.forecasting.window import LocalDays
 from tests import forecast_fakes as fakes
-from tests.forecast_fakes import FORECASTER, SPREAD, ZONE
+from tests.forecast_fakes import FORECASTER, SPREAD
 from tests.unit.evaluation.test_backtest import Fits, series, write_file
 
 PLAN = Plan(np.datetime64("2016-03-10"), np.datetime64("2016-03-14"), "12:00", "never")  # the clock changes on the 13th
@@ -149,7 +149,7 @@ def test_the_report_has_a_line_for_each_lead(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     result = by_lead(tmp_path, "all")
 
-    write_backtest_report(tmp_path / "r.html", result, source="made up", time_zones={"PJME": ZONE})
+    write_backtest_report(tmp_path / "r.html", result, source="made up", series=[series()])
 
     text = (tmp_path / "r.html").read_text()
     assert "By lead" in text

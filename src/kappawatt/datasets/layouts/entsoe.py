@@ -14,7 +14,7 @@ import re
 
 from kappawatt.datasets.layouts.rows import exchanged
 from kappawatt.datasets.reading.labels import Labels
-from kappawatt.datasets.reading.meaning import Form, Layout, LeftOut, Meaning, TimeColumn, Value
+from kappawatt.datasets.reading.meaning import SOMEBODYS_FORECAST, Form, Layout, LeftOut, Meaning, TimeColumn, Value
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Table
 from kappawatt.datasets.reading.times import split_span
@@ -53,7 +53,7 @@ def _transparency(table: Table, options: Options, name: str) -> Meaning | None:
         elif "price" in lower and "intraday" not in lower:
             values.append(Value(place, "", unit.name if unit else "EUR/MWh", "price"))
         elif FORECAST.search(column):
-            left_out.append(LeftOut(column, "somebody's forecast"))
+            left_out.append(LeftOut(column, SOMEBODYS_FORECAST))
         elif lower != "area":
             left_out.append(LeftOut(column, "another time" if "date" in lower else "says more of a row"))
     if not values:

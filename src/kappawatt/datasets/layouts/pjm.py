@@ -14,7 +14,7 @@ import re
 
 from kappawatt.datasets.reading.generic import key_of_file
 from kappawatt.datasets.reading.labels import Labels
-from kappawatt.datasets.reading.meaning import Form, Layout, LeftOut, Meaning, TimeColumn, Value
+from kappawatt.datasets.reading.meaning import SOMEBODYS_FORECAST, Form, Layout, LeftOut, Meaning, TimeColumn, Value
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Table
 from kappawatt.datasets.reading.words import FORECAST
@@ -68,9 +68,7 @@ def _hourly(table: Table, options: Options, name: str) -> Meaning | None:
                 values.append(Value(place, field="temperature"))
             else:
                 left_out.append(
-                    LeftOut(
-                        header[place], "somebody's forecast" if FORECAST.search(header[place]) else "no zone of PJM's"
-                    )
+                    LeftOut(header[place], SOMEBODYS_FORECAST if FORECAST.search(header[place]) else "no zone of PJM's")
                 )
     elif [header[place].lower() for place in rest][:1] == ["y"] and key_of_file(name) in ZONES:
         values.append(Value(first + 1, key_of_file(name), "MW", "load"))
@@ -107,7 +105,7 @@ def _data_miner(table: Table, options: Options, name: str) -> Meaning | None:
     left_out = tuple(
         LeftOut(
             column,
-            "somebody's forecast"
+            SOMEBODYS_FORECAST
             if FORECAST.search(column)
             else "another time"
             if "datetime" in column

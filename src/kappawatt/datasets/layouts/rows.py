@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.datasets.reading.meaning import LeftOut
+from kappawatt.datasets.reading.meaning import SOMEBODYS_FORECAST, LeftOut
 from kappawatt.datasets.reading.table import Column, Fact, Table
 from kappawatt.datasets.reading.words import FORECAST
 
@@ -51,7 +51,7 @@ def others(table: Table, read: Iterable[int | None], why: str = "says more of a 
     """Return the columns that are not read; those that by their name are somebody's forecast say so."""
     places = set(read)
     return tuple(
-        LeftOut(name, "somebody's forecast" if FORECAST.search(name) else why)
+        LeftOut(name, SOMEBODYS_FORECAST if FORECAST.search(name) else why)
         for place, name in enumerate(table.header)
         if place not in places and name
     )

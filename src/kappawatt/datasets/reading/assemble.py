@@ -15,7 +15,7 @@ from kappawatt.datasets.reading.labels import (
     lone_at_the_beginning,
     starts_of,
 )
-from kappawatt.datasets.reading.meaning import LeftOut, Meaning, Value
+from kappawatt.datasets.reading.meaning import SOMEBODYS_FORECAST, LeftOut, Meaning, Value
 from kappawatt.datasets.reading.missing import codes_of_nothing
 from kappawatt.datasets.reading.numbers import find_format, read_numbers
 from kappawatt.datasets.reading.options import Options
@@ -23,8 +23,9 @@ from kappawatt.datasets.reading.row_times import published_at, read_row_times
 from kappawatt.datasets.reading.steps import differences, resampled
 from kappawatt.datasets.reading.table import Fact, Table
 from kappawatt.datasets.reading.twice import are_too_many, last_of_each
-from kappawatt.datasets.reading.units import ENERGY, POWER, UNITS, convert, to_celsius, unit_named
+from kappawatt.datasets.reading.units import ENERGY, POWER, UNITS, convert, to_celsius, unit_in, unit_named
 from kappawatt.datasets.reading.ways import Ways
+from kappawatt.datasets.reading.words import is_of_load
 from kappawatt.datasets.series import Problem, Problems, SeriesFile
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times, clock_changes, to_local
@@ -172,7 +173,13 @@ class _Assembly:
                 if not len(own):
                     continue
                 one, placed = self._one(value, key, own, numbers, stream, factor)
-                series.append(replace(one, covariates={name: column[placed] for name, column in covariates.items()}))
+                series.append(
+                    replace(
+                        one,
+                        covariates={name: column[placed] for name, column in covariates.items()},
+                        forecasts=dict(self._forecasts(value, stream, factor, one.step, placed)),
+                    )
+                )
         kinds = sorted({one.stream.name for one in series})
         if len(kinds) > 1:
             raise PayloadInvalid.of("file", f"readings of {' and '.join(kinds)}", "one kind, named by --value-column")
@@ -434,6 +441,26 @@ class _Assembly:
         ]
         told = f": {' or '.join(texts[:MOST_NAMED])} may tell them apart" if texts else ""
         return f"{told}; a file for each of what the rows are of, or without those that were corrected"
+
+    def _forecasts(
+        self, value: Value, stream: Stream, unit: str, step: int, rows: NDArray[np.intp]
+    ) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """What left out columns forecast of the measurement beside them, by name, in the stream's unit.
+
+        Beside several measurements nothing says of which a forecast is.
+        """
+        if self.options.register or any(one is not value and not one.field for one in self.meaning.values):
+            return
+        for one in self.meaning.left_out:
+            place = self.table.place(one.name)
+            if one.why != SOMEBODYS_FORECAST or place is None or not is_of_load(one.name):
+                continue
+            own = unit_in(one.name)
+            own_unit = own.name if own else unit
+            factor = convert(UNITS[own_unit], quantity_of(stream), step) if own_unit else 1.0
+            numbers, _ = read_numbers(self.table.columns[place], self.written)
+            if factor and np.isfinite(numbers).any():
+                yield one.name, numbers[rows] * factor
 
     # ---- at the end
 

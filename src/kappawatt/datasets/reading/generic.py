@@ -14,7 +14,7 @@ import numpy as np
 
 from kappawatt.datasets.reading.day_ends import is_counted_through
 from kappawatt.datasets.reading.labels import Labels
-from kappawatt.datasets.reading.meaning import Form, LeftOut, Meaning, TimeColumn, Value
+from kappawatt.datasets.reading.meaning import SOMEBODYS_FORECAST, Form, LeftOut, Meaning, TimeColumn, Value
 from kappawatt.datasets.reading.numbers import UNKNOWN, is_number
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.series_column import series_column
@@ -336,7 +336,7 @@ def _values(
             if WORD_TEMPERATURE.fullmatch(header[place]):
                 continue
             if FORECAST.search(header[place]):
-                left_out.append(LeftOut(header[place], "somebody's forecast"))
+                left_out.append(LeftOut(header[place], SOMEBODYS_FORECAST))
             elif is_rate(header[place]):
                 left_out.append(LeftOut(header[place], "a price or a rate"))
             elif WORD_GENERATION.search(header[place]):

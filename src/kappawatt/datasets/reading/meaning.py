@@ -10,7 +10,9 @@ from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Fact, Table
 
-__all__ = ["Form", "Layout", "LeftOut", "Meaning", "TimeColumn", "Value"]
+__all__ = ["SOMEBODYS_FORECAST", "Form", "Layout", "LeftOut", "Meaning", "TimeColumn", "Value"]
+
+SOMEBODYS_FORECAST = "somebody's forecast"  # why a column is left out
 
 
 class Form(Enum):

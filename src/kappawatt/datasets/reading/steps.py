@@ -49,11 +49,13 @@ def resampled(series: SeriesFile, step: int, *, sums: bool) -> SeriesFile:
     )
     places, first = np.unique(begin, return_inverse=True)
     n = len(places)
-    known = ~np.isnan(series.values)
-    counts = np.bincount(first[known], minlength=n)
-    totals = np.bincount(first[known], weights=series.values[known], minlength=n)
-    whole = counts == parts
-    values = np.where(whole, totals if sums else totals / parts, np.nan)
+
+    def joined(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        known = ~np.isnan(values)
+        whole = np.bincount(first[known], minlength=n) == parts
+        totals = np.bincount(first[known], weights=values[known], minlength=n)
+        return np.where(whole, totals if sums else totals / parts, np.nan)
+
     covariates = {}
     for name, column in series.covariates.items():
         there = ~np.isnan(column)
@@ -65,7 +67,15 @@ def resampled(series: SeriesFile, step: int, *, sums: bool) -> SeriesFile:
     np.maximum.at(published, first[dated], series.known[dated].astype(np.int64))
     known_at = np.where(published > np.iinfo(np.int64).min, published, 0).astype("datetime64[ms]")
     known_at[published == np.iinfo(np.int64).min] = NOTHING
-    return replace(series, step=step, starts=places, values=values, known=known_at, covariates=covariates)
+    return replace(
+        series,
+        step=step,
+        starts=places,
+        values=joined(series.values),
+        known=known_at,
+        covariates=covariates,
+        forecasts={name: joined(column) for name, column in series.forecasts.items()},
+    )
 
 
 def differences(series: SeriesFile, facts: list[Fact]) -> SeriesFile:
@@ -100,7 +110,9 @@ def differences(series: SeriesFile, facts: list[Fact]) -> SeriesFile:
             Fact("register falls", f"{int(falls.sum())} times, first at {at}Z", "a reset or a rollover: missing")
         )
     covariates = {name: column[:-1] for name, column in series.covariates.items()}
-    return replace(series, starts=series.starts[:-1], values=found, known=series.known[1:], covariates=covariates)
+    return replace(
+        series, starts=series.starts[:-1], values=found, known=series.known[1:], covariates=covariates, forecasts={}
+    )
 
 
 def _of_days(
@@ -121,7 +133,9 @@ def _of_days(
     facts.append(Fact("register is reset", f"every midnight, {len(resets)} times", why))
     if is_later:
         covariates = {name: column[:-1] for name, column in series.covariates.items()}
-        return replace(series, starts=series.starts[:-1], values=found, known=series.known[1:], covariates=covariates)
+        return replace(
+            series, starts=series.starts[:-1], values=found, known=series.known[1:], covariates=covariates, forecasts={}
+        )
     why = "the reading at 00:00 is of the day that begins, and not zero: each stands at the end of its interval"
     at = next((i for i, fact in enumerate(facts) if fact.name == "labels"), len(facts))
     facts[at : at + 1] = [Fact("labels", "start", why)]

@@ -27,6 +27,8 @@ __all__ = [
     "WORD_TIME",
     "WORD_TOTAL",
     "WORD_UNIT",
+    "WORD_WEATHER_OR_PRICE",
+    "is_of_load",
     "offset_in",
     "word_of_labels",
     "zone_in",
@@ -101,6 +103,9 @@ WORD_KEY = re.compile(
 )
 WORD_LOAD = re.compile(r"(?:^|[_\W])(?:load|demand|netzlast|last)(?:$|[_\W])", re.IGNORECASE)
 WORD_METER = re.compile(r"(?:^|[_\W])(?:consumption|usage|verbrauch|consumo|consommation)(?:$|[_\W])", re.IGNORECASE)
+WORD_WEATHER_OR_PRICE = re.compile(
+    r"temp|humid|dew|cloud|irradi|pressure|rain|precip|price|preis|prix|precio|cost|tarif", re.IGNORECASE
+)
 WORD_TEMPERATURE = re.compile(r"(?:(?:air_?)?temperature(?:_?c)?|temp_c)(_forecast)?", re.IGNORECASE)
 # What a column of measurements is called that does not say whose they are.
 COMMON = frozenset(
@@ -114,6 +119,20 @@ COMMON = frozenset(
         "verbrauch", "wert", "wh", "y",
     ]
 )  # fmt: skip
+
+
+def is_of_load(name: str) -> bool:
+    """Return whether a column that holds a forecast may be one of load, and not of something beside it.
+
+    Examples
+    --------
+    >>> is_of_load("Day-ahead Total Load Forecast [MW]"), is_of_load("forecast"), is_of_load("Wind forecast [MW]")
+    (True, True, False)
+    >>> is_of_load("temperature_forecast"), is_of_load("forecast_error"), is_of_load("day-ahead price")
+    (False, False, False)
+    """
+    others = (WORD_GENERATION, WORD_OTHER_ENERGY, WORD_BESIDE, WORD_EXTREME, WORD_WEATHER_OR_PRICE)
+    return not any(word.search(name) for word in others)
 
 
 def zone_in(name: str) -> str:
