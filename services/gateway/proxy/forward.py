@@ -252,7 +252,7 @@ class Proxy:
         """
         url = path_below(rest)
         query = quote(STRAY_PERCENT.sub(b"%25", asked.query_string), safe="=&?/:@!$'()*+,;~%-._[]|")
-        body = read_body() if asked.method not in ("GET", "HEAD") else None
+        body = read_body(is_passed_on=True) if asked.method not in ("GET", "HEAD") else None
         headers = _request_headers(asked, target.name, request_id, trace)
         answer = self.call(target, asked.method, f"{url}?{query}" if query else url, headers, body, is_repeatable)
         return _response(answer, target, asked.method)

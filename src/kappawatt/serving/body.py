@@ -15,7 +15,7 @@ PIECE = 1024 * 1024  # bytes read at a time: gunicorn holds twice what it is ask
 PLAIN = ("application/json", "text/csv")  # of others few bytes can become many
 
 
-def read_body(*, gzip: bool = False) -> bytes:
+def read_body(*, gzip: bool = False, is_passed_on: bool = False) -> bytes:
     """Return the whole body of the request at hand.
 
     A chunked body has no length to refuse it by, and werkzeug cuts it silently at its limit: so it is read up to
@@ -25,6 +25,8 @@ def read_body(*, gzip: bool = False) -> bytes:
     ----------
     gzip : bool
         Whether a body encoded by gzip is returned as it came, for readers that unpack it.
+    is_passed_on : bool
+        Whether it goes to another service as it came, encoded or not, which looks at it itself.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def read_body(*, gzip: bool = False) -> bytes:
         Its chunks are damaged, or it ends before its length.
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity", *(("gzip",) if gzip else ())):
+    if not is_passed_on and encoding not in ("", "identity", *(("gzip",) if gzip else ())):
         allowed = "identity (no encoding)" + (" or gzip" if gzip else "")
         raise ContentTypeUnsupported.of("content-encoding", repr(encoding[:80]), allowed)
     limit: int = current_app.config["MAX_CONTENT_LENGTH"]

@@ -254,17 +254,18 @@ def _require_lines_within(text: bytes, columns: int, budget: Budget) -> None:
     room = max(0, TIMES * budget.body - BYTES_A_COLUMN * columns)
     most = min(budget.rows, room // (BYTES_A_ROW + BYTES_A_CELL * columns))
     if text.count(b"\n") > most:
-        raise PayloadTooLarge.of("body", f"more than {most:,} rows of {columns} columns", "fewer in one body")
+        raise PayloadTooLarge.of("body", f"more than {most:,} rows of {columns} columns", f"up to {most:,} in one body")
 
 
 def _require_series_within(table: Table, meaning: Meaning, budget: Budget) -> None:
     """Raise PayloadTooLarge if the series of a table would take more than the budget has."""
     values = sum(not value.field for value in meaning.values)
-    keys = len({tuple(cells) for cells in zip(*(table.texts(place) for place in meaning.key), strict=True)})
-    taken = values * (BYTES_A_VALUE * len(table) + BYTES_A_SERIES * max(keys, 1))
-    if taken > TIMES * budget.body:
-        got = f"{len(table):,} rows of {values * max(keys, 1):,} series"
-        raise PayloadTooLarge.of("body", got, "fewer in one body")
+    keys = max(1, len({tuple(cells) for cells in zip(*(table.texts(place) for place in meaning.key), strict=True)}))
+    room = TIMES * budget.body // max(values, 1) - BYTES_A_SERIES * keys
+    most = max(0, room) // BYTES_A_VALUE
+    if len(table) > most:
+        got = f"{len(table):,} rows of {values * keys:,} series"
+        raise PayloadTooLarge.of("body", got, f"up to {most:,} rows of so many series in one body")
 
 
 def _require_parts_within(text: bytes, budget: Budget) -> None:

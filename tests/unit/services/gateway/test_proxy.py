@@ -279,6 +279,24 @@ def test_what_a_service_has_compressed_is_passed_on_as_it_is(open_gateway: Gatew
     assert (answer.headers["Content-Encoding"], answer.data) == ("gzip", packed)
 
 
+def test_what_a_client_has_compressed_is_passed_on_as_it_is(open_gateway: Gateways, serve: Any) -> None:
+    """Whether it takes such a body is the service's own business."""
+    service, packed = Flask("unpacking"), gzip.compress(b"interval_start,load\n")
+
+    @service.post("/x")
+    def answer() -> Response:
+        known = request.headers["Content-Encoding"] == "gzip"
+        return Response(gzip.decompress(request.get_data()) if known else b"", 200 if known else 415)
+
+    client = open_gateway(services=f"any={serve(service)}").test_client()
+
+    taken = client.post("/api/any/x", data=packed, headers={"Content-Encoding": "gzip"})
+    refused = client.post("/api/any/x", data=packed, headers={"Content-Encoding": "zstd"})
+
+    assert (taken.status_code, taken.data) == (200, b"interval_start,load\n")
+    assert refused.status_code == 415
+
+
 def test_a_client_without_a_name_is_named_and_asks_for_nothing_compressed() -> None:
     environ = create_environ("/api/any/x")
     environ.pop("HTTP_USER_AGENT", None)
