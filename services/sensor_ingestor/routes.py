@@ -1,4 +1,7 @@
-"""`POST /readings/{key}`, `/load/{key}`, `/meters/{key}`: rows in, acknowledged once the bus has them."""
+"""`POST /readings/{key}`, `/load/{key}`, `/meters/{key}`: rows in, acknowledged once the bus has them.
+
+`POST /load/{key}/confirm` and `/meters/{key}/confirm` take spans whose values were real, and are rows on the bus too.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ from kappawatt.errors import (
     SettingInvalid,
     WritesRefused,
 )
+from kappawatt.forecasting.grid import CONFIRMED
 from kappawatt.ingest.bodies import Rows, read_rows
+from kappawatt.ingest.confirmations import can_be_confirmed, confirmation_schema, read_confirmation
 from kappawatt.messages.readings import reading_messages
 from kappawatt.messages.tracing import new_traceparent
 from kappawatt.serving.body import read_body
@@ -44,6 +49,7 @@ from kappawatt.serving.openapi import Right, operation
 from kappawatt.serving.problems import problem, rejected
 from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
+from kappawatt.streams.series import INTERVAL_SECONDS
 from kappawatt.streams.stream import Stream, resolve
 from kappawatt.streams.table import STREAMS
 
@@ -138,6 +144,8 @@ def add_routes(app: Flask, context: Context) -> None:
     context.ready.append(door.why_not_ready)
     for stream in STREAMS:
         _add_door(app, stream, _Post(context, door, answers, stream))
+        if can_be_confirmed(stream):
+            _add_confirm(app, stream, _Confirm(context, door, answers, stream))
 
 
 def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
@@ -157,14 +165,7 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
         if known
         else ""
     )
-    key = {
-        "name": "key",
-        "in": "path",
-        "required": True,
-        "description": f"Name of the {stream.key.noun}; readings of one {stream.key.noun} keep their order.",
-        "schema": {"type": "string", "pattern": f"^{stream.key.pattern.pattern}$"},
-        "example": stream.key.example,
-    }
+    key = _key_parameter(stream)
     more = (*HEADERS, KNOWN, *READING) if stream.files else HEADERS
 
     @operation(
@@ -194,6 +195,46 @@ def _add_door(app: Flask, stream: Stream, post: _Post) -> None:
     app.add_url_rule(
         f"/{stream.path}", f"{stream.path}_any", any_key, methods=["POST"], provide_automatic_options=False
     )
+
+
+def _add_confirm(app: Flask, stream: Stream, post: _Confirm) -> None:
+    """`POST /PATH/{key}/confirm`."""
+    noun = stream.key.noun
+
+    @operation(
+        f"Say that values of one {noun} were real, which a forecast finds suspect",
+        description="A span, several (such as `suspect_spans` of a forecast), or the starts of intervals with"
+        f" `{INTERVAL_SECONDS}`. Values that are known by then are believed by every later forecast; one that comes"
+        " for the same interval later is not confirmed, and where there is none, nothing is. On the bus each span"
+        f" is a row with `{CONFIRMED}` and no value. {DESCRIPTION}",
+        tag="readings",
+        access=Right.WRITE,
+        parameters=(_key_parameter(stream), *HEADERS),
+        body={JSON: confirmation_schema(stream)},
+        examples={JSON: {"start": "2024-05-13T16:00:00Z", "end": "2024-05-13T17:00:00Z"}},
+        answers={202: ACCEPTED, **dict.fromkeys(STATUSES, "problem")},
+    )
+    def confirm(key: str) -> Response:
+        return post(stream.key.checked(key))
+
+    app.add_url_rule(
+        f"/{stream.path}/<key>/confirm",
+        f"{stream.path}_confirm",
+        confirm,
+        methods=["POST"],
+        provide_automatic_options=False,
+    )
+
+
+def _key_parameter(stream: Stream) -> dict[str, Any]:
+    return {
+        "name": "key",
+        "in": "path",
+        "required": True,
+        "description": f"Name of the {stream.key.noun}; readings of one {stream.key.noun} keep their order.",
+        "schema": {"type": "string", "pattern": f"^{stream.key.pattern.pattern}$"},
+        "example": stream.key.example,
+    }
 
 
 def _accepted(stream: Stream) -> dict[str, Any]:
@@ -233,6 +274,7 @@ class _Post:
     """One request to one door: read, publish, answer; once for each Idempotency-Key."""
 
     def __init__(self, context: Context, door: _Door, answers: Idempotency, stream: Stream) -> None:
+        self._path = stream.path
         self._context = context
         self._door = door
         self._answers = answers
@@ -252,6 +294,10 @@ class _Post:
         body = read_body(gzip=takes_files and content_type == CSV)
         if request.headers.get("Content-Encoding", "").strip().lower() == "gzip" and not body.startswith(GZIP):
             raise PayloadInvalid.of("body", "bytes that are no gzip", "gzip, as Content-Encoding says")
+        return self._claimed(key, content_type, body, known, options)
+
+    def _claimed(self, key: str, content_type: str, body: bytes, known: str, options: Options) -> Response:
+        """Do what is asked, once for each Idempotency-Key."""
         claim = request.headers.get("Idempotency-Key")
         if claim is None:
             rows = self._read(key, content_type, body, known, options)
@@ -266,6 +312,11 @@ class _Post:
         rows = read_rows(
             stream, body, content_type, key, as_published=known == "published", budget=budget, options=options
         )
+        return self._ready(key, rows)
+
+    def _ready(self, key: str, rows: Rows) -> _Read:
+        """What goes on the bus, and the answer once it is there."""
+        stream = self._stream
         messages = reading_messages(
             stream, rows.batch, key, headers=_trace(), block_rows=self._context.settings.block_rows
         )
@@ -296,7 +347,7 @@ class _Post:
             telemetry.rejections.labels(name, "http", code).inc(count)
 
     def _once(self, claim: str, key: str, content_type: str, body: bytes, known: str, options: Options) -> Response:
-        parts = (self._stream.path, key, content_type, known, *((repr(options),) if options else ()))
+        parts = (self._path, key, content_type, known, *((repr(options),) if options else ()))
         print_ = fingerprint(*(part.encode() for part in parts), body)
         found = self._answers.begin(claim, print_)
         if isinstance(found, Stored) and found.log not in ("", self._log_id() or found.log):
@@ -338,6 +389,22 @@ class _Post:
 
     def _log_id(self) -> str:
         return self._door.log_id(self._stream.readings.name)
+
+
+class _Confirm(_Post):
+    """The same of spans whose values were real."""
+
+    def __init__(self, context: Context, door: _Door, answers: Idempotency, stream: Stream) -> None:
+        super().__init__(context, door, answers, stream)
+        self._path = f"{stream.path}/confirm"
+
+    def __call__(self, key: str) -> Response:
+        if request.mimetype != JSON:
+            raise ContentTypeUnsupported.of("content-type", repr(request.mimetype[:80]), JSON)
+        return self._claimed(key, JSON, read_body(), "", NOTHING_SAID)
+
+    def _read(self, key: str, content_type: str, body: bytes, known: str, options: Options) -> _Read:
+        return self._ready(key, read_confirmation(self._stream, body, key, self._context.budget))
 
 
 def _rejected_rows(rows: Rows) -> RowsRejected:

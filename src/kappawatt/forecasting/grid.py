@@ -23,8 +23,11 @@ from kappawatt.forecasting.calendar import DAY, HOUR, Instant, Times, utc_offset
 __all__ = [
     "AHEAD_MOST",
     "COARSER",
+    "CONFIRMABLE",
+    "CONFIRMED",
     "FINER",
     "NOT_EARLY",
+    "is_no_span",
     "length_of",
     "listed",
     "off_clock",
@@ -49,6 +52,9 @@ NOT_EARLY = (
     f"an interval that begins at most {AHEAD_MOST / HOUR:g} hours after its message arrives "
     f"({COVARIATES_AHEAD / DAY:g} days if it has no measurement)"
 )
+CONFIRMED = "confirmed_until"  # field of streams whose values can be confirmed
+CONFIRMED_MOST = 366 * DAY
+CONFIRMABLE = "the end of a span of whole intervals of {} s from interval_start on, 366 days at most"
 OFFSETS = 900  # s: every offset from UTC is a multiple of it
 
 
@@ -265,3 +271,19 @@ def _otherwise(gaps: NDArray[np.int64], length: int, steps: Sequence[int]) -> in
     coarser = np.isin(runs, [step * 1000 for step in steps if step * 1000 > length]) & (sizes >= COARSER)
     found = np.flatnonzero(finer | coarser)
     return int(runs[found[0]]) if len(found) else None
+
+
+def is_no_span(starts: Times, until: Times, step: int) -> NDArray[np.bool_]:
+    """Return True where a time is given and is not the end of a span of whole intervals, see `CONFIRMABLE`.
+
+    Parameters
+    ----------
+    starts, until : ndarray of datetime64[ms], shape (n,)
+        NaT in `until` is no span.
+    step : int
+        Length of an interval [s].
+    """
+    length = np.asarray(until - starts, "timedelta64[ms]")
+    whole = length.astype(np.int64) % (step * 1000) == 0
+    is_span = whole & (length > np.timedelta64(0, "ms")) & (length <= CONFIRMED_MOST)
+    return np.asarray(~np.isnat(until) & ~is_span)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid
 from kappawatt.forecasting.calendar import Instant, Times, as_instant, utc_offset
+from kappawatt.forecasting.grid import CONFIRMED
 
 __all__ = ["AHEAD_INTERVALS", "History", "Past", "Suspect", "intervals_ahead"]
 
@@ -81,6 +82,8 @@ class Past:
         How many of the last five weeks' `values` the gap policy filled (`kappawatt.forecasting.gaps`).
     suspects : tuple of Suspect
         Measurements of the last five weeks that were taken for missing.
+    confirmed : ndarray of datetime64[ms]
+        Starts of the intervals whose value somebody who knows has said was real: never suspect.
     """
 
     key: str
@@ -93,6 +96,7 @@ class Past:
     ahead: Mapping[str, Vector] = field(default_factory=dict)
     filled: int = 0
     suspects: tuple[Suspect, ...] = ()
+    confirmed: Times = field(default_factory=lambda: np.empty(0, "datetime64[ms]"))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -158,6 +162,15 @@ class _Listed:
     numbers: NDArray[np.int64]
     known: NDArray[np.int64]
     values: Vector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Confirmed:
+    """Values of intervals in a row that were said to be real: number of the first, when that became known."""
+
+    first: int
+    known: int
+    values: Vector  # NaN where there was none
 
 
 @dataclass(slots=True)
@@ -256,6 +269,7 @@ class History:
         self._base = 0  # number of the interval at position 0, counted from the epoch
         self._target = _Track(np.empty(0))
         self._covariates: dict[str, _Track] = {}
+        self._confirmed: list[_Confirmed] = []
         self._lock = threading.Lock()  # a server reads while its follower writes
         self._end = BEGINNING  # number after the newest interval with a value
 
@@ -331,6 +345,67 @@ class History:
         for name, column in covariates.items():
             self._add_covariate(name, numbers, np.asarray(column, np.float64), when)
         return (np.unique(changed) * self._unit + phase).astype("datetime64[ms]")
+
+    def confirm(self, starts: Times, until: Times, known: Times | None = None) -> Times:
+        """Note that the values of some spans were real, as they are now.
+
+        It is the value that is confirmed: one that comes for the same interval later is not, and where there is none,
+        nothing is.
+
+        Parameters
+        ----------
+        starts, until : ndarray of datetime64[ms], shape (n,)
+            Begin and end of each span, UTC, on the grid.
+        known : ndarray of datetime64[ms], shape (n,), optional
+            When each was said; NaT (and no array) means that it was always known.
+
+        Returns
+        -------
+        ndarray of datetime64[ms]
+            Starts of the intervals whose value was not confirmed before, in order.
+
+        Raises
+        ------
+        PayloadInvalid
+            A span does not begin or end on the grid.
+        """
+        with self._lock:
+            if self._phase is None:
+                return np.empty(0, "datetime64[ms]")
+            edges = np.array([starts, until], "datetime64[ms]").astype(np.int64) - self._phase
+            numbers, rest = np.divmod(edges, self._unit)
+            if rest.any():
+                raise PayloadInvalid.of(
+                    CONFIRMED, f"{until[rest.any(axis=0)][0]}Z", f"a span of whole intervals of {self.step} s"
+                )
+            when = [BEGINNING] * len(starts)
+            if known is not None:
+                always = np.isnat(known)
+                when = np.where(always, BEGINNING, np.asarray(known, "datetime64[ms]").astype(np.int64)).tolist()
+            found = [self._confirm(int(first), int(last), at) for first, last, at in zip(*numbers, when, strict=True)]
+            new = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+            return (new * self._unit + self._phase).astype("datetime64[ms]")
+
+    def _confirm(self, first: int, last: int, known: int) -> NDArray[np.int64]:
+        """Numbers of the intervals in [first, last) whose value was not confirmed before."""
+        first = max(first, self._base)
+        values = self._target.values[first - self._base : max(0, last - self._base)].copy()
+        values[self._is_confirmed(first, values, known)] = np.nan
+        new = np.flatnonzero(~np.isnan(values))
+        if len(new):
+            begin, end = int(new[0]), int(new[-1]) + 1
+            self._confirmed.append(_Confirmed(first + begin, known, values[begin:end].copy()))
+        return first + new
+
+    def _is_confirmed(self, first: int, values: Vector, until: int) -> NDArray[np.bool_]:
+        """Which of some values, from the interval of a number on, were confirmed by then."""
+        found = np.zeros(len(values), np.bool_)
+        for one in self._confirmed:
+            begin, end = max(first, one.first), min(first + len(values), one.first + len(one.values))
+            if one.known <= until and begin < end:
+                own = slice(begin - first, end - first)
+                found[own] |= values[own] == one.values[begin - one.first : end - one.first]
+        return found
 
     def _end_of(self, number: int) -> int:
         return (number + 1) * self._unit + (self._phase or 0)
@@ -426,6 +501,8 @@ class History:
         elif drop:
             self._base += drop
         self._each(lambda values: np.concatenate([values[drop:], np.full(by, np.nan)]))
+        if drop:
+            self._confirmed = [one for one in self._confirmed if one.first + len(one.values) > self._base]
         for track in (self._target, *self._covariates.values()):
             if drop and track.versions:
                 track.forget_before(self._base)
@@ -466,6 +543,7 @@ class History:
             name: track.known_ahead(first, len(track.values), self._base, at, (self._unit, self._phase or 0))
             for name, track in self._covariates.items()
         }
+        confirmed = np.flatnonzero(self._is_confirmed(self._base + first, values[skip:stop], at))
         return Past(
             self.key,
             self.time_zone,
@@ -475,6 +553,7 @@ class History:
             np.datetime64(issue, "ms"),
             covariates,
             ahead,
+            confirmed=self._start_of(self._base + first) + confirmed * np.timedelta64(self._unit, "ms"),
         )
 
     def measured(self, starts: Iterable[Instant]) -> dict[Instant, float]:

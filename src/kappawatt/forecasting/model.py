@@ -24,13 +24,13 @@ from kappawatt.errors import (
 from kappawatt.forecasting.calendar import HOUR, Instant, Times, day_start, zone_meant, zone_named
 from kappawatt.forecasting.fan import level_name
 from kappawatt.forecasting.forecaster import EVER, LEAD_TIME, UNNAMED, Forecaster, Issued, Lookup, iso
-from kappawatt.forecasting.grid import length_of, listed, off_clock, said_length
+from kappawatt.forecasting.grid import CONFIRMABLE, CONFIRMED, is_no_span, length_of, listed, off_clock, said_length
 from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.request import read_forecast_request
 from kappawatt.models.artifact import Artifact, Manifest
 from kappawatt.models.opening import opening
 
-__all__ = ["ForecastModel", "history_of", "open_forecaster", "zone_of"]
+__all__ = ["ForecastModel", "history_of", "is_asked", "open_forecaster", "zone_of"]
 
 MOST_TOGETHER = 1_000  # forecasts of a request, of all its series: each takes some milliseconds
 EXAMPLE_TOLERANCE = 1e-5  # relative; another CPU may round a sum differently
@@ -75,7 +75,7 @@ class ForecastModel:
         answer = _Rows(self, batch)
         keys = batch.columns[self.predictor.key]
         valid = np.flatnonzero(batch.valid)
-        unknown = valid[np.isnan(batch.columns[self.predictor.target][valid])]
+        unknown = valid[is_asked(batch.columns, self.predictor.target)[valid]]
         asked = len({keys[row] or UNNAMED for row in unknown.tolist()})
         if asked > MOST_TOGETHER:
             raise PayloadTooLarge.of("body", f"{asked:,} series to forecast", f"{MOST_TOGETHER:,} in a request")
@@ -141,7 +141,7 @@ class _Rows:
 
     def add_series(self, key: str, rows: NDArray[np.intp]) -> None:
         forecaster = self._model.predictor
-        wanted = rows[np.isnan(self._batch.columns[forecaster.target][rows])]
+        wanted = rows[is_asked(self._batch.columns, forecaster.target)[rows]]
         if not len(wanted):
             return
         try:
@@ -312,7 +312,30 @@ def history_of(key: str, columns: Mapping[str, NDArray[Any]], forecaster: Foreca
         said,
         {name: columns[name][rows] for name in forecaster.covariates if name in columns},
     )
+    _confirm(history, columns)
     return history
+
+
+def _confirm(history: History, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Take the values of spans for real that rows of a request confirm: known to whoever asks, or when they say."""
+    if CONFIRMED not in columns:
+        return
+    spans = np.flatnonzero(~np.isnat(columns[CONFIRMED]))
+    if not len(spans):
+        return
+    starts, until = columns["interval_start"][spans], columns[CONFIRMED][spans]
+    wrong = is_no_span(starts, until, history.step)
+    if wrong.any():
+        raise PayloadInvalid.of(CONFIRMED, iso(until[wrong][0]), CONFIRMABLE.format(history.step))
+    known = columns.get("available_at")
+    history.confirm(starts, until, None if known is None else known[spans])
+
+
+def is_asked(columns: Mapping[str, NDArray[Any]], target: str) -> NDArray[np.bool_]:
+    """Return which rows of a request are to be forecast: those that neither hold a value nor confirm some."""
+    confirmed = columns.get(CONFIRMED)
+    is_asked_: NDArray[np.bool_] = np.isnan(columns[target])
+    return is_asked_ if confirmed is None else is_asked_ & np.isnat(confirmed)
 
 
 def zone_of(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster, absent: str | None = None) -> str:

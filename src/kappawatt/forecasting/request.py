@@ -14,14 +14,32 @@ from kappawatt.columns.values import column_of, parse_timestamp
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, zone_meant, zone_named
 from kappawatt.forecasting.forecaster import UNNAMED, Forecaster, Lookup
-from kappawatt.forecasting.grid import listed
+from kappawatt.forecasting.grid import CONFIRMED, is_no_span, listed
 from kappawatt.forecasting.history import History
 from kappawatt.forecasting.window import intervals_from
 
-__all__ = ["example_request", "read_forecast_request", "request_schema"]
+__all__ = ["SPANS", "example_request", "moment_of", "read_forecast_request", "request_schema", "span_of"]
 
 MOST_VALUES = 200_000
 EXAMPLE_DAYS = 21
+MOST_SPANS = 10_000
+EDGES = ("start", "end")
+SAID_OF_A_SPAN = ("count", "why")  # in `suspect_spans` too, and not needed
+SPANS: dict[str, Any] = {
+    "type": "array",
+    "maxItems": MOST_SPANS,
+    "items": {
+        "type": "object",
+        "properties": {
+            **{name: {"type": "string", "format": "date-time"} for name in EDGES},
+            "count": {"type": "integer"},
+            "why": {"type": "string"},
+        },
+        "required": list(EDGES),
+        "additionalProperties": False,
+    },
+    "description": "spans whose values were real, such as `suspect_spans` of an answer: they are not suspect",
+}
 START = Field("start", "", "start of the first interval", kind=Kind.TIMESTAMP)
 
 
@@ -38,9 +56,10 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
     step: dict[str, Any] = {"type": "integer", "enum": list(forecaster.steps)}
     if forecaster.supposed_step is not None:
         step["default"] = forecaster.supposed_step
+    can_confirm = CONFIRMED in forecaster.request.names
     history = {
         **track,
-        "properties": {**track["properties"], "step_seconds": step},
+        "properties": {**track["properties"], "step_seconds": step, **({"confirmed": SPANS} if can_confirm else {})},
         "description": f"{forecaster.target} of consecutive intervals, null where unknown; "
         "absent: the history known from the bus",
     }
@@ -156,11 +175,14 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
         if zone_meant(zone) != zone_meant(known.time_zone):
             raise PayloadInvalid.of("time_zone", repr(zone), f"{known.time_zone}, which the series has")
         return known
-    track = _object(brought, "history")
+    track = _object(brought, "history", "confirmed")
     step = _step(track.get("step_seconds", forecaster.supposed_step), forecaster.steps)
+    if "confirmed" in track and CONFIRMED not in forecaster.request.names:
+        raise PayloadInvalid.of("history.confirmed", "it", f"nothing: {forecaster.name} cannot be told")
     starts, values = _track(track, "history", forecaster.request.field(forecaster.target), step)
     history = History(key or UNNAMED, _time_zone(document.get("time_zone"), forecaster.time_zone), step)
     history.add(starts, values)
+    _confirm(history, track.get("confirmed"))
     covariates = document.get("covariates") or {}
     if not isinstance(covariates, dict) or not covariates.keys() <= set(forecaster.covariates):
         allowed = ", ".join(forecaster.covariates) or "nothing"
@@ -175,6 +197,44 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
     return history
 
 
+def _confirm(history: History, given: Any) -> None:
+    """Take the values of spans for real; each is as one of `suspect_spans`."""
+    if given is None:
+        return
+    if not isinstance(given, list) or len(given) > MOST_SPANS:
+        got = f"{len(given)} spans" if isinstance(given, list) else repr(shorten(given))
+        raise PayloadInvalid.of("history.confirmed", got, f"a list of up to {MOST_SPANS} spans with start and end")
+    for i, span in enumerate(given):
+        where = f"history.confirmed[{i}]"
+        start, end = span_of(span, where)
+        if history.off_grid(np.array([start])).any() or is_no_span(np.array([start]), np.array([end]), history.step):
+            got = f"{np.datetime_as_string(start, 's')}Z to {np.datetime_as_string(end, 's')}Z"
+            raise PayloadInvalid.of(where, got, f"whole intervals of {history.step} s of the series, 366 days at most")
+        history.confirm(np.array([start]), np.array([end]))
+
+
+def span_of(given: Any, where: str) -> tuple[np.datetime64, np.datetime64]:
+    """Return begin and end of a span as `suspect_spans` has them.
+
+    Raises
+    ------
+    PayloadInvalid
+        It is none; `where` names it.
+    """
+    if not isinstance(given, dict) or not set(EDGES) <= given.keys() <= {*EDGES, *SAID_OF_A_SPAN}:
+        raise PayloadInvalid.of(where, repr(shorten(given)), "an object with start and end, as in suspect_spans")
+    start, end = (moment_of(given[name], f"{where}.{name}") for name in EDGES)
+    return start, end
+
+
+def moment_of(given: Any, where: str) -> np.datetime64:
+    """Return an instant; PayloadInvalid names `where` if it is none."""
+    found = _moment(given, where)
+    if found is None:
+        raise PayloadInvalid.of(where, "nothing", START.allowed)
+    return found
+
+
 def _time_zone(given: Any, absent: str) -> str:
     if given is None:
         return absent
@@ -186,10 +246,11 @@ def _time_zone(given: Any, absent: str) -> str:
         raise PayloadInvalid.of("time_zone", error.got, error.allowed) from None
 
 
-def _object(given: Any, name: str) -> dict[str, Any]:
+def _object(given: Any, name: str, *also: str) -> dict[str, Any]:
     """One run of intervals, as an object with the fields that one has."""
-    if not isinstance(given, dict) or not given.keys() <= {"start", "values", "step_seconds"}:
-        raise PayloadInvalid.of(name, repr(shorten(given)), "an object with start, step_seconds and values")
+    allowed = ("start", "step_seconds", "values", *also)
+    if not isinstance(given, dict) or not given.keys() <= set(allowed):
+        raise PayloadInvalid.of(name, repr(shorten(given)), f"an object with {', '.join(allowed)}")
     return given
 
 

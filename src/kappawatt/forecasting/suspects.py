@@ -148,6 +148,8 @@ def without_suspects(past: Past, suspect_rules: SuspectRules) -> Past:
     if not len(known):
         return past
     why = _reasons(past, known, suspect_rules)
+    if len(past.confirmed):  # they were real, and show what is usual as any other
+        why[np.isin(past.start + known * past.interval, past.confirmed)] = 0
     if not (why > 0).any():
         return past
     values = past.values.copy()

@@ -8,6 +8,7 @@ from kappawatt.forecasting.suspects import CONTINUOUS
 from kappawatt.streams import rules
 from kappawatt.streams.series import (
     AVAILABLE_AT,
+    CONFIRMED_UNTIL,
     INTERVAL_START,
     ISSUE_TIME,
     TIME_ZONE,
@@ -64,7 +65,7 @@ READING = Schema(
     "LoadReading",
     "One interval of a load zone: its load, or what is known of one to come. In a request, rows with a load are the "
     "history and rows without one are forecast.",
-    (LOAD_ZONE, INTERVAL_START, LOAD, TEMPERATURE, AVAILABLE_AT, TIME_ZONE, LENGTH, ISSUE_TIME),
+    (LOAD_ZONE, INTERVAL_START, LOAD, TEMPERATURE, AVAILABLE_AT, CONFIRMED_UNTIL, TIME_ZONE, LENGTH, ISSUE_TIME),
 )
 FORECAST = forecast_schema(
     "LoadForecast",

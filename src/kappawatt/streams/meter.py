@@ -7,6 +7,7 @@ from kappawatt.columns.schema import Field, Kind, Schema
 from kappawatt.streams import rules
 from kappawatt.streams.series import (
     AVAILABLE_AT,
+    CONFIRMED_UNTIL,
     INTERVAL_START,
     ISSUE_TIME,
     TIME_ZONE,
@@ -52,7 +53,7 @@ READING = Schema(
     "MeterReading",
     "One interval of a smart meter. In a request, rows with a consumption are the history and rows without one are "
     "forecast.",
-    (METER_ID, INTERVAL_START, CONSUMPTION, AVAILABLE_AT, TIME_ZONE, LENGTH, ISSUE_TIME),
+    (METER_ID, INTERVAL_START, CONSUMPTION, AVAILABLE_AT, CONFIRMED_UNTIL, TIME_ZONE, LENGTH, ISSUE_TIME),
 )
 DAY_FIGURES = (
     Field("daily_consumption", "kWh", "energy of the whole local day", example=22.9),

@@ -13,10 +13,10 @@ from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.schema import shorten
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import Times, zone_named
-from kappawatt.forecasting.grid import NOT_EARLY, too_early
+from kappawatt.forecasting.grid import CONFIRMABLE, NOT_EARLY, is_no_span, too_early
 from kappawatt.forecasting.registers import daily_resets, never_falls
 from kappawatt.streams.intervals import is_on_the_grid
-from kappawatt.streams.series import INTERVAL_START, ISSUE_TIME, TIME_ZONE
+from kappawatt.streams.series import CONFIRMED_UNTIL, INTERVAL_START, ISSUE_TIME, TIME_ZONE
 from kappawatt.streams.stream import Rule, Stream
 
 __all__ = ["OF_SERIES", "by_key", "rules_of", "screened"]
@@ -95,8 +95,11 @@ def _is_wrong(name: str | None, key: str, stream: Stream) -> bool:
 
 
 def has_a_value(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
-    """A row says something: one of the stream's values is there."""
+    """A row says something: one of the stream's values is there, or a span of them is confirmed."""
     nothing = np.logical_and.reduce([np.isnan(batch.columns[name]) for name in stream.values])
+    confirmed = batch.columns.get(CONFIRMED_UNTIL.name)
+    if confirmed is not None:
+        nothing &= np.isnat(confirmed)
     allowed = " or ".join(f"{name}: {stream.schema.field(name).allowed}" for name in stream.values)
     for row in np.flatnonzero(nothing).tolist():
         yield Rejection(row, "missing_field", stream.values[0], None, allowed)
@@ -117,6 +120,19 @@ def is_not_ahead(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
     now = np.datetime64(time.time_ns() // 1_000_000, "ms")
     for row in np.flatnonzero(batch.valid & too_early(starts, is_measured, now)).tolist():
         yield Rejection(row, "out_of_range", INTERVAL_START.name, shorten(starts[row]), NOT_EARLY)
+
+
+def confirms_what_was(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
+    """A span that is confirmed has begun before it ended, and has ended by now."""
+    until = batch.columns.get(CONFIRMED_UNTIL.name)
+    if until is None or np.isnat(until).all():
+        return
+    starts = batch.columns[INTERVAL_START.name]
+    now = np.datetime64(time.time_ns() // 1_000_000, "ms")
+    length = min(stream.steps) if stream.steps else 1
+    for row in np.flatnonzero(is_no_span(starts, until, length) | (until > now)).tolist():
+        allowed = f"{CONFIRMABLE.format(length)}, that is over"
+        yield Rejection(row, "out_of_range", CONFIRMED_UNTIL.name, shorten(until[row]), allowed)
 
 
 def is_in_a_time_zone(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
@@ -169,6 +185,7 @@ OF_SERIES: tuple[Rule, ...] = (
     is_no_register,
     is_on_the_grid,
     is_not_ahead,
+    confirms_what_was,
     has_a_value,
     asks_nothing,
     is_in_a_time_zone,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from kappawatt.columns.schema import Field, Kind, Schema
 from kappawatt.forecasting.fan import LEVELS, level_name
+from kappawatt.forecasting.grid import CONFIRMED
 
 __all__ = [
     "AVAILABLE_AT",
+    "CONFIRMED_UNTIL",
     "INTERVAL_SECONDS",
     "INTERVAL_START",
     "ISSUE_TIME",
@@ -30,6 +32,14 @@ AVAILABLE_AT = Field(
     "available_at",
     "",
     "when the values of this row became known; the end of the interval if absent, the time of arrival if that is later",
+    kind=Kind.TIMESTAMP,
+    finest="ms",
+    required=False,
+)
+CONFIRMED_UNTIL = Field(
+    CONFIRMED,
+    "",
+    "end of a span whose values, from interval_start on and as they are known by then, were real: they are not suspect",
     kind=Kind.TIMESTAMP,
     finest="ms",
     required=False,

@@ -256,7 +256,7 @@ class Forecasting:
     ) -> Iterator[Outgoing | Rejection]:
         """What one message means for one series: truth for open forecasts, corrections, a new forecast."""
         clock = step.after
-        if clock is None or not len(step.changed):
+        if clock is None or not len(step.changed) + len(step.confirmed):
             return
         open_: list[_Open] = step.entry.notes.setdefault("open", [])
         update: list[_Open] = step.entry.notes.setdefault("update", [])  # the newest one alone
@@ -365,7 +365,8 @@ class Forecasting:
         quiet: bool,
     ) -> Iterator[Outgoing | Rejection]:
         interval = np.timedelta64(step.entry.history.step * 1000, "ms")
-        late = (step.changed + interval <= forecast.issue_time).any()
+        news = np.concatenate([step.changed, step.confirmed])
+        late = (news + interval <= forecast.issue_time).any()
         if not late or forecast.targets[-1] < clock:
             return
         if forecast.available_at[-1] != step.available_at:
@@ -377,7 +378,7 @@ class Forecasting:
     def _realised(self, step: Step, forecast: _Open, origin: dict[str, Any]) -> Iterator[Outgoing]:
         """The error of each interval whose truth this message brought, of the last forecast made before it began."""
         changed, targets = step.changed, forecast.targets
-        if changed[-1] < targets[0] or changed[0] > targets[-1]:
+        if not len(changed) or changed[-1] < targets[0] or changed[0] > targets[-1]:
             return
         truths = np.intersect1d(changed, targets)
         measured = step.entry.history.measured(truths)

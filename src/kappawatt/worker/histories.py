@@ -22,8 +22,11 @@ from kappawatt.forecasting.calendar import DAY, Times
 from kappawatt.forecasting.forecaster import UNNAMED, Forecaster
 from kappawatt.forecasting.grid import (
     COARSER,
+    CONFIRMABLE,
+    CONFIRMED,
     FINER,
     NOT_EARLY,
+    is_no_span,
     length_of,
     shown_most,
     spaced_otherwise,
@@ -92,6 +95,8 @@ class Step:
         The series' event clock before and after.
     changed : ndarray of datetime64[ms]
         Starts of the intervals whose value is new or another.
+    confirmed : ndarray of datetime64[ms]
+        Starts of the intervals whose value was said to be real, and was not before.
     available_at : datetime64[ms]
         When, by the event clock, late values of this message became known.
     """
@@ -101,6 +106,7 @@ class Step:
     before: np.datetime64 | None
     after: np.datetime64 | None
     changed: Times
+    confirmed: Times
     available_at: np.datetime64
 
 
@@ -178,6 +184,11 @@ class Histories:
                     start = f"{columns['interval_start'][place]}Z"
                     yield Rejection(int(own[place]), "out_of_range", "interval_start", start, allowed)
                 refused |= mask
+            no_span = _no_span(columns, step) & ~refused
+            for place in np.flatnonzero(no_span).tolist():
+                until = f"{columns[CONFIRMED][place]}Z"
+                yield Rejection(int(own[place]), "out_of_range", CONFIRMED, until, CONFIRMABLE.format(step))
+            refused |= no_span
             if not refused.all():
                 yield self._note(name, entry, {n: column[~refused] for n, column in columns.items()})
 
@@ -246,7 +257,7 @@ class Histories:
             return entry
         again = Entry(self._new(name, history.time_zone, length), entry.notes)
         for noted in young.noted:
-            fits = ~again.history.off_grid(noted["interval_start"])
+            fits = ~again.history.off_grid(noted["interval_start"]) & ~_no_span(noted, length)
             if fits.any():
                 self._note(name, again, {n: column[fits] for n, column in noted.items()})
         if said is None:
@@ -275,7 +286,11 @@ class Histories:
         covariates = {n: columns[n] for n in forecaster.covariates if n in columns}
         self._grow_up(entry, columns)
         changed = history.add(starts, columns[forecaster.target], known, covariates)
-        return Step(name, entry, before, history.clock, changed, moment)
+        confirmed = changed[:0]
+        if CONFIRMED in columns and history.clock is not None:
+            spans = np.flatnonzero(~np.isnat(columns[CONFIRMED]))
+            confirmed = history.confirm(starts[spans], columns[CONFIRMED][spans], known[spans])
+        return Step(name, entry, before, history.clock, changed, confirmed, moment)
 
     def _see(self, young: _Young, columns: Columns, early: NDArray[np.bool_]) -> None:
         """Keep where a young series' intervals begin, whatever of them fits by now."""
@@ -294,3 +309,10 @@ class Histories:
     def _new(self, name: str, time_zone: str, step: int) -> History:
         kept = self._forecaster.depth + CORRECTABLE
         return History(name, time_zone, step, most=int(kept / np.timedelta64(step * 1000, "ms")))
+
+
+def _no_span(columns: Columns, step: int) -> NDArray[np.bool_]:
+    """Which rows confirm something else than a span of whole intervals."""
+    until = columns.get(CONFIRMED)
+    starts = columns["interval_start"]
+    return np.zeros(len(starts), np.bool_) if until is None else is_no_span(starts, until, step)
