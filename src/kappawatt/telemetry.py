@@ -58,6 +58,12 @@ class Telemetry:
             ["service", "door", "reason"],
             registry=registry,
         )
+        self.suspect_values = Counter(
+            "kappawatt_suspect_values",
+            "Measurements of the last five weeks taken for missing, by why, once in each forecast",
+            ["service", "door", "why"],
+            registry=registry,
+        )
         self.batch_rows = Histogram(
             "kappawatt_batch_rows", "Rows answered as one batch", ["service"], buckets=ROWS, registry=registry
         )
@@ -117,6 +123,11 @@ class Telemetry:
     def ended(self, reason: str) -> None:
         """Note that a connection was ended that a client had not finished with."""
         self.connections_ended.labels(self.service, reason).inc()
+
+    def suspects(self, door: str, by_why: Mapping[str, int]) -> None:
+        """Note how many measurements forecasts took for missing, by why."""
+        for why, count in by_why.items():
+            self.suspect_values.labels(self.service, door, why).inc(count)
 
     def lags(self, lags: Mapping[tuple[str, int], int]) -> None:
         """Note the lag of each partition that is held now, by topic and number; others are forgotten."""

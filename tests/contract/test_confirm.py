@@ -278,3 +278,30 @@ def test_of_a_meter_a_still_day_that_was_real_is_believed() -> None:
 
     assert suspect["suspect"] == 3 * day
     assert (confirmed.status_code, confirmed.json["suspect"], confirmed.json["filled"]) == (200, 0, 0)
+
+
+def test_metrics_say_how_many_values_forecasts_took_for_missing(
+    bus: Bus, model: ForecastModel, service: FlaskClient
+) -> None:
+    starts, values = zone(NOON)
+    put(bus, starts, values)
+    before = service.get("/metrics").text
+
+    asked(service, starts, values)
+    outcome = Forecasting(bus, model, load.STREAM, output=FORECASTS).answer(list(everything(bus, READINGS)))
+
+    said = 'kappawatt_suspect_values_total{door="http",service="hourly-load",why="spike"} '
+    counts = [float(text.partition(said)[2].partition("\n")[0] or 0) for text in (before, service.get("/metrics").text)]
+    assert counts[1] == counts[0] + 1
+    assert dict(outcome.suspects) == {"spike": 1}
+
+
+def test_rows_are_counted_as_other_requests_are(service: FlaskClient) -> None:
+    starts, values = zone(NOON)
+    rows = [{"interval_start": f"{t}Z", "load": v} for t, v in zip(starts, values.tolist(), strict=True)]
+    rows += [{"interval_start": f"{NOON + i * HOUR}Z"} for i in range(3)]
+    said = 'kappawatt_suspect_values_total{door="sagemaker",service="hourly-load",why="spike"} 1.0'
+
+    assert service.post("/invocations", json=rows).status_code == 200
+
+    assert said in service.get("/metrics").text

@@ -137,6 +137,8 @@ class Answer:
         Who answered.
     unlisted : mapping of str to int
         How many more rejections there are of each code.
+    suspects : mapping of str to int
+        Of forecasts: how many measurements were taken for missing, by why, each once a forecast.
     """
 
     columns: Columns
@@ -145,6 +147,7 @@ class Answer:
     model: str
     version: str
     unlisted: Mapping[str, int] = field(default_factory=dict)
+    suspects: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.valid)

@@ -8,6 +8,7 @@ target window, by default the whole local day after the history ends, as known a
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +81,14 @@ class Issued:
     def suspect(self) -> int:
         """Measurements of the last five weeks that were taken for missing."""
         return sum(suspect.count for suspect in self.past.suspects)
+
+    @property
+    def suspects(self) -> Counter[str]:
+        """The same, by why."""
+        found: Counter[str] = Counter()
+        for suspect in self.past.suspects:
+            found[suspect.why] += suspect.count
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,12 +131,19 @@ class _Rows:
         self._valid = batch.valid.copy()
         self._rejections: list[Rejection] = list(batch.rejections)
         self._unlisted = Counter(batch.unlisted)
+        self._suspects: Counter[str] = Counter()
         self._asked = 0
 
     def result(self) -> Answer:
         rejections = tuple(sorted(self._rejections, key=lambda r: r.row))
         return Answer(
-            self._columns, self._valid, rejections, self._model.name, self._model.version, dict(self._unlisted)
+            self._columns,
+            self._valid,
+            rejections,
+            self._model.name,
+            self._model.version,
+            dict(self._unlisted),
+            dict(self._suspects),
         )
 
     def add_series(self, key: str, rows: NDArray[np.intp]) -> None:
@@ -250,6 +257,7 @@ class _Rows:
         except HistoryInsufficient as error:
             self._refuse_for(rows, "history_gap", error)
             return
+        self._suspects += issued.suspects
         self._fill(rows, place, issued)
 
     def _fill(self, rows: NDArray[np.intp], place: NDArray[np.intp], issued: Issued) -> None:

@@ -121,6 +121,7 @@ class Forecasting:
         self._slice_seconds = slice_seconds
         self._clocks = [parse_clock(text) for text in model.predictor.issue_times]
         self._partitions: dict[tuple[str, int], _Partition] = {}
+        self._suspects: Counter[str] = Counter()  # of the forecasts to publish for the poll at hand
 
     @property
     def series(self) -> int:
@@ -136,6 +137,7 @@ class Forecasting:
             Histories are not read up to these messages yet; nothing of them was taken.
         """
         outcome = Outcome()
+        self._suspects = outcome.suspects
         first = {(r.topic, r.partition): r for r in reversed(polled)}
         for records in first.values():  # all before anything is taken: this may take several polls
             self._partition(records)
@@ -326,6 +328,7 @@ class Forecasting:
             return
         if available_at != forecast.issue_time and self._same_as_before(entry, forecast, available_at, issued):
             return
+        self._suspects.update(issued.suspects)
         document = forecast_document(self.model, issued, available_at, origin["source_log"])
         yield forecast_message(self.output, document, origin, carried)
 

@@ -30,6 +30,8 @@ class Outcome:
         How many more reasons there are of each code.
     first_refused : str
         Place of the message that `refused[0]` is about, `topic[partition]@offset`; empty if there is none.
+    suspects : Counter of str
+        How many measurements its forecasts took for missing, by why.
     internal : int
         Messages that could not be answered for an error of ours.
     """
@@ -38,6 +40,7 @@ class Outcome:
     rows: int = 0
     refused: list[Rejection] = field(default_factory=list)
     unlisted: Counter[str] = field(default_factory=Counter)
+    suspects: Counter[str] = field(default_factory=Counter)
     refused_rows: int = 0
     first_refused: str = ""
     internal: int = 0
@@ -63,6 +66,7 @@ class Outcome:
         self.refused_rows += more.refused_rows
         self.internal += more.internal
         self.unlisted += more.unlisted
+        self.suspects += more.suspects
         self.event_times += more.event_times
 
 

@@ -229,6 +229,7 @@ class Worker:
         self._telemetry.batch_rows.labels(service).observe(outcome.rows)
         for code, count in (Counter(r.code for r in outcome.refused) + outcome.unlisted).items():
             self._telemetry.rejections.labels(service, "bus", code).inc(count)
+        self._telemetry.suspects("bus", outcome.suspects)
         if outcome.internal:
             self._last_internal = next(r.message for r in outcome.refused if r.code == INTERNAL)[:200]
         if outcome.refused:

@@ -135,6 +135,7 @@ def test_rows_reasons_and_ages_are_counted(
     outcome = Outcome(rows=7, event_times=[np.array([1_700_000_000_000]), np.array([1_700_000_012_000])])
     outcome.refuse(records(b"x"), 0, [Rejection(0, "out_of_range", "a", 1, "less")], 3)
     outcome.unlisted = Counter({"out_of_range": 2})
+    outcome.suspects = Counter({"spike": 2})
 
     step(worker, Polls([records(b"x")]), lambda: outcome)
 
@@ -142,6 +143,7 @@ def test_rows_reasons_and_ages_are_counted(
     assert worker.answered == 7
     assert 'kappawatt_rows_total{door="bus",service="fake-power"} 4.0' in text
     assert 'kappawatt_rejections_total{door="bus",reason="out_of_range",service="fake-power"} 3.0' in text
+    assert 'kappawatt_suspect_values_total{door="bus",service="fake-power",why="spike"} 2.0' in text
     assert 'kappawatt_batch_rows_sum{service="fake-power"} 7.0' in text
     assert 'kappawatt_event_to_prediction_seconds_sum{service="fake-power"} 10.0' in text  # none comes from the future
     assert 'kappawatt_event_to_prediction_seconds_count{service="fake-power"} 2.0' in text

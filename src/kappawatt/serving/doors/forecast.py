@@ -69,6 +69,7 @@ def add_routes(
         as_of = None if document.get("issue_time") is not None else EVER
         issued = model.issue(history.until(issue_time, as_of), targets)
         context.telemetry.rows_at("http").inc(len(targets))
+        context.telemetry.suspects("http", issued.suspects)
         answer = forecast_document(model, issued, as_instant(issue_time))
         return Response(orjson.dumps(answer), content_type=JSON)
 

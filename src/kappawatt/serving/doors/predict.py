@@ -119,6 +119,7 @@ def count(telemetry: Telemetry, answer: Answer, door: str) -> None:
     telemetry.rows_at(door).inc(len(answer))
     for code, found in answer.refused.items() if answer.rejections else ():
         telemetry.rejections.labels(service, door, code).inc(found)
+    telemetry.suspects(door, answer.suspects)
 
 
 def respond(answer: Answer, form: str, accept: str) -> Response:
