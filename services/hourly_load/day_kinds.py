@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt.forecasting.calendar import zone_meant, zone_table
+from kappawatt.forecasting.holidays import NO_HOLIDAYS, OF_THE_ZONE
 
-__all__ = ["ORDINARY", "DayKinds", "Place", "day_kinds", "knows_holidays", "place_of", "solar_elevation"]
+__all__ = ["ORDINARY", "DayKinds", "Place", "day_kinds", "holidays_of", "knows_holidays", "place_of", "solar_elevation"]
 
 ORDINARY = -1
 MARGIN = 12  # days beyond the asked span, so that neighbours of its ends have a kind
@@ -87,28 +88,44 @@ def _degrees(text: str, digits: int) -> float:
     return sign * (int(number[:digits]) + int(minutes) / 60 + int(seconds) / 3600)
 
 
+def holidays_of(zone: str, said: str = OF_THE_ZONE) -> str | None:
+    """Return whose holidays a series has: those that are said, else those of its time zone's country, if it has one.
+
+    Examples
+    --------
+    >>> holidays_of("Europe/Berlin"), holidays_of("UTC", "DE-BY"), holidays_of("Europe/Berlin", "none")
+    ('DE', 'DE-BY', None)
+    """
+    if said == NO_HOLIDAYS:
+        return None
+    return said or place_of(zone).country
+
+
 @lru_cache(maxsize=512)
 def _holidays(country: str, year: int) -> dict[np.datetime64, str]:
-    """Public holidays of a country in a year; none where the library does not know it."""
+    """Public holidays of a country, or of a subdivision (`DE-BY`), in a year; none where the library knows none."""
     import holidays
 
+    name, _, subdivision = country.partition("-")
     try:
-        found = holidays.country_holidays(country, years=year)
+        found = holidays.country_holidays(name, subdiv=subdivision or None, years=year)
     except NotImplementedError:
         return {}
     return {np.datetime64(day, "D"): str(name) for day, name in found.items() if day.year == year}
 
 
-def knows_holidays(zone: str) -> bool:
-    """Whether a time zone names a country whose holidays are known.
+def knows_holidays(zone: str, said: str = OF_THE_ZONE) -> bool:
+    """Whether it is known which holidays a series has: that there are none, too, if that is said.
 
     Examples
     --------
     >>> knows_holidays("Europe/Berlin"), knows_holidays("UTC")
     (True, False)
     """
-    country = place_of(zone).country
-    return country is not None and bool(_holidays(country, 2024))  # any year: the library knows a country or does not
+    country = holidays_of(zone, said)
+    if country is None:
+        return said == NO_HOLIDAYS
+    return bool(_holidays(country, 2024))  # any year: the library knows a country or does not
 
 
 @lru_cache(maxsize=64)

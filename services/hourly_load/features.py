@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kappawatt.forecasting.calendar import HOUR, Times, to_utc
 from kappawatt.forecasting.history import Past
 
-from .day_kinds import ORDINARY, DayKinds, day_kinds, place_of, solar_elevation
+from .day_kinds import ORDINARY, DayKinds, day_kinds, holidays_of, place_of, solar_elevation
 from .wall_clock import HOURS, Cells, WallClock, read_cells, wall_clock
 
 __all__ = [
@@ -186,7 +186,7 @@ class _Builder:
         self._columns: dict[str, NDArray[np.float64]] = {}
         last = clock.first + int(max(self._day.max(initial=0), len(self._log) // HOURS))
         self._place = place_of(clock.time_zone)
-        self._kinds: DayKinds = day_kinds(clock.first, last, self._place.country)
+        self._kinds: DayKinds = day_kinds(clock.first, last, holidays_of(clock.time_zone, clock.holidays))
         self._shift = int((clock.first - self._kinds.first).astype(int))  # day 0's position among the kinds
 
     def rows(self) -> Rows:

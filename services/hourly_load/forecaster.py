@@ -38,7 +38,7 @@ def forecast(fitted: Fitted | Classic, past: Past, targets: Times) -> Fan:
     """
     asked_at, past = past.issue_time, replace(past, issue_time=min(past.issue_time, past.end))
     fan = fitted.forecast(past, targets) if past.step == STEP else _within(fitted, past, targets, asked_at)
-    return fan if knows_holidays(past.time_zone) else replace(fan, warnings=(*fan.warnings, NO_HOLIDAYS))
+    return fan if knows_holidays(past.time_zone, past.holidays) else replace(fan, warnings=(*fan.warnings, NO_HOLIDAYS))
 
 
 def _within(fitted: Fitted | Classic, past: Past, targets: Times, issue_time: Instant) -> Fan:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import HOUR, Times, to_local
 from kappawatt.forecasting.history import Past
+from kappawatt.forecasting.holidays import OF_THE_ZONE
 
 __all__ = ["HOURS", "WallClock", "cells_of_days", "read_cells", "wall_clock"]
 
@@ -47,6 +48,8 @@ class WallClock:
         Temperature of each [degC]: the newest that is known, and what was known twelve hours before each hour began.
     issue : int
         First cell that is not wholly known at the issue time.
+    holidays : str
+        Whose, as said of the series; empty are those of the time zone's country.
     """
 
     time_zone: str
@@ -57,6 +60,7 @@ class WallClock:
     weather: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     ahead: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     issue: int = 0
+    holidays: str = OF_THE_ZONE
 
     def cells(self, times: Times) -> Cells:
         """Return the cell each instant lies in."""
@@ -100,6 +104,7 @@ def wall_clock(past: Past) -> WallClock:
         _side_by_side(cell, [columns[name] for name in stations]),
         _side_by_side(cell, [past.ahead.get(name, np.empty(0)) for name in stations]),
         issue,
+        past.holidays,
     )
 
 

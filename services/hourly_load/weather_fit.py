@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .boosting import SMALLEST_SPREAD, TREES, boost, predicted, reference_of
 from .correction import LOOKS_BACK, OUTLIER, fit_correction
-from .day_kinds import day_kinds, place_of
+from .day_kinds import day_kinds, holidays_of
 from .response import fit_response, small_error
 from .temperature import DAYS, Course, course_of
 from .wall_clock import HOURS, Cells, WallClock, cells_of_days
@@ -102,7 +102,8 @@ def _usable(course: Course, days: Cells, load: Matrix) -> tuple[Cells, Matrix]:
 
 def _special_names(clock: WallClock) -> tuple[str, ...]:
     """Return the special days of the series' span, each of which gets a term."""
-    kinds = day_kinds(clock.first, clock.first + len(clock.log_load) // HOURS, place_of(clock.time_zone).country)
+    country = holidays_of(clock.time_zone, clock.holidays)
+    kinds = day_kinds(clock.first, clock.first + len(clock.log_load) // HOURS, country)
     return tuple(sorted(kinds.names))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .boosting import SMALLEST_SPREAD
 from .correction import LOOKS_BACK, Correction
-from .day_kinds import day_kinds, place_of
+from .day_kinds import day_kinds, holidays_of
 from .features import FEATURE_NAMES, rows_of_cells
 from .response import Days, Response, days_of
 from .temperature import Course, average, course_of, smoothed
@@ -131,7 +131,7 @@ def calendar_of(clock: WallClock, days: Cells, names: tuple[str, ...]) -> Days:
 
 
 def _country(clock: WallClock) -> str | None:
-    return place_of(clock.time_zone).country
+    return holidays_of(clock.time_zone, clock.holidays)
 
 
 def tree_rows(clock: WallClock, paths: Matrix, linear: Matrix, days: Cells, lead: int) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ from kappawatt.forecasting.calendar import DAY, HOUR, Times, to_local, utc_offse
 from kappawatt.forecasting.fan import Fan
 from kappawatt.forecasting.history import Past
 
-from .day_kinds import day_kinds, place_of
+from .day_kinds import day_kinds, holidays_of
 from .wall_clock import HOURS, STEP
 
 __all__ = ["forecast_within", "hours_of", "smooth_course"]
@@ -119,7 +119,8 @@ class _Inside:
 
     Parameters
     ----------
-    zone : str
+    zone, holidays : str
+        Of the series.
     n : int
         Intervals of an hour.
     lowest : float
@@ -131,6 +132,7 @@ class _Inside:
     """
 
     zone: str
+    holidays: str
     n: int
     lowest: float
     shapes: Matrix
@@ -150,7 +152,7 @@ class _Inside:
         with np.errstate(invalid="ignore", divide="ignore"):
             beside = (values - smooth_course(means, n)) / measure[:, None]
         beside[~np.isfinite(beside).all(axis=1)] = np.nan
-        hour, is_off = _hours_and_kinds(starts, past.time_zone)
+        hour, is_off = _hours_and_kinds(starts, past.time_zone, past.holidays)
         shapes = np.zeros((2, HOURS, n))
         for kind in (0, 1):
             for at in range(HOURS):
@@ -161,7 +163,7 @@ class _Inside:
         for at in range(HOURS):
             near = np.abs((hour - at + HOURS // 2) % HOURS - HOURS // 2) <= 1
             deviations.append(left[near & is_known].ravel())
-        return _Inside(past.time_zone, n, lowest, shapes, tuple(deviations))
+        return _Inside(past.time_zone, past.holidays, n, lowest, shapes, tuple(deviations))
 
     def measure(self, means: Vector) -> Vector:
         """Return what shapes and deviations are multiples of, for hours of a mean load."""
@@ -173,13 +175,13 @@ class _Inside:
         before = [_neighbour(known, hours[0], -k, means[0]) for k in (2, 1)]
         after = [_neighbour(known, hours[-1], k, means[-1]) for k in (1, 2)]
         smooth = smooth_course(np.concatenate([before, means, after]), self.n)[2:-2]
-        hour, is_off = _hours_and_kinds(hours, self.zone)
+        hour, is_off = _hours_and_kinds(hours, self.zone, self.holidays)
         course: Matrix = smooth + self.shapes[is_off.astype(np.intp), hour] * self.measure(means)[:, None]
         return course
 
     def scatter_at(self, hours: Times, levels: Vector) -> Matrix:
         """Return quantiles of what is left around their median, shape (n_hours, n_levels)."""
-        hour, _ = _hours_and_kinds(hours, self.zone)
+        hour, _ = _hours_and_kinds(hours, self.zone, self.holidays)
         found = np.zeros((HOURS, len(levels)))
         for at in np.unique(hour).tolist():
             if len(self.deviations[at]):
@@ -224,11 +226,11 @@ def _shape(all_days: Matrix, own_days: Matrix) -> Vector:
     return shape
 
 
-def _hours_and_kinds(starts: Times, zone: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _hours_and_kinds(starts: Times, zone: str, holidays: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Hour of the local day of each hour, and whether most people are off work that day."""
     wall = to_local(starts, zone)
     date = wall.astype("datetime64[D]")
-    kinds = day_kinds(date.min(), date.max(), place_of(zone).country)
+    kinds = day_kinds(date.min(), date.max(), holidays_of(zone, holidays))
     hour = ((wall - date) // HOUR).astype(np.int64)
     return hour, kinds.off[(date - kinds.first).astype(np.int64)]
 

@@ -72,6 +72,17 @@ def _envelopes(text: str) -> Mapping[str, str]:
     return found
 
 
+def _holidays(text: str) -> Mapping[str | None, str]:
+    found: dict[str | None, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        left, equals, right = (word.strip() for word in part.rpartition("="))
+        key = left if equals else None
+        if not right or key == "" or key in found:
+            raise ValueError("allowed HOLIDAYS or SERIES=HOLIDAYS, comma separated, each series once")
+        found[key] = right
+    return found
+
+
 def _path(text: str) -> Path | None:
     return Path(text) if text else None
 
@@ -170,6 +181,13 @@ class Settings:
         1,
         "local days after that of its issue time that a forecast covers where there are such updates",
         _number(0, 7),
+    )
+    holidays: Mapping[str | None, str] = _setting(
+        {},
+        "whose public holidays series of the bus have whose rows do not say: a country (`DE`), a subdivision (`DE-BY`) "
+        "or `none`; `SERIES=` before it means that one alone, several comma separated; empty are those of the time "
+        "zone's country. `serve` and `consume` need the same",
+        _holidays,
     )
     follow_histories: bool = _setting(
         True,

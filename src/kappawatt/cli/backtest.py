@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -27,6 +28,7 @@ from kappawatt.evaluation.backtest import SHIPPED, WEATHER, Plan, Result, Rollin
 from kappawatt.evaluation.leads import ALL, leads_of, run_leads
 from kappawatt.evaluation.peers import score_peers
 from kappawatt.forecasting.forecaster import Forecaster
+from kappawatt.forecasting.holidays import HOLIDAYS, holidays_named
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 
@@ -96,6 +98,12 @@ SCORES_SHOWN = (
     help="What to do with a file's weather: leave it out, take its columns of forecasts as known from noon of the day "
     "before, or take measured weather as if it had been forecast.",
 )
+@click.option(
+    "--holidays",
+    default="",
+    metavar="DE|DE-BY|none",
+    help="Whose public holidays the series have; those of the time zone's country if absent.",
+)
 @click.option("--key", default="", help="Name of the series; the file's own if absent.")
 @reading_options
 @click.option("--allow-refused", is_flag=True, help="End with 0 though rows of the file were refused.")
@@ -145,6 +153,7 @@ def backtest_file(
     known: str,
     weather: str,
     key: str,
+    holidays: str = "",
     lead: str | None = None,
     report: Path | None,
     folder: Path,
@@ -162,6 +171,10 @@ def backtest_file(
     options = options_of(said, key)
     found = read_file(data, options, service.stream)
     series = found.series
+    if holidays:
+        if HOLIDAYS not in forecaster.request.names:
+            raise SettingInvalid.of("--holidays", holidays, f"nothing: {service.name} knows no holidays")
+        series = [replace(one, holidays=holidays_named(holidays, "--holidays")) for one in series]
     tell_reading(found)
     _check_series(series, forecaster, known)
     if any(one.covariates for one in series) and weather == "none":
@@ -183,7 +196,7 @@ def backtest_file(
         shutil.rmtree(folder, ignore_errors=True)
     content = hashlib.sha256(data.read_bytes()).hexdigest()
     try:
-        own = fingerprint(service, content + repr(options) + weather)
+        own = fingerprint(service, content + repr(options) + weather + holidays)
         result = _run(service, rolling, series, plan, folder, own, lead)
     except KeyboardInterrupt:
         click.echo("\nstopped; the same command goes on where it was", err=True)

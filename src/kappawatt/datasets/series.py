@@ -12,6 +12,7 @@ from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import Times
 from kappawatt.forecasting.gaps import fill_inside
 from kappawatt.forecasting.history import History, Past
+from kappawatt.forecasting.holidays import OF_THE_ZONE
 from kappawatt.forecasting.suspects import without_suspects
 from kappawatt.streams.stream import Stream
 
@@ -83,6 +84,8 @@ class SeriesFile:
         What somebody else forecast of the values, by the column's name; NaN where unknown. No model reads it.
     problems : tuple of Problem
         Rows that are in no series. A file's problems stand with its first series, so that each counts once.
+    holidays : str
+        Whose public holidays it has, as whoever reads the file says; empty are those of the time zone's country.
     stream : Stream
         Whose readings these are.
     """
@@ -96,6 +99,7 @@ class SeriesFile:
     covariates: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     forecasts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    holidays: str = OF_THE_ZONE
     stream: Stream = field(kw_only=True)
 
     def __len__(self) -> int:
@@ -122,6 +126,6 @@ def past_of(series: SeriesFile) -> Past:
 
     Not its weather: when was it known?
     """
-    history = History(series.key, series.time_zone, series.step)
+    history = History(series.key, series.time_zone, series.step, holidays=series.holidays)
     history.add(series.starts, series.values)
     return fill_inside(without_suspects(history.until(history.known_until()), series.stream.suspect_rules))

@@ -212,7 +212,7 @@ def said_of_run(forecaster: Forecaster, plan: Plan, histories: Sequence[History]
 
 def history_of_file(one: SeriesFile, plan: Plan) -> History:
     """Return a file's series with what was known when, as the plan has it."""
-    history = History(one.key, one.time_zone, one.step)
+    history = History(one.key, one.time_zone, one.step, holidays=one.holidays)
     if plan.known == "published":
         history.add(one.starts, one.values, one.known)
     else:  # only the newest revision counts; it stands last

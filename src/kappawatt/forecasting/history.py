@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid
 from kappawatt.forecasting.calendar import Instant, Times, as_instant, utc_offset
 from kappawatt.forecasting.grid import CONFIRMED
+from kappawatt.forecasting.holidays import OF_THE_ZONE
 
 __all__ = ["AHEAD_INTERVALS", "History", "Past", "Suspect", "intervals_ahead"]
 
@@ -84,6 +85,8 @@ class Past:
         Measurements of the last five weeks that were taken for missing.
     confirmed : ndarray of datetime64[ms]
         Starts of the intervals whose value somebody who knows has said was real: never suspect.
+    holidays : str
+        Whose public holidays it has: `DE`, `DE-BY`, `none`; empty are those of the time zone's country.
     """
 
     key: str
@@ -97,6 +100,7 @@ class Past:
     filled: int = 0
     suspects: tuple[Suspect, ...] = ()
     confirmed: Times = field(default_factory=lambda: np.empty(0, "datetime64[ms]"))
+    holidays: str = OF_THE_ZONE
 
     def __len__(self) -> int:
         return len(self.values)
@@ -256,9 +260,13 @@ class History:
         Length of an interval [s]. The first value says where on the clock intervals begin; all others follow it.
     most : int
         Intervals kept; the oldest are forgotten.
+    holidays : str
+        Whose public holidays it has while nothing else is said, see `Past`.
     """
 
-    def __init__(self, key: str, time_zone: str, step: int, *, most: int = MOST_INTERVALS) -> None:
+    def __init__(
+        self, key: str, time_zone: str, step: int, *, most: int = MOST_INTERVALS, holidays: str = OF_THE_ZONE
+    ) -> None:
         self.key = key
         self.time_zone = time_zone
         self.step = step
@@ -270,6 +278,7 @@ class History:
         self._target = _Track(np.empty(0))
         self._covariates: dict[str, _Track] = {}
         self._confirmed: list[_Confirmed] = []
+        self._holidays = [(BEGINNING, holidays)]  # and when each was said
         self._lock = threading.Lock()  # a server reads while its follower writes
         self._end = BEGINNING  # number after the newest interval with a value
 
@@ -345,6 +354,18 @@ class History:
         for name, column in covariates.items():
             self._add_covariate(name, numbers, np.asarray(column, np.float64), when)
         return (np.unique(changed) * self._unit + phase).astype("datetime64[ms]")
+
+    @property
+    def holidays(self) -> str:
+        """Whose holidays it has by now, see `Past`."""
+        return self._holidays[-1][1]
+
+    def has_holidays(self, name: str, known: Instant | None = None) -> None:
+        """Note whose holidays it has from a moment on; without one it always had them."""
+        with self._lock:
+            if name != self.holidays:
+                at = BEGINNING if known is None else int(as_instant(known).astype(np.int64))
+                insort(self._holidays, (at, name), key=lambda said: said[0])
 
     def confirm(self, starts: Times, until: Times, known: Times | None = None) -> Times:
         """Note that the values of some spans were real, as they are now.
@@ -553,6 +574,7 @@ class History:
             np.datetime64(issue, "ms"),
             covariates,
             ahead,
+            holidays=[name for known, name in self._holidays if known <= at][-1],
             confirmed=self._start_of(self._base + first) + confirmed * np.timedelta64(self._unit, "ms"),
         )
 

@@ -26,11 +26,12 @@ from kappawatt.forecasting.fan import level_name
 from kappawatt.forecasting.forecaster import EVER, LEAD_TIME, UNNAMED, Forecaster, Issued, Lookup, iso
 from kappawatt.forecasting.grid import CONFIRMABLE, CONFIRMED, is_no_span, length_of, listed, off_clock, said_length
 from kappawatt.forecasting.history import History, Past
-from kappawatt.forecasting.request import read_forecast_request
+from kappawatt.forecasting.holidays import HOLIDAYS, OF_THE_ZONE, holidays_named
+from kappawatt.forecasting.request import read_forecast_request, require_same_holidays
 from kappawatt.models.artifact import Artifact, Manifest
 from kappawatt.models.opening import opening
 
-__all__ = ["ForecastModel", "history_of", "is_asked", "open_forecaster", "zone_of"]
+__all__ = ["ForecastModel", "history_of", "holidays_of", "is_asked", "open_forecaster", "zone_of"]
 
 MOST_TOGETHER = 1_000  # forecasts of a request, of all its series: each takes some milliseconds
 EXAMPLE_TOLERANCE = 1e-5  # relative; another CPU may round a sum differently
@@ -216,6 +217,7 @@ class _Rows:
             said = said_length(columns.get("interval_seconds"), forecaster.steps)
             if said not in (None, known.step):
                 raise PayloadInvalid.of("interval_seconds", f"{said}", f"{known.step}, which the series has")
+            require_same_holidays(holidays_of(columns), known)
             return known
         return history_of(key, columns, forecaster)
 
@@ -301,7 +303,7 @@ def history_of(key: str, columns: Mapping[str, NDArray[Any]], forecaster: Foreca
         The rows are on no grid of an interval that can be forecast, or name no time zone.
     """
     zone, step = zone_of(columns, forecaster), _step(columns, forecaster)
-    history = History(key, zone, step)
+    history = History(key, zone, step, holidays=holidays_of(columns))
     says = [name for name in (forecaster.target, *forecaster.covariates) if name in columns]
     rows = np.flatnonzero(np.any([~np.isnan(columns[name]) for name in says], axis=0))
     known = columns.get("available_at")
@@ -356,6 +358,18 @@ def zone_of(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster, absent:
     """
     named = [zone for zone in columns.get("time_zone", ()) if zone is not None]
     return zone_named(named[0]) if named else absent or forecaster.time_zone
+
+
+def holidays_of(columns: Mapping[str, NDArray[Any]]) -> str:
+    """Return whose holidays rows of one series name first, see `Past`.
+
+    Raises
+    ------
+    SettingInvalid
+        Nobody knows them.
+    """
+    named = [name for name in columns.get(HOLIDAYS, ()) if name is not None]
+    return holidays_named(named[0]) if named else OF_THE_ZONE
 
 
 def _step(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster) -> int:

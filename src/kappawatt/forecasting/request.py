@@ -16,9 +16,18 @@ from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, zone_mea
 from kappawatt.forecasting.forecaster import UNNAMED, Forecaster, Lookup
 from kappawatt.forecasting.grid import CONFIRMED, is_no_span, listed
 from kappawatt.forecasting.history import History
+from kappawatt.forecasting.holidays import HOLIDAYS, OF_THE_ZONE, holidays_named
 from kappawatt.forecasting.window import intervals_from
 
-__all__ = ["SPANS", "example_request", "moment_of", "read_forecast_request", "request_schema", "span_of"]
+__all__ = [
+    "SPANS",
+    "example_request",
+    "moment_of",
+    "read_forecast_request",
+    "request_schema",
+    "require_same_holidays",
+    "span_of",
+]
 
 MOST_VALUES = 200_000
 EXAMPLE_DAYS = 21
@@ -56,7 +65,7 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
     step: dict[str, Any] = {"type": "integer", "enum": list(forecaster.steps)}
     if forecaster.supposed_step is not None:
         step["default"] = forecaster.supposed_step
-    can_confirm = CONFIRMED in forecaster.request.names
+    can_confirm, has_holidays = (name in forecaster.request.names for name in (CONFIRMED, HOLIDAYS))
     history = {
         **track,
         "properties": {**track["properties"], "step_seconds": step, **({"confirmed": SPANS} if can_confirm else {})},
@@ -84,6 +93,7 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
         "properties": {
             forecaster.key: forecaster.request.field(forecaster.key).json_schema(),
             "time_zone": forecaster.request.field("time_zone").json_schema(),
+            **({HOLIDAYS: forecaster.request.field(HOLIDAYS).json_schema()} if has_holidays else {}),
             "issue_time": {**moment, "description": "forecast as of then; when the history ends, if absent"},
             **(day if forecaster.window.names_day else {}),
             **(horizon if forecaster.window.within_day else {}),
@@ -174,13 +184,15 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
         zone = _time_zone(document.get("time_zone"), known.time_zone)
         if zone_meant(zone) != zone_meant(known.time_zone):
             raise PayloadInvalid.of("time_zone", repr(zone), f"{known.time_zone}, which the series has")
+        require_same_holidays(_holidays(document.get(HOLIDAYS)), known)
         return known
     track = _object(brought, "history", "confirmed")
     step = _step(track.get("step_seconds", forecaster.supposed_step), forecaster.steps)
     if "confirmed" in track and CONFIRMED not in forecaster.request.names:
         raise PayloadInvalid.of("history.confirmed", "it", f"nothing: {forecaster.name} cannot be told")
     starts, values = _track(track, "history", forecaster.request.field(forecaster.target), step)
-    history = History(key or UNNAMED, _time_zone(document.get("time_zone"), forecaster.time_zone), step)
+    zone = _time_zone(document.get("time_zone"), forecaster.time_zone)
+    history = History(key or UNNAMED, zone, step, holidays=_holidays(document.get(HOLIDAYS)))
     history.add(starts, values)
     _confirm(history, track.get("confirmed"))
     covariates = document.get("covariates") or {}
@@ -244,6 +256,24 @@ def _time_zone(given: Any, absent: str) -> str:
         return zone_named(given)
     except SettingInvalid as error:
         raise PayloadInvalid.of("time_zone", error.got, error.allowed) from None
+
+
+def _holidays(given: Any) -> str:
+    if given is None:
+        return OF_THE_ZONE
+    if not isinstance(given, str):
+        raise PayloadInvalid.of(HOLIDAYS, repr(shorten(given)), "text such as DE or DE-BY, or none")
+    try:
+        return holidays_named(given)
+    except SettingInvalid as error:
+        raise PayloadInvalid.of(HOLIDAYS, error.got, error.allowed) from None
+
+
+def require_same_holidays(said: str, known: History) -> None:
+    """Raise PayloadInvalid if a request says other holidays than the series has that it names."""
+    if said not in (OF_THE_ZONE, known.holidays):
+        own = known.holidays or "nothing, for those of the time zone's country,"
+        raise PayloadInvalid.of(HOLIDAYS, repr(said), f"{own} which the series has; or bring its history")
 
 
 def _object(given: Any, name: str, *also: str) -> dict[str, Any]:

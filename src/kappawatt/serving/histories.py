@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -18,13 +18,14 @@ from kappawatt.columns.batch import Batch
 from kappawatt.errors import TopicUnknown
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.history import History
+from kappawatt.forecasting.holidays import holidays_set
 from kappawatt.messages.readings import decoded_messages
 from kappawatt.serving.service import Context
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 from kappawatt.telemetry import Telemetry
 from kappawatt.worker.heap import Heap
-from kappawatt.worker.histories import Histories
+from kappawatt.worker.histories import NO_SETTING, Histories
 
 __all__ = ["EXTENSION", "HistoryFollower", "KnownHistories", "NoHistories", "follow_histories"]
 
@@ -76,7 +77,10 @@ def follow_histories(context: Context, forecaster: Forecaster, stream: Stream | 
     """Start to keep the histories of a stream, unless there is none or settings say that requests bring theirs."""
     if stream is None or not context.settings.follow_histories:
         return NoHistories()
-    follower = HistoryFollower(_bus_to_follow(context.settings, context.telemetry), stream.readings.name, forecaster)
+    holidays = holidays_set(context.settings.holidays)
+    follower = HistoryFollower(
+        _bus_to_follow(context.settings, context.telemetry), stream.readings.name, forecaster, holidays
+    )
     follower.start()
     context.ready.append(follower.why_behind)
     context.alive.append(follower.why_dead)
@@ -93,14 +97,23 @@ class HistoryFollower(RetryingThread):
         Called in the thread, again after each failure; None means there is none yet.
     source : str
         Topic name.
+    holidays : mapping of str or None to str
+        Whose holidays series have whose rows do not say, see `Histories`.
     """
 
-    def __init__(self, open_bus: Callable[[], Bus | None], source: str, forecaster: Forecaster) -> None:
+    def __init__(
+        self,
+        open_bus: Callable[[], Bus | None],
+        source: str,
+        forecaster: Forecaster,
+        holidays: Mapping[str | None, str] = NO_SETTING,
+    ) -> None:
         super().__init__("histories")
         self._open_bus = open_bus
         self._source = source
         self._forecaster = forecaster
-        self._known = Histories(forecaster)
+        self._holidays = holidays
+        self._known = Histories(forecaster, holidays)
         self._behind = "not looked at the bus yet"
 
     def why_behind(self) -> str | None:
@@ -134,7 +147,9 @@ class HistoryFollower(RetryingThread):
 
     def _read(self, bus: Bus) -> None:
         ends = ends_of(bus, [self._source])
-        histories = Histories(self._forecaster)  # what was read before stays until this one has caught up
+        histories = Histories(
+            self._forecaster, self._holidays
+        )  # what was read before stays until this one has caught up
         reader = bus.reader([self._source], {})
         try:
             heap = Heap()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from kappawatt.serving.doors import open_inference, predict, sagemaker
 from kappawatt.serving.models import Models
 from kappawatt.serving.service import Context, Loop, ModelKind, Service
 from kappawatt.serving.stream_worker import stream_worker
+from kappawatt.worker.histories import NO_SETTING
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -132,6 +134,7 @@ def forecasts(
         block_rows: int,
         forecast_updates: str = "",
         forecast_days: int = 1,
+        holidays: Mapping[str | None, str] = NO_SETTING,
         **patience: Any,
     ) -> Answers:
         from kappawatt.worker.forecasting import Forecasting
@@ -139,7 +142,7 @@ def forecasts(
         from kappawatt.worker.updates import updates_of
 
         updates = updates_of(forecast_updates, forecast_days, forecaster)
-        forecasting = Forecasting(bus, model, stream, output=output, updates=updates, **patience)
+        forecasting = Forecasting(bus, model, stream, output=output, updates=updates, holidays=holidays, **patience)
         return Isolating(forecasting, stream.dead.name, model.name, model.version)
 
     def probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -88,6 +88,7 @@ class AnswersOf(Protocol):
         block_rows: int,
         forecast_updates: str = ...,
         forecast_days: int = ...,
+        holidays: Mapping[str | None, str] = ...,
         alive: Callable[[], None] = ...,
         slice_seconds: float = ...,
     ) -> Answers:
@@ -99,6 +100,7 @@ class AnswersOf(Protocol):
             Answers of one key from which on they travel as a block; 0 never.
         forecast_updates : str, optional
         forecast_days : int, optional
+        holidays : mapping of str or None to str, optional
             As in the settings of these names.
         alive : callable, optional
             Told now and then where reading histories takes minutes.

@@ -11,6 +11,7 @@ from kappawatt.bus import Bus, connect_as
 from kappawatt.bus.standing import say_away
 from kappawatt.columns.memory import keep_few_heaps
 from kappawatt.errors import BusUnreachable
+from kappawatt.forecasting.holidays import holidays_set
 from kappawatt.serving.service import Context, ModelKind
 from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
@@ -36,6 +37,7 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
             most //= 2 + settings.forecast_days
         settings = replace(settings, max_records=min(settings.max_records, most))
     keep_few_heaps()
+    holidays = holidays_set(settings.holidays)
     bus = _open_bus(settings, telemetry)
 
     def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:
@@ -48,6 +50,7 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
             block_rows=settings.block_rows,
             forecast_updates=settings.forecast_updates,
             forecast_days=settings.forecast_days,
+            holidays=holidays,
             alive=telemetry.polled,
             slice_seconds=SLICE_SECONDS,
         )

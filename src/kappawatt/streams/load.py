@@ -9,6 +9,7 @@ from kappawatt.streams import rules
 from kappawatt.streams.series import (
     AVAILABLE_AT,
     CONFIRMED_UNTIL,
+    HOLIDAYS,
     INTERVAL_START,
     ISSUE_TIME,
     TIME_ZONE,
@@ -65,7 +66,18 @@ READING = Schema(
     "LoadReading",
     "One interval of a load zone: its load, or what is known of one to come. In a request, rows with a load are the "
     "history and rows without one are forecast.",
-    (LOAD_ZONE, INTERVAL_START, LOAD, TEMPERATURE, AVAILABLE_AT, CONFIRMED_UNTIL, TIME_ZONE, LENGTH, ISSUE_TIME),
+    (
+        LOAD_ZONE,
+        INTERVAL_START,
+        LOAD,
+        TEMPERATURE,
+        AVAILABLE_AT,
+        CONFIRMED_UNTIL,
+        TIME_ZONE,
+        HOLIDAYS,
+        LENGTH,
+        ISSUE_TIME,
+    ),
 )
 FORECAST = forecast_schema(
     "LoadForecast",

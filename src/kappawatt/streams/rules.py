@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ from kappawatt.columns.schema import shorten
 from kappawatt.errors import SettingInvalid
 from kappawatt.forecasting.calendar import Times, zone_named
 from kappawatt.forecasting.grid import CONFIRMABLE, NOT_EARLY, is_no_span, too_early
+from kappawatt.forecasting.holidays import holidays_named
 from kappawatt.forecasting.registers import daily_resets, never_falls
 from kappawatt.streams.intervals import is_on_the_grid
-from kappawatt.streams.series import CONFIRMED_UNTIL, INTERVAL_START, ISSUE_TIME, TIME_ZONE
+from kappawatt.streams.series import CONFIRMED_UNTIL, HOLIDAYS, INTERVAL_START, ISSUE_TIME, TIME_ZONE
 from kappawatt.streams.stream import Rule, Stream
 
 __all__ = ["OF_SERIES", "by_key", "rules_of", "screened"]
@@ -137,18 +138,29 @@ def confirms_what_was(stream: Stream, batch: Batch, key: str) -> Iterator[Reject
 
 def is_in_a_time_zone(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
     """A time zone that is named exists."""
-    allowed: dict[str, str | None] = {}  # None: it exists
-    for row, zone in enumerate(batch.columns[TIME_ZONE.name]):
-        if zone is not None and zone not in allowed:
-            allowed[zone] = _why_no_zone(zone)
-        why = None if zone is None else allowed[zone]
+    yield from _unknown(batch, TIME_ZONE.name, zone_named)
+
+
+def has_known_holidays(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
+    """Holidays that are named are some country's, or none."""
+    if HOLIDAYS.name in batch.columns:
+        yield from _unknown(batch, HOLIDAYS.name, holidays_named)
+
+
+def _unknown(batch: Batch, field: str, named: Callable[[str], str]) -> Iterator[Rejection]:
+    """Rows with a name that is none."""
+    allowed: dict[str, str | None] = {}  # None: it is one
+    for row, name in enumerate(batch.columns[field]):
+        if name is not None and name not in allowed:
+            allowed[name] = _why_none(name, named)
+        why = None if name is None else allowed[name]
         if why is not None:
-            yield Rejection(row, "out_of_range", TIME_ZONE.name, shorten(zone), why)
+            yield Rejection(row, "out_of_range", field, shorten(name), why)
 
 
-def _why_no_zone(zone: str) -> str | None:
+def _why_none(name: str, named: Callable[[str], str]) -> str | None:
     try:
-        zone_named(zone)
+        named(name)
     except SettingInvalid as error:
         return error.allowed
     return None
@@ -178,7 +190,7 @@ def is_no_register(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection
 def _is_of_days(batch: Batch, rows: NDArray[np.intp], starts: Times, values: NDArray[np.float64], step: int) -> bool:
     """Whether values are those of a counter that begins every day anew, of the rows' own clock."""
     zone = next((zone for row in rows if (zone := batch.columns[TIME_ZONE.name][row]) is not None), "UTC")
-    return _why_no_zone(zone) is None and len(daily_resets(starts, values, step, zone)) > 0
+    return _why_none(zone, zone_named) is None and len(daily_resets(starts, values, step, zone)) > 0
 
 
 OF_SERIES: tuple[Rule, ...] = (
@@ -189,4 +201,5 @@ OF_SERIES: tuple[Rule, ...] = (
     has_a_value,
     asks_nothing,
     is_in_a_time_zone,
+    has_known_holidays,
 )

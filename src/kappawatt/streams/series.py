@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from kappawatt.columns.schema import Field, Kind, Schema
+from kappawatt.forecasting import holidays
 from kappawatt.forecasting.fan import LEVELS, level_name
 from kappawatt.forecasting.grid import CONFIRMED
 
 __all__ = [
     "AVAILABLE_AT",
     "CONFIRMED_UNTIL",
+    "HOLIDAYS",
     "INTERVAL_SECONDS",
     "INTERVAL_START",
     "ISSUE_TIME",
@@ -48,6 +50,13 @@ TIME_ZONE = Field(
     "time_zone",
     "",
     "IANA name of the series' time zone, such as America/New_York; the model's own if absent",
+    kind=Kind.TEXT,
+    required=False,
+)
+HOLIDAYS = Field(
+    holidays.HOLIDAYS,
+    "",
+    "whose public holidays the series has, DE or DE-BY, or none; those of the time zone's country if absent",
     kind=Kind.TEXT,
     required=False,
 )

@@ -16,7 +16,7 @@ import logging
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -38,7 +38,7 @@ from kappawatt.messages.dead_letters import dead_letter_message
 from kappawatt.messages.forecasts import error_document, error_message, forecast_document, forecast_message
 from kappawatt.messages.readings import carried_headers, decoded_messages, rejections_of
 from kappawatt.streams.stream import Stream
-from kappawatt.worker.histories import Entry, Histories, Step
+from kappawatt.worker.histories import NO_SETTING, Entry, Histories, Step
 from kappawatt.worker.interface import INTERNAL, Outcome
 from kappawatt.worker.isolating import RAISED
 from kappawatt.worker.updates import NO_UPDATES, Updates
@@ -95,6 +95,8 @@ class Forecasting:
         Told now and then while histories are read again, which may take minutes.
     updates : Updates
         When forecasts are issued between the issue times, and how far they reach.
+    holidays : mapping of str or None to str
+        Whose holidays series have whose rows do not say, see `Histories`.
     slice_seconds : float
         How long to read histories before `HistoriesBehind` asks for another poll: a group expels a member that does
         not poll.
@@ -110,6 +112,7 @@ class Forecasting:
         updates: Updates = NO_UPDATES,
         alive: Callable[[], None] = lambda: None,
         slice_seconds: float = math.inf,
+        holidays: Mapping[str | None, str] = NO_SETTING,
     ) -> None:
         self._bus = bus
         self.model = model
@@ -119,6 +122,7 @@ class Forecasting:
         self._updates = updates
         self._alive = alive
         self._slice_seconds = slice_seconds
+        self._holidays = holidays
         self._clocks = [parse_clock(text) for text in model.predictor.issue_times]
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self._suspects: Counter[str] = Counter()  # of the forecasts to publish for the poll at hand
@@ -157,7 +161,9 @@ class Forecasting:
         first = records.offsets[0]
         if state is None or state.log != records.log or state.next_offset > first:
             begin = self._bus.offsets(records.topic)[records.partition].begin
-            state = self._partitions[where] = _Partition(Histories(self.model.predictor), records.log, begin)
+            state = self._partitions[where] = _Partition(
+                Histories(self.model.predictor, self._holidays), records.log, begin
+            )
         if state.next_offset < records.begin:
             self._read_again(where, state, first)
         return state

@@ -7,7 +7,7 @@ the first day of a series whose rows do not say their length may it turn out to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -34,12 +34,14 @@ from kappawatt.forecasting.grid import (
     usual_or_fitting,
 )
 from kappawatt.forecasting.history import History
+from kappawatt.forecasting.holidays import HOLIDAYS, OF_THE_ZONE, holidays_named
 from kappawatt.forecasting.model import zone_of
 from kappawatt.messages.keys import key_text
 
-__all__ = ["CORRECTABLE", "Entry", "Histories", "Step"]
+__all__ = ["CORRECTABLE", "NO_SETTING", "Entry", "Histories", "Step"]
 
 CORRECTABLE = 4 * DAY  # forecasts issued so long ago are still corrected, so their history is kept
+NO_SETTING: Mapping[str | None, str] = {}
 ROOM = 32 * 2**20  # bytes that one message may have all its series grow by; gaps between values take as much as values
 A_SERIES = 2_500  # bytes of a new one beside its values
 NUMBER = 8  # bytes of a value
@@ -117,10 +119,13 @@ class Histories:
     ----------
     forecaster : Forecaster
         Says which fields hold key, value and covariates, and how much history is kept.
+    holidays : mapping of str or None to str
+        Whose holidays a series has whose rows do not say, by key; those of all others by None.
     """
 
-    def __init__(self, forecaster: Forecaster) -> None:
+    def __init__(self, forecaster: Forecaster, holidays: Mapping[str | None, str] = NO_SETTING) -> None:
         self._forecaster = forecaster
+        self._holidays = holidays
         self._entries: dict[str, Entry] = {}
 
     def __len__(self) -> int:
@@ -189,6 +194,10 @@ class Histories:
                 until = f"{columns[CONFIRMED][place]}Z"
                 yield Rejection(int(own[place]), "out_of_range", CONFIRMED, until, CONFIRMABLE.format(step))
             refused |= no_span
+            for place, why in _unknown_holidays(columns):
+                if not refused[place]:
+                    yield Rejection(int(own[place]), "out_of_range", HOLIDAYS, shorten(columns[HOLIDAYS][place]), why)
+                refused[place] = True
             if not refused.all():
                 yield self._note(name, entry, {n: column[~refused] for n, column in columns.items()})
 
@@ -285,6 +294,8 @@ class Histories:
         known = np.where(np.isnat(known), starts + interval, known)
         covariates = {n: columns[n] for n in forecaster.covariates if n in columns}
         self._grow_up(entry, columns)
+        for name in dict.fromkeys(name for name in columns.get(HOLIDAYS, ()) if name is not None):
+            history.has_holidays(name, None if before is None else moment)
         changed = history.add(starts, columns[forecaster.target], known, covariates)
         confirmed = changed[:0]
         if CONFIRMED in columns and history.clock is not None:
@@ -308,7 +319,9 @@ class Histories:
 
     def _new(self, name: str, time_zone: str, step: int) -> History:
         kept = self._forecaster.depth + CORRECTABLE
-        return History(name, time_zone, step, most=int(kept / np.timedelta64(step * 1000, "ms")))
+        holidays = self._holidays.get(name, self._holidays.get(None, OF_THE_ZONE))
+        most = int(kept / np.timedelta64(step * 1000, "ms"))
+        return History(name, time_zone, step, most=most, holidays=holidays)
 
 
 def _no_span(columns: Columns, step: int) -> NDArray[np.bool_]:
@@ -316,3 +329,14 @@ def _no_span(columns: Columns, step: int) -> NDArray[np.bool_]:
     until = columns.get(CONFIRMED)
     starts = columns["interval_start"]
     return np.zeros(len(starts), np.bool_) if until is None else is_no_span(starts, until, step)
+
+
+def _unknown_holidays(columns: Columns) -> Iterator[tuple[int, str]]:
+    """Rows that name holidays which nobody knows, and what is allowed."""
+    for place, name in enumerate(columns.get(HOLIDAYS, ())):
+        if name is None:
+            continue
+        try:
+            holidays_named(name)
+        except SettingInvalid as error:
+            yield place, error.allowed
