@@ -220,7 +220,7 @@ def test_starts_of_intervals_need_their_length(ingestor: FlaskClient, stream: St
     [
         ({}, "body"),
         ([], "body"),
-        ({"start": "2024-05-13T16:00:00Z"}, "end"),
+        ({"start": "2024-05-13T16:00:00Z"}, "body.end: got nothing"),
         ({"spans": []}, "spans"),
         ({"spans": [{"start": "2024-05-13T16:00:00Z", "end": "soon"}]}, "spans[0].end"),
         ({"intervals": ["x"], "interval_seconds": 3600}, "intervals[0]"),
