@@ -147,7 +147,7 @@ class Past:
 
     def without_values(self) -> Past:
         """Return whose past it is and when it was asked for, without what takes memory."""
-        return replace(self, values=np.empty(0), covariates={}, ahead={})
+        return replace(self, values=np.empty(0), covariates={}, ahead={}, confirmed=self.confirmed[:0].copy())
 
     def _pick(self, column: Vector, times: Times) -> Vector:
         moments = np.asarray(times, "datetime64[ms]")

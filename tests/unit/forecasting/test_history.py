@@ -446,3 +446,67 @@ def test_a_past_without_values_holds_no_array_of_any_length() -> None:
 
     assert (len(kept), kept.covariates, kept.ahead) == (0, {}, {})
     assert (kept.key, kept.time_zone, kept.step, kept.issue_time) == (past.key, past.time_zone, 3600, past.issue_time)
+
+
+def confirmed(history: History, at: str) -> list[str]:
+    return [str(time)[:13] for time in history.until(as_instant(at), as_instant(at)).confirmed]
+
+
+def test_a_confirmation_is_known_from_when_it_was_said_and_of_the_value_it_was_said_of() -> None:
+    history = History("a", "UTC", 3600)
+    starts = as_instant("2024-01-01") + np.arange(10) * np.timedelta64(1, "h")
+    history.add(starts, np.arange(10.0))
+    span = starts[2:3], starts[4:5]
+
+    first = history.confirm(*span, np.array(["2024-01-01T12"], "datetime64[ms]"))
+    again = history.confirm(*span, np.array(["2024-01-01T13"], "datetime64[ms]"))
+    history.add(starts[3:4], np.array([30.0]), np.array(["2024-01-01T15"], "datetime64[ms]"))
+
+    assert [str(time)[:13] for time in first] == ["2024-01-01T02", "2024-01-01T03"]
+    assert len(again) == 0
+    assert confirmed(history, "2024-01-01T11") == []
+    assert confirmed(history, "2024-01-01T12") == ["2024-01-01T02", "2024-01-01T03"]
+    assert confirmed(history, "2024-01-01T15") == ["2024-01-01T02"]
+
+
+def test_nothing_is_confirmed_where_there_is_no_value() -> None:
+    history = History("a", "UTC", 3600)
+    starts = as_instant("2024-01-01") + np.arange(10) * np.timedelta64(1, "h")
+    alone = History("b", "UTC", 3600).confirm(starts[:1], starts[1:2])
+    history.add(starts[5:6], np.array([1.0]))
+
+    outside = history.confirm(starts[:1], starts[1:2])
+    around = history.confirm(starts[:1], starts[9:])
+
+    assert len(alone) == len(outside) == 0
+    assert around.tolist() == starts[5:6].tolist()
+
+
+def test_confirmations_of_values_that_are_forgotten_are_forgotten() -> None:
+    history = History("a", "UTC", 3600, most=48)
+    starts = as_instant("2024-01-01") + np.arange(200) * np.timedelta64(1, "h")
+    history.add(starts[:40], np.arange(40.0))
+    history.confirm(starts[:1], starts[40:41])
+
+    history.add(starts[40:], np.arange(40.0, 200.0))
+
+    assert confirmed(history, "2024-02-01") == []
+
+
+def test_a_span_beside_the_grid_is_refused_by_name() -> None:
+    history = History("a", "UTC", 3600)
+    history.add(np.array(["2024-01-01"], "datetime64[ms]"), np.array([1.0]))
+
+    with pytest.raises(PayloadInvalid, match="confirmed_until"):
+        history.confirm(np.array(["2024-01-01"], "datetime64[ms]"), np.array(["2024-01-01T00:30"], "datetime64[ms]"))
+
+
+def test_holidays_count_from_when_they_were_said() -> None:
+    history = History("a", "UTC", 3600, holidays="DE")
+    history.add(np.array(["2024-01-01"], "datetime64[ms]"), np.array([1.0]))
+
+    history.has_holidays("DE-BY", as_instant("2024-01-05"))
+
+    assert history.until(as_instant("2024-01-04")).holidays == "DE"
+    assert history.until(as_instant("2024-01-05")).holidays == "DE-BY"
+    assert history.until(as_instant("2024-01-04"), as_instant("2024-01-06")).holidays == "DE-BY"
