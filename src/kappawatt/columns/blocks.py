@@ -109,7 +109,12 @@ def joined(batches: list[Batch], schema: Schema, listed: int | None) -> Batch:
         first += len(batch)
     columns: list[dict[str, NDArray[Any]]] = [dict(batch.columns) for batch in batches]
     batches.clear()
-    whole = {name: np.concatenate([part.pop(name) for part in columns]) for name in schema.names}
+    more = schema.more_unbounded(set().union(*columns)) if schema.families else ()
+    if listed is not None:
+        schema.more(more)
+    for part in columns:
+        part |= {name: np.full(len(part[schema.names[0]]), np.nan) for name in more if name not in part}
+    whole = {name: np.concatenate([part.pop(name) for part in columns]) for name in (*schema.names, *more)}
     return Batch(whole, valid, tuple(rejections), dict(unlisted))
 
 

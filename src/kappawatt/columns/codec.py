@@ -107,6 +107,7 @@ def _bulk(values: Sequence[bytes], content_type: str, schema: Schema) -> Batch |
 def _decode_arrow(body: bytes, schema: Schema, budget: Budget) -> Batch:
     found, whole = arrow.read_with_whole(body, budget)
     refuse_unknown(found, schema)
+    schema.more(found)
     n = len(next(iter(found.values())))
     if n == 0:
         raise PayloadInvalid.of("rows", "0", f"1 to {budget.rows}")

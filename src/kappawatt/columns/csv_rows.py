@@ -145,7 +145,7 @@ def _rows_of(lines: Iterable[str]) -> Iterator[list[str]]:
 def _is_header(cells: Sequence[str], schema: Schema) -> bool:
     """A first line is a header when a cell names a field, or none of its cells starts like a number."""
     known = schema.by_header()
-    if any(cell in known for cell in cells):
+    if any(cell in known or schema.knows(cell) for cell in cells):
         return True
     return all(cell == "" or re.match(r"[A-Za-z_]{2}", cell) is not None for cell in cells) and not any(
         cell.lower() in ("nan", "inf", "infinity", "null", "none", "") for cell in cells
@@ -154,7 +154,7 @@ def _is_header(cells: Sequence[str], schema: Schema) -> bool:
 
 def _fields_of(headers: Sequence[str], schema: Schema) -> list[Field | None]:
     """The field of each column; a first column without a name is a running number and is left out."""
-    known = schema.by_header()
+    known = schema.by_header() | {name: schema.field(name) for name in schema.more(headers)}
     fields: list[Field | None] = []
     for place, name in enumerate(headers):
         if place == 0 and name == "" and len(headers) > 1:

@@ -135,15 +135,20 @@ def decode_objects(
     refusals = schema.refusals(len(rows), listed)
     if not {type(row) for row in rows} <= {dict}:
         rows = [_checked_row(i, row, schema, refusals) for i, row in enumerate(rows)]
-    if not set().union(*rows) <= set(schema.names):
-        for i, row in enumerate(rows):
-            _refuse_unknown_fields(i, row, schema, refusals)
-    columns = {f.name: column_of([row.get(f.name) for row in rows], f, refusals) for f in schema.fields}
+    named: set[str] = set().union(*rows)
+    fields = schema.fields
+    if not named <= set(schema.names):
+        more = schema.more(named)
+        fields = (*fields, *map(schema.field, more))
+        if not named <= {*schema.names, *more}:
+            for i, row in enumerate(rows):
+                _refuse_unknown_fields(i, row, schema, refusals)
+    columns = {f.name: column_of([row.get(f.name) for row in rows], f, refusals) for f in fields}
     return schema.check(columns, len(rows), refusals)
 
 
 def _refuse_unknown_fields(i: int, row: dict[str, Any], schema: Schema, refusals: Refusals) -> None:
-    names = [name for name in row if name not in schema.names]
+    names = [name for name in row if not schema.knows(name)]
     named = names[:MOST_UNKNOWN] if refusals.has_room else []
     for name in named:
         unknown = schema.unknown(i, name, row[name])

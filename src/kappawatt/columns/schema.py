@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from dataclasses import field as derived
 from enum import StrEnum
 from functools import lru_cache
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.refusals import Refusals
 from kappawatt.columns.shown import SHORTEST, shorten
+from kappawatt.errors import PayloadInvalid
 
-__all__ = ["SHORTEST", "Field", "Kind", "Schema", "shorten"]
+__all__ = ["SHORTEST", "Family", "Field", "Kind", "Schema", "shorten"]
 
 LARGEST = float(np.finfo(np.float64).max)
 NO_NUMBER = (math.inf, -math.inf)  # the range of a field that holds no number: nothing is in it
 LONGEST_TEXT = 200  # characters, where a field does not say
+MOST_OF_FAMILIES = 32  # fields of one body that are of families: each is a column of all its rows
 
 
 class Kind(StrEnum):
@@ -129,6 +132,53 @@ class Field:
         return result
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Optional numbers that are alike but for a running number: the temperatures of several stations.
+
+    There are at most as many as `most` says, so that rows of many messages side by side take bounded memory.
+
+    Parameters
+    ----------
+    like : Field
+        Its name is the stem: `temperature` of `temperature_1`.
+    most : int
+        The numbers go from 1 to this.
+    bare : bool
+        Whether the stem alone is a field of the family too.
+    """
+
+    like: Field
+    most: int = 32
+    bare: bool = True
+
+    @property
+    def shown(self) -> str:
+        """The names, for a person."""
+        stem = self.like.name
+        return (f"{stem}, " if self.bare else "") + f"{stem}_1 to {stem}_{self.most}"
+
+    @property
+    def pattern(self) -> str:
+        """The names, as a regular expression."""
+        tens, units = divmod(self.most, 10)
+        many = [f"[1-{tens - 1}][0-9]"] if tens > 1 else []
+        numbers = "|".join(["[1-9]", *many, *([f"{tens}[0-{units}]"] if tens else [])])
+        number = f"_(?:{numbers})"
+        return f"^{re.escape(self.like.name)}{f'(?:{number})?' if self.bare else number}$"
+
+    def field(self, name: str) -> Field | None:
+        """Return the field of a name; None if the family has none of it."""
+        return _member(self, name) if name.startswith(self.like.name) and len(name) <= len(self.like.name) + 3 else None
+
+
+@lru_cache(maxsize=4_096)
+def _member(family: Family, name: str) -> Field | None:
+    if not re.fullmatch(family.pattern, name):
+        return None
+    return replace(family.like, name=name, column=name, required=False)
+
+
 # Times that are let into the log [ms since the epoch]: the years 1970 to 2261. Kafka has no earlier record time, and
 # whatever reads the store later has them: PostgreSQL and DuckDB, Python's datetime, and the nanoseconds of pandas,
 # Arrow and Parquet, which end in April 2262.
@@ -149,6 +199,8 @@ class Schema:
         One sentence.
     fields : tuple of Field
         CSV without a header has these in this order (only those with `column` set).
+    families : tuple of Family
+        More fields, which a row may have. A batch has columns of those that its rows have.
 
     Attributes
     ----------
@@ -161,6 +213,7 @@ class Schema:
     name: str
     meaning: str
     fields: tuple[Field, ...]
+    families: tuple[Family, ...] = ()
     names: tuple[str, ...] = derived(init=False, repr=False, compare=False)
     required: tuple[Field, ...] = derived(init=False, repr=False, compare=False)
     _limits: Mapping[str, tuple[float, float]] = derived(init=False, repr=False, compare=False)
@@ -188,7 +241,44 @@ class Schema:
         for known in self.fields:
             if known.name == name:
                 return known
-        raise KeyError(name)
+        found = self._of_family(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def knows(self, name: str) -> bool:
+        """Whether a row may have a field of this name."""
+        return name in self.names or self._of_family(name) is not None
+
+    def _of_family(self, name: str) -> Field | None:
+        return next((found for family in self.families if (found := family.field(name)) is not None), None)
+
+    def more(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of some names that are of a family, in the order of the families.
+
+        Raises
+        ------
+        PayloadInvalid
+            There are more than one body may have.
+        """
+        if not self.families:
+            return ()
+        found = self.more_unbounded(names)
+        if len(found) > MOST_OF_FAMILIES:
+            got = f"{len(found)} of {', '.join(family.shown for family in self.families)}"
+            raise PayloadInvalid.of("fields", got, f"{MOST_OF_FAMILIES} in one body")
+        return found
+
+    def more_unbounded(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of some names that are of a family, however many: of several bodies together."""
+        others = {name for name in names if name not in self.names}
+        places = {
+            name: (place, len(name), name)
+            for place, family in enumerate(self.families)
+            for name in others
+            if family.field(name) is not None
+        }
+        return tuple(sorted(places, key=places.__getitem__))
 
     def by_header(self) -> dict[str, Field]:
         """Return fields by every header a file may use for them: the name, and the file's own column."""
@@ -197,7 +287,7 @@ class Schema:
 
     def unknown(self, row: int, name: str, got: Any) -> Rejection:
         """Return the rejection of a field that is not in the schema; a file header gets a hint."""
-        known = ", ".join(self.names)
+        known = ", ".join([*self.names, *(family.shown for family in self.families)])
         hint = next((f.name for f in self.fields if f.column == name), None)
         allowed = f"{hint} (that is {name} in full)" if hint else f"only {known}"
         return Rejection(row, "unknown_field", name[:SHORTEST], shorten(got), allowed)
@@ -220,7 +310,7 @@ class Schema:
             return Batch(whole, np.ones(n, dtype=np.bool_))
         found = refusals
         complete: dict[str, NDArray[Any]] = {}
-        for field in self.fields:
+        for field in (*self.fields, *map(self.field, self.more_unbounded(columns))):
             column = columns.get(field.name)
             if column is None:
                 column = nothing(field, n)
@@ -277,6 +367,7 @@ class Schema:
             "description": self.meaning,
             "type": "object",
             "properties": {field.name: field.json_schema() for field in self.fields},
+            **self._patterns(lambda schema: schema),
             "required": [field.name for field in self.required],
             "additionalProperties": False,
         } | ({"examples": [examples]} if examples else {})
@@ -287,10 +378,17 @@ class Schema:
             "title": f"{self.name}Columns",
             "description": f"{self.meaning} As columns of equal length.",
             "type": "object",
-            "properties": {f.name: {"type": "array", "items": f.json_schema(), "minItems": 1} for f in self.fields},
+            "properties": {f.name: _list_of(f.json_schema()) for f in self.fields},
+            **self._patterns(_list_of),
             "required": [field.name for field in self.required],
             "additionalProperties": False,
         }
+
+    def _patterns(self, shape: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        if not self.families:
+            return {}
+        own = {family.pattern: shape(replace(family.like, required=False).json_schema()) for family in self.families}
+        return {"patternProperties": own}
 
     def markdown_table(self) -> str:
         """Return the fields as a Markdown table for docs."""
@@ -298,7 +396,14 @@ class Schema:
         for f in self.fields:
             need = "" if f.required else " (optional)"
             lines.append(f"| `{f.name}`{need} | {f.unit} | {f.allowed} | {f.column or ''} | {f.meaning} |")
+        for family in self.families:
+            f, names = family.like, family.shown.replace(", ", "`, `").replace(" to ", "` to `")
+            lines.append(f"| `{names}` (optional) | {f.unit} | {f.allowed} | the same | {f.meaning} |")
         return "\n".join(lines)
+
+
+def _list_of(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": 1}
 
 
 @lru_cache(maxsize=8)

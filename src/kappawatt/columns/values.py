@@ -26,7 +26,7 @@ NOT_A_TIME = np.iinfo(np.int64).min  # NaT as a number
 
 def refuse_unknown(names: Iterable[str], schema: Schema) -> None:
     for name in names:
-        if name not in schema.names:
+        if not schema.knows(name):
             raise schema.unknown(0, name, "this column").error
 
 

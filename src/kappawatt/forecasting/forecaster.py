@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +106,8 @@ class Forecaster:
     target : str
         Request field that holds the measurement, and response field of the point forecast.
     covariates : tuple of str
-        Optional request fields that may be known ahead.
+        Optional request fields that may be known ahead; so may those of a family of the request that has the name of
+        one of them (`temperature`: `temperature_1` too).
     steps : tuple of int
         Interval lengths it can forecast [s].
     usual_step : int or None
@@ -166,6 +167,18 @@ class Forecaster:
     def supposed_step(self) -> int | None:
         """Length of an interval [s] of a series that neither says nor shows its own; None if it has to."""
         return self.steps[0] if len(self.steps) == 1 else self.usual_step
+
+    def covariates_in(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of some names that are covariates of this forecaster, in order."""
+        there = set(names)
+        of_families = [
+            name
+            for family in self.request.families
+            if family.like.name in self.covariates
+            for name in there
+            if name not in self.covariates and family.field(name) is not None
+        ]
+        return (*(name for name in self.covariates if name in there), *sorted(of_families))
 
     def issue(self, fitted: Any, past: Past, targets: Times) -> Issued:
         """Forecast the intervals of one window from what was known: suspect values, gap policy, model, fallback.

@@ -283,6 +283,16 @@ class History:
         self._end = BEGINNING  # number after the newest interval with a value
 
     @property
+    def kept(self) -> int:
+        """How many intervals it keeps, those ahead too."""
+        return len(self._target.values)
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Names of the covariates it keeps."""
+        return tuple(self._covariates)
+
+    @property
     def clock(self) -> Instant | None:
         """The event clock: when the newest interval with a value ended; None if there is none."""
         return None if self._end == BEGINNING else self._start_of(self._end)

@@ -31,7 +31,7 @@ from kappawatt.forecasting.request import read_forecast_request, require_same_ho
 from kappawatt.models.artifact import Artifact, Manifest
 from kappawatt.models.opening import opening
 
-__all__ = ["ForecastModel", "history_of", "holidays_of", "is_asked", "open_forecaster", "zone_of"]
+__all__ = ["ForecastModel", "history_of", "holidays_of", "is_asked", "known_from", "open_forecaster", "zone_of"]
 
 MOST_TOGETHER = 1_000  # forecasts of a request, of all its series: each takes some milliseconds
 EXAMPLE_TOLERANCE = 1e-5  # relative; another CPU may round a sum differently
@@ -304,9 +304,10 @@ def history_of(key: str, columns: Mapping[str, NDArray[Any]], forecaster: Foreca
     """
     zone, step = zone_of(columns, forecaster), _step(columns, forecaster)
     history = History(key, zone, step, holidays=holidays_of(columns))
-    says = [name for name in (forecaster.target, *forecaster.covariates) if name in columns]
+    covariates = forecaster.covariates_in(columns)
+    says = (forecaster.target, *covariates)
     rows = np.flatnonzero(np.any([~np.isnan(columns[name]) for name in says], axis=0))
-    known = columns.get("available_at")
+    known = known_from(columns)
     starts = columns["interval_start"][rows]
     off = off_clock(starts, step, zone)
     if off.any():
@@ -320,7 +321,7 @@ def history_of(key: str, columns: Mapping[str, NDArray[Any]], forecaster: Foreca
         starts,
         values,
         said,
-        {name: columns[name][rows] for name in forecaster.covariates if name in columns},
+        {name: columns[name][rows] for name in covariates},
     )
     _confirm(history, columns)
     return history
@@ -346,6 +347,19 @@ def is_asked(columns: Mapping[str, NDArray[Any]], target: str) -> NDArray[np.boo
     confirmed = columns.get(CONFIRMED)
     is_asked_: NDArray[np.bool_] = np.isnan(columns[target])
     return is_asked_ if confirmed is None else is_asked_ & np.isnat(confirmed)
+
+
+def known_from(columns: Mapping[str, NDArray[Any]]) -> Times | None:
+    """Return when rows say that they became known: a forecast of weather when it was issued, if they do not say later.
+
+    None if the rows cannot say.
+    """
+    known = columns.get("available_at")
+    issued = columns.get("weather_issue_time")
+    if known is None or issued is None:
+        return known
+    later: Times = np.fmax(known, issued)
+    return later
 
 
 def zone_of(columns: Mapping[str, NDArray[Any]], forecaster: Forecaster, absent: str | None = None) -> str:

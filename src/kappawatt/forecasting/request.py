@@ -72,6 +72,9 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
         "description": f"{forecaster.target} of consecutive intervals, null where unknown; "
         "absent: the history known from the bus",
     }
+    more = {
+        family.pattern: track for family in forecaster.request.families if family.like.name in forecaster.covariates
+    }
     horizon: dict[str, Any] = {
         "horizon_hours": {
             "type": "number",
@@ -101,6 +104,7 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
             "covariates": {
                 "type": "object",
                 "properties": dict.fromkeys(forecaster.covariates, track),
+                **({"patternProperties": more} if more else {}),
                 "additionalProperties": False,
             },
         },
@@ -196,9 +200,11 @@ def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup
     history.add(starts, values)
     _confirm(history, track.get("confirmed"))
     covariates = document.get("covariates") or {}
-    if not isinstance(covariates, dict) or not covariates.keys() <= set(forecaster.covariates):
-        allowed = ", ".join(forecaster.covariates) or "nothing"
+    if not isinstance(covariates, dict) or len(forecaster.covariates_in(covariates)) != len(covariates):
+        families = [f.shown for f in forecaster.request.families if f.like.name in forecaster.covariates]
+        allowed = ", ".join((*forecaster.covariates, *families)) or "nothing"
         raise PayloadInvalid.of("covariates", repr(shorten(covariates)), f"an object with {allowed}")
+    forecaster.request.more(covariates)
     for name, given in covariates.items():
         where = f"covariates.{name}"
         starts, values = _track(_object(given, where), where, forecaster.request.field(name), step)

@@ -96,7 +96,8 @@ def given_columns(stream: Stream, batch: Batch, rows: NDArray[np.intp]) -> dict[
     present: the schema's own meaning of what is absent.
     """
     columns = {name: column[rows] for name, column in batch.columns.items() if name != stream.key.name}
-    for name in (f.name for f in stream.schema.fields if not f.required):
+    optional = [f.name for f in stream.schema.fields if not f.required]
+    for name in (*optional, *stream.schema.more_unbounded(columns)):
         column = columns.get(name)
         if column is None:
             continue

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kappawatt.bus.topic import DAY, Topic
-from kappawatt.columns.schema import Field, Kind, Schema
+from kappawatt.columns.schema import Family, Field, Kind, Schema
 from kappawatt.forecasting.suspects import CONTINUOUS
 from kappawatt.streams import rules
 from kappawatt.streams.series import (
@@ -13,6 +15,7 @@ from kappawatt.streams.series import (
     INTERVAL_START,
     ISSUE_TIME,
     TIME_ZONE,
+    WEATHER_ISSUE_TIME,
     forecast_schema,
     interval_seconds,
 )
@@ -28,6 +31,7 @@ __all__ = [
     "READING",
     "STREAM",
     "TEMPERATURE",
+    "WEATHER",
 ]
 
 LOAD_ZONE = Field(
@@ -59,6 +63,23 @@ TEMPERATURE = Field(
     example=21.5,
 )
 
+WEATHER = (  # one column a station, as files have them; a model takes those that it was trained with
+    Family(replace(TEMPERATURE, meaning="air temperature at one of several stations"), bare=False),
+    Family(Field("relative_humidity", "%", "relative humidity of the air at 2 m", minimum=0, maximum=100)),
+    Family(Field("wind_speed", "m/s", "wind speed at 10 m", minimum=0, maximum=120)),
+    Family(Field("cloud_cover", "%", "share of the sky in cloud", minimum=0, maximum=100)),
+    Family(
+        Field(
+            "global_horizontal_irradiance",
+            "W/m2",
+            "mean global irradiance of the interval on level ground",
+            minimum=0,
+            maximum=2_000,
+        )
+    ),
+    Family(Field("covariate", "", "any other number that may tell of the load, in a unit of its sender's"), bare=False),
+)
+
 STEPS = (300, 900, 1800, 3600)  # s
 LENGTH = interval_seconds(STEPS, example=3600)
 
@@ -77,7 +98,9 @@ READING = Schema(
         HOLIDAYS,
         LENGTH,
         ISSUE_TIME,
+        WEATHER_ISSUE_TIME,
     ),
+    WEATHER,
 )
 FORECAST = forecast_schema(
     "LoadForecast",

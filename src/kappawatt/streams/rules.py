@@ -17,7 +17,15 @@ from kappawatt.forecasting.grid import CONFIRMABLE, NOT_EARLY, is_no_span, too_e
 from kappawatt.forecasting.holidays import holidays_named
 from kappawatt.forecasting.registers import daily_resets, never_falls
 from kappawatt.streams.intervals import is_on_the_grid
-from kappawatt.streams.series import CONFIRMED_UNTIL, HOLIDAYS, INTERVAL_START, ISSUE_TIME, TIME_ZONE
+from kappawatt.streams.series import (
+    AVAILABLE_AT,
+    CONFIRMED_UNTIL,
+    HOLIDAYS,
+    INTERVAL_START,
+    ISSUE_TIME,
+    TIME_ZONE,
+    WEATHER_ISSUE_TIME,
+)
 from kappawatt.streams.stream import Rule, Stream
 
 __all__ = ["OF_SERIES", "by_key", "rules_of", "screened"]
@@ -97,7 +105,8 @@ def _is_wrong(name: str | None, key: str, stream: Stream) -> bool:
 
 def has_a_value(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
     """A row says something: one of the stream's values is there, or a span of them is confirmed."""
-    nothing = np.logical_and.reduce([np.isnan(batch.columns[name]) for name in stream.values])
+    names = (*stream.values, *stream.schema.more_unbounded(batch.columns))
+    nothing = np.logical_and.reduce([np.isnan(batch.columns[name]) for name in names])
     confirmed = batch.columns.get(CONFIRMED_UNTIL.name)
     if confirmed is not None:
         nothing &= np.isnat(confirmed)
@@ -112,6 +121,17 @@ def asks_nothing(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
     for row in np.flatnonzero(~np.isnat(moments)).tolist():
         allowed = "no such field in a reading; it is for requests"
         yield Rejection(row, "unknown_field", ISSUE_TIME.name, shorten(moments[row]), allowed)
+
+
+def is_known_once_issued(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
+    """A forecast of weather became known when it was issued, or later."""
+    issued = batch.columns.get(WEATHER_ISSUE_TIME.name)
+    if issued is None:
+        return
+    known = batch.columns[AVAILABLE_AT.name]
+    for row in np.flatnonzero(known < issued).tolist():
+        allowed = f"{issued[row]}Z, the {WEATHER_ISSUE_TIME.name}, or later"
+        yield Rejection(row, "out_of_range", AVAILABLE_AT.name, shorten(known[row]), allowed)
 
 
 def is_not_ahead(stream: Stream, batch: Batch, key: str) -> Iterator[Rejection]:
@@ -198,6 +218,7 @@ OF_SERIES: tuple[Rule, ...] = (
     is_on_the_grid,
     is_not_ahead,
     confirms_what_was,
+    is_known_once_issued,
     has_a_value,
     asks_nothing,
     is_in_a_time_zone,

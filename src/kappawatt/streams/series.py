@@ -15,6 +15,7 @@ __all__ = [
     "INTERVAL_START",
     "ISSUE_TIME",
     "TIME_ZONE",
+    "WEATHER_ISSUE_TIME",
     "forecast_schema",
     "interval_seconds",
 ]
@@ -42,6 +43,15 @@ CONFIRMED_UNTIL = Field(
     CONFIRMED,
     "",
     "end of a span whose values, from interval_start on and as they are known by then, were real: they are not suspect",
+    kind=Kind.TIMESTAMP,
+    finest="ms",
+    required=False,
+)
+WEATHER_ISSUE_TIME = Field(
+    "weather_issue_time",
+    "",
+    "when the weather forecast in this row was issued, as its publisher says; it is not known before, and from "
+    "available_at on if that is later",
     kind=Kind.TIMESTAMP,
     finest="ms",
     required=False,

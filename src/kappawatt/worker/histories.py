@@ -35,7 +35,7 @@ from kappawatt.forecasting.grid import (
 )
 from kappawatt.forecasting.history import History
 from kappawatt.forecasting.holidays import HOLIDAYS, OF_THE_ZONE, holidays_named
-from kappawatt.forecasting.model import zone_of
+from kappawatt.forecasting.model import known_from, zone_of
 from kappawatt.messages.keys import key_text
 
 __all__ = ["CORRECTABLE", "NO_SETTING", "Entry", "Histories", "Step"]
@@ -167,7 +167,7 @@ class Histories:
             columns = {n: column[own] for n, column in batch.columns.items()}
             try:
                 entry = self._entry(name, columns)
-                size = self._growth(name, entry, columns["interval_start"])
+                size = self._growth(name, entry, columns)
                 if size > left:
                     raise PayloadInvalid.of("interval_start", f"{len(places):,} series with gaps", ROOM_SAID)
             except (PayloadInvalid, SettingInvalid) as error:
@@ -273,9 +273,14 @@ class Histories:
             again.young = young
         return again
 
-    def _growth(self, name: str, entry: Entry, starts: Times) -> int:
-        """Bytes that these intervals would have a series take more than now."""
-        values = NUMBER * (1 + len(self._forecaster.covariates)) * entry.history.growth(starts)
+    def _growth(self, name: str, entry: Entry, columns: Columns) -> int:
+        """Bytes that these rows would have a series take more than now."""
+        covariates, history = self._forecaster.covariates_in(columns), entry.history
+        kept = set(history.covariates)
+        new = len(set(covariates) - kept)
+        tracks = 1 + max(len(self._forecaster.covariates), len(kept) + new)
+        more = history.growth(columns["interval_start"])
+        values = NUMBER * (tracks * more + new * history.kept)
         return values + (0 if name in self._entries else A_SERIES)
 
     def _note(self, name: str, entry: Entry, columns: Columns) -> Step:
@@ -286,13 +291,13 @@ class Histories:
         interval = np.timedelta64(history.step * 1000, "ms")
         # A value of an interval the clock has passed is late: known from this moment on, not at its end.
         moment = starts.min() if before is None else before + INSTANT
-        known = columns["available_at"].astype("datetime64[ms]")
+        known = np.asarray(known_from(columns), "datetime64[ms]")
         late = np.zeros(len(starts), np.bool_) if before is None else starts + interval <= before
         # Nothing that comes after the clock has passed it was known earlier, whatever available_at says.
         ahead = np.isnan(columns[forecaster.target])
         known = np.where(late | ahead, np.fmax(known, moment), known)
         known = np.where(np.isnat(known), starts + interval, known)
-        covariates = {n: columns[n] for n in forecaster.covariates if n in columns}
+        covariates = {n: columns[n] for n in forecaster.covariates_in(columns)}
         self._grow_up(entry, columns)
         for name in dict.fromkeys(name for name in columns.get(HOLIDAYS, ()) if name is not None):
             history.has_holidays(name, None if before is None else moment)

@@ -37,6 +37,7 @@ def _own(table: Table, options: Options, name: str) -> Meaning | None:
     key, published = table.place(stream.key.name), table.place(AVAILABLE_AT.name)
     zone_place, step_place = table.place(TIME_ZONE.name), table.place(INTERVAL_SECONDS)
     covariates = [value for value in stream.values if value != stream.target]
+    covariates.extend(stream.schema.more_unbounded(table.header))
     values = [Value(table.place(stream.target) or 0, options.key if key is None else "", "", stream.name)]
     values.extend(Value(p, field=field) for field in covariates if (p := table.place(field)) is not None)
     zones = {text for text in table.texts(zone_place) if text} if zone_place is not None else set()
@@ -102,8 +103,10 @@ def _rows(document: Mapping[str, Any], history: Mapping[str, Any], stream: Strea
     facts.extend(Fact(name.replace("_", " "), str(document[name])[:SHOWN]) for name in SAID if document.get(name))
     covariates = document.get("covariates") or {}
     for name, track in covariates.items() if isinstance(covariates, dict) else ():
-        if name not in stream.values:
-            raise PayloadInvalid.of(f"covariates.{name}"[:SHOWN], "an unknown field", ", ".join(stream.values))
+        if name not in stream.values and not stream.schema.more([name]):
+            families = [family.shown for family in stream.schema.families]
+            allowed = ", ".join((*stream.values, *families))
+            raise PayloadInvalid.of(f"covariates.{name}"[:SHOWN], "an unknown field", allowed)
         first, found = _track(track, f"covariates.{name}")
         column = np.full(n, np.nan)
         places = np.round((first + np.arange(len(found)) * length - start) / length).astype(np.int64)

@@ -64,15 +64,15 @@ def _hourly(table: Table, options: Options, name: str) -> Meaning | None:
             zone = zones[place]
             if zone is not None:
                 values.append(Value(place, zone, "MW", "load"))
-            elif header[place].lower() == "temperature":
-                values.append(Value(place, field="temperature"))
+            elif TEMPERATURE.fullmatch(header[place].lower()):
+                values.append(Value(place, field=header[place].lower()))
             else:
                 left_out.append(
                     LeftOut(header[place], SOMEBODYS_FORECAST if FORECAST.search(header[place]) else "no zone of PJM's")
                 )
     elif [header[place].lower() for place in rest][:1] == ["y"] and key_of_file(name) in ZONES:
         values.append(Value(first + 1, key_of_file(name), "MW", "load"))
-        values.extend(Value(p, field="temperature") for p in rest if header[p].lower() == "temperature")
+        values.extend(Value(p, field=name) for p in rest if TEMPERATURE.fullmatch(name := header[p].lower()))
     else:
         return None
     if options.key and len([value for value in values if not value.field]) == 1:
@@ -80,6 +80,8 @@ def _hourly(table: Table, options: Options, name: str) -> Meaning | None:
     time = TimeColumn(first, Form.MOMENT, None, Labels.AFTER_START, PJM_ZONE, longest_step=STEP, is_in_order=False)
     return Meaning(HOURLY.name, time, tuple(values), left_out=tuple(left_out))
 
+
+TEMPERATURE = re.compile(r"temperature(_[1-9][0-9]?)?(_forecast)?")
 
 MINER_TIMES = ("datetime_beginning_utc", "datetime_ending_utc")
 MINER_VALUES = ("mw", "prelim_load_avg_hourly", "instantaneous_load", "actual_load", "estimated_load_hourly")

@@ -394,7 +394,7 @@ def _values(
         stream = "" if unit or options.unit else _stream_of(table, place)
         found.append(Value(place, lone or header[place], unit.name if unit else "", stream))
     found.extend(
-        Value(place, field=f"temperature{match[1] or ''}".lower())
+        Value(place, field=f"temperature{match[1] or ''}{match[2] or ''}".lower())
         for place in numbers
         if (match := WORD_TEMPERATURE.fullmatch(header[place])) and place not in places
     )

@@ -305,8 +305,9 @@ def _read_inputs(document: dict[str, Any], raw: bytes, schema: Schema, budget: B
         if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
             raise PayloadInvalid.of("inputs", repr(shorten(tensor)), "tensors with a name")
         name = tensor["name"]
-        if name not in schema.names:
+        if not schema.knows(name):
             raise schema.unknown(0, name, "this tensor").error
+        schema.more([*columns, name])
         if name in columns:
             raise PayloadInvalid.of(name, "two tensors of it", "one")
         field = schema.field(name)
