@@ -199,6 +199,7 @@ def _columns_to_batch(columns: Any, schema: Schema, budget: Budget) -> Batch:
         got = {name[:SHORTEST]: length or "no list" for name, length in islice(lengths.items(), len(schema.names) + 1)}
         raise PayloadInvalid.of("columns", f"lengths {got}", "lists of one length from 1 up")
     refuse_unknown(columns, schema)
+    schema.more(columns)
     n = len(next(iter(columns.values())))
     budget.allow_rows(n)
     refusals = schema.refusals(n, budget.listed)

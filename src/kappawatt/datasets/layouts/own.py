@@ -27,6 +27,7 @@ __all__ = ["OWN_ROWS"]
 REQUEST = ("time_zone", "issue_time", "target_date", "history", "covariates")
 SAID = ("issue_time", "target_date")
 SHOWN = 80
+FORECAST = "_forecast"  # behind a covariate's name: as it was forecast the day before
 
 
 def _own(table: Table, options: Options, name: str) -> Meaning | None:
@@ -36,8 +37,9 @@ def _own(table: Table, options: Options, name: str) -> Meaning | None:
         return None
     key, published = table.place(stream.key.name), table.place(AVAILABLE_AT.name)
     zone_place, step_place = table.place(TIME_ZONE.name), table.place(INTERVAL_SECONDS)
-    covariates = [value for value in stream.values if value != stream.target]
-    covariates.extend(stream.schema.more_unbounded(table.header))
+    weather = {name: name.removesuffix(FORECAST) for name in table.header}
+    allowed = {*stream.values, *stream.schema.more_unbounded(weather.values())} - {stream.target}
+    covariates = [name for name, measured in weather.items() if measured in allowed]
     values = [Value(table.place(stream.target) or 0, options.key if key is None else "", "", stream.name)]
     values.extend(Value(p, field=field) for field in covariates if (p := table.place(field)) is not None)
     zones = {text for text in table.texts(zone_place) if text} if zone_place is not None else set()
