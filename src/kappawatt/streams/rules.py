@@ -28,7 +28,7 @@ from kappawatt.streams.series import (
 )
 from kappawatt.streams.stream import Rule, Stream
 
-__all__ = ["OF_SERIES", "by_key", "rules_of", "screened"]
+__all__ = ["OF_SERIES", "by_key", "is_known_once_issued", "rules_of", "screened"]
 
 LEAST_OF_A_DAY = 24  # intervals
 
@@ -218,7 +218,6 @@ OF_SERIES: tuple[Rule, ...] = (
     is_on_the_grid,
     is_not_ahead,
     confirms_what_was,
-    is_known_once_issued,
     has_a_value,
     asks_nothing,
     is_in_a_time_zone,
