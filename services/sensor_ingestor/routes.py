@@ -53,6 +53,7 @@ from kappawatt.streams.series import INTERVAL_SECONDS
 from kappawatt.streams.stream import Stream, resolve
 from kappawatt.streams.table import STREAMS
 
+from . import weather
 from .idempotency import Idempotency, Stored, Verdict, fingerprint
 
 __all__ = ["add_routes"]
@@ -146,6 +147,7 @@ def add_routes(app: Flask, context: Context) -> None:
         _add_door(app, stream, _Post(context, door, answers, stream))
         if can_be_confirmed(stream):
             _add_confirm(app, stream, _Confirm(context, door, answers, stream))
+    weather.start(app, context)
 
 
 def _add_door(app: Flask, stream: Stream, post: _Post) -> None:

@@ -243,6 +243,12 @@ class Settings:
         "folder for what a process has to remember over a restart; empty is beside the embedded bus",
         _path,
     )
+    weather: Path | None = _setting(
+        None,
+        "settings file of weather, TOML or JSON: stations whose weather the ingestor reads from Open-Meteo or DWD "
+        "MOSMIX and puts on the bus; empty reads none",
+        _path,
+    )
     data: Path | None = _setting(None, "folder of data sets; empty downloads, or else generates", _path)
     kafka: Mapping[str, str] = field(default_factory=dict)
 

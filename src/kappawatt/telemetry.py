@@ -64,6 +64,12 @@ class Telemetry:
             ["service", "door", "why"],
             registry=registry,
         )
+        self.weather = Counter(
+            "kappawatt_weather_reads",
+            "Stations whose weather was asked for, by source and what came of it",
+            ["service", "source", "result"],
+            registry=registry,
+        )
         self.batch_rows = Histogram(
             "kappawatt_batch_rows", "Rows answered as one batch", ["service"], buckets=ROWS, registry=registry
         )

@@ -18,6 +18,7 @@ COMMANDS = {  # in the order of --help
     "serve": "kappawatt.cli.serve:serve",
     "consume": "kappawatt.cli.consume:consume",
     "ingest": "kappawatt.cli.ingest:ingest",
+    "weather": "kappawatt.cli.weather:weather",
     "inspect": "kappawatt.cli.inspect:inspect",
     "train": "kappawatt.cli.train:train",
     "score": "kappawatt.cli.score:score",
