@@ -19,6 +19,8 @@ from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_intervals, issu
 from kappawatt.forecasting.history import History
 from kappawatt.forecasting.model import ForecastModel, open_forecaster
 from kappawatt.forecasting.training import save_trained
+from kappawatt.ingest.weather.loop import Sources
+from kappawatt.ingest.weather.stations import Station
 from kappawatt.models.artifact import find_artifact
 from kappawatt.models.publish import Trained
 from kappawatt.services.hourly_load.forecaster import FORECASTER
@@ -32,6 +34,7 @@ from kappawatt.settings import Settings
 from kappawatt.streams.load import READING, STREAM
 from kappawatt.worker.forecasting import Forecasting
 from tests.conftest import everything, wait_until
+from tests.unit.ingest.weather.sources import open_meteo, publisher
 from tests.unit.services.hourly_load.series import ZONE
 from tests.unit.services.hourly_load.test_weather import LOAD, TIMES, WEATHER, forecast_of
 from tests.unit.worker.test_forecast_worker import run
@@ -166,6 +169,46 @@ def without_weather() -> History:
     history = History("zone", ZONE, 3600)
     history.add(TIMES, np.array(rounded(LOAD)))
     return history
+
+
+def test_weather_of_a_server_gets_into_the_forecast(
+    model: ForecastModel, ingestor: Flask, bus: Bus, app: Flask, tmp_path: Path
+) -> None:
+    """From Open-Meteo's form over a local server, the loop, the bus and the worker to the quantiles."""
+    at = AT_NOON - HOUR
+    told = np.arange(at, TARGETS[-1] + HOUR, HOUR)
+    history = without_weather()
+    before = TIMES[at > TIMES]
+    n = len(before)
+    history.add(before, np.full(n, np.nan), before + HOUR, {k: np.array(rounded(c[:n])) for k, c in WEATHER.items()})
+    hours = slice(n, n + len(told))
+    forecasts = {name: rounded(one[hours]) for name, one in FORECASTS.items()}
+    issued = np.full(len(told), at)
+    history.add(told, np.full(len(told), np.nan), issued, {name: np.array(one) for name, one in forecasts.items()})
+    expected = asked(model, history)
+    assert not np.array_equal(expected, asked(model, without_weather()))
+    send(ingestor, rows_of(before, {"load": LOAD, **WEATHER}, time_zone=ZONE))
+    clock = int(at.astype(np.int64)) / 1000
+
+    with publisher() as source:
+        stations = [
+            Station("zone", i, "open-meteo", f"{source.url}/{name}", False, 60) for i, name in enumerate(STATIONS, 1)
+        ]
+        source.bodies = {f"/{name}": open_meteo(str(at), forecasts[name]) for name in STATIONS}
+        outcomes = Sources(stations, tmp_path / "weather", bus, clock=lambda: clock).round()
+    send(ingestor, rows_of(np.array([at]), {"load": LOAD}))
+
+    assert [outcome.result for outcome in outcomes] == ["published"] * 3
+    *_, newest = everything(bus, "load.readings")
+    answering = Forecasting(bus, model, STREAM, output="load.forecasts")
+    [due] = run(answering, [newest.pick([len(newest) - 1])])["load.forecasts"]
+    np.testing.assert_allclose(due["quantiles"]["0.50"], expected, rtol=1e-6)
+    assert "no_weather" not in [warning["code"] for warning in due["warnings"]]
+    client = app.test_client()
+    wait_until(lambda: client.get("/series").json["count"] == 1, what="the history")
+    wait_until(lambda: client.get("/series").json["series"][0]["until"] == due["issue_time"], what="all of it")
+    rows = client.post("/predict", json=[{"load_zone": "zone", "interval_start": t} for t in starts(TARGETS)]).json
+    np.testing.assert_array_equal([row["load"] for row in rows["predictions"]], expected)
 
 
 @pytest.mark.parametrize("form", ["json", "columns", "csv", "lines"])

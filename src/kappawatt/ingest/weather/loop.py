@@ -163,6 +163,8 @@ class Sources:
         if now < before.due <= now + LONGEST_WAIT and address not in self._arrived:
             at = np.datetime64(int(before.due), "s")
             return [Outcome(station, "not_due", 0, f"not due before {at}Z") for station in stations]
+        if any(str(station) not in before.published for station in stations):  # one that has joined
+            before = replace(before, etag="", last_modified="")
         every = 60.0 * min(station.every_minutes for station in stations)
         try:
             reply, asked = self._arrived.get(address) or (self._ask(stations[0], before), now)
@@ -178,14 +180,15 @@ class Sources:
         self._arrived[address] = reply, asked
         found = [self._publish(station, reply, asked, before) for station in stations]
         wait = max(every * random.uniform(*SPREAD), reply.fresh_seconds)  # noqa: S311 (jitter, not a secret)
+        is_read = all(outcome.result != "unreadable" for outcome, _, _ in found)
         published = {str(station): new for station, (_, new, _) in zip(stations, found, strict=True)}
         self._remember(
             address,
             Remembered(
                 due=asked + wait,
                 asked=asked,
-                etag=reply.etag,
-                last_modified=reply.last_modified,
+                etag=reply.etag if is_read else "",
+                last_modified=reply.last_modified if is_read else "",
                 log=bus_log,
                 issued={
                     str(s): issued for s, (_, _, issued) in zip(stations, found, strict=True) if issued is not None

@@ -15,6 +15,10 @@ import numpy as np
 import orjson
 
 HOUR = np.timedelta64(1, "h")
+NAMESPACES = (
+    'xmlns:dwd="https://opendata.dwd.de/weather/lib/pointforecast_dwd_extension_V1_0.xsd" '
+    'xmlns:gx="http://www.google.com/kml/ext/2.2" xmlns:kml="http://www.opengis.net/kml/2.2"'
+)
 
 
 def open_meteo(start: str, temperature: list[float | None], **more: Any) -> bytes:
@@ -53,7 +57,7 @@ def kml(issue: str, start: str, stations: dict[str, dict[str, str]], n: int) -> 
         for name, elements in stations.items()
     )
     return f"""<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
-<kml:kml xmlns:dwd="https://opendata.dwd.de/weather/lib/pointforecast_dwd_extension_V1_0.xsd" xmlns:gx="http://www.google.com/kml/ext/2.2" xmlns:kml="http://www.opengis.net/kml/2.2">
+<kml:kml {NAMESPACES}>
 <kml:Document><kml:ExtendedData><dwd:ProductDefinition><dwd:Issuer>Deutscher Wetterdienst</dwd:Issuer>
 <dwd:ProductID>MOSMIX</dwd:ProductID><dwd:GeneratingProcess>DWD MOSMIX hourly, Version 1.0</dwd:GeneratingProcess>
 <dwd:IssueTime>{issue}</dwd:IssueTime><dwd:ReferencedModel><dwd:Model dwd:name="ICON" dwd:referenceTime="{issue}"/>
@@ -76,6 +80,7 @@ class Publisher:
 
     url: str = ""
     body: bytes = b""
+    bodies: dict[str, bytes] = field(default_factory=dict)  # by path, where they differ
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -94,7 +99,7 @@ def publisher() -> Iterator[Publisher]:
             self.send_response(304 if same else state.status)
             for name, value in state.headers.items():
                 self.send_header(name, value)
-            body = b"" if same else state.body
+            body = b"" if same else state.bodies.get(self.path, state.body)
             if not same:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
