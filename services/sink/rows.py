@@ -21,19 +21,29 @@ from numpy.typing import NDArray
 from kappawatt.bus.interface import Records, header
 from kappawatt.columns.batch import Columns
 from kappawatt.columns.content import ARROW
+from kappawatt.columns.plain import json_bytes
 from kappawatt.columns.schema import Kind
 from kappawatt.columns.values import parse_timestamp
 from kappawatt.errors import PayloadInvalid
 from kappawatt.messages.ids import message_id
 from kappawatt.messages.portions import portions
-from kappawatt.messages.readings import by_content_type, content_type, decode_records
+from kappawatt.messages.readings import by_content_type, content_type, decode_records, objects
 from kappawatt.store.limits import EARLIEST, LATEST, checked
 from kappawatt.store.table import ABSENT, DTYPES, Table, join
 from kappawatt.streams.stream import Form, Stream
 from kappawatt.streams.table import FORMS
 
 from . import checks, forecast_rows, prediction_rows
-from .tables import FORECAST_DAYS, FORECAST_ERRORS, FORECASTS, PREDICTIONS, READINGS, REJECTIONS, reading_fields
+from .tables import (
+    COVARIATES,
+    FORECAST_DAYS,
+    FORECAST_ERRORS,
+    FORECASTS,
+    PREDICTIONS,
+    READINGS,
+    REJECTIONS,
+    reading_fields,
+)
 
 __all__ = ["Landing", "Part", "tables_of"]
 
@@ -228,6 +238,8 @@ class Landing:
         published = np.asarray(records.timestamps, dtype=np.int64)[message].astype("datetime64[ms]")
         columns = {name: column[rows] for name, column in decoded.batch.columns.items()}
         columns |= {f.name: checks.texts(columns[f.name]) for f in reading_fields(stream) if f.kind is Kind.TEXT}
+        if stream.schema.families:
+            columns[COVARIATES.name] = _covariates(stream, columns, len(rows))
         if stream.arrival is not None:
             given = columns[stream.arrival]
             columns[stream.arrival] = np.where(np.isnat(given), published, given)
@@ -315,6 +327,16 @@ class Landing:
                     [nothing if value is None else value for value in values], dtype=DTYPES[column.type]
                 )
         self._put(table, columns, records, np.array(places, dtype=np.int64))
+
+
+def _covariates(stream: Stream, columns: Columns, n: int) -> NDArray[Any]:
+    """The fields of families as JSON, by row; None where a row has none."""
+    found = np.full(n, None, dtype=object)
+    names = stream.schema.more_unbounded(columns)
+    if names:
+        for row, said in enumerate(objects({name: columns[name] for name in names})):
+            found[row] = json_bytes(said).decode() if said else None
+    return found
 
 
 def _text(value: bytes) -> str:

@@ -59,6 +59,7 @@ ORIGIN = (
 )
 PLACE = ORIGIN[:-1]
 PUBLISHED = Column("published", Type.TIME)
+COVARIATES = Column("covariates", Type.TEXT)  # JSON of the fields of families that a row has
 ANSWERED = (Column("model", Type.TEXT), Column("version", Type.TEXT), PUBLISHED, Column("topic", Type.TEXT))
 COORDINATES = " || '-' || ".join(  # as `kappawatt.messages.ids` has it
     [
@@ -86,7 +87,8 @@ def _columns(fields: Iterable[Field]) -> tuple[Column, ...]:
 
 def _readings(stream: Stream) -> Table:
     name = stream.readings_name
-    columns = (ID, _key(name), *_columns(reading_fields(stream)), PUBLISHED, *ORIGIN)
+    of_families = (COVARIATES,) if stream.schema.families else ()
+    columns = (ID, _key(name), *_columns(reading_fields(stream)), *of_families, PUBLISHED, *ORIGIN)
     more = "; sent again, corrected or revised, it is another row" if stream.errors else ""
     return _checked(stream, Table(name, columns, COORDINATES, f"{stream.title}, as it was sent{more}"))
 

@@ -279,3 +279,15 @@ def test_a_part_is_as_long_as_its_rows() -> None:
 
     assert (len(part), len(few)) == (4, 2)
     assert (few.columns["x"].tolist(), few.message.tolist()) == ([1, 3], [0, 2])
+
+
+def test_numbered_covariates_are_one_json_text_and_rows_without_have_none() -> None:
+    row = {"interval_start": "2016-07-01T04:00:00Z", "load": 30_000.0, "temperature": 20.0}
+    more = {**row, "temperature_2": 21.5, "wind_speed": 3, "weather_issue_time": "2016-06-30T12:00:00Z"}
+
+    landing = landed(records("load.readings", orjson.dumps(row), orjson.dumps(more)))
+
+    first, second = rows_of(landing, "load_readings")
+    assert (first["temperature"], first["covariates"]) == (20.0, None)
+    assert orjson.loads(second["covariates"]) == {"temperature_2": 21.5, "wind_speed": 3.0}
+    assert second["weather_issue_time"] == np.datetime64("2016-06-30T12:00", "ms")
