@@ -14,7 +14,7 @@ from kappawatt.errors import KappawattError
 if TYPE_CHECKING:
     import urllib3
 
-__all__ = ["Reply", "SourceFailed", "ask", "look"]
+__all__ = ["Reply", "SourceFailed", "ask", "look", "shown"]
 
 MOST_BYTES = 128 * 2**20  # MOSMIX_S of all stations has some 40 MB
 AGENT = f"kappawatt/{__version__} (+https://github.com/kappawatt/kappawatt)"
@@ -95,23 +95,31 @@ def ask(pool: urllib3.PoolManager, address: str, etag: str, last_modified: str, 
                 return Reply(None, etag, last_modified, _fresh(said.get("Cache-Control", "")))
             if response.status != 200:
                 wait = _retry_after(said.get("Retry-After", ""), now)
-                raise SourceFailed(f"{address}: got HTTP status {response.status}, allowed 200", wait)
+                raise SourceFailed(f"{shown(address)}: got HTTP status {response.status}, allowed 200", wait)
             parts, size = [], 0
             for part in response.stream(PART, decode_content=True):
                 size += len(part)
                 if size > MOST_BYTES:
-                    raise SourceFailed(f"{address}: got more than {MOST_BYTES:,} bytes, allowed fewer")
+                    raise SourceFailed(f"{shown(address)}: got more than {MOST_BYTES:,} bytes, allowed fewer")
                 parts.append(part)
         finally:
             response.close()
     except urllib3.exceptions.HTTPError as error:
-        raise SourceFailed(f"{address}: got no answer ({type(error).__name__}: {str(error)[:200]})") from None
+        reason = getattr(error, "reason", None) or error
+        _, _, query = address.partition("?")
+        why = str(reason).replace(query, "...") if query else str(reason)
+        raise SourceFailed(f"{shown(address)}: got no answer ({type(reason).__name__}: {why[:200]})") from None
     return Reply(
         b"".join(parts),
         _line(said.get("ETag", "")),
         _line(said.get("Last-Modified", "")),
         _fresh(said.get("Cache-Control", "")),
     )
+
+
+def shown(address: str) -> str:
+    """Return an address as it may stand in a log: without its query, which may hold a key."""
+    return address.partition("?")[0]
 
 
 def look(path: str, etag: str) -> Reply:

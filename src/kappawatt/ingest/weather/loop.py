@@ -23,7 +23,7 @@ from kappawatt.bus.retrying import RetryingThread
 from kappawatt.columns.batch import Batch
 from kappawatt.errors import PayloadInvalid
 from kappawatt.ingest.senders import bus_sender
-from kappawatt.ingest.weather.asking import Reply, SourceFailed, ask, look
+from kappawatt.ingest.weather.asking import Reply, SourceFailed, ask, look, shown
 from kappawatt.ingest.weather.mosmix import read_mosmix
 from kappawatt.ingest.weather.open_meteo import read_open_meteo
 from kappawatt.ingest.weather.remembered import Remembered, load, save
@@ -173,9 +173,8 @@ class Sources:
             due = now + max(wait, error.retry_after or 0.0)
             failed = replace(before, due=due, asked=now, failures=before.failures + 1, log=bus_log)
             self._remember(address, failed)
-            log.warning(
-                "a weather source failed", extra={"source": address, "error": str(error), "failures": failed.failures}
-            )
+            more = {"source": shown(address), "error": str(error), "failures": failed.failures}
+            log.warning("a weather source failed", extra=more)
             return [self._outcome(station, "failed", 0, str(error)) for station in stations]
         self._arrived[address] = reply, asked
         found = [self._publish(station, reply, asked, before) for station in stations]
@@ -215,7 +214,7 @@ class Sources:
             weather = _read(station, reply.body)
             batch = rows_of(station, weather, known, asked)
         except PayloadInvalid as error:
-            said = f"{station.address}: {error}"
+            said = f"{shown(station.address)}: {error}"
             log.warning("a weather source cannot be read", extra={"station": str(station), "error": said})
             return self._outcome(station, "unreadable", 0, said), known, issued
         issue = None if weather.issue_time is None else int(weather.issue_time.astype(np.int64))
@@ -246,7 +245,7 @@ class Sources:
             save(self._folder, address, remembered)
         except OSError as error:  # this process still knows it
             said = f"{self._folder}: got {error.strerror}, allowed a folder that can be written"
-            log.error("a restart would ask a weather source again", extra={"source": address, "error": said})
+            log.error("a restart would ask a weather source again", extra={"source": shown(address), "error": said})
 
     def _before(self, address: str) -> Remembered:
         if self._bus is None:

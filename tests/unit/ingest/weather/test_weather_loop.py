@@ -277,6 +277,22 @@ def test_a_station_that_joins_a_source_gets_what_the_source_said_before(
     assert [(outcome.result, outcome.rows) for outcome in outcomes] == [("unchanged", 0), ("published", 4)]
 
 
+def test_a_key_in_an_address_is_told_to_nobody(
+    source: Publisher, bus: Bus, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    source.status = 403
+    at = [f"{source.url}/v1?apikey=secret", "http://127.0.0.1:9/v1?apikey=secret"]
+    stations = [station(source, number=n, address=address) for n, address in enumerate(at, 1)]
+
+    outcomes = Sources(stations, tmp_path / "w", bus, clock=clock).round()
+
+    assert results(outcomes) == ["failed", "failed"]
+    assert source.asked[0][0] == "/v1?apikey=secret"
+    told = [outcome.said for outcome in outcomes] + [str(record.__dict__) for record in caplog.records]
+    told += [path.read_text() for path in (tmp_path / "w").iterdir()]
+    assert not [text for text in told if "secret" in text]
+
+
 def test_what_cannot_be_read_is_asked_for_whole_again(
     source: Publisher, bus: Bus, tmp_path: Path, clock: Clock
 ) -> None:
