@@ -44,4 +44,6 @@ FORECASTER = Forecaster(
     forecast=forecast,
     sees_unknown_end=True,
     suspect_rules=meter.STREAM.suspect_rules,
+    adds_up="mean",  # of a home's skewed fans medians do not: docs/forecasts.md, Groups
+    additive_figures=("daily_consumption",),
 )

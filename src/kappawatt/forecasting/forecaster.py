@@ -22,6 +22,7 @@ from kappawatt.forecasting.calendar import DAY, HOUR, Instant, Times
 from kappawatt.forecasting.fan import LEVELS, Fan, Warned, checked_levels, level_name, naive_fan
 from kappawatt.forecasting.gaps import LATELY, MOST_FILLED, fill_gaps, fill_inside, missing_lately, name_spans
 from kappawatt.forecasting.history import History, Past, Suspect
+from kappawatt.forecasting.reconciliation import POINTS
 from kappawatt.forecasting.registers import never_falls
 from kappawatt.forecasting.suspects import SPIKY, SuspectRules, without_suspects
 from kappawatt.forecasting.window import LocalDays, Window
@@ -133,6 +134,11 @@ class Forecaster:
         What one forecast covers: the next whole local day if nothing else is said.
     suspect_rules : SuspectRules
         Which measurements it finds suspect; runs of days of one value other than zero if nothing else is said.
+    adds_up : str
+        What of its fans adds up over the members of a group, `median` or `mean`, if a request does not say. Medians
+        of skewed fans are not those of their sum.
+    additive_figures : tuple of str
+        Figures of its fans that add up over series, as a day's total does and its peak does not.
     """
 
     name: str
@@ -154,8 +160,12 @@ class Forecaster:
     window: Window = NEXT_DAY
     usual_step: int | None = None
     suspect_rules: SuspectRules = SPIKY
+    adds_up: str = "median"
+    additive_figures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.adds_up not in POINTS:
+            raise SettingInvalid.of(f"adds_up of {self.name}", repr(self.adds_up), " or ".join(POINTS))
         names = {self.target, *map(level_name, checked_levels(self.levels))}
         if not names <= set(self.response.names):
             missing = ", ".join(sorted(names - set(self.response.names)))

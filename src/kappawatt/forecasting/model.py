@@ -25,6 +25,8 @@ from kappawatt.forecasting.calendar import HOUR, Instant, Times, day_start, zone
 from kappawatt.forecasting.fan import level_name
 from kappawatt.forecasting.forecaster import EVER, LEAD_TIME, UNNAMED, Forecaster, Issued, Lookup, iso
 from kappawatt.forecasting.grid import CONFIRMABLE, CONFIRMED, is_no_span, length_of, listed, off_clock, said_length
+from kappawatt.forecasting.group import IssuedGroup, issue_group
+from kappawatt.forecasting.group_request import GroupRequest
 from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.holidays import HOLIDAYS, OF_THE_ZONE, holidays_named
 from kappawatt.forecasting.request import read_forecast_request, require_same_holidays
@@ -59,6 +61,11 @@ class ForecastModel:
     def issue(self, past: Past, targets: Times) -> Issued:
         """Forecast one target window; see `Forecaster.issue`."""
         return self.predictor.issue(self.fitted, past, targets)
+
+    def issue_group(self, asked: GroupRequest, available_at: Instant | None = None) -> IssuedGroup:
+        """Forecast a sum and its members; see `kappawatt.forecasting.group.issue_group`."""
+        window = asked.targets, asked.issue_time, available_at
+        return issue_group(self.predictor, self.fitted, asked.key, asked.members, *window, adds_up=asked.adds_up)
 
     def answer(self, batch: Batch) -> Answer:
         """Forecast every row without a measurement, series by series; rows with one are history and stay NaN.

@@ -12,7 +12,7 @@ from kappawatt.columns.refusals import Refusals
 from kappawatt.columns.schema import MAX_TIMESTAMP, MIN_TIMESTAMP, Field, Kind, shorten
 from kappawatt.columns.values import column_of, parse_timestamp
 from kappawatt.errors import HistoryInsufficient, PayloadInvalid, SettingInvalid
-from kappawatt.forecasting.calendar import DAY, HOUR, Times, day_start, zone_meant, zone_named
+from kappawatt.forecasting.calendar import DAY, HOUR, Instant, Times, day_start, zone_meant, zone_named
 from kappawatt.forecasting.forecaster import UNNAMED, Forecaster, Lookup
 from kappawatt.forecasting.grid import CONFIRMED, is_no_span, listed
 from kappawatt.forecasting.history import History
@@ -24,6 +24,8 @@ __all__ = [
     "example_request",
     "moment_of",
     "read_forecast_request",
+    "read_history",
+    "read_window",
     "request_schema",
     "require_same_holidays",
     "span_of",
@@ -130,22 +132,39 @@ def read_forecast_request(
     for name in document:
         if name not in fields:
             raise PayloadInvalid.of(str(name)[:80], "an unknown field", ", ".join(fields))
-    history = _history(document, forecaster, lookup)
+    history = read_history(document, forecaster, lookup)
     if history.clock is None:
         raise HistoryInsufficient.of("history", "no value", f"{forecaster.target} of some weeks")
-    given = _moment(document.get("issue_time"), "issue_time")
-    issue_time = history.clock if given is None else given
     if history.off_grid(np.array([history.first])).any():
         raise PayloadInvalid.of(
             "history.start", f"{history.first}Z", f"whole multiples of {history.step} s by the local clock"
         )
+    return history, *read_window(document, history, forecaster)
+
+
+def read_window(document: Mapping[str, Any], history: History, forecaster: Forecaster) -> tuple[Times, Instant]:
+    """Return starts of the target intervals and issue time of a parsed request.
+
+    Parameters
+    ----------
+    document : mapping
+    history : History
+        Whose clock is the issue time if the request says none.
+
+    Raises
+    ------
+    PayloadInvalid
+        A field cannot be used; the message names it.
+    """
+    given = _moment(document.get("issue_time"), "issue_time")
+    issue_time = history.known_until() if given is None else given
     window = forecaster.window
     date = _target_date(document.get("target_date"))
     hours = document.get("horizon_hours")
     if hours is not None:
         if date is not None:
             raise PayloadInvalid.of("horizon_hours", f"{hours!r} and a target_date", "one of the two")
-        return history, _next_hours(hours, issue_time, history, forecaster), issue_time
+        return _next_hours(hours, issue_time, history, forecaster), issue_time
     if date is None:
         date = window.first(issue_time, history.time_zone)
     targets = window.targets(date, issue_time, history.time_zone, history.step)
@@ -160,7 +179,7 @@ def read_forecast_request(
             date,
             f"a day that begins within {window.longest_lead / HOUR:g} hours after the issue time {issue_time}Z",
         )
-    return history, targets, issue_time
+    return targets, issue_time
 
 
 def _next_hours(hours: Any, issue_time: np.datetime64, history: History, forecaster: Forecaster) -> Times:
@@ -174,7 +193,16 @@ def _next_hours(hours: Any, issue_time: np.datetime64, history: History, forecas
     return intervals_from(issue_time, int(count), history.time_zone, step)
 
 
-def _history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup | None) -> History:
+def read_history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lookup | None) -> History:
+    """Return the history that a parsed request brings, or the one known of the series it names.
+
+    Raises
+    ------
+    PayloadInvalid
+        A field cannot be used; the message names it.
+    HistoryInsufficient
+        It brings no history and none is known of the series it names.
+    """
     key = document.get(forecaster.key)
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= 200):
         raise PayloadInvalid.of(forecaster.key, repr(shorten(key)), "text of 1 to 200 characters")

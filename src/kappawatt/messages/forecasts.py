@@ -51,6 +51,7 @@ __all__ = [
     "forecast_message",
     "instant",
     "instants",
+    "plain",
     "read_documents",
     "with_available_at",
 ]
@@ -99,9 +100,9 @@ def forecast_document(
         "target": target.name,
         "unit": target.unit,
         "target_time": instants(issued.targets),
-        LEAD_TIME: _plain(issued.lead_time),
-        "quantiles": {level: _plain(issued.fan.quantiles[:, i]) for i, level in enumerate(levels)},
-        "day": {name: dict(zip(levels, _plain(figure), strict=True)) for name, figure in issued.fan.day.items()},
+        LEAD_TIME: plain(issued.lead_time),
+        "quantiles": {level: plain(issued.fan.quantiles[:, i]) for i, level in enumerate(levels)},
+        "day": {name: dict(zip(levels, plain(figure), strict=True)) for name, figure in issued.fan.day.items()},
         "trusted_until": instant(issued.trusted_until),
         "filled": issued.filled,
         "suspect": issued.suspect,
@@ -154,7 +155,7 @@ def error_document(
         "issue_time": instant(past.issue_time),
         **dated(instant(available_at)),
         "target_time": instant(start),
-        LEAD_TIME: _plain(issued.lead_time[at : at + 1])[0],
+        LEAD_TIME: plain(issued.lead_time[at : at + 1])[0],
         "measured": measured,
         "forecast": median,
         "error": median - measured,
@@ -324,6 +325,6 @@ def _are_figures(value: Any) -> bool:
     )  # fmt: skip
 
 
-def _plain(column: NDArray[np.float64]) -> list[float]:
-    """Numbers with the digits that matter: a forecast is no better than one part in a million."""
+def plain(column: NDArray[np.float64]) -> list[float]:
+    """Return numbers with the digits that matter: a forecast is no better than one part in a million."""
     return [float(f"{value:.7g}") for value in column.tolist()]
