@@ -27,6 +27,7 @@ from kappawatt.errors import SettingInvalid
 from kappawatt.evaluation.backtest import SHIPPED, WEATHER, Plan, Result, Rolling, run_backtest
 from kappawatt.evaluation.leads import ALL, leads_of, run_leads
 from kappawatt.evaluation.peers import score_peers
+from kappawatt.evaluation.sums import check_sum
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.holidays import HOLIDAYS, holidays_named
 from kappawatt.serving.service import Service
@@ -40,6 +41,7 @@ DATE = click.DateTime(["%Y-%m-%d"])
 CORE = (
     "evaluation/backtest.py",
     "evaluation/leads.py",
+    "evaluation/sums.py",
     "forecasting/*.py",
     "datasets/**/*.py",
     "streams/*.py",
@@ -104,6 +106,14 @@ SCORES_SHOWN = (
     metavar="DE|DE-BY|none",
     help="Whose public holidays the series have; those of the time zone's country if absent.",
 )
+@click.option(
+    "--sum",
+    "sum_name",
+    metavar="NAME",
+    default="",
+    help="Forecast the sum of the file's series too, under this name, and score it alone, as its members added up, and "
+    "reconciled with them.",
+)
 @click.option("--key", default="", help="Name of the series; the file's own if absent.")
 @reading_options
 @click.option("--allow-refused", is_flag=True, help="End with 0 though rows of the file were refused.")
@@ -155,6 +165,7 @@ def backtest_file(
     key: str,
     holidays: str = "",
     lead: str | None = None,
+    sum_name: str = "",
     report: Path | None,
     folder: Path,
     fresh: bool,
@@ -191,13 +202,15 @@ def backtest_file(
     )
     if lead is not None:
         _check_lead(rolling, series, lead, issue)
+    if sum_name:
+        _check_sum(sum_name, series, weather, lead)
     folder = _writable(folder) / f"{service.name}-{data.name.removesuffix('.gz').removesuffix('.csv')}"
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     content = hashlib.sha256(data.read_bytes()).hexdigest()
     try:
         own = fingerprint(service, content + repr(options) + weather + holidays)
-        result = _run(service, rolling, series, plan, folder, own, lead)
+        result = _run(service, rolling, series, plan, folder, own, lead, sum_name)
     except KeyboardInterrupt:
         click.echo("\nstopped; the same command goes on where it was", err=True)
         raise
@@ -224,6 +237,15 @@ def _check_lead(rolling: Rolling, series: list[SeriesFile], lead: str, issue: st
         raise SettingInvalid(f"--lead: {rolling.forecaster.name} has no training for any lead")
     if lead != ALL and issue is not None:
         raise SettingInvalid(f"--issue: got {issue} and --lead {lead}, allowed one: {lead} h before each interval ends")
+
+
+def _check_sum(name: str, series: list[SeriesFile], weather: str, lead: str | None) -> None:
+    """Refuse a sum that cannot be scored, before anything is trained."""
+    check_sum(name, series)
+    if weather != "none":
+        raise SettingInvalid.of("--sum", f"{name} and --weather {weather}", "none: the weather of a sum is not known")
+    if lead is not None:
+        raise SettingInvalid.of("--sum", f"{name} and --lead {lead}", "one of the two")
 
 
 def _check_series(series: list[SeriesFile], forecaster: Forecaster, known: str) -> None:
@@ -279,6 +301,7 @@ def _run(
     folder: Path,
     print_: str,
     lead: str | None,
+    sum_name: str,
 ) -> Result:
     from tqdm import tqdm
 
@@ -305,7 +328,7 @@ def _run(
         how: dict[str, Any] = {"folder": folder, "fingerprint": print_, "progress": progress}
         if lead is not None:
             return run_leads(rolling.forecaster, fit, series, plan, lead, **how)
-        return run_backtest(rolling.forecaster, fit, series, plan, **how)
+        return run_backtest(rolling.forecaster, fit, series, plan, sum_name=sum_name, **how)
 
 
 def _writable(folder: Path) -> Path:
@@ -347,6 +370,11 @@ def _figure(value: Any) -> str:
     return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
+def _of_sum(found: dict[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
+    """A sum and its members by name, with the scores of each way."""
+    return [] if found is None else [(found["name"], found["sum"]), *found["members"].items()]
+
+
 def _print(scores: dict[str, Any], report: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps({**scores, "report": str(report) if report else None}).decode())
@@ -365,6 +393,15 @@ def _print(scores: dict[str, Any], report: Path | None, as_json: bool) -> None:
     for name, figures in brought.items():
         said = "  ".join(f"{score} {_figure(figures[score])}" for score in ("mae", "mape", "crps"))
         click.echo(f"{name + ' weather':16} {said}")
+    for who, ways in _of_sum(scores.get("sum")):
+        for way, figures in ways.items():
+            cover, width = (
+                next(v for k, v in figures.items() if k.startswith(start)) for start in ("coverage", "width")
+            )
+            said = "  ".join(f"{name} {_figure(figures[name])}" for name in ("mae", "mean_rmse", "crps"))
+            click.echo(
+                f"{who + ' ' + way.replace('_', ' '):24} {said}  coverage {_figure(cover)}  width {_figure(width)}"
+            )
     for line in scores["peers"]:
         for whose, figures in (("of the file", line["peer"]), ("model", line["model"])):
             said = "  ".join(f"{name} {_figure(figures[name])}" for name in ("mae", "mape"))

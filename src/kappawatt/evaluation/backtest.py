@@ -25,10 +25,12 @@ from kappawatt import __version__
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
 from kappawatt.evaluation.days import Day, score_days
+from kappawatt.evaluation.sums import score_sum
 from kappawatt.forecasting.calendar import Times, issue_time, local_date, parse_clock
 from kappawatt.forecasting.fan import LEVELS, naive_fan
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.forecasting.gaps import fill_inside
+from kappawatt.forecasting.group import SumHistory
 from kappawatt.forecasting.history import History, Past
 from kappawatt.forecasting.suspects import SuspectRules, without_suspects
 
@@ -150,6 +152,7 @@ def run_backtest(
     *,
     folder: Path,
     fingerprint: str,
+    sum_name: str = "",
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Result:
     """Evaluate.
@@ -163,6 +166,8 @@ def run_backtest(
         Where days that are done are kept.
     fingerprint : str
         Of data and code: days of another one are not taken over.
+    sum_name : str
+        Name of the series' sum, which is then one series more: trained on, forecast and kept as they are.
     progress : callable
         (days done, days in all, what is going on).
 
@@ -173,6 +178,9 @@ def run_backtest(
     """
     clock = parse_clock(plan.issue)
     histories = [history_of_file(one, plan) for one in series]
+    if sum_name:
+        fingerprint += f" {sum_name}"
+        histories.append(SumHistory(sum_name, histories.copy(), forecaster))
     check_span(histories, plan)
     total = len(plan.dates) * len(histories)
     began = monotonic()
@@ -188,9 +196,12 @@ def run_backtest(
                 kept.add(forecast_day(forecaster, fitted, history, date, issue_time(date, clock, history.time_zone)))
                 progress(len(kept), total, f"{date}")
     days = kept.days()
-    scores = score_days(days, forecaster)
-    about = said_of_run(forecaster, plan, histories, monotonic() - began)
-    return Result(plan, days, {**about, **scores}, forecaster.levels)
+    own = tuple(day for day in days if day.key != sum_name)
+    about = said_of_run(forecaster, plan, histories[: len(series)], monotonic() - began)
+    scores = {**about, **score_days(own, forecaster)}
+    if sum_name:
+        scores["sum"] = score_sum(days, sum_name, forecaster)
+    return Result(plan, own, scores, forecaster.levels)
 
 
 def said_of_run(forecaster: Forecaster, plan: Plan, histories: Sequence[History], seconds: float) -> dict[str, Any]:

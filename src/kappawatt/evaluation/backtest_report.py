@@ -57,6 +57,7 @@ def write_backtest_report(
         _figures_table(scores["day_figures"], percent),
         _weather(scores["weather_brought"], unit, percent),
         _peers(peers, unit),
+        _sum(scores.get("sum"), unit, percent),
         _leads(scores.get("leads", ()), unit, percent),
         "<h2>By month</h2>",
         _months(scores["months"], percent),
@@ -165,6 +166,31 @@ def _peers(peers: Sequence[Mapping[str, Any]], unit: str) -> str:
         "issued the file does not say.</p>"
     )
     return "<h2>Beside the forecast that the file holds</h2>" + note + table(head, rows)
+
+
+def _sum(found: Mapping[str, Any] | None, unit: str, percent: int) -> str:
+    if found is None:
+        return ""
+    scored = ("mae", "mean_rmse", "rmae", "crps", f"width_{percent}")
+    rows = [
+        (
+            key,
+            way.replace("_", " "),
+            _cell(s["n"]),
+            *(_cell(s[score]) for score in scored),
+            f"{s[f'coverage_{percent}']:.3f}",
+        )
+        for key, ways in ((found["name"], found["sum"]), *found["members"].items())
+        for way, s in ways.items()
+    ]
+    head = ("series", "forecast", "intervals", f"MAE [{unit}]", f"RMSE of the mean [{unit}]", "rMAE", "CRPS", "width",
+            f"{percent} % holds")  # fmt: skip
+    note = (
+        f"<p class=note>{escape(found['name'])} is the sum of the others, on intervals that all have a measurement of. "
+        "Alone it is forecast as a series of its own; added up are its members' quantiles; reconciled are all of them, "
+        f"by minimum trace, so that their {found['adds_up']}s add up.</p>"
+    )
+    return "<h2>The sum</h2>" + note + table(head, rows)
 
 
 def _leads(lines: Sequence[Mapping[str, Any]], unit: str, percent: int) -> str:

@@ -16,7 +16,7 @@ from kappawatt.forecasting.fan import LEVELS, interval_percent
 from kappawatt.forecasting.forecaster import Forecaster
 from kappawatt.models.scores import coverage, crps, mae, mape, mean_width, pinball, rmse, smape
 
-__all__ = ["Day", "point_scores", "score_days"]
+__all__ = ["Day", "interval_scores", "point_scores", "score_days"]
 
 DIGITS = 7
 
@@ -112,9 +112,9 @@ def score_days(days: Sequence[Day], forecaster: Forecaster) -> dict[str, Any]:
         raise SettingInvalid("--from, --to: got no day with both a forecast and a measurement")
     keys = list(dict.fromkeys(day.key for day in days))
     levels = forecaster.levels
-    by_series = {key: _scores([day for day in answered if day.key == key], levels) for key in keys}
+    by_series = {key: interval_scores([day for day in answered if day.key == key], levels) for key in keys}
     months = sorted({str(day.date)[:7] for day in answered})
-    scores = _scores(answered, levels)
+    scores = interval_scores(answered, levels)
     if len(keys) > 1:
         for ratio in ("rmae", "rcrps"):
             known = [s[ratio] for s in by_series.values() if s.get(ratio) is not None]
@@ -124,14 +124,17 @@ def score_days(days: Sequence[Day], forecaster: Forecaster) -> dict[str, Any]:
         "days": len(answered),
         "refused_days": len(days) - len(answered),
         "fallback_days": sum(day.fallback is not None for day in answered),
-        "months": {month: _scores([day for day in answered if str(day.date)[:7] == month], levels) for month in months},
+        "months": {
+            month: interval_scores([day for day in answered if str(day.date)[:7] == month], levels) for month in months
+        },
         "by_series": by_series if len(keys) > 1 else {},
         "day_figures": _figure_scores(answered, levels),
         "weather_brought": _weather_scores(answered, levels),
     }
 
 
-def _scores(days: Sequence[Day], levels: tuple[float, ...]) -> dict[str, Any]:
+def interval_scores(days: Sequence[Day], levels: tuple[float, ...]) -> dict[str, Any]:
+    """Return scores of all intervals of days that were answered; `n` alone if none was measured."""
     if not days:
         return {"n": 0}
     measured = np.concatenate([day.measured for day in days])
@@ -167,7 +170,10 @@ def _weather_scores(days: Sequence[Day], levels: tuple[float, ...]) -> dict[str,
     own = [day for day in days if len(day.without_weather)]
     if not own:
         return None
-    with_it, without = _scores(own, levels), _scores([replace(d, quantiles=d.without_weather) for d in own], levels)
+    with_it, without = (
+        interval_scores(own, levels),
+        interval_scores([replace(d, quantiles=d.without_weather) for d in own], levels),
+    )
     return {"with": with_it, "without": without} if with_it["n"] else None
 
 

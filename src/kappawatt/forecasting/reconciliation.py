@@ -23,6 +23,7 @@ __all__ = ["POINTS", "Reconciled", "fan_mean", "point_of", "reconcile", "reconci
 
 Vector = NDArray[np.float64]
 POINTS = ("median", "mean")
+MOST_SCALED = 2.0  # a point next to zero says little of how wide its fan is
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,9 @@ def reconcile(total: Fan, members: Sequence[Fan], *, point: str = "median", is_p
     point : str
         What adds up: `median` or `mean`.
     is_positive : bool
-        Whether values cannot be below zero: a fan that moves down is then scaled, not shifted, so that its quantiles
-        keep their order and their sign, and its point is exactly where it has to be.
+        Whether values cannot be below zero: a fan is then scaled, not shifted, so that its quantiles keep their order and
+        their sign, and its point is exactly where it has to be. (A low quantile near zero that is shifted up has no
+        measurement below it any more.) What would be more than twice as much is shifted all the same.
     figures : sequence of str
         Figures of the window as a whole that add up over series. They are reconciled by themselves, if all fans have
         them; the others stay as they are.
@@ -180,6 +182,7 @@ def _moved(quantiles: Vector, before: Vector, after: Vector, is_positive: bool) 
     shifted: Vector = quantiles + (after - before)[:, None]
     if not is_positive:
         return shifted
-    scaled = quantiles * np.divide(after, before, out=np.ones_like(after), where=before > 0)[:, None]
-    result: Vector = np.where(((after < before) & (before > 0))[:, None], scaled, shifted)
-    return result
+    ratio = np.divide(after, before, out=np.full_like(after, np.inf), where=before > 0)
+    is_scaled = ratio <= MOST_SCALED
+    scaled = quantiles * np.where(is_scaled, ratio, 1.0)[:, None]
+    return np.where(is_scaled[:, None], scaled, shifted)
