@@ -15,7 +15,7 @@ from kappawatt.forecasting.forecaster import Forecaster, Lookup
 from kappawatt.forecasting.group import SumHistory
 from kappawatt.forecasting.history import History
 from kappawatt.forecasting.reconciliation import POINTS
-from kappawatt.forecasting.request import example_request, read_history, read_window, request_schema
+from kappawatt.forecasting.request import example_request, read_history, read_time_zone, read_window, request_schema
 
 __all__ = [
     "MEMBERS",
@@ -113,6 +113,7 @@ def read_group_request(
     adds_up = document.get("adds_up", forecaster.adds_up)
     if adds_up not in POINTS:
         raise PayloadInvalid.of("adds_up", repr(shorten(adds_up)), " or ".join(POINTS))
+    read_time_zone(document.get("time_zone"), forecaster.time_zone)
     given = document.get(MEMBERS)
     if not isinstance(given, list) or not 2 <= len(given) <= MOST_MEMBERS:
         got = f"{len(given)} members" if isinstance(given, list) else repr(shorten(given))

@@ -133,8 +133,8 @@ def reconcile(total: Fan, members: Sequence[Fan], *, point: str = "median", is_p
     point : str
         What adds up: `median` or `mean`.
     is_positive : bool
-        Whether values cannot be below zero: a fan is then scaled, not shifted, so that its quantiles keep their order and
-        their sign, and its point is exactly where it has to be. (A low quantile near zero that is shifted up has no
+        Whether values cannot be below zero: a fan is then scaled, not shifted, so that its quantiles keep their order
+        and sign, and its point is exactly where it has to be. (A low quantile near zero that is shifted up has no
         measurement below it any more.) What would be more than twice as much is shifted all the same.
     figures : sequence of str
         Figures of the window as a whole that add up over series. They are reconciled by themselves, if all fans have

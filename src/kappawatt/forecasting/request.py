@@ -25,6 +25,7 @@ __all__ = [
     "moment_of",
     "read_forecast_request",
     "read_history",
+    "read_time_zone",
     "read_window",
     "request_schema",
     "require_same_holidays",
@@ -213,7 +214,7 @@ def read_history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lo
             raise HistoryInsufficient.of(
                 forecaster.key, repr(shorten(key)), "a series whose history is known here; or bring it as history"
             )
-        zone = _time_zone(document.get("time_zone"), known.time_zone)
+        zone = read_time_zone(document.get("time_zone"), known.time_zone)
         if zone_meant(zone) != zone_meant(known.time_zone):
             raise PayloadInvalid.of("time_zone", repr(zone), f"{known.time_zone}, which the series has")
         require_same_holidays(_holidays(document.get(HOLIDAYS)), known)
@@ -223,7 +224,7 @@ def read_history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lo
     if "confirmed" in track and CONFIRMED not in forecaster.request.names:
         raise PayloadInvalid.of("history.confirmed", "it", f"nothing: {forecaster.name} cannot be told")
     starts, values = _track(track, "history", forecaster.request.field(forecaster.target), step)
-    zone = _time_zone(document.get("time_zone"), forecaster.time_zone)
+    zone = read_time_zone(document.get("time_zone"), forecaster.time_zone)
     history = History(key or UNNAMED, zone, step, holidays=_holidays(document.get(HOLIDAYS)))
     history.add(starts, values)
     _confirm(history, track.get("confirmed"))
@@ -281,7 +282,8 @@ def moment_of(given: Any, where: str) -> np.datetime64:
     return found
 
 
-def _time_zone(given: Any, absent: str) -> str:
+def read_time_zone(given: Any, absent: str) -> str:
+    """Return the time zone that a request names, else `absent`; PayloadInvalid if there is no such zone."""
     if given is None:
         return absent
     if not isinstance(given, str):
