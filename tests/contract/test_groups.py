@@ -125,6 +125,29 @@ def test_what_is_suspect_of_a_member_is_unknown_to_the_sum(apps: dict[str, Flask
     assert (found["sum"]["suspect"], found["sum"]["filled"]) == (0, 1)
 
 
+def test_what_is_confirmed_of_a_member_is_real_in_the_sum(apps: dict[str, Flask]) -> None:
+    body = example_group(forecaster_of("hourly-load"), "both")
+    history = body["members"][1]["history"]
+    history["values"][-30] *= 10
+    at = np.datetime64(history["start"].rstrip("Z")) + np.timedelta64(len(history["values"]) - 30, "h")
+    history["confirmed"] = [{"start": f"{at}Z", "end": f"{at + np.timedelta64(1, 'h')}Z"}]
+
+    found = ask(apps["hourly-load"], body).json
+
+    assert [document["suspect"] for document in (*found["members"], found["sum"])] == [0, 0, 0]
+    assert found["sum"]["filled"] == 0
+
+
+def test_holidays_are_said_once_for_all(apps: dict[str, Flask]) -> None:
+    body = {**example_group(forecaster_of("hourly-load"), "both"), "time_zone": "UTC"}
+
+    silent, said = (ask(apps["hourly-load"], {**body, **more}).json for more in ({}, {"holidays": "DE-BY"}))
+
+    for found, is_warned in ((silent, True), (said, False)):
+        documents = (*found["members"], found["sum"])
+        assert {"no_holidays" in {w["code"] for w in one["warnings"]} for one in documents} == {is_warned}
+
+
 def test_the_issue_time_is_when_the_newest_history_ends_and_who_is_late_says_so(apps: dict[str, Flask]) -> None:
     body = example_group(forecaster_of("hourly-load"), "both")
     body["members"][1]["history"]["values"] = body["members"][1]["history"]["values"][:-5]

@@ -19,6 +19,7 @@ from kappawatt.forecasting.calendar import Instant, Times, zone_meant
 from kappawatt.forecasting.forecaster import Forecaster, Issued
 from kappawatt.forecasting.gaps import LATELY
 from kappawatt.forecasting.history import History, Past
+from kappawatt.forecasting.holidays import OF_THE_ZONE
 from kappawatt.forecasting.reconciliation import reconcile
 from kappawatt.forecasting.suspects import without_suspects
 
@@ -63,7 +64,8 @@ def total_of(key: str, pasts: Sequence[Past]) -> Past:
     Past
         From the first interval that all of them know to the last; empty if there is none. An interval that one of them
         does not know is unknown: a total of the others would be something else. It has no covariates: the weather of
-        several places is no sum.
+        several places is no sum. What was confirmed of one is in the total, and real there too. It has their holidays,
+        or those of the zone's country if theirs are not the same.
     """
     first = pasts[0]
     start = max(past.start for past in pasts)
@@ -72,7 +74,16 @@ def total_of(key: str, pasts: Sequence[Past]) -> Past:
     values: Vector = np.sum([past.at(times) for past in pasts], axis=0)
     known = np.flatnonzero(np.isfinite(values))
     begin, stop = (int(known[0]), int(known[-1]) + 1) if len(known) else (0, 0)
-    return Past(key, first.time_zone, first.step, start + begin * first.interval, values[begin:stop], first.issue_time)
+    return Past(
+        key,
+        first.time_zone,
+        first.step,
+        start + begin * first.interval,
+        values[begin:stop],
+        first.issue_time,
+        confirmed=np.unique(np.concatenate([past.confirmed for past in pasts])),
+        holidays=first.holidays if len({past.holidays for past in pasts}) == 1 else OF_THE_ZONE,
+    )
 
 
 class SumHistory(History):

@@ -14,6 +14,7 @@ from kappawatt.forecasting.calendar import Instant, Times
 from kappawatt.forecasting.forecaster import Forecaster, Lookup
 from kappawatt.forecasting.group import SumHistory
 from kappawatt.forecasting.history import History
+from kappawatt.forecasting.holidays import HOLIDAYS
 from kappawatt.forecasting.reconciliation import POINTS
 from kappawatt.forecasting.request import example_request, read_history, read_time_zone, read_window, request_schema
 
@@ -146,7 +147,7 @@ def _member(name: str, given: Any, group: Mapping[str, Any], forecaster: Forecas
             raise PayloadInvalid.of(f"{name}.{str(field)[:80]}", got, said)
     if given.get(forecaster.key) is None:
         raise PayloadInvalid.of(f"{name}.{forecaster.key}", "nothing", "text of 1 to 200 characters")
-    whose = {"time_zone": group["time_zone"]} if "time_zone" in group else {}
+    whose = {name: group[name] for name in ("time_zone", HOLIDAYS) if name in group}
     try:
         history = read_history({**given, **whose}, forecaster, lookup)
     except FieldError as error:
