@@ -6,6 +6,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from kappawatt.bus.interface import Headers, Outgoing, Records, header
 from kappawatt.columns.arrow import MARK, write_columns
-from kappawatt.columns.batch import Batch, Rejection
+from kappawatt.columns.batch import Batch, Columns, Rejection
 from kappawatt.columns.codec import decode_many
 from kappawatt.columns.content import ARROW, CSV, JSON, READABLE, ManyDecoded, bare_type, without_mark
 from kappawatt.columns.plain import json_bytes, plain_values
@@ -68,6 +69,7 @@ def reading_messages(
     messages: list[Outgoing] = []
     events = (("content-type", JSON.encode()), BARE, *headers)  # the same ones, however many messages there are
     blocks = (("content-type", ARROW.encode()), BARE, *headers)
+    batch = _without_empty(stream, batch)  # once: there may be as many keys as rows
     for name, rows in by_key(stream, batch, key):
         columns = given_columns(stream, batch, rows)
         is_block = block_rows and len(rows) >= block_rows
@@ -96,17 +98,26 @@ def given_columns(stream: Stream, batch: Batch, rows: NDArray[np.intp]) -> dict[
     present: the schema's own meaning of what is absent.
     """
     columns = {name: column[rows] for name, column in batch.columns.items() if name != stream.key.name}
-    optional = [f.name for f in stream.schema.fields if not f.required]
-    for name in (*optional, *stream.schema.more_unbounded(columns)):
-        column = columns.get(name)
-        if column is None:
-            continue
+    for name in _optional(stream, columns):
+        column = columns[name]
         is_absent = _absent(column)
         if is_absent.all():
             del columns[name]
         elif name == stream.arrival and is_absent.any():
             columns[name] = np.where(is_absent, np.datetime64(time.time_ns() // 1_000_000, "ms"), column)
     return columns
+
+
+def _without_empty(stream: Stream, batch: Batch) -> Batch:
+    """The same without optional columns that hold nothing in any row."""
+    empty = {name for name in _optional(stream, batch.columns) if _absent(batch.columns[name]).all()}
+    return replace(batch, columns={name: column for name, column in batch.columns.items() if name not in empty})
+
+
+def _optional(stream: Stream, columns: Columns) -> list[str]:
+    """Names of the columns that a row need not have."""
+    names = [f.name for f in stream.schema.fields if not f.required and f.name != stream.key.name]
+    return [name for name in (*names, *stream.schema.more_unbounded(columns)) if name in columns]
 
 
 def _absent(column: NDArray[Any]) -> NDArray[np.bool_]:
