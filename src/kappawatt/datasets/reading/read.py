@@ -22,6 +22,7 @@ from kappawatt.datasets.reading.generic import generic_meaning
 from kappawatt.datasets.reading.meaning import Layout, Meaning
 from kappawatt.datasets.reading.options import NOTHING_SAID, Options
 from kappawatt.datasets.reading.preamble import with_preamble
+from kappawatt.datasets.reading.repeated_names import without_repeated_names
 from kappawatt.datasets.reading.table import Column, Fact, Table, instant_texts
 from kappawatt.datasets.reading.texts import dialect_of, read_with_csv
 from kappawatt.datasets.reading.totals import without_totals
@@ -244,7 +245,7 @@ def _of_text(data: bytes, options: Options, budget: Budget | None) -> Table:
         table = read_with_duckdb(text, dialect)
     else:
         table = read_with_csv(text, dialect)
-    table = without_totals(table)
+    table = without_totals(without_repeated_names(table))
     refuse_cut_numbers(table, options)
     return replace(table, facts=(encoding, *table.facts)) if encoding.because else table
 
