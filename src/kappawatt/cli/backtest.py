@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -20,7 +19,15 @@ import click
 import numpy as np
 import orjson
 
-from kappawatt.cli.options import SERVICE, json_option, options_of, reading_options, tell_reading
+from kappawatt.cli.options import (
+    SERVICE,
+    holidays_option,
+    json_option,
+    options_of,
+    reading_options,
+    tell_reading,
+    with_holidays,
+)
 from kappawatt.datasets.reading.read import read_file
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import SettingInvalid
@@ -29,7 +36,6 @@ from kappawatt.evaluation.leads import ALL, leads_of, run_leads
 from kappawatt.evaluation.peers import score_peers
 from kappawatt.evaluation.sums import check_sum
 from kappawatt.forecasting.forecaster import Forecaster
-from kappawatt.forecasting.holidays import HOLIDAYS, holidays_named
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 
@@ -100,12 +106,7 @@ SCORES_SHOWN = (
     help="What to do with a file's weather: leave it out, take its columns of forecasts as known from noon of the day "
     "before, or take measured weather as if it had been forecast.",
 )
-@click.option(
-    "--holidays",
-    default="",
-    metavar="DE|DE-BY|none",
-    help="Whose public holidays the series have; those of the time zone's country if absent.",
-)
+@holidays_option
 @click.option(
     "--sum",
     "sum_name",
@@ -182,10 +183,7 @@ def backtest_file(
     options = options_of(said, key)
     found = read_file(data, options, service.stream)
     series = found.series
-    if holidays:
-        if HOLIDAYS not in forecaster.request.names:
-            raise SettingInvalid.of("--holidays", holidays, f"nothing: {service.name} knows no holidays")
-        series = [replace(one, holidays=holidays_named(holidays, "--holidays")) for one in series]
+    series = with_holidays(service, series, holidays)
     tell_reading(found)
     _check_series(series, forecaster, known)
     if any(one.covariates for one in series) and weather == "none":

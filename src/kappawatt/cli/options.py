@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import click
 from kappawatt.datasets.reading.assemble import Found
 from kappawatt.datasets.reading.options import OPTIONS, Options
 from kappawatt.datasets.reading.table import Fact
+from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import SettingInvalid
+from kappawatt.forecasting.holidays import HOLIDAYS, holidays_named
 from kappawatt.serving.service import Service, find_service
 
 __all__ = [
@@ -22,12 +25,14 @@ __all__ = [
     "beginning_option",
     "bus_option",
     "client_option",
+    "holidays_option",
     "json_option",
     "options_of",
     "own_file_options",
     "reading_options",
     "tell_reading",
     "version_option",
+    "with_holidays",
 ]
 
 
@@ -152,3 +157,26 @@ def tell_reading(found: Found) -> None:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
+
+
+holidays_option = click.option(
+    "--holidays",
+    default="",
+    metavar="DE|DE-BY|none",
+    help="Whose public holidays a file's series have; those of the time zone's country if absent.",
+)
+
+
+def with_holidays(service: Service, series: Sequence[SeriesFile], holidays: str) -> list[SeriesFile]:
+    """Return a file's series with the holidays that `--holidays` names.
+
+    Raises
+    ------
+    SettingInvalid
+        Nobody knows them, or the service has no use for holidays.
+    """
+    if not holidays:
+        return list(series)
+    if service.stream is None or HOLIDAYS not in service.stream.schema.names:
+        raise SettingInvalid.of("--holidays", holidays, f"nothing: {service.name} knows no holidays")
+    return [replace(one, holidays=holidays_named(holidays, "--holidays")) for one in series]

@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from kappawatt.cli.options import SERVICE, options_of, own_file_options, tell_reading
+from kappawatt.cli.options import (
+    SERVICE,
+    holidays_option,
+    options_of,
+    own_file_options,
+    tell_reading,
+    with_holidays,
+)
 from kappawatt.datasets.named import SeriesSet, series_set
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.read import read_file
@@ -27,6 +34,7 @@ __all__ = ["train"]
     help="Folder of data sets. [KAPPAWATT_DATA]",
 )
 @own_file_options("Load or meters of your own, in any layout, to train a service that forecasts on; needs --out.")
+@holidays_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of model versions; the service's own if absent.")
 @click.option(
     "--report",
@@ -34,13 +42,15 @@ __all__ = ["train"]
     help="Where the HTML report goes; docs/results if absent.",
 )
 @click.option("--quick", is_flag=True, help="Skip the 5x2 cross-validation.")
-def train(service: Service, data: Path | None, file: Path | None, key: str, **options: Any) -> None:
+def train(service: Service, data: Path | None, file: Path | None, key: str, holidays: str, **options: Any) -> None:
     """Train SERVICE's model and its baseline, and write artifacts and a report."""
     if service.train is None:
         raise SettingInvalid(f"{service.name} has no model to train")
     reading = options_of(options, key)
     if file is not None:
-        options |= {"quick": True, "series": _series(service, file, reading, options["out"])}
+        options |= {"quick": True, "series": _series(service, file, reading, holidays, options["out"])}
+    elif holidays:
+        raise SettingInvalid.of("--holidays", holidays, "it with --file: the series of data sets have their own")
     from kappawatt import logs
 
     os.environ.setdefault("KAPPAWATT_LOG_FORMAT", "text")
@@ -50,7 +60,7 @@ def train(service: Service, data: Path | None, file: Path | None, key: str, **op
         click.echo(path)
 
 
-def _series(service: Service, file: Path, reading: Options, out: Path | None) -> SeriesSet:
+def _series(service: Service, file: Path, reading: Options, holidays: str, out: Path | None) -> SeriesSet:
     """A file's series, of the kind that the service forecasts."""
     if service.model is None or service.model.rolling is None:
         raise SettingInvalid(f"--file: got it for {service.name}, allowed for services that forecast")
@@ -58,4 +68,4 @@ def _series(service: Service, file: Path, reading: Options, out: Path | None) ->
         raise SettingInvalid("--out: got nothing, allowed a folder: models of your own file stand beside no others")
     found = read_file(file, reading, service.stream)
     tell_reading(found)
-    return series_set(tuple(found.series), f"real, file: {file.name}")
+    return series_set(tuple(with_holidays(service, found.series, holidays)), f"real, file: {file.name}")

@@ -17,6 +17,7 @@ from kappawatt.forecasting.suspects import without_suspects
 from kappawatt.streams.stream import Stream
 
 __all__ = [
+    "FORECAST",
     "MOST_BYTES",
     "Problem",
     "Problems",
@@ -24,6 +25,7 @@ __all__ = [
     "past_of",
 ]
 
+FORECAST = "_forecast"  # behind a covariate's name: as it was forecast the day before
 MOST_PROBLEMS = 10_000  # rows of one file that cannot be read
 MOST_BYTES = 128 * 2**20  # of one file, unpacked: 46 years of one meter
 
@@ -105,6 +107,11 @@ class SeriesFile:
     def __len__(self) -> int:
         return len(self.starts)
 
+    @property
+    def measured_covariates(self) -> dict[str, NDArray[np.float64]]:
+        """Covariates as they were measured, without what was forecast of them."""
+        return {name: column for name, column in self.covariates.items() if not name.endswith(FORECAST)}
+
 
 class Problems(list[Problem]):
     """The rows of a file that cannot be read; a file of very many is none of the kind it looks like."""
@@ -122,10 +129,10 @@ class Problems(list[Problem]):
 
 
 def past_of(series: SeriesFile) -> Past:
-    """Return everything a file knows of a series, filled where it is missing or cannot be right.
+    """Return everything a file knows of a series, to train on: filled where it is missing or cannot be right.
 
-    Not its weather: when was it known?
+    Its weather is as measured, which is what a model learns from.
     """
     history = History(series.key, series.time_zone, series.step, holidays=series.holidays)
-    history.add(series.starts, series.values)
+    history.add(series.starts, series.values, None, series.measured_covariates)
     return fill_inside(without_suspects(history.until(history.known_until()), series.stream.suspect_rules))

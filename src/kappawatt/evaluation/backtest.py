@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kappawatt import __version__
-from kappawatt.datasets.series import SeriesFile
+from kappawatt.datasets.series import FORECAST, SeriesFile
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
 from kappawatt.evaluation.days import Day, score_days
 from kappawatt.evaluation.sums import score_sum
@@ -61,7 +61,6 @@ RETRAIN = {  # days
     **{"never": None, SHIPPED: None},
 }
 WEATHER = ("none", "forecast", "perfect")
-FORECAST = "_forecast"  # behind a covariate's name: as it was forecast
 FORECAST_BY = np.timedelta64(12, "h")  # local clock of the day before, at which such forecasts were there
 
 
@@ -230,7 +229,7 @@ def history_of_file(one: SeriesFile, plan: Plan) -> History:
         history.add(one.starts, np.where(_is_last(one.starts), one.values, np.nan))
     if plan.weather == "none":
         return history
-    measured = {name: column for name, column in one.covariates.items() if not name.endswith(FORECAST)}
+    measured = one.measured_covariates
     nothing = np.full(len(one), np.nan)
     if plan.weather == "perfect":
         history.add(one.starts, nothing, None, measured)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from kappawatt.datasets import named as datasets
+from kappawatt.datasets.series import SeriesFile, past_of
 from kappawatt.datasets.synthetic import holidays
 from kappawatt.errors import PayloadInvalid, SettingInvalid
 from kappawatt.forecasting.calendar import HOUR, day_intervals, local_date
+from kappawatt.streams.load import STREAM as LOAD
 from kappawatt.streams.meter import STREAM as METER
 
 
@@ -61,6 +63,20 @@ def test_holidays_fall_where_the_law_puts_them() -> None:
     days = {str(day) for day in holidays(2024, 2024)}
 
     assert {"2024-05-27", "2024-09-02", "2024-11-28", "2024-07-04"} <= days
+
+
+def test_training_sees_the_weather_of_a_file_as_it_was_measured() -> None:
+    starts = np.datetime64("2024-01-01", "ms") + np.arange(48) * HOUR
+    measured = np.arange(48.0)
+    covariates = {"temperature_1": measured, "temperature_2": measured + 1, "temperature_1_forecast": measured + 9}
+    nothing = np.full(48, np.datetime64("NaT", "ms"))
+
+    past = past_of(SeriesFile("Z", "UTC", 3600, starts, measured + 500, nothing, covariates, stream=LOAD))
+
+    assert {name: column.tolist() for name, column in past.covariates.items()} == {
+        "temperature_1": measured.tolist(),
+        "temperature_2": (measured + 1).tolist(),
+    }
 
 
 def test_a_folder_without_series_is_named(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from kappawatt.datasets.reading.meaning import Form, Layout, LeftOut, Meaning, T
 from kappawatt.datasets.reading.numbers import is_number
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Column, Fact, Table, instant_texts
+from kappawatt.datasets.series import FORECAST
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.calendar import zone_named
 from kappawatt.streams.series import AVAILABLE_AT, INTERVAL_SECONDS, INTERVAL_START, TIME_ZONE
@@ -27,7 +28,6 @@ __all__ = ["OWN_ROWS"]
 REQUEST = ("time_zone", "issue_time", "target_date", "history", "covariates")
 SAID = ("issue_time", "target_date")
 SHOWN = 80
-FORECAST = "_forecast"  # behind a covariate's name: as it was forecast the day before
 
 
 def _own(table: Table, options: Options, name: str) -> Meaning | None:
