@@ -180,7 +180,7 @@ def test_a_window_without_a_day_takes_no_target_date(settings: Settings) -> None
     operation = app.test_client().get("/openapi.json").json["paths"]["/forecast"]["post"]
     assert found.status_code == 400
     assert "target_date: got an unknown field" in found.json["detail"]
-    assert operation["summary"] == "Forecast load of one series for the next 6 intervals"
+    assert operation["summary"] == "Forecast load of one series for the next 6 intervals, or of a sum and its members"
     assert "3 quantiles for each interval" in operation["description"]
 
 
