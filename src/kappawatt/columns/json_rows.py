@@ -136,7 +136,7 @@ def decode_objects(
     if not {type(row) for row in rows} <= {dict}:
         rows = [_checked_row(i, row, schema, refusals) for i, row in enumerate(rows)]
     named: set[str] = set().union(*rows)
-    fields = schema.fields
+    fields = tuple(f for f in schema.fields if f.name in named)
     if not named <= set(schema.names):
         more = schema.more(named)
         fields = (*fields, *map(schema.field, more))

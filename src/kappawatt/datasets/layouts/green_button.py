@@ -84,7 +84,7 @@ def _reshape(data: bytes) -> Table | None:
         raise PayloadInvalid.of("file", "XML with a document type", "Green Button without one")
     try:
         root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_Bounded()))  # noqa: S314
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # an encoding that nobody knows is no ParseError
         raise PayloadInvalid.of("file", f"damaged XML ({error})", "Green Button, an Atom feed of ESPI") from None
     return _Feed(root).table()
 

@@ -6,13 +6,14 @@ import gzip
 import io
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
 from kappawatt.datasets.reading.table import Fact
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 
-__all__ = ["ARROWS", "GZIP", "Content", "gunzipped_head", "text_of", "unpack"]
+__all__ = ["ARROWS", "DAMAGED", "GZIP", "Content", "gunzipped_head", "text_of", "unpack"]
 
 GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 ARROWS = (b"ARROW1", b"\xff\xff\xff\xff")
@@ -20,6 +21,8 @@ WORKBOOK_PART = "xl/workbook.xml"
 COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # of Office files before 2007, and of later ones with a password
 LOCKED = "EncryptedPackage".encode("utf-16-le")
 SAVE = "a workbook of today: save it as .xlsx, or as CSV"
+# What zipfile and gzip raise for bytes that are none, an offset before the beginning among them.
+DAMAGED = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile)
 MOST_MEMBERS = 10_000
 SHOWN = 5
 MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
@@ -68,8 +71,7 @@ def unpack(data: bytes, name: str, most: int) -> Content:
         with _archive(data) as archive:
             member = _only_member(archive)
             facts = (*facts, Fact("packed", "zip", f"the one file in it is {member.filename}"))
-            with archive.open(member) as file:
-                data = _read(file, most, "zip")
+            data = _read(lambda: archive.open(member), most, "zip")
             name = member.filename.rpartition("/")[2]
     if data[:4] == ZIP and _is_workbook(data, most):
         return Content(data, "workbook", facts, name)
@@ -111,14 +113,14 @@ def gunzipped_head(data: bytes, size: int) -> bytes:
 
 
 def _gunzip(data: bytes, most: int) -> bytes:
-    with gzip.open(io.BytesIO(data)) as file:
-        return _read(file, most, "gzip")
+    return _read(lambda: gzip.open(io.BytesIO(data)), most, "gzip")
 
 
-def _read(file: IO[bytes] | gzip.GzipFile, most: int, kind: str) -> bytes:
+def _read(opened: Callable[[], IO[bytes] | gzip.GzipFile], most: int, kind: str) -> bytes:
     try:
-        found = file.read(most + 1)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        with opened() as file:
+            found = file.read(most + 1)
+    except DAMAGED as error:
         raise PayloadInvalid.of("file", f"damaged {kind} ({error})", kind) from None
     _require_within(len(found), most, kind)
     return bytes(found)
@@ -132,7 +134,7 @@ def _require_within(size: int, most: int, kind: str) -> None:
 def _archive(data: bytes) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except DAMAGED as error:
         raise PayloadInvalid.of("file", f"damaged zip ({error})", "zip") from None
     if len(archive.filelist) > MOST_MEMBERS:
         raise PayloadTooLarge.of("file", f"{len(archive.filelist)} files in an archive", f"up to {MOST_MEMBERS}")
@@ -140,7 +142,7 @@ def _archive(data: bytes) -> zipfile.ZipFile:
 
 
 def _only_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    files = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+    files = [one for one in archive.infolist() if not one.filename.startswith("__MACOSX/") and one.filename[-1:] != "/"]
     if len(files) != 1:
         names = ", ".join(one.filename[:80] for one in files[:SHOWN])
         raise PayloadInvalid.of("file", f"a zip of {len(files)} files ({names})", "a zip of one: unpack it first")

@@ -15,7 +15,6 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-import zlib
 from typing import IO
 from xml.etree import ElementTree
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from kappawatt.columns.schema import shorten
 from kappawatt.columns.values import parse_timestamp
+from kappawatt.datasets.reading.content import DAMAGED
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
 from kappawatt.forecasting.calendar import Instant, Times
 from kappawatt.ingest.weather.weather import Weather, weather_of
@@ -60,9 +60,9 @@ def read_mosmix(body: bytes, station: str) -> Weather:
                     got = f"more than {MOST_BYTES if size > MOST_BYTES else MOST_TOKEN:,} bytes of XML"
                     raise PayloadTooLarge.of("body", got + (" in one tag" if size <= MOST_BYTES else ""), "fewer")
         parser.close()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # an encoding that nobody knows is no ParseError
         raise PayloadInvalid.of("body", f"damaged XML ({error})", "MOSMIX's KML") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except DAMAGED as error:
         raise PayloadInvalid.of("body", f"a damaged zip ({str(error)[:100]})", "MOSMIX's KMZ") from None
     return found.weather()
 

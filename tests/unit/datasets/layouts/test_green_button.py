@@ -167,3 +167,11 @@ def test_an_offset_without_daylight_saving_is_a_clock_too() -> None:
     data = feed(entry("L/1", clock), entry("ReadingType/1", reading_type()), entry("", quarters()))
 
     assert read_bytes(data, Options(key="home")).series[0].time_zone == "America/Phoenix"
+
+
+@pytest.mark.parametrize("encoding", ["x-nobody-knows", "UTF-16", "base64"])
+def test_an_encoding_that_is_none_of_it_is_refused(encoding: str) -> None:
+    text = f'<?xml version="1.0" encoding="{encoding}"?><feed {ESPI}><entry/></feed>'
+
+    with pytest.raises(PayloadInvalid, match="damaged XML"):
+        read_bytes(text.encode())

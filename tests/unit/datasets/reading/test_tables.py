@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import zipfile
@@ -117,6 +118,32 @@ def test_windows_letters_and_utf_16_are_read_and_said() -> None:
         found = read_bytes(data, BERLIN, name="town.csv")
         assert found.series[0].values[0] == 410.5
         assert any(fact.name == "encoding" for fact in found.facts)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_zip_is_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", hours(24))
+    body = bytearray(packed.getvalue())
+    for _ in range(data.draw(st.integers(1, 3))):
+        body[data.draw(st.integers(-90, -1))] = data.draw(st.integers(0, 255))  # where the archive says what is where
+
+    with contextlib.suppress(PayloadInvalid, PayloadTooLarge):
+        read_bytes(bytes(body), NOTHING_SAID, name="a.zip", budget=STANDARD)
+
+
+def test_a_zip_whose_directory_points_before_its_beginning_is_refused() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.csv", hours(24))
+    body = bytearray(packed.getvalue())
+    offset = body.rfind(b"PK\x05\x06") + 16
+    body[offset : offset + 4] = (int.from_bytes(body[offset : offset + 4], "little") + 65_536).to_bytes(4, "little")
+
+    with pytest.raises(PayloadInvalid, match="file: got damaged zip"):
+        read_bytes(bytes(body), NOTHING_SAID, name="a.zip")
 
 
 def test_gzip_and_zip_are_unpacked_whatever_their_name(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ BOMB = BERLIN.replace(b"?>", b'?><!DOCTYPE k [<!ENTITY a "aaaa"><!ENTITY b "&a;&
     [
         (b"", "body: got damaged XML (no element found"),
         (BERLIN[:-40], "body: got damaged XML"),
+        (b'<?xml version="1.0" encoding="x-nobody-knows"?><kml/>', "body: got damaged XML (unknown encoding"),
         (kmz(BERLIN)[:-30], "body: got a damaged zip"),
         (kmz(BERLIN, "a.kml", "b.kml"), "body: got a zip with 2 KML documents, allowed one"),
         (kmz(BERLIN, "a.txt"), "body: got a zip with 0 KML documents, allowed one"),
