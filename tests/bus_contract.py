@@ -175,14 +175,31 @@ def read_all(consumer: Consumer, values: set[bytes]) -> None:
 
 
 def until(claim: Callable[[], bool], *consumers: Consumer) -> None:
-    """Wait until `claim` holds, while `consumers` are polled."""
+    """Wait until `claim` holds, while `consumers` are polled: several each by a thread, as they would by processes.
+
+    One that joins a group waits for the others to join again: polled in turn by one thread, two may miss each other for
+    as long as this waits.
+    """
     deadline = time.monotonic() + PATIENCE
-    while not claim():
-        assert time.monotonic() < deadline, "waited in vain"
-        for consumer in consumers:
+    done = threading.Event()
+
+    def go_on(consumer: Consumer) -> None:
+        while not done.is_set():
             consumer.poll(0.1)
-        if not consumers:
-            time.sleep(0.02)
+
+    with ThreadPoolExecutor(max(1, len(consumers))) as pool:
+        polling = [pool.submit(go_on, consumer) for consumer in consumers[1:]]
+        try:
+            while not claim():
+                assert time.monotonic() < deadline, "waited in vain"
+                for broken in (each for each in polling if each.done()):
+                    broken.result()
+                for consumer in consumers[:1]:
+                    consumer.poll(0.1)
+                if not consumers:
+                    time.sleep(0.02)
+        finally:
+            done.set()
 
 
 def partitions(consumer: Consumer) -> list[int]:
