@@ -68,7 +68,7 @@ def _forwarded() -> Iterator[str]:
 def _sent(url: str, row: bytes) -> Any:
     """Return how many readings were taken; None if the ingestor was not reached, and why on standard output."""
     try:
-        return _ask(url, "/api/sensor-ingestor/readings/plant-1", row, **{"idempotency-key": "the first"})["accepted"]
+        return _ask(url, "/api/sensor-ingestor/readings/plant-1", row, **{"idempotency-key": "the-first"})["accepted"]
     except urllib.error.HTTPError as error:
         print(error.code, error.read().decode(errors="replace"))
         if error.code not in (502, 503, 504):
