@@ -251,6 +251,9 @@ def _options() -> Options:
     said = {name: value for name, value in request.args.items() if name != "known"}
     if "key" in said:
         raise PayloadInvalid.of("key", "it in the query", "the last part of the path")
+    empty = next((name for name, value in said.items() if not value), None)
+    if empty is not None:
+        raise PayloadInvalid.of(empty, "nothing", "a value, or the query without it")
     try:
         return Options.of(said)
     except SettingInvalid as error:

@@ -240,6 +240,7 @@ def test_an_exports_bad_lines_are_named_and_its_others_stored(door: Door) -> Non
             "ds: got '2016-07-01 02:00', by a clock that nothing names, allowed --time-zone",
         ),
         ("/load?known=never", PJM, "known: got 'never', allowed end or published"),
+        ("/load?unit=", PJM, "unit: got nothing, allowed a value, or the query without it"),
         ("/load/a b", PJM, "key: got 'a b', allowed 1 to 100 of"),
     ],
 )
