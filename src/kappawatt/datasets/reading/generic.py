@@ -378,16 +378,18 @@ def _values(
     own = "" if key else key_of_file(name)
     found = []
     for place in places:
+        said = table.said(place)
+        multiple = multiple_in(said)
         unit = unit_in(header[place]) or unit_named(table.units.get(place, "")) or _unit_beside(table, place)
-        if multiple_in(table.said(place)) and not options.unit:
-            got = f"{table.said(place)!r}, in {multiple_in(table.said(place))}"
-            as_it_is = multiplied(multiple_in(table.said(place)))
+        if multiple and not options.unit:
+            got = f"{said!r}, in {multiple}"
+            as_it_is = multiplied(multiple)
             hint = f"say --unit {as_it_is}" if as_it_is else "multiply the column, and say --unit"
             raise PayloadInvalid.of("header", got, f"a plain unit: {hint}")
-        if multiple_in(table.said(place)):
+        if multiple:
             unit = None  # a person says what they are in
-        elif unit is None and not options.unit and unknown_unit_in(table.said(place)):
-            got = f"{table.said(place)!r}, in {unknown_unit_in(table.said(place))!r}, a unit that is not read"
+        elif unit is None and not options.unit and unknown_unit_in(said):
+            got = f"{said!r}, in {unknown_unit_in(said)!r}, a unit that is not read"
             raise PayloadInvalid.of("header", got, f"one of {', '.join(MEASURED)}; --unit, if it is one all the same")
         column_key = "" if key else key_of_column(header[place])
         lone = column_key if column_key or len(places) > 1 else own

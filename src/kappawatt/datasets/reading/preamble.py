@@ -115,23 +115,20 @@ def _units(values: Sequence[Value], table: Table, options: Options, facts: list[
         if not said and not any(map(str.isdigit, text)):
             titles.extend([_Told(unit, line.where, text)] if (unit := _unit_in_title(text)) else [])
     measured = [value for value in values if not value.field]
-    if options.unit:  # held against a pair below, as against a column's own
-        titles = []
-    one = _one(pairs, "unit", "one of them: --unit") if not options.unit else None
     if options.unit:
         other = next((told for told in pairs if told.what != options.unit), None)
         if other is not None and not any(value.unit for value in measured):
             raise PayloadInvalid.of("unit", str(other), f"{options.unit}, as --unit says")
         return tuple(values)
-    if one is None and any(not value.unit for value in measured):
-        one = _one(titles or unknown, "unit", "one of them: --unit")
+    is_open = any(not value.unit for value in measured)  # a title of the file counts for those alone
+    one = _one(pairs or (titles or unknown if is_open else []), "unit", "one of them: --unit")
     if one is None:
         return tuple(values)
     for value in measured:
         if value.unit and one in pairs and value.unit != one.what:
             got = f"{value.unit}, and {one} before the table"
             raise PayloadInvalid.of(table.header[value.place], got, "one unit: --unit")
-    if any(not value.unit for value in measured):
+    if is_open:
         facts.append(Fact("unit before the table", one.what, str(one)))
     return tuple(v if v.field or v.unit else replace(v, unit=_known(one, table, v), stream="") for v in values)
 
@@ -145,17 +142,13 @@ def _known(one: _Told, table: Table, value: Value) -> str:
 def _unit(text: str) -> str:
     """The unit that a pair's text names, as it is written if it is a multiple; "" if it is none."""
     text = text.strip("[]() ")
-    if multiple_in(f"[{text}]"):
-        return multiple_in(f"[{text}]")
     unit = unit_named(text) or unit_in(f"[{text}]")
-    return unit.name if unit is not None else ""
+    return multiple_in(f"[{text}]") or (unit.name if unit is not None else "")
 
 
 def _unit_in_title(text: str) -> str:
-    if multiple_in(text):
-        return multiple_in(text)
     unit = unit_in(text)
-    return unit.name if unit is not None and unit.quantity in (POWER, ENERGY) else ""
+    return multiple_in(text) or (unit.name if unit is not None and unit.quantity in (POWER, ENERGY) else "")
 
 
 def _below_each_other(line: Line, table: Table) -> dict[int, str]:

@@ -52,14 +52,14 @@ def series_column(table: Table, time: TimeColumn, candidates: Sequence[int], lef
     several = [place for place in candidates if len({text.strip() for text in table.texts(place)}) > 1]
     if len(table) < FEWEST or not several:
         return candidates[0] if candidates else None
-    if not _each_time_once(table, time, several):
+    if not _each_time_once(table, time):
         named = [place for place in candidates if not FEATURE.search(table.header[place])]
         return (named or candidates)[0]
     kept = [place for place in candidates if _is_kept(table, place, left_out)]
     return kept[0] if kept else None
 
 
-def _each_time_once(table: Table, time: TimeColumn, places: Sequence[int]) -> bool:
+def _each_time_once(table: Table, time: TimeColumn) -> bool:
     """Whether times come once, but for a repeated hour."""
     columns = [table.texts(p) for p in (time.place, time.beside, time.flag) if p is not None]
     return len(table) - len(set(zip(*columns, strict=True))) <= SHARED * len(table)

@@ -109,9 +109,14 @@ def differences(series: SeriesFile, facts: list[Fact]) -> SeriesFile:
         facts.append(
             Fact("register falls", f"{int(falls.sum())} times, first at {at}Z", "a reset or a rollover: missing")
         )
+    return _between(series, found)
+
+
+def _between(series: SeriesFile, values: NDArray[np.float64]) -> SeriesFile:
+    """The series of what lies between each reading and the next."""
     covariates = {name: column[:-1] for name, column in series.covariates.items()}
     return replace(
-        series, starts=series.starts[:-1], values=found, known=series.known[1:], covariates=covariates, forecasts={}
+        series, starts=series.starts[:-1], values=values, known=series.known[1:], covariates=covariates, forecasts={}
     )
 
 
@@ -132,10 +137,7 @@ def _of_days(
     why = f"first at {first}Z; the reading after it is what was counted since"
     facts.append(Fact("register is reset", f"every midnight, {len(resets)} times", why))
     if is_later:
-        covariates = {name: column[:-1] for name, column in series.covariates.items()}
-        return replace(
-            series, starts=series.starts[:-1], values=found, known=series.known[1:], covariates=covariates, forecasts={}
-        )
+        return _between(series, found)
     why = "the reading at 00:00 is of the day that begins, and not zero: each stands at the end of its interval"
     at = next((i for i, fact in enumerate(facts) if fact.name == "labels"), len(facts))
     facts[at : at + 1] = [Fact("labels", "start", why)]
