@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,11 @@ def _cell(value: Any, digits: int = 4) -> str:
     )
 
 
+def _cells(scores: Mapping[str, Any], names: Iterable[str], percent: int) -> tuple[str, ...]:
+    """How many intervals, some scores, and what the interval holds: a line of a table."""
+    return (*(_cell(scores[name]) for name in ("n", *names)), f"{scores[f'coverage_{percent}']:.3f}")
+
+
 def _summary(scores: Mapping[str, Any], unit: str, percent: int) -> str:
     rows = [
         ("intervals", _cell(scores["n"])),
@@ -129,14 +134,7 @@ def _summary(scores: Mapping[str, Any], unit: str, percent: int) -> str:
 def _figures_table(figures: Mapping[str, Mapping[str, Any]], percent: int) -> str:
     if not figures:
         return ""
-    rows = [
-        (
-            name.replace("_", " "),
-            *(_cell(f[score]) for score in ("n", "mae", "rmae", "crps")),
-            f"{f[f'coverage_{percent}']:.3f}",
-        )
-        for name, f in figures.items()
-    ]
+    rows = [(name.replace("_", " "), *_cells(f, ("mae", "rmae", "crps"), percent)) for name, f in figures.items()]
     return table(("figure of the day", "days", "MAE", "rMAE", "CRPS", f"{percent} % interval holds"), rows)
 
 
@@ -144,10 +142,8 @@ def _weather(brought: Mapping[str, Any] | None, unit: str, percent: int) -> str:
     if not brought:
         return ""
     scored = ("mae", "mape", "rmae", "crps", f"width_{percent}")
-    rows = [
-        (name, _cell(s["n"]), *(_cell(s[score]) for score in scored), f"{s[f'coverage_{percent}']:.3f}")
-        for name, s in (("with weather", brought["with"]), ("without", brought["without"]))
-    ]
+    ways = (("with weather", brought["with"]), ("without", brought["without"]))
+    rows = [(name, *_cells(s, scored, percent)) for name, s in ways]
     head = ("the same model", "intervals", f"MAE [{unit}]", "MAPE [%]", "rMAE", "CRPS", "width", f"{percent} % holds")
     return "<h2>What weather brought</h2>" + table(head, rows)
 
@@ -173,13 +169,7 @@ def _sum(found: Mapping[str, Any] | None, unit: str, percent: int) -> str:
         return ""
     scored = ("mae", "mean_rmse", "rmae", "crps", f"width_{percent}")
     rows = [
-        (
-            key,
-            way.replace("_", " "),
-            _cell(s["n"]),
-            *(_cell(s[score]) for score in scored),
-            f"{s[f'coverage_{percent}']:.3f}",
-        )
+        (key, way.replace("_", " "), *_cells(s, scored, percent))
         for key, ways in ((found["name"], found["sum"]), *found["members"].items())
         for way, s in ways.items()
     ]
@@ -197,15 +187,7 @@ def _leads(lines: Sequence[Mapping[str, Any]], unit: str, percent: int) -> str:
     if not lines:
         return ""
     scored = ("mae", "mape", "rmae", "crps", f"width_{percent}")
-    rows = [
-        (
-            line["lead"],
-            _cell(line["n"]),
-            *(_cell(line[score]) for score in scored),
-            f"{line[f'coverage_{percent}']:.3f}",
-        )
-        for line in lines
-    ]
+    rows = [(line["lead"], *_cells(line, scored, percent)) for line in lines]
     head = ("lead", "intervals", f"MAE [{unit}]", "MAPE [%]", "rMAE", "CRPS", "width", f"{percent} % holds")
     note = (
         "<p class=note>Hours are from the newest value to the end of each interval, at every hour of the day; days are "
@@ -216,11 +198,7 @@ def _leads(lines: Sequence[Mapping[str, Any]], unit: str, percent: int) -> str:
 
 def _months(months: Mapping[str, Mapping[str, Any]], percent: int) -> str:
     scored = {"MAE": "mae", "MAPE [%]": "mape", "rMAE": "rmae", "CRPS": "crps", "width": f"width_{percent}"}
-    rows = [
-        (month, _cell(s["n"]), *(_cell(s[score]) for score in scored.values()), f"{s[f'coverage_{percent}']:.3f}")
-        for month, s in months.items()
-        if s["n"]
-    ]
+    rows = [(month, *_cells(s, scored.values(), percent)) for month, s in months.items() if s["n"]]
     head = ("month", "intervals", *scored, f"{percent} % holds")
     return table(head, rows)
 
@@ -230,10 +208,7 @@ def _by_series(by_series: Mapping[str, Mapping[str, Any]], unit: str, percent: i
     if not known:
         return ""
     known.sort(key=lambda pair: -(pair[1]["rmae"] or 0))
-    rows = [
-        (key, *(_cell(s[score]) for score in ("n", "mae", "rmae", "crps")), f"{s[f'coverage_{percent}']:.3f}")
-        for key, s in known[:SERIES_TABLE]
-    ]
+    rows = [(key, *_cells(s, ("mae", "rmae", "crps"), percent)) for key, s in known[:SERIES_TABLE]]
     more = f"<p class=note>The {SERIES_TABLE} worst of {len(known)}.</p>" if len(known) > SERIES_TABLE else ""
     return (
         "<h2>By series</h2>"
