@@ -9,7 +9,6 @@ import click
 import orjson
 
 from kappawatt.cli.options import SERVICE, artifact_option, bus_option, client_option, json_option, version_option
-from kappawatt.forecasting.holidays import holidays_set
 from kappawatt.serving.service import Service
 from kappawatt.settings import Settings
 
@@ -47,16 +46,7 @@ def replay(service: Service, start: str, to: str, promote: bool, reason: str, as
     bus = connect_as(settings)
     source = stream.readings.name
     model = service.open(settings)
-    answers = kind.answers(
-        model,
-        bus,
-        stream,
-        to,
-        block_rows=settings.block_rows,
-        forecast_updates=settings.forecast_updates,
-        forecast_days=settings.forecast_days,
-        holidays=holidays_set(settings.holidays),
-    )
+    answers = kind.answers(model, bus, stream, to, settings)
     with tqdm(unit="msg", disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:

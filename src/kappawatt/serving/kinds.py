@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from kappawatt.serving.doors import open_inference, predict, sagemaker
 from kappawatt.serving.models import Models
 from kappawatt.serving.service import Context, Loop, ModelKind, Service
 from kappawatt.serving.stream_worker import stream_worker
-from kappawatt.worker.histories import NO_SETTING
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from kappawatt.forecasting.model import ForecastModel
     from kappawatt.serving.doors.classic import ClassicRows
     from kappawatt.serving.probes import Finding
+    from kappawatt.settings import Settings
     from kappawatt.streams.stream import Stream
     from kappawatt.worker.interface import Answers
 
@@ -52,11 +51,11 @@ def predicts(predictor: Predictor, *, stream: Stream | None = None, **given: Any
         _add_row_doors(app, context, models)
         return models
 
-    def answers(model: Model, bus: Bus, stream: Stream, output: str, *, block_rows: int, **_: Any) -> Answers:
+    def answers(model: Model, bus: Bus, stream: Stream, output: str, settings: Settings, **_: Any) -> Answers:
         from kappawatt.worker.isolating import Isolating
         from kappawatt.worker.predicting import Answering
 
-        answering = Answering(model, output, stream.dead.name, block_rows, stream.arrival or "")
+        answering = Answering(model, output, stream.dead.name, settings.block_rows, stream.arrival or "")
         return Isolating(answering, stream.dead.name, model.name, model.version)
 
     def probe(bus: Bus, name: str, stream: Stream, output: str, seconds: float) -> Finding:
@@ -126,22 +125,15 @@ def forecasts(
         return models
 
     def answers(
-        model: ForecastModel,
-        bus: Bus,
-        stream: Stream,
-        output: str,
-        *,
-        block_rows: int,
-        forecast_updates: str = "",
-        forecast_days: int = 1,
-        holidays: Mapping[str | None, str] = NO_SETTING,
-        **patience: Any,
+        model: ForecastModel, bus: Bus, stream: Stream, output: str, settings: Settings, **patience: Any
     ) -> Answers:
+        from kappawatt.forecasting.holidays import holidays_set
         from kappawatt.worker.forecasting import Forecasting
         from kappawatt.worker.isolating import Isolating
         from kappawatt.worker.updates import updates_of
 
-        updates = updates_of(forecast_updates, forecast_days, forecaster)
+        updates = updates_of(settings.forecast_updates, settings.forecast_days, forecaster)
+        holidays = holidays_set(settings.holidays)
         forecasting = Forecasting(bus, model, stream, output=output, updates=updates, holidays=holidays, **patience)
         return Isolating(forecasting, stream.dead.name, model.name, model.version)
 

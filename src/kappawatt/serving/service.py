@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -84,11 +84,8 @@ class AnswersOf(Protocol):
         bus: Bus,
         stream: Stream,
         output: str,
+        settings: Settings,
         *,
-        block_rows: int,
-        forecast_updates: str = ...,
-        forecast_days: int = ...,
-        holidays: Mapping[str | None, str] = ...,
         alive: Callable[[], None] = ...,
         slice_seconds: float = ...,
     ) -> Answers:
@@ -96,12 +93,8 @@ class AnswersOf(Protocol):
 
         Parameters
         ----------
-        block_rows : int
-            Answers of one key from which on they travel as a block; 0 never.
-        forecast_updates : str, optional
-        forecast_days : int, optional
-        holidays : mapping of str or None to str, optional
-            As in the settings of these names.
+        settings : Settings
+            How answers travel; of forecasts, when they are updated and whose holidays series have.
         alive : callable, optional
             Told now and then where reading histories takes minutes.
         slice_seconds : float

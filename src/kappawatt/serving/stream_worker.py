@@ -37,7 +37,7 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
             most //= 2 + settings.forecast_days
         settings = replace(settings, max_records=min(settings.max_records, most))
     keep_few_heaps()
-    holidays = holidays_set(settings.holidays)
+    holidays_set(settings.holidays)  # what nobody knows is said before a bus is waited for
     bus = _open_bus(settings, telemetry)
 
     def open_answers(version: str | None, output: str) -> tuple[Answers, str, str]:
@@ -47,10 +47,7 @@ def stream_worker(kind: ModelKind[Any], stream: Stream, context: Context) -> Wor
             bus,
             stream,
             output,
-            block_rows=settings.block_rows,
-            forecast_updates=settings.forecast_updates,
-            forecast_days=settings.forecast_days,
-            holidays=holidays,
+            settings,
             alive=telemetry.polled,
             slice_seconds=SLICE_SECONDS,
         )

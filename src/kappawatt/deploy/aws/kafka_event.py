@@ -13,7 +13,6 @@ import binascii
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 from kappawatt.bus.interface import Bus, Headers, Producer, Records
@@ -23,6 +22,7 @@ from kappawatt.columns.schema import shorten
 from kappawatt.errors import BusError, PayloadInvalid
 from kappawatt.models.opening import AnyModel
 from kappawatt.serving.service import ModelKind
+from kappawatt.settings import Settings
 from kappawatt.streams.stream import Stream
 
 __all__ = ["EventSource", "read_kafka_event"]
@@ -53,10 +53,8 @@ class EventSource:
     ----------
     open_bus : callable
         Called for the first event.
-    block_rows : int
-        From how many answers of one key on they travel as one block; 0 never.
-    envelopes : mapping of str to str
-        What messages of a topic are wrapped in.
+    settings : Settings
+        How answers travel, and what messages of a topic are wrapped in.
     """
 
     def __init__(
@@ -64,14 +62,12 @@ class EventSource:
         open_bus: Callable[[], Bus],
         kind: ModelKind[Any],
         stream: Stream,
-        block_rows: int,
-        envelopes: Mapping[str, str] = MappingProxyType({}),
+        settings: Settings,
     ) -> None:
-        self._envelopes = envelopes
         self._open_bus = open_bus
         self._kind = kind
         self._stream = stream
-        self._block_rows = block_rows
+        self._settings = settings
         self._bus: Bus | None = None
         self._producer: Producer | None = None
         self._follower: PromotionFollower | None = None
@@ -99,12 +95,12 @@ class EventSource:
                 raise PayloadInvalid(f"topic: got {records.topic!r}, allowed {source!r}")
         bus, producer = self._connected()
         known = bus.log_id(source)  # the event does not say it
-        envelope = self._envelopes.get(source, "")
+        envelope = self._settings.envelopes.get(source, "")
         polled = [
             replace(records, log=known, envelope=envelope, keys=bare_keys(records.keys, envelope)) for records in polled
         ]
         output = self._stream.answers.name
-        answers = self._kind.answers(model, bus, self._stream, output, block_rows=self._block_rows)
+        answers = self._kind.answers(model, bus, self._stream, output, self._settings)
         outcome = answers.answer(polled)
         producer.publish(outcome.outgoing, timeout=timeout)
         counts = {"rows": outcome.rows, "refused": outcome.refused_rows}

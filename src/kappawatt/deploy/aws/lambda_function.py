@@ -153,9 +153,7 @@ class Function:
             from kappawatt.deploy.aws.kafka_event import EventSource
 
             settings = self._settings
-            self._source = EventSource(
-                lambda: connect_as(settings), kind, stream, settings.block_rows, settings.envelopes
-            )
+            self._source = EventSource(lambda: connect_as(settings), kind, stream, settings)
         timeout = max(SPARE_SECONDS, min(PUBLISH_SECONDS, left - SPARE_SECONDS))
         counts: dict[str, int] = self._source.answer(event, model, timeout)
         return counts
