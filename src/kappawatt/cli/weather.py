@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +13,11 @@ from kappawatt.cli.options import bus_option, client_option
 from kappawatt.ingest.weather.stations import read_stations
 from kappawatt.settings import Settings
 
+if TYPE_CHECKING:
+    from kappawatt.ingest.weather.loop import Outcome
+
 __all__ = ["weather"]
 
-LOOK_SECONDS = 30.0
 FAULTS = ("failed", "unreadable")
 
 
@@ -32,7 +34,7 @@ def weather(file: Path, once: bool, dry_run: bool, **given: Any) -> None:
     does (KAPPAWATT_WEATHER). Sources are asked when they are due, over restarts too.
     """
     from kappawatt.bus import connect_as
-    from kappawatt.ingest.weather.loop import Sources, state_folder
+    from kappawatt.ingest.weather.loop import LOOK_SECONDS, Sources, state_folder
     from kappawatt.streams.load import STREAM
 
     settings = Settings.read(**given)
@@ -47,10 +49,7 @@ def weather(file: Path, once: bool, dry_run: bool, **given: Any) -> None:
                 outcomes = sources.round()
                 for outcome in outcomes:
                     if once or dry_run or outcome.result != "not_due":
-                        word = "would publish" if dry_run and outcome.rows else outcome.result.replace("_", " ")
-                        said = "" if outcome.result == "not_due" else f": {outcome.said}"
-                        text = outcome.said if outcome.result == "not_due" else word
-                        click.echo(f"{outcome.station}: {text}{said}", err=outcome.result in FAULTS)
+                        click.echo(f"{outcome.station}: {_said(outcome, dry_run)}", err=outcome.result in FAULTS)
                 if once or dry_run:
                     if any(outcome.result in FAULTS for outcome in outcomes):
                         raise SystemExit(1)
@@ -59,3 +58,10 @@ def weather(file: Path, once: bool, dry_run: bool, **given: Any) -> None:
     finally:
         if bus is not None:
             bus.close()
+
+
+def _said(outcome: Outcome, dry_run: bool) -> str:
+    if outcome.result == "not_due":
+        return outcome.said
+    word = "would publish" if dry_run and outcome.rows else outcome.result
+    return f"{word}: {outcome.said}"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kappawatt.columns.batch import Batch, Rejection
 from kappawatt.columns.budget import Budget
-from kappawatt.columns.schema import Schema
+from kappawatt.columns.schema import Schema, nothing
 from kappawatt.errors import PayloadInvalid
 
 __all__ = ["in_blocks", "joined", "lines_of"]
@@ -113,7 +113,8 @@ def joined(batches: list[Batch], schema: Schema, listed: int | None) -> Batch:
     if listed is not None:
         schema.more(more)
     for part in columns:
-        part |= {name: np.full(len(part[schema.names[0]]), np.nan) for name in more if name not in part}
+        n = len(part[schema.names[0]])
+        part |= {name: nothing(schema.field(name), n) for name in more if name not in part}
     whole = {name: np.concatenate([part.pop(name) for part in columns]) for name in (*schema.names, *more)}
     return Batch(whole, valid, tuple(rejections), dict(unlisted))
 

@@ -20,6 +20,7 @@ from kappawatt.forecasting.holidays import HOLIDAYS, OF_THE_ZONE, holidays_named
 from kappawatt.forecasting.window import intervals_from
 
 __all__ = [
+    "MOST_SPANS",
     "SPANS",
     "example_request",
     "moment_of",

@@ -15,7 +15,7 @@ from kappawatt.columns.schema import shorten
 from kappawatt.columns.strict_json import load_json
 from kappawatt.errors import PayloadInvalid
 from kappawatt.forecasting.grid import CONFIRMED, listed
-from kappawatt.forecasting.request import SPANS, moment_of, span_of
+from kappawatt.forecasting.request import MOST_SPANS, SPANS, moment_of, span_of
 from kappawatt.ingest.bodies import Rows
 from kappawatt.streams.rules import screened
 from kappawatt.streams.series import INTERVAL_SECONDS, INTERVAL_START
@@ -23,7 +23,6 @@ from kappawatt.streams.stream import Stream
 
 __all__ = ["can_be_confirmed", "confirmation_schema", "read_confirmation"]
 
-MOST = 10_000  # spans or intervals of a body
 FORMS = "start and end; or spans, a list of them, such as suspect_spans; or intervals, a list of their starts"
 Span = tuple[np.datetime64, np.datetime64]
 
@@ -43,7 +42,7 @@ def confirmation_schema(stream: Stream) -> dict[str, Any]:
             "start": moment,
             "end": moment,
             "spans": SPANS | {"minItems": 1},
-            "intervals": {"type": "array", "items": moment, "minItems": 1, "maxItems": MOST},
+            "intervals": {"type": "array", "items": moment, "minItems": 1, "maxItems": MOST_SPANS},
             INTERVAL_SECONDS: length,
         },
         "additionalProperties": False,
@@ -81,10 +80,10 @@ def _spans(stream: Stream, document: Any) -> list[Span]:
 
 
 def _several(given: Any, name: str) -> list[Any]:
-    if isinstance(given, list) and 0 < len(given) <= MOST:
+    if isinstance(given, list) and 0 < len(given) <= MOST_SPANS:
         return given
     got = f"{len(given)} of them" if isinstance(given, list) else repr(shorten(given))
-    raise PayloadInvalid.of(name, got, f"a list of 1 to {MOST}")
+    raise PayloadInvalid.of(name, got, f"a list of 1 to {MOST_SPANS}")
 
 
 def _length(stream: Stream, given: Any) -> int:

@@ -32,7 +32,7 @@ from kappawatt.ingest.weather.weather import Weather
 from kappawatt.streams.load import STREAM, TEMPERATURE
 from kappawatt.streams.rules import screened
 
-__all__ = ["Outcome", "Sources", "WeatherLoop", "rows_of", "state_folder"]
+__all__ = ["LOOK_SECONDS", "Outcome", "Sources", "WeatherLoop", "rows_of", "state_folder"]
 
 log = logging.getLogger(__name__)
 

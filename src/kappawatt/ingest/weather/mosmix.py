@@ -25,7 +25,7 @@ from kappawatt.columns.schema import shorten
 from kappawatt.columns.values import parse_timestamp
 from kappawatt.datasets.reading.content import DAMAGED
 from kappawatt.errors import PayloadInvalid, PayloadTooLarge
-from kappawatt.forecasting.calendar import Instant, Times
+from kappawatt.forecasting.calendar import HOUR, Instant, Times
 from kappawatt.ingest.weather.weather import Weather, weather_of
 
 __all__ = ["MOSMIX", "read_mosmix"]
@@ -40,7 +40,6 @@ MOST_TEXT = 200_000  # characters of one element that is read
 DEEPEST = 32
 PART = 1 << 16
 ELEMENTS = ("TTT", "Td", "FF", "N", "Rad1h")
-HOUR = 3_600_000  # ms
 KELVIN = 273.15
 
 
@@ -175,7 +174,7 @@ class _Station:
         if not self._steps:
             raise PayloadInvalid.of("ForecastTimeSteps", "nothing", "one TimeStep or more")
         times = np.array([_moment(text, "TimeStep") for text in self._steps], "datetime64[ms]")
-        apart = np.flatnonzero(np.diff(times.astype(np.int64)) != HOUR)
+        apart = np.flatnonzero(np.diff(times) != HOUR)
         if len(apart):
             raise PayloadInvalid.of("TimeStep", self._steps[int(apart[0]) + 1][:40], "an hour after the one before")
         return times

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,8 +19,9 @@ import orjson
 from numpy.typing import NDArray
 
 from kappawatt.columns.schema import shorten
+from kappawatt.datasets.reading.units import FAHRENHEIT, to_celsius
 from kappawatt.errors import PayloadInvalid
-from kappawatt.forecasting.calendar import Times
+from kappawatt.forecasting.calendar import HOUR, Times
 from kappawatt.ingest.weather.weather import Weather, weather_of
 
 __all__ = ["OPEN_METEO", "open_meteo_address", "read_open_meteo"]
@@ -28,7 +30,6 @@ Vector = NDArray[np.float64]
 
 OPEN_METEO = "https://api.open-meteo.com/v1/forecast"
 MOST_HOURS = 24 * 120  # 92 days back and 16 ahead are the most it gives
-HOUR = 3_600_000  # ms
 SECONDS = (0, 4_102_444_800)  # of the years 1970 to 2100
 
 
@@ -40,13 +41,8 @@ def _same(values: Vector) -> Vector:
     return values
 
 
-def _celsius(values: Vector) -> Vector:
-    result: Vector = (values - 32.0) / 1.8
-    return result
-
-
 VARIABLES: dict[str, tuple[str, dict[str, Callable[[Vector], Vector]]]] = {  # quantity and units, by their name of it
-    "temperature_2m": ("temperature", {"°C": _same, "°F": _celsius}),
+    "temperature_2m": ("temperature", {"°C": _same, "°F": partial(to_celsius, unit=FAHRENHEIT)}),
     "relative_humidity_2m": ("relative_humidity", {"%": _same}),
     "wind_speed_10m": (
         "wind_speed",
@@ -117,12 +113,12 @@ def _times(given: Any, unit: Any, offset: Any) -> Times:
     if unit not in ("iso8601", "unixtime"):
         raise PayloadInvalid.of("hourly_units.time", repr(shorten(unit)), "iso8601 or unixtime")
     moments = [_unix(value) if unit == "unixtime" else _local(value, offset) for value in given]
-    times = np.array(moments, np.int64)
+    times = np.array(moments, "datetime64[ms]")
     apart = np.flatnonzero(np.diff(times) != HOUR)
     if len(apart):
         place = int(apart[0]) + 1
         raise PayloadInvalid.of(f"hourly.time[{place}]", repr(shorten(given[place])), "an hour after the one before")
-    return times.astype("datetime64[ms]")
+    return times
 
 
 def _unix(value: Any) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.forecasting.calendar import Instant, Times
+from kappawatt.forecasting.calendar import HOUR, Instant, Times
 
 __all__ = ["QUANTITIES", "Weather", "weather_of"]
 
@@ -56,8 +56,7 @@ def weather_of(
         Rising, an hour apart.
     instants, means : mapping of str to ndarray of shape (n,)
     """
-    hour = np.timedelta64(3_600_000, "ms")
-    starts = np.concatenate([times[:1] - hour, times]) if means else times
+    starts = np.concatenate([times[:1] - HOUR, times]) if means else times
     columns = {name: np.concatenate([[np.nan], column]) if means else column for name, column in instants.items()}
     columns |= {name: np.concatenate([column, [np.nan]]) for name, column in means.items()}
     said = (
