@@ -38,18 +38,6 @@ def ingestor(bus: Bus, settings: Settings) -> FlaskClient:
     return create_app(INGESTOR, settings).test_client()
 
 
-@pytest.fixture(scope="module")
-def service() -> FlaskClient:
-    return create_app(find_service("hourly-load"), Settings.read({"KAPPAWATT_FOLLOW_HISTORIES": "false"})).test_client()
-
-
-@pytest.fixture(scope="module")
-def model() -> ForecastModel:
-    found = find_service("hourly-load").open(Settings.read({}))
-    assert isinstance(found, ForecastModel)
-    return found
-
-
 def zone(until: np.datetime64, days: int = 60) -> tuple[Any, Any]:
     """Hours of a made-up zone, one of them fifteen times what it was."""
     made = synthetic_load("a", 5)

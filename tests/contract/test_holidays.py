@@ -23,7 +23,6 @@ from kappawatt.forecasting.model import ForecastModel
 from kappawatt.services.hourly_load.day_kinds import day_kinds, knows_holidays
 from kappawatt.services.sensor_ingestor.service import SERVICE as INGESTOR
 from kappawatt.serving.app import create_app
-from kappawatt.serving.service import find_service
 from kappawatt.settings import Settings
 from kappawatt.streams import load
 from kappawatt.worker.forecasting import Forecasting
@@ -32,18 +31,6 @@ from tests.conftest import everything
 HOUR = np.timedelta64(1, "h")
 EVE = np.datetime64("2024-07-03T16:00", "ms")  # noon of New York, the day before Independence Day
 READINGS, FORECASTS = load.LOAD_READINGS.name, load.LOAD_FORECASTS.name
-
-
-@pytest.fixture(scope="module")
-def service() -> FlaskClient:
-    return create_app(find_service("hourly-load"), Settings.read({"KAPPAWATT_FOLLOW_HISTORIES": "false"})).test_client()
-
-
-@pytest.fixture(scope="module")
-def model() -> ForecastModel:
-    found = find_service("hourly-load").open(Settings.read({}))
-    assert isinstance(found, ForecastModel)
-    return found
 
 
 def zone(days: int = 370) -> tuple[Any, Any]:
