@@ -38,7 +38,7 @@ from kappawatt.streams import load
 SINCE = np.datetime64("2012-01-01")
 EVERY = 3  # days between the times at which a series is looked through
 TRIES = 40  # of each fault and series
-DAYS = 20  # forecasts of each fault and series
+DAYS = 40  # forecasts of each fault and series
 AFTER = {"1": 1, "3": 3}  # intervals a fault has gone on
 HOURS_AFTER = (6, 12, 48, 60)
 BIGDEAL = "load_weather/bigdeal2022_final_to20180531.csv.gz"

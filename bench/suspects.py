@@ -43,7 +43,7 @@ YEAR = "2016-"
 DAYS = 30
 ENDS = (0, 1, 3, 12, 25, 72, 160)
 EVERY = 6  # days between noons
-NONE = SuspectRules(stuck=np.timedelta64(36_500, "D"), zeros=False, spikes=False, spreads=())
+NONE = SuspectRules(stuck=np.timedelta64(36_500, "D"), zeros=False, spreads=())
 Vector = NDArray[np.float64]
 Noons = list[tuple[History, NDArray[np.datetime64]]]
 

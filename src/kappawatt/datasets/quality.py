@@ -16,7 +16,7 @@ from kappawatt.datasets.profiles import daily_means
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.forecasting.calendar import Instant, Times
 from kappawatt.forecasting.registers import daily_resets, looks_like_a_register, runs_that_never_fall
-from kappawatt.forecasting.suspects import FEWEST_DAYS, STUCK_SECONDS, equal_runs, spikes, stuck_runs
+from kappawatt.forecasting.suspects import FEWEST_DAYS, SuspectRules, equal_runs, spikes, stuck_runs
 
 __all__ = ["Quality", "Shift", "Shifts", "Span", "Spans", "Spikes", "examine", "without_spikes"]
 
@@ -248,7 +248,7 @@ def examine(series: SeriesFile) -> Quality:
         minimum=float(known.min()) if len(known) else float("nan"),
         maximum=float(known.max()) if len(known) else float("nan"),
         missing=_missing(starts, place, last, step),
-        flat=nothing if is_register else _flat(times, known, place, step),
+        flat=nothing if is_register else _flat(times, known, place, step, series.stream.suspect_rules),
         zeros=_runs(times, known, place, step, known == 0, -(-ZERO_SECONDS // step)),
         zero_count=int((known == 0).sum()),
         spikes=Spikes(times[:0], known[:0], known[:0]) if is_register else _spikes(times, known, series),
@@ -293,15 +293,19 @@ def _runs(
     return Spans(times[begins[kept]], lengths[kept], values[begins[kept]], step)
 
 
-def _flat(times: Times, values: NDArray[np.float64], place: NDArray[np.int64], step: int) -> Spans:
+def _flat(
+    times: Times, values: NDArray[np.float64], place: NDArray[np.int64], step: int, suspect_rules: SuspectRules
+) -> Spans:
     """Stuck runs."""
-    begins, counts = stuck_runs(values, place, -(-STUCK_SECONDS // step))
+    begins, counts = stuck_runs(values, place, step, suspect_rules)
     return Spans(times[begins], counts, values[begins], step)
 
 
 def _spikes(times: Times, values: NDArray[np.float64], series: SeriesFile) -> Spikes:
     told = values != 0  # runs of zeros are told as such
-    far, usual = spikes(times, values, series.step, series.time_zone, series.stream.suspect_rules.spreads)
+    rules = series.stream.suspect_rules
+    rules = replace(rules, spreads=rules.spreads + rules.told)
+    far, usual = spikes(times, values, series.step, series.time_zone, rules)
     found = np.flatnonzero(far & told)
     return Spikes(times[found], values[found], usual[found])
 

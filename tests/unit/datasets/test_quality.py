@@ -90,9 +90,10 @@ def test_a_stuck_meter_is_found_with_its_span_and_value() -> None:
     assert span.start == series_of(values).starts[500]
 
 
-def test_three_equal_hours_are_chance() -> None:
-    values = plain()
-    values[500:503] = values[500]
+@pytest.mark.parametrize(("digits", "hours"), [(8, 2), (-1, 3)])
+def test_as_many_equal_hours_as_chance_makes_are_not_stuck(digits: int, hours: int) -> None:
+    values = np.round(plain(), digits)
+    values[500 : 500 + hours] = values[500]
 
     assert len(examine(series_of(values)).flat) == 0
 

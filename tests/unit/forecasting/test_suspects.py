@@ -115,6 +115,24 @@ def test_what_happens_is_believed(change: Callable[[Vector], Vector]) -> None:
     assert suspect_places(with_values(made_up(), slice(-14, None), change)) == []
 
 
+@pytest.mark.parametrize("factor", [3.0, 1 / 3])
+@pytest.mark.parametrize("part", [slice(-1, None), slice(-3, None), slice(2000, 2030)])
+def test_what_begins_with_a_step_that_no_zone_makes_is_suspect(factor: float, part: slice) -> None:
+    past = made_up()
+    cold = with_values(past, slice(-300, None), lambda v: v * np.linspace(1, 1.5, len(v)))
+
+    found = suspect_places(with_values(cold, part, lambda v: v * factor))
+
+    assert found == list(range(*part.indices(len(past))))
+
+
+def test_what_follows_a_step_is_no_longer_suspect_when_it_is_back() -> None:
+    past = made_up()
+    outage = with_values(past, slice(-40, -20), lambda v: v * 0.3)
+
+    assert suspect_places(outage) == list(range(len(past) - 40, len(past) - 20))
+
+
 @pytest.mark.parametrize("sun", [0.9, 1.3, 2.0, 4.0])
 @pytest.mark.parametrize("seed", range(4))
 def test_noons_at_zero_and_below_are_believed(sun: float, seed: int) -> None:
@@ -167,12 +185,13 @@ def home(days: int = 60) -> Past:
     ("part", "change", "why"),
     [
         (slice(-96, None), lambda v: np.full(len(v), 0.213), ["stuck"]),
-        (slice(-40, None), lambda v: np.full(len(v), 0.213), []),  # less than two days
+        (slice(-23, None), lambda v: np.full(len(v), 0.213), []),  # less than half a day
+        (slice(-5, None), lambda v: v * 1000, ["spike"]),  # watt-hours
         (slice(-400, None), lambda v: v * 0, []),  # nobody is at home
-        (slice(-1, None), lambda v: v + 9, []),
+        (slice(-1, None), lambda v: v + 6, []),  # a car is charged for the first time
     ],
 )
-def test_of_a_home_only_days_of_one_value_are_suspect(
+def test_of_a_home_half_a_day_of_one_value_and_another_unit_are_suspect(
     part: slice, change: Callable[[Vector], Vector], why: list[str]
 ) -> None:
     assert [suspect.why for suspect in without_suspects(with_values(home(), part, change), SPIKY).suspects] == why
@@ -188,12 +207,12 @@ def test_a_home_that_is_empty_for_months_is_believed() -> None:
 def test_a_series_of_one_value_alone_is_not_stuck() -> None:
     values = np.full(2000, 12.5)
 
-    assert len(stuck_runs(values, np.arange(2000), 6)[0]) == 0
+    assert len(stuck_runs(values, np.arange(2000), 3600, CONTINUOUS)[0]) == 0
 
 
 def test_of_a_young_series_nothing_is_far() -> None:
     past = made_up(13)
-    far, usual = spikes(past.times, past.values * 9, 3600, ZONE, CONTINUOUS.spreads)
+    far, usual = spikes(past.times, past.values * 9, 3600, ZONE, CONTINUOUS)
 
     assert not far.any()
     assert np.isnan(usual).all()
@@ -203,4 +222,4 @@ def test_nothing_is_suspect_of_nothing() -> None:
     nothing = replace(made_up(), values=np.full(30, np.nan))
 
     assert without_suspects(nothing, CONTINUOUS) is nothing
-    assert not spikes(nothing.times[:0], nothing.values[:0], 3600, ZONE, CONTINUOUS.spreads)[0].any()
+    assert not spikes(nothing.times[:0], nothing.values[:0], 3600, ZONE, CONTINUOUS)[0].any()
