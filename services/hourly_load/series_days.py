@@ -16,6 +16,7 @@ from .calibration import CALIBRATION_DAYS, calibrate
 from .features import rows_of_cells
 from .member import Member
 from .newest_hours import NewestHours
+from .own_weather import Covariate, covariates_of, shifts_of, with_weather
 from .own_weeks import TERMS, refitted
 from .sharpened import Base, Sharpened, is_sharpened, sharpened
 from .skill import lean_on_naive
@@ -65,6 +66,8 @@ class SeriesDays:
         self._key = key
         self._found: dict[tuple[int, int], tuple[Matrix, ...]] = {}
         self._with_weather: dict[int, WeatherDays | None] = {}
+        self._known_ahead = covariates_of(clock, but_temperature=False)
+        self._besides = covariates_of(clock, but_temperature=True)
 
     def forecast(self, day: int, origin: int) -> tuple[Matrix, Warned | None]:
         """Return quantiles [MW] of a day's hours, shape (24, 19), issued when cells before `origin` were known.
@@ -113,7 +116,14 @@ class SeriesDays:
             measured = self._measured(lead, days)
             centre, spread = refitted(centre - level, terms, measured - level[:-1])
             centre = centre + level
+        centre = self._moved(centre, days, lead, self._known_ahead)
         return self._leaning(Base(centre, spread, member.reference, member.reference_lead), days, lead)
+
+    def _moved(self, centre: Matrix, days: Cells, lead: int, covariates: tuple[Covariate, ...]) -> Matrix:
+        """Answers moved by what covariates change, as far as they are known."""
+        if not covariates:
+            return centre
+        return with_weather(centre, shifts_of(covariates, days, lead), self._measured(lead, days))
 
     def _leaning(self, base: Base, days: Cells, lead: int) -> Base:
         """Lean on the seasonal naive where it was closer. Net load has been fitted to its own weeks already."""
@@ -141,6 +151,7 @@ class SeriesDays:
         centre, spread = own.expected(days, lead, max(actual, 0))
         if np.isnan(centre[-1]).any():
             return None
+        centre = self._moved(centre, days, lead, self._besides)
         base = self._leaning(Base(centre, spread, member.reference, member.lead), days, lead)
         if actual < 0:
             return self._rest_by_weather(base, day, actual)
@@ -167,9 +178,7 @@ class SeriesDays:
 
     def _measured(self, lead: int, days: Cells) -> Matrix:
         """Logarithm of load of the days before the last, as far as it is known `lead` hours before that."""
-        cells = cells_of_days(days[:-1])
-        known = cells < min(int(days[-1]) * HOURS - lead, len(self._clock.log_load))
-        return np.where(known, self._clock.log_load[np.where(known, cells, 0)], np.nan)
+        return self._clock.load_before(days[:-1], int(days[-1]) * HOURS - lead)
 
     def _held_out(self, residuals: Matrix, days: Cells) -> Matrix:
         """Leave out days the fit has seen, where enough others are known."""

@@ -18,7 +18,7 @@ from kappawatt.forecasting.fan import Warned
 
 from .calibration import Calibration, calibrate
 from .newest_hours import DAYS, NOON, NewestHours, day_of_year, due_hour, residual_terms
-from .wall_clock import HOURS, Cells, WallClock, cells_of_days
+from .wall_clock import HOURS, Cells, WallClock
 
 __all__ = ["Base", "Sharpened", "is_sharpened", "sharpened"]
 
@@ -118,7 +118,7 @@ def sharpened(
     issued = days - ahead
     date = day_of_year(clock.first + issued)
     today = base(0, issued)
-    residuals = _known(clock, issued, origin) - today.centre
+    residuals = clock.load_before(issued, origin) - today.centre
     newer = residuals
     if due == NOON:
         newer = residuals - newest.step(0, NOON, residual_terms(residuals, 0, NOON, date))
@@ -127,7 +127,7 @@ def sharpened(
     spread = own.spread * newest.narrowing[ahead, hour]
     if np.isnan(centre[-1]).any():
         raise HistoryInsufficient.of("load", "no value in the last week", "a history of weeks")
-    measured = _known(clock, days[:-1], origin)
+    measured = clock.load_before(days[:-1], origin)
     if ahead:
         scaled = (measured - centre[:-1]) / spread[:-1]
         lead = HOURS * ahead - hour
@@ -140,14 +140,6 @@ def sharpened(
     if not ahead:
         centre[:, :hour] = np.nan
     return Sharpened(quantiles, days, centre, measured)
-
-
-def _known(clock: WallClock, days: Cells, origin: int) -> Matrix:
-    """Logarithm of load of days' hours, NaN from `origin` on."""
-    cells = cells_of_days(days)
-    known = cells < min(origin, len(clock.log_load))
-    found: Matrix = np.where(known, clock.log_load[np.where(known, cells, 0)], np.nan)
-    return found
 
 
 def _by_lead(

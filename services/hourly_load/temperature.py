@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .wall_clock import HOURS, Cells, WallClock, read_cells
+from .wall_clock import HOURS, STATION, Cells, WallClock, read_cells
 
 __all__ = ["DAYS", "Course", "average", "course_of", "smoothed"]
 
@@ -25,6 +25,7 @@ LONGEST_GAP = 36  # h inside of a path that is bridged
 LONGEST_END = 3  # h at its end that take the last one known
 ENOUGH_DAYS = 28  # with a forecast, to borrow their errors for days without
 # A forecast of 2 m temperature of the day before is off by 1.1 to 1.7 degC (root mean square) at single stations.
+OTHER_ERROR = 0.4  # of other weather: of what it changes from one day to the next (root mean square)
 DAY_ERROR, HOUR_ERROR, PERSISTENCE = 0.9, 0.9, 0.9  # degC, degC, from one hour to the next
 
 
@@ -59,14 +60,14 @@ class Course:
 
 def course_of(clock: WallClock, stations: tuple[str, ...], weights: Matrix) -> Course | None:
     """Return the course of weighted stations; None if the series does not have them."""
-    if not set(stations) <= set(clock.stations):
+    if not set(stations) <= set(clock.covariates):
         return None
-    places = [clock.stations.index(name) for name in stations]
-    newest = _together(clock.weather[:, places], weights)
+    places = [clock.covariates.index(name) for name in stations]
+    newest = _together(clock.newest[:, places], weights)
     ahead = _together(clock.ahead[:, places], weights)
     error = ahead - newest
     error[clock.issue :] = np.nan
-    would_be = newest + _completed(error, clock.first)
+    would_be = newest + _completed(error, clock.first, _usual_size(newest[: clock.issue], stations))
     return Course(newest, np.where(np.isnan(error), would_be, ahead), clock.issue)
 
 
@@ -78,7 +79,16 @@ def _together(values: Matrix, weights: Matrix) -> Matrix:
     return result
 
 
-def _completed(error: Matrix, first: np.datetime64) -> Matrix:
+def _usual_size(measured: Matrix, names: tuple[str, ...]) -> float:
+    """Return how many times larger than a temperature's in degC the usual error of a forecast is."""
+    if all(STATION.fullmatch(name) for name in names):
+        return 1.0
+    change = measured[HOURS:] - measured[:-HOURS]
+    change = change[np.isfinite(change)]
+    return OTHER_ERROR * float(change.std()) / float(np.hypot(DAY_ERROR, HOUR_ERROR)) if len(change) else 0.0
+
+
+def _completed(error: Matrix, first: np.datetime64, size: float) -> Matrix:
     """Give days without a forecast the errors of days with one, in turn; usual ones where there are too few."""
     n_days = -(-len(error) // HOURS)
     days = np.concatenate([error, np.full(n_days * HOURS - len(error), np.nan)]).reshape(n_days, HOURS)
@@ -86,7 +96,9 @@ def _completed(error: Matrix, first: np.datetime64) -> Matrix:
     missing = np.flatnonzero(np.isnan(days).any(axis=1))
     number = int(first.astype("datetime64[D]").astype(np.int64))
     for day in missing.tolist():
-        other = days[known[(number + day) % len(known)]] if len(known) >= ENOUGH_DAYS else _usual_error(number + day)
+        other = (
+            days[known[(number + day) % len(known)]] if len(known) >= ENOUGH_DAYS else size * _usual_error(number + day)
+        )
         days[day] = np.where(np.isnan(days[day]), other, days[day])
     return days.ravel()[: len(error)]
 

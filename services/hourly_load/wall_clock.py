@@ -19,7 +19,7 @@ from kappawatt.forecasting.calendar import HOUR, Times, to_local
 from kappawatt.forecasting.history import Past
 from kappawatt.forecasting.holidays import OF_THE_ZONE
 
-__all__ = ["HOURS", "WallClock", "cells_of_days", "read_cells", "wall_clock"]
+__all__ = ["HOURS", "STATION", "WallClock", "cells_of_days", "read_cells", "wall_clock"]
 
 HOURS = 24  # cells of a day
 STEP = 3600  # s
@@ -42,10 +42,10 @@ class WallClock:
         Natural logarithm of the mean load [MW] of each hour; NaN where unknown or not positive.
     temperature : ndarray of shape (n_cells + ahead,) or None
         Air temperature [degC], as far as known; None if it is not known at all.
-    stations : tuple of str
-        Covariates that are temperatures: `temperature`, `temperature_2`; in order.
-    weather, ahead : ndarray of shape (n_cells + ahead, n_stations)
-        Temperature of each [degC]: the newest that is known, and what was known twelve hours before each hour began.
+    covariates : tuple of str
+        Names, in order.
+    newest, ahead : ndarray of shape (n_cells + ahead, n_covariates)
+        Each in its own unit: the newest that is known, and what was known twelve hours before each hour began.
     issue : int
         First cell that is not wholly known at the issue time.
     holidays : str
@@ -56,17 +56,27 @@ class WallClock:
     first: np.datetime64
     log_load: NDArray[np.float64]
     temperature: NDArray[np.float64] | None
-    stations: tuple[str, ...] = ()
-    weather: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    covariates: tuple[str, ...] = ()
+    newest: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     ahead: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     issue: int = 0
     holidays: str = OF_THE_ZONE
+
+    @property
+    def stations(self) -> tuple[str, ...]:
+        """Covariates that are air temperatures: `temperature`, `temperature_2`."""
+        return tuple(name for name in self.covariates if STATION.fullmatch(name))
 
     def cells(self, times: Times) -> Cells:
         """Return the cell each instant lies in."""
         since = to_local(times, self.time_zone) - self.first.astype("datetime64[ms]")
         result: Cells = since // HOUR
         return result.astype(np.int64)
+
+    def load_before(self, days: Cells, origin: int) -> NDArray[np.float64]:
+        """Return the logarithm of load of each day, shape (n_days, 24), as far as it stands before a cell; else NaN."""
+        cells = cells_of_days(days)
+        return np.where(cells < origin, read_cells(self.log_load, cells), np.nan)
 
     def origins(self, issue_times: Times) -> Cells:
         """Return the first cell that is not wholly known at each issue time, that of the hour which runs then."""
@@ -87,8 +97,8 @@ def wall_clock(past: Past) -> WallClock:
         raise PayloadInvalid.of("load", "no value", "a history of weeks")
     columns: Mapping[str, NDArray[np.float64]] = past.covariates
     temperature = columns.get("temperature")
-    stations = tuple(sorted(name for name in columns if STATION.fullmatch(name)))
-    n = max([len(past), *(len(known.get(name, ())) for name in stations for known in (columns, past.ahead))])
+    names = tuple(sorted(columns))
+    n = max([len(past), *(len(known.get(name, ())) for name in names for known in (columns, past.ahead))])
     local = to_local(past.start + np.arange(n) * past.interval, past.time_zone)
     first = local[0].astype("datetime64[D]")
     cell = ((local - first.astype("datetime64[ms]")) // HOUR).astype(np.int64)
@@ -100,9 +110,9 @@ def wall_clock(past: Past) -> WallClock:
         first,
         _into_cells(cell[: len(past)], log_load),
         None if temperature is None else _into_cells(cell[: len(temperature)], temperature),
-        stations,
-        _side_by_side(cell, [columns[name] for name in stations]),
-        _side_by_side(cell, [past.ahead.get(name, np.empty(0)) for name in stations]),
+        names,
+        _side_by_side(cell, [columns[name] for name in names]),
+        _side_by_side(cell, [past.ahead.get(name, np.empty(0)) for name in names]),
         issue,
         past.holidays,
     )
