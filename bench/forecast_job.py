@@ -4,6 +4,8 @@ A fold is one local day of one series as it was issued: how many values were kno
 day's intervals lie (`ahead`), and how many were known when the model of its period was trained (`train_cut`). Values
 are as they were known at the issue time, gaps filled as in the service. Where the fill of a fold differs from the
 series' (a gap at its end), the fold carries the values that differ (`patched`), so that nothing later leaks in.
+With weather, the series carries the measured temperature and each fold what was known then of the hours to come, which
+a peer that takes weather reads.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import HistoryInsufficient
-from kappawatt.evaluation.backtest import Plan
+from kappawatt.evaluation.backtest import Plan, history_of_file
 from kappawatt.evaluation.days import Day
 from kappawatt.forecasting.calendar import Instant, Times, day_intervals, issue_time, parse_clock, to_local
 from kappawatt.forecasting.fan import LEVELS
@@ -28,6 +30,7 @@ from kappawatt.forecasting.history import History, Past
 __all__ = ["Folds", "folds_of", "job"]
 
 Vector = NDArray[np.float64]
+STATION = "temperature"  # of which a file may have several
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,7 @@ def folds_of(one: SeriesFile, plan: Plan, forecaster: Forecaster, every: int = 1
     forecaster : Forecaster
         Its `issue` without a model is the seasonal naive, by the rules of the service.
     """
-    history = History(one.key, one.time_zone, one.step)
-    history.add(one.starts, one.values)  # of several revisions the last counts, as in a backtest with --known end
+    history = history_of_file(one, plan)
     clock = parse_clock(plan.issue)
     days, pasts, trained = [], [], []
     wanted = set(plan.dates[::every].tolist())
@@ -105,6 +107,7 @@ def job(series: Sequence[Folds], *, wall_clock: bool) -> dict[str, Any]:
                 "step": whole.step,
                 "start": int(start.astype(np.int64)),
                 "values": [float(f"{v:.9g}") for v in values],
+                "temperature": _temperature(whole, 0, len(whole)),
             }
         )
         document["folds"] += _folds(folds, grid, start, values)
@@ -125,7 +128,20 @@ def _folds(folds: Folds, grid: Any, start: Instant, values: Vector) -> Iterator[
             "train_cut": len(grid(trained)[1]),
             "ahead": ahead.astype(np.int64).tolist(),
             "patched": [[int(i), float(known[i])] for i in differ],
+            "temperature": _temperature(past, len(past), int(ahead.max()) + 1),
         }
+
+
+def _temperature(past: Past, begin: int, count: int) -> list[float | None]:
+    """Mean temperature of the stations in intervals of UTC, as it is known then [degC]; empty without any."""
+    stations = [column[begin : begin + count] for name, column in past.covariates.items() if name.startswith(STATION)]
+    if not stations:
+        return []
+    mean = np.full(count, np.nan)
+    columns = np.array([np.concatenate([one, np.full(count - len(one), np.nan)]) for one in stations])
+    here = np.isfinite(columns).any(axis=0)
+    mean[here] = np.nanmean(columns[:, here], axis=0)
+    return [None if np.isnan(one) else round(float(one), 3) for one in mean]
 
 
 def _utc(past: Past) -> tuple[Instant, Vector]:

@@ -32,7 +32,7 @@ from kappawatt.cli.backtest import fingerprint
 from kappawatt.datasets.reading.read import read_file
 from kappawatt.datasets.series import SeriesFile
 from kappawatt.errors import SettingInvalid
-from kappawatt.evaluation.backtest import RETRAIN, Plan, Rolling, run_backtest
+from kappawatt.evaluation.backtest import RETRAIN, WEATHER, Plan, Rolling, run_backtest
 from kappawatt.evaluation.days import Day, score_days
 from kappawatt.forecasting.fan import LEVELS
 from kappawatt.forecasting.forecaster import Forecaster
@@ -45,6 +45,9 @@ SCORES = ("n", "days", "mae", "rmse", "mape", "rmae", "crps", "rcrps", "coverage
 BOTH = ("hourly-load", "smart-meter")
 LONDON = tuple(f"smart_meter/lcl_MAC0000{number}_2013.csv.gz" for number in ("02", "03", "05", "20"))
 PJME = ("pjm_load/PJME_hourly_to2016.csv.gz",)
+BIGDEAL = ("load_weather/bigdeal2022_final_to20180531.csv.gz",)
+GEFCOM = ("load_weather/gefcom2014e_2010_2013.csv.gz",)
+BOSTON = ("42.36", "-71.06")
 TEXAS = ("smart_meter/smt_meterA_IntervalData_to20221130.csv.gz",)
 OURS, NAIVE = "kappawatt", "seasonal naive"
 
@@ -59,6 +62,8 @@ class Case:
         Each is a run of its own for kappawatt, as `kappawatt backtest` runs it. Below the data folder, or a path.
     first, last : str
         Local days, both included.
+    weather : str
+        As in `kappawatt backtest --weather`.
     country, place : str, tuple of str
         Of the holidays and the daylight that a peer's calendar may know; latitude and longitude.
     """
@@ -69,6 +74,7 @@ class Case:
     first: str
     last: str
     issue: str
+    weather: str = "none"
     country: str = "US"
     place: tuple[str, str] = ("39.95", "-75.17")  # Philadelphia, in the middle of PJM's east
 
@@ -78,7 +84,9 @@ CASES = {
     for case in (
         Case("hourly-noon", "hourly-load", PJME, "2016-01-01", "2016-12-31", "12:00"),
         Case("hourly-midnight", "hourly-load", PJME, "2016-01-01", "2016-12-31", "00:00"),
-        Case("meters-london", "smart-meter", LONDON, "2013-11-01", "2013-12-31", "00:00", "GB"),
+        Case("weather-bigdeal", "hourly-load", BIGDEAL, "2018-01-01", "2018-05-31", "12:00", "forecast"),
+        Case("weather-gefcom", "hourly-load", GEFCOM, "2013-01-01", "2013-12-31", "12:00", "perfect", place=BOSTON),
+        Case("meters-london", "smart-meter", LONDON, "2013-11-01", "2013-12-31", "00:00", country="GB"),
         Case("meters-texas", "smart-meter", TEXAS, "2022-11-01", "2022-11-30", "00:00"),
     )
 }
@@ -156,6 +164,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     part.add_argument("--from", dest="first", default="2016-01-01")
     part.add_argument("--to", dest="last", default="2016-12-31")
     part.add_argument("--issue", default="12:00")
+    part.add_argument("--weather", choices=WEATHER, default="none", help="of a case of your own; peers see temperature")
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
@@ -163,7 +172,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     before = machine()
     cases = [_with_files(CASES[name]) for name in given.cases]
     if given.data:
-        cases = [Case("own", given.service, tuple(given.data), given.first, given.last, given.issue)]
+        cases = [Case("own", given.service, tuple(given.data), given.first, given.last, given.issue, given.weather)]
     return {
         "date": date.today().isoformat(),
         "machine": before,
@@ -187,7 +196,7 @@ def _run_case(case: Case, given: argparse.Namespace) -> dict[str, Any]:
         rolling = rolling_of(service)
         series = {Path(file): read_file(Path(file)).series for file in case.files}
         first, last = np.datetime64(case.first, "D"), np.datetime64(case.last, "D")
-        plan = Plan(first, last, case.issue, given.retrain or rolling.retrain)
+        plan = Plan(first, last, case.issue, given.retrain or rolling.retrain, weather=case.weather)
     except (SettingInvalid, OSError) as error:
         raise BenchError(f"{case.name}: {error}") from error
     folds = [folds_of(one, plan, rolling.forecaster, given.every) for ones in series.values() for one in ones]
@@ -207,6 +216,7 @@ def _run_case(case: Case, given: argparse.Namespace) -> dict[str, Any]:
         "to": case.last,
         "issue": case.issue,
         "retrain": plan.retrain,
+        "weather": plan.weather,
         "unit": rolling.forecaster.request.field(rolling.forecaster.target).unit,
         "days": len(days),
         "methods": rows,
@@ -231,7 +241,7 @@ def _ours(
         say(f"{OURS}: {path.name}")
         print_ = fingerprint(service, _sha256(path))
         folder = cache / "forecasts" / "kappawatt" / print_[:12]
-        clock = _Clock(folder / f"{plan.first}-{plan.issue.replace(':', '')}-{plan.retrain}.seconds")
+        clock = _Clock(folder / f"{plan.first}-{plan.issue.replace(':', '')}-{plan.retrain}-{plan.weather}.seconds")
         result = run_backtest(
             rolling.forecaster, rolling.fit, ones, plan, folder=folder, fingerprint=print_, progress=clock
         )
@@ -303,7 +313,9 @@ def _forecasts(
     latitude, longitude = case.place
     known_place = {"country": case.country, "latitude": latitude, "longitude": longitude}
     arguments = [argument.format(**known_place) for argument in method.arguments]
-    about = json.dumps([known, program.read_text(), arguments, case.issue, plan.retrain, document["series"]])
+    about = json.dumps(
+        [known, program.read_text(), arguments, case.issue, plan.retrain, plan.weather, document["series"]]
+    )
     stem = f"{case.name}-{'-'.join(arguments)}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
     task, out = folder / f"{stem}.job.json", folder / f"{stem}.ndjson"
     task.write_text(json.dumps(document))
@@ -363,7 +375,8 @@ def markdown(document: Mapping[str, Any]) -> str:
             "",
             f"### {case['name']}: {', '.join(case['files'])}",
             "",
-            f"{case['from']} to {case['to']}, issued at {case['issue']}, {case['days']} days.",
+            f"{case['from']} to {case['to']}, issued at {case['issue']}, {case['days']} days; weather: "
+            f"{case.get('weather', 'none')}.",
             "",
             f"| method | n | MAE [{unit}] | MAPE [%] | rMAE | CRPS [{unit}] | 90 % interval holds (by month) "
             f"| its width [{unit}] | CPU s |",

@@ -1,8 +1,10 @@
 """Net load, which is below zero at noon: the shipped model against the seasonal naive.
 
-`python -m bench.net_load` prints a table; about two minutes on one core. The zones are SYNTHETIC: a daily, weekly and
+`python -m bench.net_load` prints a table; about three minutes on one core. The zones are SYNTHETIC: a daily, weekly and
 yearly course by the local clock, less the sun on roofs: a clear sky's, times a cloud factor that lasts for days and
-one of each hour. September to November of a year of which the thirteen months before are known.
+one of each hour. September to November of a year of which the thirteen months before are known. Then the same with the
+irradiance beside it, measured and, for hours to come, as it was forecast at noon of the day before, which is off by
+0.15 of a clear sky a day.
 """
 
 from __future__ import annotations
@@ -35,8 +37,13 @@ ZONES = (  # name, zone, mean of the load [MW], sun at its height over that mean
 )
 
 
-def net_load(zone: str, mean: float, sun: float, seed: int, step: int = 3600) -> History:
-    """Return a synthetic net load [MW]."""
+IRRADIANCE = "global_horizontal_irradiance"
+CLEAR_SKY = 900.0  # W/m2
+SUN_ERROR = 0.15  # of a clear sky: a day's forecast of it
+
+
+def net_load(zone: str, mean: float, sun: float, seed: int, step: int = 3600, *, is_sun_told: bool = False) -> History:
+    """Return a synthetic net load [MW], with the irradiance as it was forecast and then measured if that is told."""
     random = np.random.default_rng(seed)
     first, end = day_start(np.array([FIRST, END], "datetime64[D]"), zone)
     times = np.arange(first, end, np.timedelta64(step, "s"))
@@ -58,32 +65,41 @@ def net_load(zone: str, mean: float, sun: float, seed: int, step: int = 3600) ->
     noise = 0.01 * random.standard_normal(len(times))
     history = History("net", zone, step)
     history.add(times, mean * (course * weekend * season * (1 + noise) - sun * shine * clouds))
+    if is_sun_told:
+        off = random.normal(0, SUN_ERROR, len(clear))
+        nothing = np.full(len(times), np.nan)
+        forecast = CLEAR_SKY * shine * np.clip((clear + off)[number], 0, 1)
+        history.add(times, nothing, day_start(date, zone) - 12 * HOUR, {IRRADIANCE: forecast})
+        history.add(times, nothing, times + np.timedelta64(step, "s"), {IRRADIANCE: CLEAR_SKY * shine * clouds})
     return history
 
 
-def table() -> list[tuple[str, str, float, Score]]:
-    """Return name, issue clock, share of hours below zero and score of each zone."""
+def table() -> list[tuple[str, str, float, Score, Score]]:
+    """Return name, issue clock, share of hours below zero and score of each zone, without and with the irradiance."""
     service = find_service("hourly-load")
     fitted = FORECASTER.load(find_artifact(service.artifacts(Settings.read({}))))
     rows = []
     for seed, (name, zone, mean, sun) in enumerate(ZONES):
-        history = net_load(zone, mean, sun, seed)
-        values = history.until(history.known_until()).values
+        bare, told = (net_load(zone, mean, sun, seed, is_sun_told=is_told) for is_told in (False, True))
+        values = bare.until(bare.known_until()).values
         for clock in ("12:00", "00:00"):
-            rows.append((name, clock, float((values <= 0).mean()), scored(FORECASTER, fitted, history, SPAN, clock)))
+            without, with_sun = (scored(FORECASTER, fitted, history, SPAN, clock) for history in (bare, told))
+            rows.append((name, clock, float((values <= 0).mean()), without, with_sun))
     return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     argparse.ArgumentParser(prog="python -m bench.net_load", description=__doc__).parse_args(arguments)
-    print("| net load | issued at | hours below zero | MAE [% of mean] | seasonal naive [%] | rMAE | 90 % holds | ms |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name, clock, below, score in table():
-        print(
-            f"| {name} | {clock} | {100 * below:.1f} % | {score.mae:.2f} | {score.naive:.2f} | {score.rmae:.3f} "
-            f"| {100 * score.covered:.1f} % | {1000 * score.seconds:.0f} |"
-        )
+    head = ("net load", "issued at", "hours below zero", "seasonal naive, MAE [% of mean]")
+    scores = ("MAE", "rMAE", "90 % holds", "ms", "with irradiance: MAE", "rMAE", "90 % holds", "ms")
+    print(f"| {' | '.join((*head, *scores))} |\n| --- | --- |{' ---: |' * (len(scores) + 2)}")
+    for name, clock, below, *both in table():
+        of_each = [
+            f"{score.mae:.2f} | {score.rmae:.3f} | {100 * score.covered:.1f} % | {1000 * score.seconds:.0f}"
+            for score in both
+        ]
+        print(f"| {name} | {clock} | {100 * below:.1f} % | {both[0].naive:.2f} | {' | '.join(of_each)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 MODEL is xgboost or gblinear, presets of `create_forecasting_workflow` with their own lags, calendar, holidays and
 parameters; AGGREGATES is `aggregates` for the rolling aggregates that its own benchmark switches on, or `none`;
-TRAINING_DAYS a number or `all`. No weather: the columns are absent. The index carries the local time zone, so that
+TRAINING_DAYS a number or `all`. Where the job has temperature it stands beside the load, measured up to a fold's issue
+time and as it was forecast after; else there is no weather. The index carries the local time zone, so that
 hours and weekdays are those of the clock people live by. JOB's grid is UTC.
 One line a fold, appended; folds that OUT has already are left out. Seconds are of the processor.
 """
@@ -30,6 +31,7 @@ from pydantic_extra_types.coordinate import Coordinate
 
 CONTEXT = timedelta(days=14)  # predict_context_length of its benchmark; its longest lag
 FOR_EVER = timedelta(days=36_500)
+TEMPERATURE = "temperature"  # name of the column in its presets
 AGGREGATES = ["mean", "median", "max", "min"]
 
 
@@ -40,6 +42,7 @@ class Series:
         self.step = timedelta(seconds=one["step"])
         self.values = np.array(one["values"])
         times = pd.to_datetime(one["start"] + np.arange(len(self.values)) * one["step"] * 1000, unit="ms", utc=True)
+        self.temperature = np.array(one.get("temperature", ()), dtype=float)  # None is NaN
         self.index = times.as_unit("ns").tz_convert(one["time_zone"])
 
     def known(self, fold: dict[str, Any], cut: int, window: timedelta) -> TimeSeriesDataset:
@@ -55,6 +58,9 @@ class Series:
         if len(index) < end - first:  # the last day of the file
             index = pd.date_range(self.index[first], periods=end - first, freq=self.step)
         frame = pd.DataFrame({"load": load[first:]}, index=index)
+        if len(self.temperature):
+            ahead = np.array(fold["temperature"], dtype=float)
+            frame[TEMPERATURE] = np.concatenate([self.temperature[:cut], ahead])[first:end]
         frame.index.name = "timestamp"
         return TimeSeriesDataset(frame, sample_interval=self.step)
 
