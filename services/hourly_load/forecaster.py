@@ -67,6 +67,7 @@ FORECASTER = Forecaster(
     key=events.LOAD_ZONE.name,
     target=events.LOAD.name,
     covariates=(events.TEMPERATURE.name,),
+    families=tuple(family.like.name for family in events.WEATHER),
     steps=events.STREAM.steps,
     usual_step=events.STREAM.usual_step,
     time_zone=TIME_ZONE,

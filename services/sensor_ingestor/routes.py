@@ -105,6 +105,7 @@ READING: tuple[dict[str, Any], ...] = tuple(
     for name, said, more in (
         ("time_column", "Of a table of another layout: the column of times.", {}),
         ("value_column", "The column of measurements.", {}),
+        ("covariate_column", "A column of numbers known ahead; weather by its field's name needs none.", {}),
         ("epoch", "Times count seconds or milliseconds since 1970.", {"enum": ["s", "ms"]}),
         ("labels", "What a row's time stands for in its interval.", {"enum": ["start", "end"]}),
         ("sep", "Character between cells.", {}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ from kappawatt.worker.forecasting import Forecasting
 from tests.conftest import everything, wait_until
 from tests.unit.ingest.weather.sources import open_meteo, publisher
 from tests.unit.services.hourly_load.series import ZONE
-from tests.unit.services.hourly_load.test_weather import LOAD, TIMES, WEATHER, forecast_of
+from tests.unit.services.hourly_load.test_weather import LOAD, TIMES, forecast_of
+from tests.unit.services.hourly_load.test_weather import WEATHER as TEMPERATURES
 from tests.unit.worker.test_forecast_worker import run
 
 NOON = parse_clock("12:00")
@@ -45,7 +46,9 @@ AT_NOON = issue_time(DATE, NOON, ZONE)
 TARGETS = day_intervals(DATE, ZONE, 3600)
 STATIONS = ("temperature_1", "temperature_2", "temperature_3")
 TOLD_FROM = AT_NOON - 60 * DAY  # forecasts of the weather are known of the days since
-FORECASTS = {name: forecast_of(one, 5) for name, one in WEATHER.items()}
+SUN = "global_horizontal_irradiance"
+WEATHER = {**TEMPERATURES, SUN: np.maximum(0, 400 + 25 * TEMPERATURES["temperature_3"])}
+FORECASTS = {name: np.maximum(forecast_of(one, 5), -70.0 if name != SUN else 0.0) for name, one in WEATHER.items()}
 
 
 def rounded(column: np.ndarray) -> list[float]:
@@ -62,17 +65,17 @@ def starts(times: Times) -> list[str]:
     return [f"{t.astype('datetime64[s]')}Z" for t in times]
 
 
-def file_of(weather: str) -> History:
-    """A file with several stations, as a backtest reads it."""
+def file_of(weather: str, names: Iterable[str] = WEATHER) -> History:
+    """A file with several stations and the sun, as a backtest reads it."""
     columns: dict[str, Any] = {"interval_start": starts(TIMES), "time_zone": [ZONE] * len(TIMES)}
     columns |= {"load_zone": ["zone"] * len(TIMES), "load": rounded(LOAD)}
-    for name in STATIONS:
+    for name in names:
         columns[name] = rounded(WEATHER[name])
         if weather == "forecast":
             told = np.array(rounded(FORECASTS[name]))
             columns[name + "_forecast"] = np.where(TIMES >= TOLD_FROM, told, np.nan).tolist()
     [series] = read_bytes(csv_of(columns), Options(), STREAM).series
-    assert set(series.covariates) == {name for name in columns if name.startswith("temperature")}
+    assert set(series.covariates) == {name for name in columns if name.startswith(("temperature", SUN))}
     return history_of_file(series, Plan(DATE, DATE + 1, issue="12:00", weather=weather))
 
 
@@ -158,6 +161,7 @@ def test_the_log_gives_the_bits_of_the_file_to_the_worker_and_to_a_request(
     assert due["quantiles"]["0.50"] == asked_by_name(app)
     np.testing.assert_allclose(due["quantiles"]["0.50"], expected, rtol=1e-6)
     assert not np.array_equal(expected, asked(model, without_weather()))
+    assert not np.array_equal(expected, asked(model, file_of("forecast", STATIONS)))
 
 
 def asked_by_name(app: Flask) -> Any:
@@ -182,7 +186,7 @@ def test_weather_of_a_server_gets_into_the_forecast(
     n = len(before)
     history.add(before, np.full(n, np.nan), before + HOUR, {k: np.array(rounded(c[:n])) for k, c in WEATHER.items()})
     hours = slice(n, n + len(told))
-    forecasts = {name: rounded(one[hours]) for name, one in FORECASTS.items()}
+    forecasts = {name: rounded(FORECASTS[name][hours]) for name in STATIONS}
     issued = np.full(len(told), at)
     history.add(told, np.full(len(told), np.nan), issued, {name: np.array(one) for name, one in forecasts.items()})
     expected = asked(model, history)

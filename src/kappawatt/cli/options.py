@@ -93,6 +93,12 @@ DOUBTFUL = ("rows in skipped hours", "labels", "taken as missing", "dates", "clo
 READING_OPTIONS = (
     click.option("--time-column", help="Column of times."),
     click.option("--value-column", multiple=True, help="Column of measurements; again for more of them."),
+    click.option(
+        "--covariate-column",
+        multiple=True,
+        help="Column of numbers known ahead that may tell of the load; again for more. NAME_forecast beside it is how"
+        " it was forecast. Weather needs none, if columns have its fields' names.",
+    ),
     click.option("--sheet", multiple=True, help="Of a workbook the one to read, also as 2024*; again for more."),
     click.option("--epoch", type=click.Choice(["s", "ms"]), help="Times count seconds or milliseconds since 1970."),
     click.option("--labels", type=click.Choice(["start", "end"]), help="What a row's time stands for in its interval."),

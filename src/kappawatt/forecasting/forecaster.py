@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kappawatt.columns.schema import Schema, shorten
+from kappawatt.columns.schema import Family, Schema, shorten
 from kappawatt.errors import HistoryInsufficient, SettingInvalid
 from kappawatt.forecasting.calendar import DAY, HOUR, Instant, Times
 from kappawatt.forecasting.fan import LEVELS, Fan, Warned, checked_levels, level_name, naive_fan
@@ -108,7 +108,7 @@ class Forecaster:
         Request field that holds the measurement, and response field of the point forecast.
     covariates : tuple of str
         Optional request fields that may be known ahead; so may those of a family of the request that has the name of
-        one of them (`temperature`: `temperature_1` too).
+        one of them (`temperature`: `temperature_1` too). Memory of a series is reckoned with these.
     steps : tuple of int
         Interval lengths it can forecast [s].
     usual_step : int or None
@@ -137,6 +137,8 @@ class Forecaster:
     adds_up : str
         What of its fans adds up over the members of a group, `median` or `mean`, if a request does not say. Medians
         of skewed fans are not those of their sum.
+    families : tuple of str
+        Names of further families of the request whose members may be known ahead.
     additive_figures : tuple of str
         Figures of its fans that add up over series, as a day's total does and its peak does not.
     """
@@ -162,6 +164,7 @@ class Forecaster:
     suspect_rules: SuspectRules = SPIKY
     adds_up: str = "median"
     additive_figures: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.adds_up not in POINTS:
@@ -178,13 +181,17 @@ class Forecaster:
         """Length of an interval [s] of a series that neither says nor shows its own; None if it has to."""
         return self.steps[0] if len(self.steps) == 1 else self.usual_step
 
+    @property
+    def covariate_families(self) -> tuple[Family, ...]:
+        """Families of the request whose members may be known ahead."""
+        return tuple(f for f in self.request.families if f.like.name in (*self.covariates, *self.families))
+
     def covariates_in(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return those of some names that are covariates of this forecaster, in order."""
         there = set(names)
         of_families = [
             name
-            for family in self.request.families
-            if family.like.name in self.covariates
+            for family in self.covariate_families
             for name in there
             if name not in self.covariates and family.field(name) is not None
         ]

@@ -76,9 +76,7 @@ def request_schema(forecaster: Forecaster) -> dict[str, Any]:
         "description": f"{forecaster.target} of consecutive intervals, null where unknown; "
         "absent: the history known from the bus",
     }
-    more = {
-        family.pattern: track for family in forecaster.request.families if family.like.name in forecaster.covariates
-    }
+    more = {family.pattern: track for family in forecaster.covariate_families}
     horizon: dict[str, Any] = {
         "horizon_hours": {
             "type": "number",
@@ -231,7 +229,7 @@ def read_history(document: Mapping[str, Any], forecaster: Forecaster, lookup: Lo
     _confirm(history, track.get("confirmed"))
     covariates = document.get("covariates") or {}
     if not isinstance(covariates, dict) or len(forecaster.covariates_in(covariates)) != len(covariates):
-        families = [f.shown for f in forecaster.request.families if f.like.name in forecaster.covariates]
+        families = [family.shown for family in forecaster.covariate_families]
         allowed = ", ".join((*forecaster.covariates, *families)) or "nothing"
         raise PayloadInvalid.of("covariates", repr(shorten(covariates)), f"an object with {allowed}")
     forecaster.request.more(covariates)

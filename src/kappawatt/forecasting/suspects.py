@@ -149,7 +149,7 @@ SPIKY = SuspectRules(
     zeros=False,
     spreads=(Spread(((1e6, 60.0),), 0.95, 1.0, by_hour=False),),
     told=(Spread(((1e6, 4.0),), 0.99, 1.0, by_hour=False),),
-    between=3 * HOUR,
+    between=12 * HOUR,
 )
 """Of a household: any value may follow any other, and an empty home is a zero. Of five homes the furthest value is 11
 times as far away as the largest ordinary one, and a car that is charged for the first time would be 30 times; that of

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kappawatt.datasets.reading.covariate_columns import covariate_field
 from kappawatt.datasets.reading.keys import as_key
 from kappawatt.datasets.reading.labels import (
     Change,
@@ -159,7 +160,9 @@ class _Assembly:
         series = []
         every = np.arange(len(self.table))
         covariates = {
-            v.field: to_celsius(self._without_codes(self._numbers(v.place)[0], every, v.place), v.unit)
+            v.field: self._possible(
+                v, to_celsius(self._without_codes(self._numbers(v.place)[0], every, v.place), v.unit)
+            )
             for v in self.meaning.values
             if v.field
         }
@@ -225,6 +228,19 @@ class _Assembly:
         why += f"; all others are from {np.nanmin(rest):g} to {np.nanmax(rest):g}"
         self._tell("taken as missing", ", ".join(f"{code:g}" for code in codes), why)
         return found
+
+    def _possible(self, value: Value, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A covariate without the numbers that its field cannot have; it is said which."""
+        of = covariate_field(value.field)
+        if of is None:
+            return numbers
+        low, high = of.limits
+        beyond = (numbers < low) | (numbers > high)
+        if beyond.any():
+            worst = numbers[beyond][0]
+            got = f"{int(beyond.sum()):,} cells of {self.table.header[value.place]!r}, first {worst:g}"
+            self._tell("taken as missing", got, f"{of.name} is from {low:g} to {high:g} {of.unit}".rstrip())
+        return np.where(beyond, np.nan, numbers)
 
     # ---- what is the same for all series
 
@@ -531,6 +547,14 @@ def _columns(table: Table, meaning: Meaning) -> Iterator[Fact]:
     measured = [names[value.place] for value in meaning.values if not value.field]
     more = f" and {len(measured) - COLUMNS_SHOWN} more" if len(measured) > COLUMNS_SHOWN else ""
     yield Fact("value column", ", ".join(measured[:COLUMNS_SHOWN]) + more)
+    known = [
+        f"{names[value.place]!r} as {value.field}" if names[value.place] != value.field else value.field
+        for value in meaning.values
+        if value.field
+    ]
+    if known:
+        more = f" and {len(known) - COLUMNS_SHOWN} more" if len(known) > COLUMNS_SHOWN else ""
+        yield Fact("beside it", ", ".join(known[:COLUMNS_SHOWN]) + more, "what may tell of the load")
     for place in meaning.key:
         yield Fact("series column", names[place], "each name in it is a series")
 

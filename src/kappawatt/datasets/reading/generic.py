@@ -12,6 +12,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 
+from kappawatt.datasets.reading.covariate_columns import covariate_columns
 from kappawatt.datasets.reading.day_ends import is_counted_through
 from kappawatt.datasets.reading.labels import Labels
 from kappawatt.datasets.reading.meaning import SOMEBODYS_FORECAST, Form, LeftOut, Meaning, TimeColumn, Value
@@ -47,7 +48,6 @@ from kappawatt.datasets.reading.words import (
     WORD_START,
     WORD_SUMMER_TIME,
     WORD_TARIFF,
-    WORD_TEMPERATURE,
     WORD_TIME,
     WORD_UNIT,
     word_of_labels,
@@ -100,7 +100,11 @@ def generic_meaning(table: Table, options: Options, name: str) -> Meaning:
         for place, kind in enumerate(kinds)
         if kind == "number" and place not in used and table.header[place] not in gone and not _is_index(table, place)
     ]
-    values = _values(table, options, kinds, [p for p in numbers if p not in key], key, name, left_out)
+    numbers = [place for place in numbers if place not in key]
+    beside = covariate_columns(table, options, numbers)
+    values = _values(table, options, kinds, [p for p in numbers if p not in beside], key, name, left_out)
+    measured = {value.place for value in values}
+    values += [Value(place, field=field) for place, field in beside.items() if place not in measured]
     read = used | set(key) | {value.place for value in values}
     named = {one.name for one in left_out}
     for place, header in enumerate(table.header):
@@ -333,8 +337,6 @@ def _values(
         places, extremes = [], []
         _refuse_tariffs([header[place] for place in numbers])
         for place in numbers:
-            if WORD_TEMPERATURE.fullmatch(header[place]):
-                continue
             if FORECAST.search(header[place]):
                 left_out.append(LeftOut(header[place], SOMEBODYS_FORECAST))
             elif is_rate(header[place]):
@@ -395,11 +397,6 @@ def _values(
         lone = column_key if column_key or len(places) > 1 else own
         stream = "" if unit or options.unit else _stream_of(table, place)
         found.append(Value(place, lone or header[place], unit.name if unit else "", stream))
-    found.extend(
-        Value(place, field=f"temperature{match[1] or ''}{match[2] or ''}".lower())
-        for place in numbers
-        if (match := WORD_TEMPERATURE.fullmatch(header[place])) and place not in places
-    )
     if key:
         found = [Value(v.place, "", v.unit, v.stream, v.field) for v in found]
     return found

@@ -35,6 +35,8 @@ class Options:
     time_column : str
     value_column : tuple of str
         The measured columns.
+    covariate_column : tuple of str
+        Columns of what is known ahead and may tell of the load.
     labels : str
         `start` or `end` of the interval that a row's time stands for.
     sep, decimal, thousands : str
@@ -61,6 +63,7 @@ class Options:
     key: str = ""
     time_column: str = ""
     value_column: tuple[str, ...] = ()
+    covariate_column: tuple[str, ...] = ()
     labels: str = ""
     sep: str = ""
     decimal: str = ""
@@ -203,6 +206,7 @@ _READ: dict[str, Callable[[str, object], Any]] = {
     "key": _text,
     "time_column": _text,
     "value_column": _texts,
+    "covariate_column": _texts,
     "labels": _labels,
     "sep": _separator,
     "decimal": _decimal,

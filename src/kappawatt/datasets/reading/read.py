@@ -171,6 +171,9 @@ def _as_said(meaning: Meaning, table: Table, options: Options) -> Meaning:
     if options.time_column and options.time_column.lower() != time.lower():
         allowed = f"{time!r}, or nothing: the file is of the layout {meaning.layout}"
         raise PayloadInvalid.of("--time-column", repr(options.time_column[:SHOWN]), allowed)
+    if options.covariate_column:
+        allowed = f"none of one's own: the file is of the layout {meaning.layout}"
+        raise PayloadInvalid.of("--covariate-column", repr(options.covariate_column[0][:SHOWN]), allowed)
     if not options.value_column:
         return meaning
     names = {table.header[value.place].lower(): value for value in meaning.values if not value.field}

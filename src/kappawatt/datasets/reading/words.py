@@ -23,7 +23,6 @@ __all__ = [
     "WORD_START",
     "WORD_SUMMER_TIME",
     "WORD_TARIFF",
-    "WORD_TEMPERATURE",
     "WORD_TIME",
     "WORD_TOTAL",
     "WORD_UNIT",
@@ -106,7 +105,6 @@ WORD_METER = re.compile(r"(?:^|[_\W])(?:consumption|usage|verbrauch|consumo|cons
 WORD_WEATHER_OR_PRICE = re.compile(
     r"temp|humid|dew|cloud|irradi|pressure|rain|precip|price|preis|prix|precio|cost|tarif", re.IGNORECASE
 )
-WORD_TEMPERATURE = re.compile(r"(?:(?:air_?)?temperature(?:_?c)?|temp_c)(_[1-9][0-9]?)?(_forecast)?", re.IGNORECASE)
 # What a column of measurements is called that does not say whose they are.
 COMMON = frozenset(
     [
