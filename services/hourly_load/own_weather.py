@@ -95,14 +95,15 @@ def with_weather(centre: Matrix, shifts: Matrix, measured: Matrix) -> Matrix:
     measured : ndarray of shape (n_days - 1, 24)
         What came of them; NaN where not known.
     """
-    shifts = shifts[..., np.isfinite(shifts[-1]).all(axis=0)]
-    left = measured - centre[:-1]
-    if not shifts.shape[-1]:
-        return centre  # nothing is known of the day
-    if np.isfinite(left).sum() < FEWEST_DAYS * HOURS or not np.isfinite(left).any(axis=0).all():
+    here: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(shifts), axis=1)
+    told = here[-1] & (here[:-1].sum(axis=0) >= FEWEST_DAYS)
+    shifts = shifts[..., told]
+    is_known: NDArray[np.bool_] = np.logical_and.reduce(here[:, told], axis=1)
+    left = np.where(is_known[:-1, None], measured - centre[:-1], np.nan)
+    if not told.any() or (np.isfinite(left).sum(axis=0) < FEWEST_DAYS).any():
         return centre
     penalty = PENALTY * max(1.0, shifts.shape[-1] / USUAL_TERMS)
-    move = days_apart(shifts, left, penalty, is_free=False)
+    move = days_apart(shifts, left, penalty, is_free=False) * is_known[:, None]
     off, moved = left.ravel(), move[:-1].ravel()
     known = np.isfinite(off)
     square = float((moved[known] ** 2).sum())

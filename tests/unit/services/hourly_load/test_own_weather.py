@@ -28,7 +28,7 @@ from tests.unit.services.hourly_load.test_weather import (
     question,
 )
 
-DATES = np.arange("2014-05-02", "2014-07-08", 2, dtype="datetime64[D]")
+DATES = np.arange("2014-05-02", "2014-07-08", 3, dtype="datetime64[D]")
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -73,12 +73,11 @@ def test_what_has_nothing_to_do_with_the_load_costs_next_to_nothing(
     assert error(shipped, beside("relative_humidity", noise), DATES)[0] < 1.03 * without[0]
 
 
-@pytest.mark.parametrize("name", ["global_horizontal_irradiance", "covariate_7"])
-def test_anything_known_ahead_counts(shipped: Fitted, without: tuple[float, float, float], name: str) -> None:
+def test_anything_known_ahead_counts(shipped: Fitted) -> None:
     daily = np.repeat(np.random.default_rng(4).uniform(0, 30, len(TIMES) // 24), 24)
     load = LOAD * np.exp(-0.006 * daily)
 
-    known = beside(name, daily, load)
+    known = beside("covariate_7", daily, load)
     bare = History("zone", ZONE, 3600)
     bare.add(TIMES, load)
 
@@ -105,6 +104,20 @@ def test_what_is_not_known_of_the_day_moves_nothing(shipped: Fitted) -> None:
 
     np.testing.assert_array_equal(fan.quantiles, shipped.forecast(replace(past, covariates={}), targets).quantiles)
     assert not np.array_equal(fan.quantiles, shipped.forecast(past, targets).quantiles)
+
+
+@pytest.mark.parametrize(("days", "is_used"), [(20, False), (60, True)])
+def test_it_takes_four_weeks_of_weather(shipped: Fitted, days: int, is_used: bool) -> None:
+    past, targets = question(history(ALWAYS), "2014-05-20")
+    young = {
+        name: np.where(np.arange(len(one)) < len(past) - 24 * (days + 10), np.nan, one)
+        for name, one in past.covariates.items()
+    }
+
+    fan = shipped.forecast(replace(past, covariates=young, ahead={}), targets)
+
+    without = shipped.forecast(replace(past, covariates={}), targets)
+    assert np.array_equal(fan.quantiles, without.quantiles) != is_used
 
 
 def test_weather_measured_after_the_issue_time_changes_no_forecast(shipped: Fitted) -> None:
