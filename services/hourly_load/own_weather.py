@@ -34,10 +34,11 @@ USUAL_TERMS = 8  # of a temperature; with more each weighs less
 
 @dataclass(frozen=True, slots=True)
 class Covariate:
-    """Something known ahead of a series."""
+    """Something known ahead of a series: a temperature, a user's own, or other weather."""
 
     course: Course
     is_temperature: bool
+    is_own: bool
 
 
 def covariates_of(clock: WallClock, but_temperature: bool) -> tuple[Covariate, ...]:
@@ -51,7 +52,7 @@ def covariates_of(clock: WallClock, but_temperature: bool) -> tuple[Covariate, .
     for names in kinds.values():
         course = course_of(clock, tuple(names), np.full(len(names), 1 / len(names)))
         if course is not None:
-            found.append(Covariate(course, names[0] in clock.stations))
+            found.append(Covariate(course, names[0] in clock.stations, names[0].startswith(OWN)))
     return tuple(found)
 
 
@@ -77,7 +78,10 @@ def shifts_of(covariates: Iterable[Covariate], days: Cells, lead: int) -> Matrix
             begin = side.shape[1] - HOURS
             now, newest = side[:, begin:], side[:, begin + hours - HOURS * back]
             week = side[:, begin - 7 * HOURS : begin].reshape(-1, 7, HOURS).mean(axis=1)
-            for usual in (newest, week):
+            usuals = [newest, week]
+            if covariate.is_own:  # weather goes on from day to day, a plan need not
+                usuals += [side[:, begin - HOURS : begin], side[:, begin - 7 * HOURS : begin - 6 * HOURS]]
+            for usual in usuals:
                 apart = now - usual
                 terms += [apart, np.broadcast_to(apart.mean(axis=1, keepdims=True), apart.shape)]
     return np.stack(terms, axis=-1)

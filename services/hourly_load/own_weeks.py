@@ -30,6 +30,8 @@ BESIDE = 1  # hours on each side whose days are learned from too
 HOURS_BESIDE = (np.arange(HOURS)[:, None] + np.arange(-BESIDE, BESIDE + 1)) % HOURS
 SMALLEST = 1e-3  # spread, of the logarithm
 SMALLEST_SCALE = 1e-9
+SMALLEST_SHARE = 0.1  # of a term's size at all hours: at night the sun's first light is no sign of anything
+FARTHEST = 4.0  # standard deviations; a term beyond it is no reason to extrapolate
 
 
 def refitted(centre: Matrix, terms: Matrix, measured: Matrix) -> tuple[Matrix, Matrix]:
@@ -88,18 +90,21 @@ def days_apart(inputs: Matrix, measured: Matrix, penalty: float, *, is_free: boo
     """
     inputs = np.nan_to_num(inputs)
     answer = np.empty(inputs.shape[:2])
+    size = np.zeros(inputs.shape[2]) if is_free else np.sqrt(np.mean(inputs[:-1] ** 2, axis=(0, 1)))
+    smallest = np.maximum(SMALLEST_SHARE * size, SMALLEST_SCALE)
     for hour, near in enumerate(HOURS_BESIDE):
         known = np.isfinite(measured[:, near])
         rows, target = inputs[:-1, near], measured[:, near]
         middle, usual = (rows[known].mean(axis=0), target[known].mean()) if is_free else (0.0, 0.0)
-        scale = np.maximum(np.sqrt(np.mean((rows[known] - middle) ** 2, axis=0)), SMALLEST_SCALE)
-        standard = np.where(known[..., None], (rows - middle) / scale, 0.0)
+        scale = np.maximum(np.sqrt(np.mean((rows[known] - middle) ** 2, axis=0)), smallest)
+        scaled = np.clip((inputs[:, near] - middle) / scale, -FARTHEST, FARTHEST)
+        standard = np.where(known[..., None], scaled[:-1], 0.0)
         off = np.where(known, target - usual, 0.0)
         square = np.einsum("dhi,dhj->ij", standard, standard)
         square[np.diag_indices_from(square)] += penalty * len(near)
         inverse = np.linalg.inv(square)
         weights = np.einsum("ij,dhj,dh->i", inverse, standard, off)
-        answer[:, hour] = usual + ((inputs[:, hour] - middle) / scale * weights).sum(axis=1)
+        answer[:, hour] = usual + (scaled[:, BESIDE] * weights).sum(axis=1)
         left = off - np.einsum("dhi,i->dh", standard, weights)
         pull = np.einsum("dhi,ij,dgj->dhg", standard, inverse, standard)  # of each day's hours on their own answers
         without = np.linalg.solve(np.eye(len(near)) - pull, left[..., None])[..., 0][:, BESIDE]

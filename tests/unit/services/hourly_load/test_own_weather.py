@@ -8,23 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kappawatt.forecasting.calendar import HOUR, Times
+from kappawatt.forecasting.calendar import HOUR, Times, issue_time
 from kappawatt.forecasting.history import History
 from kappawatt.models.artifact import find_artifact
 from kappawatt.services.hourly_load.forecaster import FORECASTER
 from kappawatt.services.hourly_load.inference import Fitted
+from kappawatt.services.hourly_load.model import fit
 from kappawatt.serving.service import find_service
 from kappawatt.settings import Settings
 from tests.unit.services.hourly_load.series import ZONE
 from tests.unit.services.hourly_load.test_weather import (
     ALWAYS,
+    FIT_UNTIL,
     LOAD,
     NEVER,
+    NOON,
     START,
     TIMES,
     WEATHER,
     error,
     history,
+    load_of,
     question,
 )
 
@@ -73,17 +77,21 @@ def test_what_has_nothing_to_do_with_the_load_costs_next_to_nothing(
     assert error(shipped, beside("relative_humidity", noise), DATES)[0] < 1.03 * without[0]
 
 
-def test_anything_known_ahead_counts(shipped: Fitted) -> None:
-    daily = np.repeat(np.random.default_rng(4).uniform(0, 30, len(TIMES) // 24), 24)
-    load = LOAD * np.exp(-0.006 * daily)
+def test_anything_known_ahead_counts() -> None:
+    daily = np.zeros(len(TIMES) // 24)
+    for i, shock in enumerate(np.random.default_rng(4).normal(0, 10, len(daily))):
+        daily[i] = 0.7 * daily[i - 1] + shock if i else shock
+    daily = np.repeat(daily, 24)
+    load = load_of(np.full(len(TIMES), 16.0)) * np.exp(-0.006 * daily)  # it is as mild every day
 
     known = beside("covariate_7", daily, load)
     bare = History("zone", ZONE, 3600)
     bare.add(TIMES, load)
+    fitted = fit([bare.until(issue_time(np.datetime64(FIT_UNTIL), NOON, ZONE))], leads=(12,))
 
     errors = [
         np.mean([
-            np.abs(shipped.forecast(*question(one, date)).median / of_day(load, one, date) - 1).mean()
+            np.abs(fitted.forecast(*question(one, date)).median / of_day(load, one, date) - 1).mean()
             for date in DATES.astype(str).tolist()
         ])
         for one in (known, bare)
