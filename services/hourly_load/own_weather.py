@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .own_weeks import days_apart
-from .temperature import Course, course_of
+from .skill import share_of
+from .temperature import Course, course_of, newest_day
 from .wall_clock import HOURS, Cells, WallClock
 
 __all__ = ["Covariate", "covariates_of", "shifts_of", "with_weather"]
@@ -67,8 +68,6 @@ def shifts_of(covariates: Iterable[Covariate], days: Cells, lead: int) -> Matrix
         Hours before each day from which on nothing is measured.
     """
     terms = []
-    hours = np.arange(HOURS)
-    back = (hours + lead) // HOURS + 1  # days to the newest one that has each hour
     for covariate in covariates:
         paths = covariate.course.forecast(days, days * HOURS - lead)
         sides = [paths]
@@ -76,7 +75,7 @@ def shifts_of(covariates: Iterable[Covariate], days: Cells, lead: int) -> Matrix
             sides = [np.maximum(HEATING - paths, 0.0), np.maximum(paths - COOLING, 0.0)]
         for side in sides:
             begin = side.shape[1] - HOURS
-            now, newest = side[:, begin:], side[:, begin + hours - HOURS * back]
+            now, newest = side[:, begin:], newest_day(side, lead)
             week = side[:, begin - 7 * HOURS : begin].reshape(-1, 7, HOURS).mean(axis=1)
             usuals = [newest, week]
             if covariate.is_own:  # weather goes on from day to day, a plan need not
@@ -110,6 +109,4 @@ def with_weather(centre: Matrix, shifts: Matrix, measured: Matrix) -> Matrix:
     move = days_apart(shifts, left, penalty, is_free=False) * is_known[:, None]
     off, moved = left.ravel(), move[:-1].ravel()
     known = np.isfinite(off)
-    square = float((moved[known] ** 2).sum())
-    share = float(np.clip((moved[known] * off[known]).sum() / square, 0.0, 1.0)) if square > 0 else 0.0
-    return centre + share * move
+    return centre + share_of(moved[known], off[known]) * move

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -66,8 +67,15 @@ class SeriesDays:
         self._key = key
         self._found: dict[tuple[int, int], tuple[Matrix, ...]] = {}
         self._with_weather: dict[int, WeatherDays | None] = {}
-        self._known_ahead = covariates_of(clock, but_temperature=False)
-        self._besides = covariates_of(clock, but_temperature=True)
+
+    @cached_property
+    def _known_ahead(self) -> tuple[Covariate, ...]:
+        return covariates_of(self._clock, but_temperature=False)
+
+    @cached_property
+    def _besides(self) -> tuple[Covariate, ...]:
+        """What a model that was trained with temperature does not know."""
+        return covariates_of(self._clock, but_temperature=True)
 
     def forecast(self, day: int, origin: int) -> tuple[Matrix, Warned | None]:
         """Return quantiles [MW] of a day's hours, shape (24, 19), issued when cells before `origin` were known.

@@ -16,7 +16,7 @@ from kappawatt.forecasting.fan import Warned
 
 from .wall_clock import HOURS, Cells, WallClock, read_cells
 
-__all__ = ["Leaning", "lean_on_naive"]
+__all__ = ["Leaning", "lean_on_naive", "share_of"]
 
 Matrix = NDArray[np.float64]
 
@@ -60,9 +60,6 @@ def lean_on_naive(
     may_lean : bool
         Whether the answer may be another than the model's.
 
-    References
-    ----------
-    J. M. Bates, C. W. J. Granger, The combination of forecasts, Operational Research Quarterly 20 (1969) 451-468.
     """
     hours = np.arange(HOURS)
     weeks = (hours + max(lead, 0)) // WEEK + 1
@@ -81,8 +78,18 @@ def lean_on_naive(
         f"mean absolute error {naive_error:.4g} and {model_error:.4g}"
     )
     if may_lean:
-        apart = theirs[known] - ours[known]
-        share = float(np.clip((apart * (came[known] - ours[known])).sum() / (apart**2).sum(), 0.0, 1.0))
+        share = share_of(theirs[known] - ours[known], came[known] - ours[known])
         centre = np.where(np.isfinite(naive), (1 - share) * centre + share * naive, centre)
         words += f"; the answer is {100 * share:.0f} % the naive's"
     return Leaning(centre, Warned("naive_closer", words))
+
+
+def share_of(move: Matrix, off: Matrix) -> float:
+    """Return how much of a move would have been best, from 0 to 1: by least squares on what the answers were off.
+
+    References
+    ----------
+    J. M. Bates, C. W. J. Granger, The combination of forecasts, Operational Research Quarterly 20 (1969) 451-468.
+    """
+    square = float((move**2).sum())
+    return float(np.clip((move * off).sum() / square, 0.0, 1.0)) if square > 0 else 0.0

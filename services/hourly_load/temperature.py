@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .wall_clock import HOURS, STATION, Cells, WallClock, read_cells
 
-__all__ = ["DAYS", "Course", "average", "course_of", "smoothed"]
+__all__ = ["DAYS", "Course", "average", "course_of", "newest_day", "smoothed"]
 
 Matrix = NDArray[np.float64]
 
@@ -136,6 +136,13 @@ def _bridged(paths: Matrix) -> Matrix:
         else:
             path[:] = np.interp(np.arange(len(path)), known, path[known])
     return paths
+
+
+def newest_day(paths: Matrix, lead: int) -> Matrix:
+    """Return each hour of the newest day that has it `lead` hours before the target day, shape (n_days, 24)."""
+    hours = np.arange(HOURS)
+    newest: Matrix = paths[:, paths.shape[1] - HOURS + hours - HOURS * ((hours + lead) // HOURS + 1)]
+    return newest
 
 
 def average(paths: Matrix, hours: int) -> Matrix:

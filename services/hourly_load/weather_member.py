@@ -18,7 +18,7 @@ from .correction import LOOKS_BACK, Correction
 from .day_kinds import day_kinds, holidays_of
 from .features import FEATURE_NAMES, rows_of_cells
 from .response import Days, Response, days_of
-from .temperature import Course, average, course_of, smoothed
+from .temperature import Course, average, course_of, newest_day, smoothed
 from .wall_clock import HOURS, Cells, WallClock, cells_of_days
 
 if TYPE_CHECKING:
@@ -149,8 +149,6 @@ def tree_rows(clock: WallClock, paths: Matrix, linear: Matrix, days: Cells, lead
 
     now = back(0)
     whole = np.stack([back(HOURS * k).mean(axis=1) for k in range(DAYS_BACK)], axis=1)
-    days_back = (np.arange(HOURS) + lead) // HOURS + 1  # to the same hour of the newest day that has it
-    newest = paths[:, width - HOURS + np.arange(HOURS) - HOURS * days_back]
     of_day = (whole[:, 0], whole[:, 1], whole[:, 2], now.max(axis=1), now.min(axis=1))
     columns = [
         now,
@@ -159,7 +157,7 @@ def tree_rows(clock: WallClock, paths: Matrix, linear: Matrix, days: Cells, lead
         *(smoothed(paths, half_life) for half_life in HALF_LIVES),
         *(back(lag) for lag in LAGS),
         *(np.broadcast_to(one[:, None], now.shape) for one in of_day),
-        now - newest,
+        now - newest_day(paths, lead),
         now - whole[:, 2:].mean(axis=1, keepdims=True),
         linear - rows.level.reshape(linear.shape),
     ]
