@@ -545,18 +545,21 @@ def _columns(table: Table, meaning: Meaning) -> Iterator[Fact]:
     beside = "" if time.beside is None else f": {names[time.beside]!r}"
     yield Fact("time column", names[time.place] or "the one without a name", time.form.value + beside)
     measured = [names[value.place] for value in meaning.values if not value.field]
-    more = f" and {len(measured) - COLUMNS_SHOWN} more" if len(measured) > COLUMNS_SHOWN else ""
-    yield Fact("value column", ", ".join(measured[:COLUMNS_SHOWN]) + more)
+    yield Fact("value column", _listed(measured))
     known = [
         f"{names[value.place]!r} as {value.field}" if names[value.place] != value.field else value.field
         for value in meaning.values
         if value.field
     ]
     if known:
-        more = f" and {len(known) - COLUMNS_SHOWN} more" if len(known) > COLUMNS_SHOWN else ""
-        yield Fact("beside it", ", ".join(known[:COLUMNS_SHOWN]) + more, "what may tell of the load")
+        yield Fact("beside it", _listed(known), "what may tell of the load")
     for place in meaning.key:
         yield Fact("series column", names[place], "each name in it is a series")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - COLUMNS_SHOWN} more" if len(names) > COLUMNS_SHOWN else ""
+    return ", ".join(names[:COLUMNS_SHOWN]) + more
 
 
 def _joined(names: str | Sequence[str]) -> str:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from kappawatt.columns.schema import Field
 from kappawatt.datasets.reading.options import Options
 from kappawatt.datasets.reading.table import Table
+from kappawatt.datasets.series import FORECAST
 from kappawatt.errors import PayloadInvalid
 from kappawatt.streams import load
 
 __all__ = ["covariate_columns", "covariate_field"]
 
 WORD_TEMPERATURE = re.compile(r"(?:(?:air_?)?temperature(?:_?c)?|temp_c)(_[1-9][0-9]?)?(_forecast)?", re.IGNORECASE)
-FORECAST = "_forecast"
 OWN = "covariate"
 MOST_NAMED = 8
 
