@@ -61,8 +61,8 @@ FEWEST_DAYS = 14
 RARELY_ZERO = 0.05
 """Of all values, the zeros of a series that is rarely zero."""
 STEP_FACTOR = 1.8
-"""How many times more or less than what is usual there a step is at least. The largest of a million real hours (PJM,
-ISO New England, distribution companies, Estonia, North Macedonia) is 1.6, when a hurricane cut lines."""
+"""How many times more or less than what is usual there a step is at least. The largest of half a million real hours
+(PJM, ISO New England, distribution companies, Estonia, North Macedonia but for two that are wrong) is 1.6."""
 STEP_DISTANCES = 5.0
 """How many times the largest ordinary step it is at least, the one that one in a hundred exceeds."""
 STEP_ORDINARY = 0.99
@@ -142,8 +142,8 @@ and a good one that is missing a twelfth of it (`python -m bench.faults`), and c
 BEYOND_ALL = Spread(((1e6, 8.0),), 0.99, 1.0, by_hour=False)
 """Twice as far as the furthest real value on a plain scale."""
 CONTINUOUS = SuspectRules(stuck=HOUR, zeros=True, spreads=(TIMES_THREE, ALMOST_THREE, BEYOND_ALL), steps=True)
-"""Of a zone, where many act at once. In 500,000 hours of ten zones three that follow each other are equal twelve times,
-and never four."""
+"""Of a zone, where many act at once. In 490,000 hours of nine zones three that follow each other are equal twelve
+times, and never four."""
 SPIKY = SuspectRules(
     stuck=12 * HOUR,
     zeros=False,
