@@ -48,6 +48,7 @@ BY_IAM = (*TOKENS[:2], "global.kafka.oauth.tokenCommand=msk-token eu-central-1",
 CERTIFICATE = ("global.kafka.securityProtocol=SSL", "global.kafka.existingSecret=kafka-login",
                "global.kafka.certKey=tls.crt", "global.kafka.privateKeyKey=tls.key")  # fmt: skip
 NO_SERVICES = tuple(f"{name}.enabled=false" for name in service_names())
+WEATHER = ("weather.enabled=true", r"weather.files.weather\.toml=x = 1")
 SINK = ("sink.enabled=true", "sink.database.existingSecret=analytics")
 INSTALLATIONS: dict[str, tuple[str, ...]] = {
     "as it comes": (),
@@ -68,6 +69,7 @@ INSTALLATIONS: dict[str, tuple[str, ...]] = {
     ),
     "with the sink on PostgreSQL": SINK,
     "with the sink on a DuckDB volume": ("sink.enabled=true", "sink.database.existingClaim=analytics"),
+    "with weather of stations": WEATHER,
     "open, at a node port": (
         "gateway.access.mode=open",
         "gateway.service.type=NodePort",
@@ -99,7 +101,7 @@ OF_OTHERS = ("keda.sh", "monitoring.coreos.com", "gateway.networking.k8s.io")
 @pytest.fixture(scope="module")
 def everything() -> list[Document]:
     """All services, on a cluster with every operator."""
-    return rendered(*SINK, *(f"{name}.enabled=true" for name in service_names()), apis=EVERY_API, tests=True)
+    return rendered(*SINK, *WEATHER, *(f"{name}.enabled=true" for name in service_names()), apis=EVERY_API, tests=True)
 
 
 def test_helm_finds_nothing_to_complain_about() -> None:
@@ -145,6 +147,8 @@ def test_the_api_server_admits_every_object(settings: tuple[str, ...], restricte
         (("kafka.enabled=false",), "global.kafka.bootstrapServers: got nothing"),
         ((*OWN_KAFKA, "global.kafka.securityProtocol=SASL_SSL"), "global.kafka.existingSecret: got nothing"),
         (("sink.enabled=true",), "sink.database: got nothing"),
+        (("weather.enabled=true",), "weather.files.weather.toml: got nothing, allowed the file's text"),
+        (("plant-power.files.a/b=x",), "invalid propertyName 'a/b'"),
         (("gateway.access.mode=maybe",), "mode"),
         (("plant-power.service.routeBy=cookie",), "routeBy"),
         (("global.image.tag=0.1.0@sha256:00",), "tag"),
@@ -375,10 +379,13 @@ def test_what_helm_says_can_be_typed_as_it_stands(settings: tuple[str, ...], add
         assert subprocess.run(["bash", "-n"], input=line, text=True, capture_output=True).returncode == 0
 
 
-def test_every_service_has_an_alias_and_only_services_do() -> None:
+def test_every_service_has_an_alias_and_else_only_what_runs_a_services_image() -> None:
     aliases = {each["alias"] for each in yaml.safe_load((CHART / "Chart.yaml").read_text())["dependencies"]}
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
 
-    assert aliases == {*service_names()}
+    loops = {name for name in aliases if values[name].get("component") == "loop"}
+    assert aliases - loops == {*service_names()}
+    assert {values[name]["image"]["name"] for name in loops} <= {*service_names()}
 
 
 def test_the_page_of_values_is_made_of_their_comments_and_no_value_is_without() -> None:
@@ -557,6 +564,7 @@ EDGES = {
         if name != "gateway"
     ),
 }
+GO_OUT = ("gateway-serve", "weather-serve")  # to the Kubernetes API, to Open-Meteo and DWD
 READS_THE_BUS = "kappawatt.io/bus"
 
 
@@ -597,9 +605,31 @@ def test_from_outside_only_the_gateway_is_reached_and_nothing_goes_out_but_where
         assert network.allows(prometheus, own, 8080) == (short != "kafka"), name
         assert network.allows(keda, own, 9092) == (short == "kafka"), name
         assert network.allows(own, dns, 53, "UDP") == (short != "kafka"), name
-        assert network.allows(own, internet, 443) == (short == "gateway-serve"), name  # the Kubernetes API
+        assert network.allows(own, internet, 443) == (short in GO_OUT), name
         assert network.allows(own, internet, 5432) == (short == "sink-consume"), name
         assert not network.allows(own, internet, 80), name
+
+
+def test_weather_is_read_by_one_pod_that_nobody_is_sent_to_and_that_is_made_anew_when_its_stations_change() -> None:
+    documents = rendered(*WEATHER)
+    name = f"{RELEASE}-weather"
+    deployment = of_kind(documents, "Deployment")[f"{name}-serve"]
+    template = deployment["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+
+    assert deployment["spec"]["replicas"] == 1
+    assert f"{name}-serve" not in of_kind(documents, "HorizontalPodAutoscaler")
+    assert environment(deployment)["KAPPAWATT_WEATHER"] == f"{mounts['settings']}/weather.toml"
+    assert environment(deployment)["KAPPAWATT_SERVICE"] == "sensor-ingestor"
+    assert "/sensor-ingestor:" in container["image"]
+    assert of_kind(documents, "ConfigMap")[f"{name}-settings"]["data"] == {"weather.toml": "x = 1"}
+    assert "kappawatt.io/service" not in of_kind(documents, "Service")[name]["metadata"]["labels"]
+
+    others = rendered(WEATHER[0], f"{WEATHER[1]}1")
+    changed = of_kind(others, "Deployment")[f"{name}-serve"]["spec"]["template"]
+    assert changed["metadata"]["annotations"] != template["metadata"]["annotations"]
+    assert changed["spec"] == template["spec"]
 
 
 def test_a_second_release_reaches_the_kafka_of_the_first_and_its_gateway_the_second() -> None:

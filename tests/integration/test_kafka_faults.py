@@ -176,7 +176,10 @@ while time.monotonic() < end:
     for question in questions:
         with contextlib.suppress(BusError):
             question()
-print("answered", bus.committed("asking", topic))
+while True:  # a coordinator that has just come back takes its time; the test's own limit ends this
+    with contextlib.suppress(BusError):
+        print("answered", bus.committed("asking", topic))
+        break
 """
 
 

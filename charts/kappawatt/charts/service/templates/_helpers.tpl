@@ -108,6 +108,9 @@ helm.sh/chart: {{ printf "kappawatt-%s" .Chart.Version }}
 {{- if eq .Values.access.mode "keys" }}
 - {name: access, mountPath: /run/secrets/access, readOnly: true}
 {{- end }}
+{{- if .Values.files }}
+- {name: settings, mountPath: /run/settings, readOnly: true}
+{{- end }}
 {{- if .Values.artifacts.existingClaim }}
 - {name: models, mountPath: /models, readOnly: true}
 {{- end }}
@@ -121,6 +124,9 @@ helm.sh/chart: {{ printf "kappawatt-%s" .Chart.Version }}
 {{- if .Values.usesBus }}{{ include "kafka.volume" . }}{{ end }}
 {{- if eq .Values.access.mode "keys" }}
 - {name: access, secret: {secretName: {{ include "service.accessSecret" . }}, items: [{key: keys, path: keys}]}}
+{{- end }}
+{{- if .Values.files }}
+- {name: settings, configMap: {name: {{ include "service.fullname" . }}-settings}}
 {{- end }}
 {{- with .Values.artifacts.existingClaim }}
 - {name: models, persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}}
