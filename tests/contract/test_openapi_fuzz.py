@@ -24,6 +24,7 @@ from tests.conftest import wait_until
 # Lists of unequal length, CSV and Arrow are more than a JSON Schema can say: what it allows may still be refused.
 NOT_SAYABLE = [positive_data_acceptance]
 CSV = "text/csv"
+EXAMPLES = 30  # of each operation; `make fuzz` sends the same doors as many as it is told
 ENDLESS = "/api/stream"  # server-sent events; tested by hand in tests/unit/services/gateway
 
 
@@ -51,7 +52,7 @@ def test_no_request_breaks_the_contract(name: str, tmp_path: Path, request: pyte
         if operation.path == ENDLESS:
             continue
 
-        @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(case=st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in GenerationMode)))
         def claim(case: Any) -> None:
             assume(case.media_type != CSV or isinstance(case.body, str))  # sent, a number is a line of text
