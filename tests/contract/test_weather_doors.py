@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,9 @@ def starts(times: Times) -> list[str]:
     return [f"{t.astype('datetime64[s]')}Z" for t in times]
 
 
-def file_of(weather: str, names: Iterable[str] = WEATHER) -> History:
-    """A file with several stations and the sun, as a backtest reads it."""
+@cache
+def file_of(weather: str, names: tuple[str, ...] = tuple(WEATHER)) -> History:
+    """A file with several stations and the sun, as a backtest reads it. Nobody adds to it, so it is read once."""
     columns: dict[str, Any] = {"interval_start": starts(TIMES), "time_zone": [ZONE] * len(TIMES)}
     columns |= {"load_zone": ["zone"] * len(TIMES), "load": rounded(LOAD)}
     for name in names:

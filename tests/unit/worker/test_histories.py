@@ -49,7 +49,7 @@ def test_series_without_gaps_are_all_taken() -> None:
     histories = Histories(FORECASTER)
 
     assert not steps(histories, rows)[1]
-    assert not steps(histories, [row.replace("T00", "T01") for row in rows])[1]
+    assert not steps(histories, [row.replace("T00", "T01") for row in rows[-2_000:]])[1]  # those there are, too
     assert len(histories) == 10_000
 
 
