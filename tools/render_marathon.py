@@ -116,10 +116,10 @@ def values_of(variant: str) -> Values:
 
 
 def roles_of(values: Values) -> Iterator[Role]:
-    """Yield every role of every service that the umbrella knows."""
+    """Yield every role of every service that the umbrella knows, but loops: they need files that Marathon has not."""
     for service in _services():
         for role in ROLES:
-            if values[service][role]["enabled"]:
+            if values[service][role]["enabled"] and values[service]["component"] != "loop":
                 yield Role(service, role, values[service], values)
 
 
