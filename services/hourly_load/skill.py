@@ -59,7 +59,6 @@ def lean_on_naive(
         Hours from the issue time to the start of the target day.
     may_lean : bool
         Whether the answer may be another than the model's.
-
     """
     hours = np.arange(HOURS)
     weeks = (hours + max(lead, 0)) // WEEK + 1

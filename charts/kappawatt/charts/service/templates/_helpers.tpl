@@ -34,6 +34,14 @@ helm.sh/chart: {{ printf "kappawatt-%s" .Chart.Version }}
 {{- if $own.digest }}@{{ $own.digest }}{{ else }}:{{ include "service.tag" . }}{{ end }}
 {{- end }}
 
+{{- /* Whether the gateway sends requests to a role: "true", or nothing. Given are values and role. */}}
+{{- define "service.isBehindGateway" -}}
+{{- if eq .role "serve" }}
+{{- if not (has .values.component (list "gateway" "loop")) }}true{{ end }}
+{{- else if .values.consume.hasRoutes }}true
+{{- end }}
+{{- end }}
+
 {{- /* Where every role listens, in every image. */}}
 {{- define "service.port" -}}
 8080
